@@ -1,0 +1,29 @@
+"""What edgewise says when it cannot do what was asked."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EdgewiseError(Exception):
+    """Something the person at the keyboard can put right.
+
+    The message is a sentence in their own terms: what was wrong, and what would have been right. The command line
+    prints it without a traceback and exits with code 2.
+    """
+
+
+def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
+    """A clause such as `; did you mean 'ioi'?`, or an empty string where nothing is close."""
+    close = difflib.get_close_matches(wrong, list(known), n=count, cutoff=0.5)
+    if not close:
+        return ""
+    return "; did you mean " + " or ".join(repr(name) for name in close) + "?"
+
+
+def unknown(kind: str, wrong: str, known: Iterable[str]) -> EdgewiseError:
+    """The error for a name that is none of the `known` ones: `unknown task 'iio'; did you mean 'ioi'? …`."""
+    names = list(known)
+    hint = near_matches(wrong, names)
+    return EdgewiseError(f"unknown {kind} {wrong!r}{hint} (known: {', '.join(names)})")

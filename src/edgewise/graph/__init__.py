@@ -1,0 +1,21 @@
+"""What there is to find: nodes, edges, graphs, circuits and their files. No model code."""
+
+from edgewise.graph.circuit import Circuit
+from edgewise.graph.eap_json import load as load_circuit
+from edgewise.graph.eap_json import save as save_circuit
+from edgewise.graph.graph import Graph
+from edgewise.graph.names import Edge, Input, Node, PortEdge, parse_edge, parse_input, parse_node
+
+__all__ = [
+    "Circuit",
+    "Edge",
+    "Graph",
+    "Input",
+    "Node",
+    "PortEdge",
+    "load_circuit",
+    "parse_edge",
+    "parse_input",
+    "parse_node",
+    "save_circuit",
+]

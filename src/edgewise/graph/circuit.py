@@ -1,0 +1,223 @@
+"""Circuits: sets of edges of one graph, with or without a score for each edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise.errors import EdgewiseError
+from edgewise.graph.graph import Bools, Graph
+from edgewise.graph.names import Edge, Input, Node, PortEdge
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A set of edges of `graph`, and optionally a score for every edge.
+
+    Two circuits are equal when they have the same graph shape and the same edges; scores do not count.
+
+    Attributes:
+        graph: the graph whose edges these are.
+        edges: `[sources, inputs]`, which edges are present.
+        ports: `[inputs]`, which port edges are present; all False in a graph without port edges.
+        scores: `[sources, inputs]` float64, how much each edge matters by some method, or None.
+        port_scores: `[inputs]` float64, the same for port edges, or None.
+    """
+
+    graph: Graph
+    edges: Bools
+    ports: Bools
+    scores: Floats | None = None
+    port_scores: Floats | None = None
+
+    def __post_init__(self) -> None:
+        shape = (len(self.graph.sources), len(self.graph.inputs))
+        for field, wanted, dtype in (
+            ("edges", shape, np.bool_),
+            ("ports", shape[1:], np.bool_),
+            ("scores", shape, np.float64),
+            ("port_scores", shape[1:], np.float64),
+        ):
+            value = getattr(self, field)
+            if value is None:
+                continue
+            array = np.array(value, dtype=dtype)
+            if array.shape != wanted:
+                raise EdgewiseError(f"{field} should have shape {wanted} for {self.graph.describe()}, not {array.shape}")
+            array.setflags(write=False)
+            object.__setattr__(self, field, array)
+        for present, exists in ((self.edges, self.graph.edges), (self.ports, self.graph.port_edges)):
+            if (present & ~exists).any():
+                raise EdgewiseError("a circuit cannot hold edges that its graph does not have")
+
+    # -- making ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def full(cls, graph: Graph) -> Circuit:
+        """Every edge present: the model itself."""
+        return cls(graph, graph.edges, graph.port_edges)
+
+    @classmethod
+    def empty(cls, graph: Graph) -> Circuit:
+        """No edge present: the ablated run."""
+        return cls(graph, np.zeros_like(graph.edges), np.zeros_like(graph.port_edges))
+
+    @classmethod
+    def from_names(cls, graph: Graph, names: Iterable[str]) -> Circuit:
+        """The circuit of the edges called `names`, as in `["a0.h1->a5.h5<q>", "a5.h5<q>->a5.h5"]`.
+
+        Raises:
+            EdgewiseError: a name is not an edge of `graph`.
+        """
+        edges, ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)
+        for name in names:
+            row, column = graph.locate(name)
+            if row is None:
+                ports[column] = True
+            else:
+                edges[row, column] = True
+        return cls(graph, edges, ports)
+
+    def with_scores(self, scores: Floats, port_scores: Floats | None = None) -> Circuit:
+        """The same edges with a score for each."""
+        return replace(self, scores=scores, port_scores=port_scores)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def n_edges(self) -> int:
+        """Edges present, port edges included (FACTS 1.2: the count that the paper reports)."""
+        return int(self.edges.sum() + self.ports.sum())
+
+    @property
+    def n_edges_connected(self) -> int:
+        """Edges present that lie on a path from the embedding to the logits."""
+        return self.connected().n_edges
+
+    def names(self) -> list[str]:
+        """Names of the edges present, source by source, port edges last."""
+        return self.graph.names(self.edges, self.ports)
+
+    def __contains__(self, name: str) -> bool:
+        row, column = self.graph.locate(name)
+        return bool(self.ports[column] if row is None else self.edges[row, column])
+
+    def __len__(self) -> int:
+        return self.n_edges
+
+    def __bool__(self) -> bool:
+        return self.n_edges > 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        return (
+            _shape(self.graph) == _shape(other.graph)
+            and np.array_equal(self.edges, other.edges)
+            and np.array_equal(self.ports, other.ports)
+        )
+
+    def __hash__(self) -> int:
+        return hash((_shape(self.graph), self.edges.tobytes(), self.ports.tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Circuit({self.n_edges:,} of {self.graph.n_edges:,} edges; {self.graph.describe()})"
+
+    def nodes(self) -> list[str]:
+        """Names of the nodes that touch a present edge, early to late, `logits` last."""
+        reading = self.edges.any(axis=0) | self.ports
+        touched = [
+            node.name
+            for row, node in enumerate(self.graph.sources)
+            if self.edges[row].any() or any(reading[column] for column in self._own_inputs(node))
+        ]
+        return touched + (["logits"] if reading[-1] else [])
+
+    def _own_inputs(self, node: Node) -> list[int]:
+        """Columns that say `node` is present. A shared key or value alone says so of no particular query head."""
+        return [column for column in self.graph.inputs_of(node) if not self.graph.inputs[column].shared]
+
+    def edges_into(self, place: Input) -> list[Edge]:
+        """Edges present into `place`, early senders first."""
+        column = self.graph.input_index[place.name]
+        return [Edge(self.graph.sources[row], place) for row in np.flatnonzero(self.edges[:, column])]
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    def _with(self, edges: Bools, ports: Bools) -> Circuit:
+        return replace(self, edges=edges, ports=ports)
+
+    def __or__(self, other: Circuit) -> Circuit:
+        self.require_graph(other.graph)
+        return self._with(self.edges | other.edges, self.ports | other.ports)
+
+    def __and__(self, other: Circuit) -> Circuit:
+        self.require_graph(other.graph)
+        return self._with(self.edges & other.edges, self.ports & other.ports)
+
+    def __sub__(self, other: Circuit) -> Circuit:
+        self.require_graph(other.graph)
+        return self._with(self.edges & ~other.edges, self.ports & ~other.ports)
+
+    def __xor__(self, other: Circuit) -> Circuit:
+        self.require_graph(other.graph)
+        return self._with(self.edges ^ other.edges, self.ports ^ other.ports)
+
+    def __invert__(self) -> Circuit:
+        return self._with(self.graph.edges & ~self.edges, self.graph.port_edges & ~self.ports)
+
+    def __le__(self, other: Circuit) -> bool:
+        self.require_graph(other.graph)
+        return not ((self.edges & ~other.edges).any() or (self.ports & ~other.ports).any())
+
+    def add(self, *names: str) -> Circuit:
+        """This circuit and the edges called `names`."""
+        return self | Circuit.from_names(self.graph, names)
+
+    def remove(self, *names: str) -> Circuit:
+        """This circuit without the edges called `names`."""
+        return self - Circuit.from_names(self.graph, names)
+
+    def connected(self) -> Circuit:
+        """Without the edges that lie on no path from the embedding to the logits.
+
+        Where the graph has port edges, a path enters a head through a port edge that is present; it leaves a shared
+        key or value through any of the query heads that read it.
+        """
+        graph = self.graph
+        open_ports = self.ports | ~graph.port_edges
+        reached = np.zeros(len(graph.sources), dtype=bool)
+        reached[: graph.n_embeddings] = True
+        for row in range(graph.n_embeddings, len(graph.sources)):
+            columns = [column for column in graph.inputs_of(graph.sources[row]) if open_ports[column]]
+            reached[row] = (self.edges[:, columns] & reached[:, None]).any()
+
+        needed = np.zeros(len(graph.inputs), dtype=bool)
+        needed[-1] = True
+        for column in range(len(graph.inputs) - 2, -1, -1):
+            rows = list(graph.nodes_reading(graph.inputs[column]))
+            needed[column] = open_ports[column] and (self.edges[rows] & needed[None, :]).any()
+
+        edges = self.edges & reached[:, None] & needed[None, :]
+        return self._with(edges, self.ports & edges.any(axis=0))
+
+    def require_graph(self, graph: Graph) -> None:
+        """Raise an EdgewiseError unless this circuit is over a graph of the same shape."""
+        if _shape(self.graph) != _shape(graph):
+            raise EdgewiseError(
+                f"the circuit is over another graph: {self.graph.describe()}, where {graph.describe()} is wanted"
+            )
+
+    def port_names(self) -> list[str]:
+        """Names of the port edges present."""
+        return [PortEdge(self.graph.inputs[column]).name for column in np.flatnonzero(self.ports)]
+
+
+def _shape(graph: Graph) -> Graph:
+    """What makes two graphs the same: everything but the width, which files may leave out."""
+    return replace(graph, d_model=0)

@@ -1,0 +1,234 @@
+"""What there is to find: the computational graph of a decoder.
+
+Everything about a graph follows from its shape, so a `Graph` is a small frozen record; its edges are one boolean
+matrix `[sources, inputs]`, rows and columns in the order of EAP-IG and the MIB benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise.errors import EdgewiseError, near_matches
+from edgewise.graph.names import Edge, Input, InputKind, Node, PortEdge, parse_edge, parse_input, parse_node
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph of a decoder with `n_layers` layers of `n_heads` query heads.
+
+    Attributes:
+        n_layers, n_heads: the model's shape.
+        n_kv_heads: key and value inputs per layer. Fewer than `n_heads` where query heads share a key/value head
+            (grouped-query attention): such a head has one key input and one value input, because that is what the
+            model computes. Equal to `n_heads` otherwise, or to compare with tools that give every query head its own.
+        mlps: whether layers have an MLP.
+        parallel: attention and MLP of a layer read the same residual stream, so heads do not feed their own layer's MLP.
+        split_embedding: the embedding is two nodes, `tok` and `pos`, instead of one, `input`.
+        ports: whether port edges are part of the graph (FACTS: the paper's graph has them, EAP-IG's has not).
+        d_model: width of the residual stream; only written to files, 0 where it is not known.
+    """
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int = 0
+    mlps: bool = True
+    parallel: bool = False
+    split_embedding: bool = False
+    ports: bool = False
+    d_model: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_kv_heads == 0:
+            object.__setattr__(self, "n_kv_heads", self.n_heads)
+        if self.n_layers < 1 or self.n_heads < 1 or self.n_kv_heads < 1:
+            raise EdgewiseError(f"a graph needs at least one layer and one head, not {self.describe()}")
+        if self.n_heads % self.n_kv_heads:
+            raise EdgewiseError(f"{self.n_heads} query heads cannot share {self.n_kv_heads} key/value heads evenly")
+
+    # -- nodes and inputs, in matrix order ---------------------------------------------------------------------------
+
+    @cached_property
+    def sources(self) -> tuple[Node, ...]:
+        """The nodes that write, from early to late: row order of the edge matrix."""
+        nodes = [Node("tok"), Node("pos")] if self.split_embedding else [Node("input")]
+        for layer in range(self.n_layers):
+            nodes += [Node("head", layer, head) for head in range(self.n_heads)]
+            nodes += [Node("mlp", layer)] if self.mlps else []
+        return tuple(nodes)
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """The places that read, from early to late: column order of the edge matrix (all q, all k, all v, MLP)."""
+        shared = self.n_kv_heads < self.n_heads
+        places: list[Input] = []
+        for layer in range(self.n_layers):
+            places += [Input("q", layer, head) for head in range(self.n_heads)]
+            places += [Input("k", layer, head, shared) for head in range(self.n_kv_heads)]
+            places += [Input("v", layer, head, shared) for head in range(self.n_kv_heads)]
+            places += [Input("mlp", layer)] if self.mlps else []
+        return (*places, Input("logits"))
+
+    @cached_property
+    def source_index(self) -> dict[str, int]:
+        return {node.name: index for index, node in enumerate(self.sources)}
+
+    @cached_property
+    def input_index(self) -> dict[str, int]:
+        return {place.name: index for index, place in enumerate(self.inputs)}
+
+    @property
+    def n_embeddings(self) -> int:
+        return 2 if self.split_embedding else 1
+
+    def n_senders(self, place: Input) -> int:
+        """How many nodes come before `place`. They are the first ones of `sources`, so this is all of them."""
+        per_layer = self.n_heads + self.mlps
+        if place.kind == "logits":
+            return len(self.sources)
+        own_layer = self.n_heads if place.kind == "mlp" and not self.parallel else 0
+        return self.n_embeddings + place.layer * per_layer + own_layer
+
+    def inputs_of(self, node: Node) -> tuple[int, ...]:
+        """The columns that `node` reads: a head's q, k and v, an MLP's one, `logits`, none for an embedding."""
+        if node.kind == "head":
+            group = node.head // (self.n_heads // self.n_kv_heads)
+            first = node.layer * (self.n_heads + 2 * self.n_kv_heads + self.mlps)
+            key = first + self.n_heads + group
+            return (first + node.head, key, key + self.n_kv_heads)
+        if node.kind == "mlp" or node.kind == "logits":
+            return (self.input_index[node.name],)
+        return ()
+
+    def nodes_reading(self, place: Input) -> tuple[int, ...]:
+        """The rows whose node reads `place`: one, or all query heads that share a key/value head; none for `logits`."""
+        if place.kind == "logits":
+            return ()
+        first = self.n_embeddings + place.layer * (self.n_heads + self.mlps)
+        if place.kind == "mlp":
+            return (first + self.n_heads,)
+        share = 1 if place.kind == "q" else self.n_heads // self.n_kv_heads
+        return tuple(range(first + place.head * share, first + (place.head + 1) * share))
+
+    # -- edges -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def edges(self) -> Bools:
+        """Which edges exist, `[sources, inputs]`."""
+        counts = np.array([self.n_senders(place) for place in self.inputs])
+        matrix = np.arange(len(self.sources))[:, None] < counts[None, :]
+        matrix.setflags(write=False)
+        return matrix
+
+    @cached_property
+    def port_edges(self) -> Bools:
+        """Which port edges exist, `[inputs]`: one per attention input, or none at all."""
+        row = np.array([self.ports and place.kind in ("q", "k", "v") for place in self.inputs])
+        row.setflags(write=False)
+        return row
+
+    @property
+    def n_edges(self) -> int:
+        """All edges, port edges included."""
+        return int(self.edges.sum() + self.port_edges.sum())
+
+    def columns_of_layer(self, layer: int) -> list[int]:
+        """A layer's columns as EAP-IG lists them: head by head with q, k, v together, then the MLP.
+
+        With shared key/value heads, a group's k and v follow the query of its first head.
+        """
+        columns: list[int] = []
+        for head in range(self.n_heads):
+            own = self.inputs_of(Node("head", layer, head))
+            columns += own[:1] if head % (self.n_heads // self.n_kv_heads) else own
+        return columns + ([self.input_index[f"m{layer}"]] if self.mlps else [])
+
+    def positions_in_name_order(self) -> Iterator[tuple[int, int]]:
+        """Row and column of every edge in the order of EAP-IG's files.
+
+        Layer by layer, all senders of the layer's heads one after another, then all of its MLP (together where the two
+        are parallel); the logits last.
+        """
+        blocks: list[list[int]] = []
+        for layer in range(self.n_layers):
+            columns = self.columns_of_layer(layer)
+            blocks += [columns] if self.parallel or not self.mlps else [columns[:-1], columns[-1:]]
+        for columns in (*blocks, [len(self.inputs) - 1]):
+            for row in range(self.n_senders(self.inputs[columns[0]])):
+                for column in columns:
+                    yield row, column
+
+    def names(self, edges: Bools | None = None, ports: Bools | None = None) -> list[str]:
+        """Names of the edges that are True (by default all of the graph's), in EAP-IG's order; port edges last."""
+        chosen = self.edges if edges is None else edges
+        chosen_ports = self.port_edges if edges is None and ports is None else ports
+        names = [
+            Edge(self.sources[row], self.inputs[column]).name
+            for row, column in self.positions_in_name_order()
+            if chosen[row, column]
+        ]
+        if chosen_ports is not None and chosen_ports.any():
+            columns = [column for layer in range(self.n_layers) for column in self.columns_of_layer(layer)]
+            names += [PortEdge(self.inputs[column]).name for column in columns if chosen_ports[column]]
+        return names
+
+    def locate(self, name: str) -> tuple[int | None, int]:
+        """Row and column of the edge called `name`; row None for a port edge.
+
+        Raises:
+            EdgewiseError: `name` is not an edge's name, or this graph has no such edge.
+        """
+        edge = parse_edge(name)
+        column = self.input_index.get(edge.target.name)
+        if column is None:
+            known = near_matches(edge.target.name, self.input_index)
+            raise EdgewiseError(f"this graph ({self.describe()}) has no input {edge.target.name!r}{known}")
+        if isinstance(edge, PortEdge):
+            if not self.port_edges[column]:
+                raise EdgewiseError(f"{name!r} is a port edge, and this graph ({self.describe()}) has none")
+            return None, column
+        row = self.source_index.get(edge.source.name)
+        if row is None:
+            known = near_matches(edge.source.name, self.source_index)
+            raise EdgewiseError(f"this graph ({self.describe()}) has no sending node {edge.source.name!r}{known}")
+        if not self.edges[row, column]:
+            raise EdgewiseError(f"there is no edge {name!r}: {edge.source.name} does not come before {edge.target.name}")
+        return row, column
+
+    def node(self, name: str) -> Node:
+        """The node called `name`, which must be one of this graph's."""
+        node = parse_node(name)
+        if node.kind != "logits" and name not in self.source_index:
+            raise EdgewiseError(f"this graph ({self.describe()}) has no node {name!r}")
+        return node
+
+    def input(self, name: str) -> Input:
+        """The input called `name`, which must be one of this graph's."""
+        place = parse_input(name)
+        if name not in self.input_index:
+            raise EdgewiseError(f"this graph ({self.describe()}) has no input {name!r}")
+        return place
+
+    def attention_columns(self, kind: InputKind, layer: int) -> slice:
+        """The columns of all q (or k, or v) inputs of one layer, side by side."""
+        first = layer * (self.n_heads + 2 * self.n_kv_heads + self.mlps)
+        if kind == "q":
+            return slice(first, first + self.n_heads)
+        start = first + self.n_heads + (self.n_kv_heads if kind == "v" else 0)
+        return slice(start, start + self.n_kv_heads)
+
+    def describe(self) -> str:
+        """The shape in words: `12 layers of 12 heads, with port edges`."""
+        words = f"{self.n_layers} layer{'s' * (self.n_layers != 1)} of {self.n_heads} head{'s' * (self.n_heads != 1)}"
+        if self.n_kv_heads < self.n_heads:
+            words += f" over {self.n_kv_heads} key/value heads"
+        words += "" if self.mlps else ", no MLPs"
+        words += ", parallel blocks" if self.parallel else ""
+        words += ", tok and pos split" if self.split_embedding else ""
+        return words + (", with port edges" if self.ports else "")

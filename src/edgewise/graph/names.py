@@ -1,0 +1,148 @@
+"""The names of things in a graph, and the one parser for them.
+
+| name | what it is |
+|---|---|
+| `input`, or `tok` and `pos` | the embedding, whole or split into its token and position parts |
+| `a3.h7`, `m3`, `logits` | a head, an MLP, the output |
+| `a3.h7<q>`, `a3.h7<k>`, `a3.h7<v>`, `m3`, `logits` | where a node reads |
+| `a3.g1<k>`, `a3.g1<v>` | the key and value inputs of a key/value head that several query heads share |
+| `a0.h1->a3.h7<q>`, `m3->logits` | an edge |
+| `a3.h7<q>->a3.h7` | a port edge: whether the head has its query (key, value) at all |
+
+These are the names that EAP-IG and the MIB benchmark use; port edges, shared inputs and the split embedding are
+edgewise's own additions to them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from edgewise.errors import EdgewiseError
+
+NodeKind = Literal["input", "tok", "pos", "head", "mlp", "logits"]
+InputKind = Literal["q", "k", "v", "mlp", "logits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A component that writes to the residual stream (or `logits`, which only reads)."""
+
+    kind: NodeKind
+    layer: int = -1
+    head: int = -1
+
+    @property
+    def name(self) -> str:
+        if self.kind == "head":
+            return f"a{self.layer}.h{self.head}"
+        return f"m{self.layer}" if self.kind == "mlp" else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A place where a node reads the residual stream. `head` is a query head, or a key/value head where `shared`."""
+
+    kind: InputKind
+    layer: int = -1
+    head: int = -1
+    shared: bool = False
+
+    @property
+    def owner(self) -> str:
+        """The name without the letter: the head `a3.h7`, the key/value head `a3.g1`, `m3` or `logits`."""
+        if self.kind in ("q", "k", "v"):
+            return f"a{self.layer}.{'g' if self.shared else 'h'}{self.head}"
+        return f"m{self.layer}" if self.kind == "mlp" else "logits"
+
+    @property
+    def name(self) -> str:
+        return f"{self.owner}<{self.kind}>" if self.kind in ("q", "k", "v") else self.owner
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """From one node's output to a later input."""
+
+    source: Node
+    target: Input
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name}->{self.target.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PortEdge:
+    """From a head's query, key or value input into the head itself."""
+
+    target: Input
+
+    @property
+    def name(self) -> str:
+        return f"{self.target.name}->{self.target.owner}"
+
+
+_NUMBER = r"(0|[1-9][0-9]*)"
+_HEAD = re.compile(rf"a{_NUMBER}\.h{_NUMBER}")
+_MLP = re.compile(rf"m{_NUMBER}")
+_HEAD_INPUT = re.compile(rf"a{_NUMBER}\.([hg]){_NUMBER}<([qkv])>")
+
+
+def parse_node(text: str) -> Node:
+    """The node called `text`.
+
+    Raises:
+        EdgewiseError: `text` is not a node's name; the message quotes it and says what would have been right.
+    """
+    if text == "input" or text == "tok" or text == "pos" or text == "logits":
+        return Node(text)
+    if match := _HEAD.fullmatch(text):
+        return Node("head", int(match[1]), int(match[2]))
+    if match := _MLP.fullmatch(text):
+        return Node("mlp", int(match[1]))
+    if _HEAD_INPUT.fullmatch(text):
+        raise EdgewiseError(f"{text!r} is a place where a head reads, not a node; the node is {text.split('<')[0]!r}")
+    raise EdgewiseError(f"{text!r} is not a node; nodes are 'input' (or 'tok' and 'pos'), 'a0.h1', 'm0' and 'logits'")
+
+
+def parse_input(text: str) -> Input:
+    """The input called `text`: `a3.h7<q>`, `a3.g1<k>`, `m3` or `logits`.
+
+    Raises:
+        EdgewiseError: `text` is not an input's name; the message quotes it and says what would have been right.
+    """
+    if text == "logits":
+        return Input("logits")
+    if match := _HEAD_INPUT.fullmatch(text):
+        shared = match[2] == "g"
+        if shared and match[4] == "q":
+            raise EdgewiseError(f"{text!r}: every head has its own query, so a query input is written 'a0.h1<q>'")
+        kind: InputKind = "q" if match[4] == "q" else "k" if match[4] == "k" else "v"
+        return Input(kind, int(match[1]), int(match[3]), shared)
+    if match := _MLP.fullmatch(text):
+        return Input("mlp", int(match[1]))
+    if _HEAD.fullmatch(text):
+        raise EdgewiseError(f"{text!r} reads in three places; say which: '{text}<q>', '{text}<k>' or '{text}<v>'")
+    raise EdgewiseError(f"{text!r} is not an input; inputs are 'a0.h1<q>', '<k>' or '<v>', 'm0' and 'logits'")
+
+
+def parse_edge(text: str) -> Edge | PortEdge:
+    """The edge called `text`, as in `a0.h1->a5.h5<q>`, or the port edge, as in `a5.h5<q>->a5.h5`.
+
+    Raises:
+        EdgewiseError: `text` is not an edge's name; the message quotes it and says what would have been right.
+    """
+    source, arrow, target = text.partition("->")
+    if not arrow:
+        raise EdgewiseError(f"{text!r} is not an edge; an edge is written 'a0.h1->a5.h5<q>' or 'm3->logits'")
+    try:
+        if _HEAD_INPUT.fullmatch(source):
+            read = parse_input(source)
+            if target != read.owner:
+                raise EdgewiseError(f"a port edge leads from {source!r} to its own head {read.owner!r}, not {target!r}")
+            return PortEdge(read)
+        return Edge(parse_node(source), parse_input(target))
+    except EdgewiseError as error:
+        raise EdgewiseError(f"in the edge {text!r}: {error}") from None
