@@ -1,0 +1,70 @@
+"""edgewise finds the circuit inside a transformer that does one behaviour.
+
+    import edgewise as ew
+    model = ew.load_model("tiny-ioi")
+    task = ew.load_task("ioi", model)
+    found = ew.discover(model, task)
+    found.circuit, found.trace, found.save("runs/ioi")
+    ew.evaluate(model, task, found.circuit)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from edgewise.errors import EdgewiseError
+
+if TYPE_CHECKING:
+    from edgewise.evaluation import Evaluation, evaluate
+    from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
+    from edgewise.models import Decoder, load_model
+    from edgewise.patching import Experiment
+    from edgewise.runs import Run, discover
+    from edgewise.tasks import Task, load_task
+
+__version__ = "0.1.0"
+
+# Imported when first asked for, so that `import edgewise` and `edgewise --help` do not wait for torch.
+_PUBLIC = {
+    "Circuit": "graph",
+    "Decoder": "models",
+    "Evaluation": "evaluation",
+    "Experiment": "patching",
+    "Graph": "graph",
+    "Run": "runs",
+    "Task": "tasks",
+    "discover": "runs",
+    "evaluate": "evaluation",
+    "load_circuit": "graph",
+    "load_model": "models",
+    "load_task": "tasks",
+    "save_circuit": "graph",
+}
+
+__all__ = [
+    "Circuit",
+    "Decoder",
+    "EdgewiseError",
+    "Evaluation",
+    "Experiment",
+    "Graph",
+    "Run",
+    "Task",
+    "discover",
+    "evaluate",
+    "load_circuit",
+    "load_model",
+    "load_task",
+    "save_circuit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'edgewise' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"edgewise.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,41 @@
+"""Who matters: the algorithms that find circuits."""
+
+from edgewise.discovery.acdc import (
+    ENGINES,
+    ORDER_MODES,
+    Decision,
+    Discovery,
+    Engine,
+    Order,
+    OrderMode,
+    PlainEngine,
+    Progress,
+    ProgressCallback,
+    Visit,
+    acdc,
+    acdc_with_edges,
+    visits,
+)
+
+METHODS: dict[str, str] = {
+    "acdc": "prune edges one by one from the logits back (Conmy et al. 2023)",
+}
+"""Methods by name, each with a line on what it does."""
+
+__all__ = [
+    "ENGINES",
+    "METHODS",
+    "ORDER_MODES",
+    "Decision",
+    "Discovery",
+    "Engine",
+    "Order",
+    "OrderMode",
+    "PlainEngine",
+    "Progress",
+    "ProgressCallback",
+    "Visit",
+    "acdc",
+    "acdc_with_edges",
+    "visits",
+]

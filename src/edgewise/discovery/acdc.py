@@ -1,0 +1,409 @@
+"""ACDC: Automatic Circuit DisCovery (Conmy et al., NeurIPS 2023, algorithm 1).
+
+Walk from the logits back to the embedding. At each input, try its edges one after another: remove the edge, and if
+the metric rises by less than the threshold, leave it out for good. Every test compares with the graph as pruned so
+far. What the paper leaves open is as in its code (FACTS section 2):
+
+* the comparison is strict and signed: an edge whose removal lowers the metric always goes;
+* within a layer the MLP comes first, then the heads' port edges (v, k, q), then their v, k and q inputs, heads from
+  high to low; parents are tried from late to early, heads from high to low, the embedding last;
+* a node that nothing present reads any more is dead: its edges go without a test, which changes no metric.
+
+The search itself asks an engine for one thing: what does the metric become if these edges into this input go, one
+after another? `PlainEngine` answers with one whole circuit run per edge.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+from edgewise.errors import EdgewiseError, unknown
+from edgewise.graph import Circuit, Graph, Input
+from edgewise.graph.names import Edge, PortEdge
+from edgewise.patching import Experiment
+
+OrderMode = Literal["normal", "reverse", "shuffle"]
+ORDER_MODES = ("normal", "reverse", "shuffle")
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which an input's parents are tried (FACTS 2.3).
+
+    Attributes:
+        layers: `normal` from late to early layers, MLP before heads; `reverse` from early to late; or `shuffle`.
+        heads: inside a layer, `normal` from high to low; `reverse` from low to high (the paper's choice for
+            induction); or `shuffle`.
+        seed: of the shuffles.
+    """
+
+    layers: OrderMode = "normal"
+    heads: OrderMode = "normal"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for mode in (self.layers, self.heads):
+            if mode not in ORDER_MODES:
+                raise unknown("order", mode, ORDER_MODES)
+
+    def parents(self, graph: Graph) -> list[int]:
+        """All sending nodes, as rows, in the order in which they are tried."""
+        generator = random.Random(self.seed)
+        groups: dict[tuple[str, int], list[int]] = {}
+        for row, node in enumerate(graph.sources):
+            groups.setdefault((node.kind, node.layer), []).append(row)
+        embedding = [rows for (kind, _), rows in groups.items() if kind in ("input", "tok", "pos")]
+        late_to_early = [rows for (kind, _), rows in groups.items() if kind in ("head", "mlp")][::-1] + embedding
+        if self.layers == "reverse":
+            late_to_early.reverse()
+        elif self.layers == "shuffle":
+            generator.shuffle(late_to_early)
+        for rows in late_to_early:
+            if self.heads == "normal":
+                rows.reverse()
+            elif self.heads == "shuffle":
+                generator.shuffle(rows)
+        return [row for rows in late_to_early for row in rows]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One stop on the walk: a node (where nothing is tested), a port edge, or an input with all its parents."""
+
+    kind: Literal["node", "port", "input"]
+    name: str
+    column: int = -1
+
+
+def visits(graph: Graph) -> Iterator[Visit]:
+    """The walk from the logits back to the embedding (FACTS 2.2)."""
+
+    def heads(kind: Literal["port", "input"], layer: int) -> Iterator[Visit]:
+        for letter in ("v", "k", "q"):
+            columns = graph.attention_columns(letter, layer)
+            for column in reversed(range(columns.start, columns.stop)):
+                yield Visit(kind, graph.inputs[column].name, column)
+
+    yield Visit("input", "logits", len(graph.inputs) - 1)
+    for layer in reversed(range(graph.n_layers)):
+        if graph.mlps:
+            yield Visit("node", f"m{layer}")
+            yield Visit("input", f"m{layer}", graph.input_index[f"m{layer}"])
+        for head in reversed(range(graph.n_heads)):
+            yield Visit("node", f"a{layer}.h{head}")
+        if graph.ports:
+            yield from heads("port", layer)
+        yield from heads("input", layer)
+    for node in graph.sources[: graph.n_embeddings][::-1]:
+        yield Visit("node", node.name)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One tested edge: the metric with it and without it, and whether it stayed."""
+
+    edge: str
+    before: float
+    after: float
+    kept: bool
+
+    @property
+    def effect(self) -> float:
+        """How much the metric rises when the edge goes."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search has got: edges decided of all, kept so far, tests made, and the metric now."""
+
+    decided: int
+    edges: int
+    kept: int
+    tests: int
+    metric: float
+    at: str
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What a search found.
+
+    Attributes:
+        circuit: the edges kept; scores are their effects when tested, 0 for edges that fell without a test.
+        trace: every tested edge in order.
+        metric, metric_full, metric_ablated: of the circuit, the whole model, and no edge at all.
+        threshold: the one that gave this circuit.
+        seconds: wall time of the search.
+        tests: edges tested, over all thresholds tried.
+    """
+
+    circuit: Circuit
+    trace: tuple[Decision, ...]
+    metric: float
+    metric_full: float
+    metric_ablated: float
+    threshold: float
+    seconds: float
+    tests: int
+    tried: tuple[tuple[float, int], ...] = field(default=())
+
+
+class Engine(Protocol):
+    """What a search asks of an engine. All edges are present when it starts."""
+
+    current: float
+
+    def prune(
+        self, column: int, rows: Sequence[int | None], removable: Callable[[float, float], bool]
+    ) -> Iterator[tuple[int | None, float, float, bool]]:
+        """Try edges into one input in order; row None is its port edge.
+
+        Yields, for each, its row, the metric before and after, and whether it is gone: if `removable(before, after)`.
+        """
+        ...
+
+    def drop(self, column: int) -> None:
+        """Remove an input's port edge and all edges into it, of which nothing depends."""
+        ...
+
+
+class PlainEngine:
+    """One whole circuit run per tested edge: slow, simple, and the judge of faster engines."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.edges = experiment.graph.edges.copy()
+        self.ports = experiment.graph.port_edges.copy()
+        self.current = self._score()
+
+    def _score(self) -> float:
+        return self.experiment.score(Circuit(self.experiment.graph, self.edges, self.ports))
+
+    def prune(
+        self, column: int, rows: Sequence[int | None], removable: Callable[[float, float], bool]
+    ) -> Iterator[tuple[int | None, float, float, bool]]:
+        for row in rows:
+            self._set(row, column, present=False)
+            before, after = self.current, self._score()
+            gone = removable(before, after)
+            if gone:
+                self.current = after
+            else:
+                self._set(row, column, present=True)
+            yield row, before, after, gone
+
+    def drop(self, column: int) -> None:
+        self.ports[column] = False
+        self.edges[:, column] = False
+
+    def _set(self, row: int | None, column: int, *, present: bool) -> None:
+        if row is None:
+            self.ports[column] = present
+        else:
+            self.edges[row, column] = present
+
+
+ENGINES: dict[str, Callable[[Experiment], Engine]] = {"plain": PlainEngine}
+
+
+def acdc(
+    experiment: Experiment,
+    threshold: float,
+    *,
+    order: Order | None = None,
+    absolute: bool = False,
+    engine: str = "plain",
+    progress: ProgressCallback | None = None,
+) -> Discovery:
+    """Find a circuit with ACDC.
+
+    Args:
+        threshold: an edge stays if the metric rises by at least this much without it.
+        order: in which parents are tried; by default late to early, heads from high to low.
+        absolute: compare the size of the change with the threshold, not the signed change.
+        engine: `plain`.
+        progress: called after every tested edge and every input.
+
+    Raises:
+        EdgewiseError: the threshold is not a number, the engine is unknown, or the metric of some circuit is not a
+            finite number; the message names the edge whose removal made it so.
+    """
+    if not math.isfinite(threshold):
+        raise EdgewiseError(f"the threshold should be a finite number, not {threshold}")
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    started = time.perf_counter()
+    metric_ablated = _finite(experiment.ablated(), experiment, "with every edge ablated")
+    search = _Search(experiment, threshold, order or Order(), absolute, ENGINES[engine](experiment), progress)
+    metric_full = _finite(search.engine.current, experiment, "of the whole model")
+    search.run()
+    return Discovery(
+        circuit=search.circuit(),
+        trace=tuple(search.trace),
+        metric=search.engine.current,
+        metric_full=metric_full,
+        metric_ablated=metric_ablated,
+        threshold=threshold,
+        seconds=time.perf_counter() - started,
+        tests=len(search.trace),
+    )
+
+
+def _finite(value: float, experiment: Experiment, where: str) -> float:
+    if math.isfinite(value):
+        return value
+    raise EdgewiseError(f"metric {experiment.metric.name!r} came out as {value} {where}, so nothing can be compared")
+
+
+class _Search:
+    """The walk over one graph, with what is still present of it."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        threshold: float,
+        order: Order,
+        absolute: bool,
+        engine: Engine,
+        progress: ProgressCallback | None,
+    ) -> None:
+        self.experiment, self.graph, self.engine = experiment, experiment.graph, engine
+        self.threshold, self.absolute, self.progress = threshold, absolute, progress
+        self.parents = order.parents(self.graph)
+        self.edges = self.graph.edges.copy()
+        self.ports = self.graph.port_edges.copy()
+        self.scores = np.zeros(self.edges.shape)
+        self.port_scores = np.zeros(self.ports.shape)
+        self.trace: list[Decision] = []
+        self.decided = 0
+        self.kept = 0
+
+    def circuit(self) -> Circuit:
+        return Circuit(self.graph, self.edges, self.ports, self.scores, self.port_scores)
+
+    def removable(self, before: float, after: float) -> bool:
+        """ACDC's rule. A metric that is not a number removes nothing; the search stops there and says so."""
+        change = abs(after - before) if self.absolute else after - before
+        return change < self.threshold
+
+    def run(self) -> None:
+        for visit in visits(self.graph):
+            if visit.kind == "node":
+                continue
+            place = self.graph.inputs[visit.column]
+            if not self._alive(visit, place):
+                self._drop(visit)
+            elif visit.kind == "port":
+                self._test(visit, [None])
+            else:
+                senders = self.graph.n_senders(place)
+                self._test(visit, [row for row in self.parents if row < senders])
+            self._report(visit)
+
+    def _alive(self, visit: Visit, place: Input) -> bool:
+        """Whether anything present still depends on this port edge, or on what flows into this input."""
+        if visit.kind == "input" and self.graph.port_edges[visit.column]:
+            return bool(self.ports[visit.column])
+        return place.kind == "logits" or bool(self.edges[list(self.graph.nodes_reading(place))].any())
+
+    def _drop(self, visit: Visit) -> None:
+        if visit.kind == "port":
+            self.decided += 1
+            self.ports[visit.column] = False
+        else:
+            self.decided += int(self.edges[:, visit.column].sum())
+            self.edges[:, visit.column] = False
+            self.engine.drop(visit.column)
+
+    def _test(self, visit: Visit, rows: Sequence[int | None]) -> None:
+        place = self.graph.inputs[visit.column]
+        for row, before, after, gone in self.engine.prune(visit.column, rows, self.removable):
+            name = PortEdge(place).name if row is None else Edge(self.graph.sources[row], place).name
+            _finite(after, self.experiment, f"after removing {name}")
+            self.trace.append(Decision(name, before, after, kept=not gone))
+            self.decided += 1
+            self.kept += not gone
+            if row is None:
+                self.ports[visit.column], self.port_scores[visit.column] = not gone, after - before
+            else:
+                self.edges[row, visit.column], self.scores[row, visit.column] = not gone, after - before
+            self._report(visit)
+
+    def _report(self, visit: Visit) -> None:
+        if self.progress is not None:
+            self.progress(
+                Progress(self.decided, self.graph.n_edges, self.kept, len(self.trace), self.engine.current, visit.name)
+            )
+
+
+def acdc_with_edges(
+    experiment: Experiment,
+    edges: int,
+    *,
+    order: Order | None = None,
+    absolute: bool = False,
+    engine: str = "plain",
+    progress: ProgressCallback | None = None,
+    tries: int = 16,
+) -> Discovery:
+    """The largest circuit of at most `edges` edges that ACDC finds, by a search over thresholds.
+
+    The threshold is halved on a logarithmic scale between bounds that give more and at most `edges` edges. Sizes do not
+    fall strictly as thresholds rise, so this is the largest among the circuits tried, the smaller threshold if two are
+    alike. `tried` lists every threshold and its size.
+
+    Raises:
+        EdgewiseError: `edges` is less than 1, and whatever `acdc` raises.
+    """
+    if edges < 1:
+        raise EdgewiseError(f"--edges should be at least 1, not {edges}")
+    started = time.perf_counter()
+    found: list[Discovery] = []
+
+    def search(threshold: float) -> Discovery:
+        found.append(
+            acdc(experiment, threshold, order=order, absolute=absolute, engine=engine, progress=progress)
+        )
+        return found[-1]
+
+    # The metric's whole range; a threshold above it keeps nothing in all but odd cases.
+    span = abs(experiment.ablated() - experiment.full()) or 1.0
+    high = span
+    while len(found) < tries and search(high).circuit.n_edges > edges:
+        high *= 4
+    low = high / 4
+    while len(found) < tries and found[-1].circuit.n_edges != edges and low > span * 1e-9:
+        if search(low).circuit.n_edges > edges:
+            break
+        high, low = low, low / 4
+    while len(found) < tries and found[-1].circuit.n_edges != edges and high / low > 1.01:
+        middle = math.sqrt(low * high)
+        if search(middle).circuit.n_edges > edges:
+            low = middle
+        else:
+            high = middle
+    fitting = [one for one in found if one.circuit.n_edges <= edges]
+    if not fitting:
+        raise EdgewiseError(f"no threshold tried gives a circuit of at most {edges} edges; the smallest has "
+                            f"{min(one.circuit.n_edges for one in found)}")
+    best = max(fitting, key=lambda one: (one.circuit.n_edges, -one.threshold))
+    return Discovery(
+        **{
+            **vars(best),
+            "seconds": time.perf_counter() - started,
+            "tests": sum(one.tests for one in found),
+            "tried": tuple((one.threshold, one.circuit.n_edges) for one in found),
+        }
+    )
+

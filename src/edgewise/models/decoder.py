@@ -1,0 +1,218 @@
+"""The one narrow waist: every engine stands on `Decoder`, and every architecture is one adapter that builds it.
+
+A `Decoder` holds references to the source model's own tensors and calls its own norms and MLPs. What it computes for
+itself is attention, split by head, because that is what a circuit takes apart.
+
+Shapes: a residual stream that all heads share is `[batch, pos, 1, d_model]`, one per head `[batch, pos, heads,
+d_model]`; queries, keys, values and z are `[batch, pos, heads, d_head]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgewise.graph import Graph
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The shape of a model, as far as a circuit is concerned.
+
+    Attributes:
+        architecture: the adapter's name, as in `gpt2`.
+        d_vocab: width of the output, which may differ from the number of input tokens.
+        n_context: longest prompt in tokens, or None where there is no limit.
+        mlps: whether layers have an MLP.
+        parallel: attention and MLP of a layer read the same stream.
+        causal: a token sees only itself and those before it.
+        position_embedding: positions are added to the embedding, so that it can be split into `tok` and `pos`.
+    """
+
+    architecture: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_vocab: int
+    n_context: int | None = None
+    mlps: bool = True
+    parallel: bool = False
+    causal: bool = True
+    position_embedding: bool = False
+
+    def graph(self, *, ports: bool = True, split_embedding: bool = False, ungroup: bool = False) -> Graph:
+        """The graph of this model; `ungroup` gives every query head a key and a value input of its own."""
+        return Graph(
+            self.n_layers,
+            self.n_heads,
+            n_kv_heads=self.n_heads if ungroup else self.n_kv_heads,
+            mlps=self.mlps,
+            parallel=self.parallel,
+            split_embedding=split_embedding,
+            ports=ports,
+            d_model=self.d_model,
+        )
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear map per head: weight `[heads, d_in, d_out]`, a view of the source model's own, and bias `[heads, d_out]`."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, x: Tensor, heads: Sequence[int] | None = None) -> Tensor:
+        """`[batch, pos, heads or 1, d_in]` -> `[batch, pos, heads, d_out]`, for all heads or some, in their order."""
+        weight = self.weight if heads is None else self.weight[list(heads)]
+        if x.shape[2] == 1 and weight.shape[0] != 1:
+            projected = torch.einsum("bpd,hde->bphe", x[:, :, 0], weight)
+        else:
+            projected = torch.einsum("bphd,hde->bphe", x, weight)
+        if self.bias is None:
+            return projected
+        return projected + (self.bias if heads is None else self.bias[list(heads)])
+
+
+Rotation = Callable[[Tensor, Tensor], Tensor]
+"""Turns queries or keys `[batch, pos, heads, d_head]` by their positions `[batch or 1, pos]`."""
+
+
+@dataclass(frozen=True)
+class DecoderLayer:
+    """One layer, with attention taken apart by head.
+
+    Attributes:
+        attention_norm: the source model's norm before attention, on `[..., d_model]`.
+        queries, keys, values: projections into each (key/value) head.
+        output: projection of each head's z back into the residual stream.
+        bias: `[d_model]`, what attention writes that belongs to no head.
+        scale: factor on attention scores.
+        mlp: the source model's own norm and MLP, `[..., d_model]` -> `[..., d_model]`; None where there is none.
+        rotation: rotary positions, or None.
+    """
+
+    attention_norm: Callable[[Tensor], Tensor]
+    queries: Projection
+    keys: Projection
+    values: Projection
+    output: Projection
+    bias: Tensor
+    scale: float
+    mlp: Callable[[Tensor], Tensor] | None
+    rotation: Rotation | None = None
+
+    def query(self, x: Tensor, positions: Tensor, heads: Sequence[int] | None = None) -> Tensor:
+        """Queries of some heads, rotated to `positions` `[batch or 1, pos]`, from their residual streams."""
+        return self._rotate(self.queries(self.attention_norm(x), heads), positions)
+
+    def key(self, x: Tensor, positions: Tensor, heads: Sequence[int] | None = None) -> Tensor:
+        """Keys of some key/value heads (one may be asked for more than once), like `query`."""
+        return self._rotate(self.keys(self.attention_norm(x), heads), positions)
+
+    def value(self, x: Tensor, heads: Sequence[int] | None = None) -> Tensor:
+        """Values of some key/value heads, from their residual streams."""
+        return self.values(self.attention_norm(x), heads)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
+        """z `[batch, query pos, heads, d_head]`, of queries, keys and values of the same heads.
+
+        `allowed` is `[batch or 1, query pos, key pos]`: which keys each query may look at.
+        """
+        return torch.einsum("bhqk,bkhe->bqhe", self.pattern(q, k, allowed).to(v.dtype), v)
+
+    def pattern(self, q: Tensor, k: Tensor, allowed: Tensor) -> Tensor:
+        """Attention patterns `[batch, heads, query pos, key pos]`, in float32 at least."""
+        scores = torch.einsum("bqhe,bkhe->bhqk", q, k) * self.scale
+        scores = scores.to(stream_dtype(scores.dtype))
+        scores = scores.masked_fill(~allowed[:, None], torch.finfo(scores.dtype).min)
+        return torch.softmax(scores, dim=-1)
+
+    def write(self, z: Tensor, heads: Sequence[int] | None = None) -> Tensor:
+        """What each head adds to the residual stream, `[batch, pos, heads, d_model]`."""
+        return self.output(z, heads)
+
+    def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x if self.rotation is None else self.rotation(x, positions)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A source model behind the one interface that every engine uses.
+
+    Attributes:
+        name: what the user called it: a hub id, a folder, a built-in name.
+        config: its shape.
+        layers: its layers.
+        embed_parts: tokens and positions `[batch, pos]` -> `(token part, position part)` or `(whole,)`, each
+            `[batch, pos, d_model]`.
+        final: the source model's final norm and unembedding, `[..., d_model]` -> `[..., d_vocab]`.
+        source: the source model.
+        run_source: tokens, attention mask and positions `[batch, pos]` -> the source model's own logits.
+        run_source_streams: like `run_source`, but the residual stream entering each layer; used to say where a
+            difference starts.
+        tokenizer: the model's tokenizer, or None.
+    """
+
+    name: str
+    config: DecoderConfig
+    layers: tuple[DecoderLayer, ...]
+    embed_parts: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+    final: Callable[[Tensor], Tensor]
+    source: nn.Module
+    run_source: Callable[[Tensor, Tensor, Tensor], Tensor]
+    run_source_streams: Callable[[Tensor, Tensor, Tensor], list[Tensor]] | None = None
+    tokenizer: Any = field(default=None, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.source.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.source.parameters()).dtype
+
+    def embed(self, tokens: Tensor, positions: Tensor | None = None, *, split: bool = False) -> Tensor:
+        """The embedding `[parts, batch, pos, d_model]`: two parts, `tok` and `pos`, if `split`, else their sum."""
+        parts = self.embed_parts(tokens, positions_of(tokens) if positions is None else positions)
+        if split and len(parts) != 2:
+            raise ValueError(f"{self.config.architecture} adds no positions to its embedding, so it cannot be split")
+        return torch.stack(parts) if split else sum(parts[1:], parts[0])[None]
+
+    def allowed(self, mask: Tensor) -> Tensor:
+        """`[batch, query pos, key pos]`: which tokens each token may look at, from the mask of real tokens."""
+        allowed = mask[:, None, :].expand(-1, mask.shape[1], -1)
+        if self.config.causal:
+            allowed = allowed & torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
+        return allowed
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Final norm and unembedding of residual streams `[..., d_model]`, in float32 at least."""
+        logits = self.final(x.to(self.dtype))
+        return logits.to(stream_dtype(logits.dtype))
+
+    def fingerprint(self) -> str:
+        """A hash of the weights: names, shapes, dtypes and up to 4,096 evenly spaced values of each tensor."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.source.state_dict().items()):
+            flat = tensor.detach().reshape(-1)
+            sample = flat[:: max(1, flat.numel() // 4096)].to("cpu", torch.float64)
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(sample.numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+
+def positions_of(tokens: Tensor) -> Tensor:
+    """0, 1, 2, … for each of `tokens` `[batch, pos]`, as `[1, pos]`. Prompts are padded on the right."""
+    return torch.arange(tokens.shape[1], device=tokens.device)[None]
+
+
+def stream_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which residual streams are summed: float32 for a half-precision model, else the model's own."""
+    return torch.promote_types(dtype, torch.float32)

@@ -1,0 +1,192 @@
+"""Adapters for Hugging Face `transformers` models: one function per architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgewise.errors import EdgewiseError
+from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection
+
+
+def adapt(model: nn.Module, name: str, tokenizer: Any = None) -> Decoder:
+    """A Decoder over a `transformers` model, whose architecture is looked up by its configuration's `model_type`.
+
+    Raises:
+        EdgewiseError: the architecture is not supported; the message names it and lists those that are.
+    """
+    model.eval()
+    model_type = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    if model_type not in ADAPTERS or not hasattr(model, "lm_head"):
+        raise unsupported(name, f"{model_type} ({type(model).__name__})")
+    return ADAPTERS[model_type](model, name, tokenizer)
+
+
+def unsupported(name: str, architecture: str) -> EdgewiseError:
+    """The refusal of an architecture that has no adapter."""
+    return EdgewiseError(
+        f"model {name!r} is of architecture {architecture}, which edgewise does not support yet "
+        f"(supported: {', '.join(sorted(ADAPTERS))}, as causal language models)"
+    )
+
+
+def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
+    """`GPT2LMHeadModel`: learned positions, LayerNorm before each block, biases everywhere."""
+    shape, body = model.config, model.transformer
+    n_heads, d_model = shape.n_head, shape.n_embd
+    d_head = d_model // n_heads
+    if getattr(shape, "add_cross_attention", False):
+        raise unsupported(name, "gpt2 with cross-attention")
+
+    def per_head(weight: Tensor) -> Tensor:
+        # A Conv1D weight is [d_in, heads * d_head]; this is a view of it, not a copy.
+        return weight.unflatten(1, (n_heads, d_head)).transpose(0, 1)
+
+    layers = []
+    for index, block in enumerate(body.h):
+        weights = block.attn.c_attn.weight.split(d_model, dim=1)
+        biases = block.attn.c_attn.bias.split(d_model)
+        q, k, v = (
+            Projection(per_head(weight), bias.unflatten(0, (n_heads, d_head)))
+            for weight, bias in zip(weights, biases, strict=True)
+        )
+        scale = d_head**-0.5 if shape.scale_attn_weights else 1.0
+        layers.append(
+            DecoderLayer(
+                attention_norm=block.ln_1,
+                queries=q,
+                keys=k,
+                values=v,
+                output=Projection(block.attn.c_proj.weight.unflatten(0, (n_heads, d_head))),
+                bias=block.attn.c_proj.bias,
+                scale=scale / (index + 1) if shape.scale_attn_by_inverse_layer_idx else scale,
+                mlp=_chain(block.ln_2, block.mlp),
+            )
+        )
+    config = DecoderConfig(
+        architecture="gpt2",
+        n_layers=shape.n_layer,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        d_model=d_model,
+        d_head=d_head,
+        d_vocab=model.lm_head.weight.shape[0],
+        n_context=shape.n_positions,
+        position_embedding=True,
+    )
+
+    def embed(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        token_part = body.wte(tokens)
+        return token_part, body.wpe(positions).expand_as(token_part)
+
+    return Decoder(
+        name=name,
+        config=config,
+        layers=tuple(layers),
+        embed_parts=embed,
+        final=_chain(body.ln_f, model.lm_head),
+        source=model,
+        run_source=_logits_of(model),
+        run_source_streams=_streams_of(model),
+        tokenizer=tokenizer,
+    )
+
+
+def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
+    """`LlamaForCausalLM`: rotary positions, RMSNorm before each block, SwiGLU, grouped key/value heads."""
+    shape, body = model.config, model.model
+    n_heads, n_kv_heads = shape.num_attention_heads, shape.num_key_value_heads
+    d_head = getattr(shape, "head_dim", None) or shape.hidden_size // n_heads
+
+    def per_head(linear: nn.Linear, heads: int) -> Projection:
+        # A Linear weight is [heads * d_head, d_in]; this is a view of it, not a copy.
+        bias = None if linear.bias is None else linear.bias.unflatten(0, (heads, d_head))
+        return Projection(linear.weight.unflatten(0, (heads, d_head)).transpose(1, 2), bias)
+
+    layers = []
+    for block in body.layers:
+        attention = block.self_attn
+        bias = attention.o_proj.bias
+        layers.append(
+            DecoderLayer(
+                attention_norm=block.input_layernorm,
+                queries=per_head(attention.q_proj, n_heads),
+                keys=per_head(attention.k_proj, n_kv_heads),
+                values=per_head(attention.v_proj, n_kv_heads),
+                output=Projection(attention.o_proj.weight.T.unflatten(0, (n_heads, d_head))),
+                bias=torch.zeros_like(attention.o_proj.weight[:, 0]) if bias is None else bias,
+                scale=attention.scaling,
+                mlp=_chain(block.post_attention_layernorm, block.mlp),
+                rotation=_rotary(body.rotary_emb),
+            )
+        )
+    config = DecoderConfig(
+        architecture="llama",
+        n_layers=shape.num_hidden_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        d_model=shape.hidden_size,
+        d_head=d_head,
+        d_vocab=model.lm_head.weight.shape[0],
+        n_context=shape.max_position_embeddings,
+    )
+    return Decoder(
+        name=name,
+        config=config,
+        layers=tuple(layers),
+        embed_parts=lambda tokens, positions: (body.embed_tokens(tokens),),
+        final=_chain(body.norm, model.lm_head),
+        source=model,
+        run_source=_logits_of(model),
+        run_source_streams=_streams_of(model),
+        tokenizer=tokenizer,
+    )
+
+
+ADAPTERS: dict[str, Callable[[Any, str, Any], Decoder]] = {"gpt2": _gpt2, "llama": _llama}
+"""Adapters by `model_type`, the name of an architecture in a model's config.json."""
+
+
+def _chain(first: nn.Module, second: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda x: second(first(x))
+
+
+def _rotary(embedding: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Rotation by the source model's own rotary embedding, in its half-split layout."""
+
+    def rotate(x: Tensor, positions: Tensor) -> Tensor:
+        cosine, sine = embedding(x, positions)  # [batch or 1, pos, d_head]
+        left, right = x.chunk(2, dim=-1)
+        return x * cosine[:, :, None] + torch.cat((-right, left), dim=-1) * sine[:, :, None]
+
+    return rotate
+
+
+def _logits_of(model: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def run(tokens: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        out = model(
+            input_ids=tokens,
+            attention_mask=mask.long(),
+            position_ids=positions.expand_as(tokens),
+            use_cache=False,
+        )
+        return out.logits
+
+    return run
+
+
+def _streams_of(model: Any) -> Callable[[Tensor, Tensor, Tensor], list[Tensor]]:
+    def run(tokens: Tensor, mask: Tensor, positions: Tensor) -> list[Tensor]:
+        out = model(
+            input_ids=tokens,
+            attention_mask=mask.long(),
+            position_ids=positions.expand_as(tokens),
+            use_cache=False,
+            output_hidden_states=True,
+        )
+        return list(out.hidden_states[:-1])  # the last one has been through the final norm
+
+    return run

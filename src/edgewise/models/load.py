@@ -1,0 +1,223 @@
+"""Loading models: built-in ones by name, Hugging Face ones by hub id or folder, and model objects as they are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from edgewise.errors import EdgewiseError, near_matches
+from edgewise.models.decoder import Decoder
+from edgewise.models.hand_built import HAND_BUILT
+from edgewise.models.huggingface import ADAPTERS, adapt, unsupported
+from edgewise.models.plain import adapt_plain
+from edgewise.models.plain_transformer import PlainTransformer
+
+SHIPPED = Path(__file__).parent / "shipped"
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+DType = Literal["float32", "float64", "bfloat16"]
+
+_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A model that comes with edgewise."""
+
+    name: str
+    description: str
+    folder: Path | None = None
+
+
+BUILT_IN: dict[str, BuiltIn] = {
+    model.name: model
+    for model in (
+        BuiltIn("tiny-ioi", "GPT-2 shape, 4 layers of 8 heads, trained on IOI sentences", SHIPPED / "tiny-ioi"),
+        BuiltIn("tracr-reverse", "list reversal, built by hand after tracr's program"),
+        BuiltIn("tracr-xproportion", "share of x among the letters so far, built by hand"),
+        BuiltIn("tracr-xproportion-compiled", "the same as tracr compiles it, BOS and padding counted"),
+        BuiltIn("or-gate", "two heads, either of which is enough"),
+    )
+}
+
+
+def load_model(
+    model: str | Path | nn.Module,
+    *,
+    device: str | torch.device | None = None,
+    dtype: DType | torch.dtype | None = None,
+    tokenizer: Any = None,
+) -> Decoder:
+    """Load a model for edgewise.
+
+    Args:
+        model: a built-in name (`edgewise models` lists them), a Hugging Face hub id, a local folder in Hugging Face
+            layout, or a model object: a `transformers` model, or something that wraps one. A model object is put into
+            evaluation mode, and stays on its device and in its dtype unless told otherwise.
+        device: as torch names it; default: CUDA where there is one, else the CPU.
+        dtype: `float32` (the default), `float64` or `bfloat16`.
+        tokenizer: for a model object, its tokenizer, or None for tasks that need none.
+
+    Raises:
+        EdgewiseError: no such model, no weights in the folder, an unknown device or dtype, or an architecture that is
+            not supported; the message says which.
+    """
+    wanted_dtype = _dtype(dtype)
+    if isinstance(model, nn.Module) or not isinstance(model, str | Path):
+        inner = _unwrap(model)
+        moved = inner.to(device=None if device is None else _device(device), dtype=wanted_dtype)
+        name = getattr(getattr(moved, "config", None), "name_or_path", "") or type(moved).__name__
+        return _adapt(moved, name, tokenizer)
+
+    name = str(model)
+    target = _device(device)
+    if name in HAND_BUILT:
+        built = HAND_BUILT[name]()
+        return _adapt(built.to(device=target, dtype=wanted_dtype), name, None)
+    if name in BUILT_IN:
+        return _from_transformers(name, BUILT_IN[name].folder, target, wanted_dtype or torch.float32, tokenizer)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _require_files(folder)
+        return _from_transformers(name, folder, target, wanted_dtype or torch.float32, tokenizer)
+    if folder.exists():
+        raise EdgewiseError(f"model {name!r} is a file; give the folder that holds its config.json and weights")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise EdgewiseError(f"model {name!r}: there is no such folder")
+    return _from_transformers(name, None, target, wanted_dtype or torch.float32, tokenizer)
+
+
+def _adapt(model: nn.Module, name: str, tokenizer: Any) -> Decoder:
+    if isinstance(model, PlainTransformer):
+        model.eval()
+        return adapt_plain(model, name, tokenizer)
+    return adapt(model, name, tokenizer)
+
+
+def _unwrap(model: Any) -> nn.Module:
+    """The `transformers` model inside wrappers such as a TransformerLens bridge or an nnsight model."""
+    for _ in range(4):
+        known = getattr(getattr(model, "config", None), "model_type", None) in ADAPTERS and hasattr(model, "lm_head")
+        if known or isinstance(model, PlainTransformer):
+            return model
+        inner = getattr(model, "original_model", None) or getattr(model, "_model", None)
+        if inner is None:
+            break
+        model = inner
+    if not isinstance(model, nn.Module):
+        raise EdgewiseError(f"a {type(model).__name__} is not a model: give a name, a folder or a transformers model")
+    return model
+
+
+def _from_transformers(
+    name: str, folder: Path | None, device: torch.device, dtype: torch.dtype, tokenizer: Any
+) -> Decoder:
+    # Imported here: transformers takes seconds to import, and built-in models and --help do without it.
+    import transformers
+
+    where = name if folder is None else str(folder)
+    with _quiet():
+        try:
+            config = transformers.AutoConfig.from_pretrained(where)
+        except (OSError, ValueError) as error:
+            raise _not_found(name, folder, error) from None
+        if config.model_type not in ADAPTERS:
+            raise unsupported(name, config.model_type)
+        try:
+            model, problems = transformers.AutoModelForCausalLM.from_pretrained(
+                where, config=config, dtype=dtype, output_loading_info=True
+            )
+        except Exception as error:  # whatever safetensors, torch or the hub raise over a broken file
+            raise EdgewiseError(f"the weights of model {name!r} cannot be read: {_first_line(error)}") from None
+        if problems["missing_keys"] or problems["mismatched_keys"]:
+            missing = sorted(str(key) for key in (problems["missing_keys"] or problems["mismatched_keys"]))
+            raise EdgewiseError(
+                f"the weights of model {name!r} do not fit its config.json: {len(missing)} tensors missing or of "
+                f"another shape, {missing[0]} among them"
+            )
+        if tokenizer is None:
+            tokenizer = _tokenizer(where)
+    return adapt(model.to(device), name, tokenizer)
+
+
+def _tokenizer(where: str) -> Any:
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(where)
+    except (OSError, ValueError, KeyError, ImportError):
+        return None  # a model without a tokenizer still serves tasks made of token ids
+
+
+def _require_files(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise EdgewiseError(f"model folder {str(folder)!r} has no config.json, so it is not in Hugging Face layout")
+    if not any((folder / file).is_file() for file in _WEIGHT_FILES):
+        raise EdgewiseError(
+            f"model folder {str(folder)!r} has no weights: none of {', '.join(_WEIGHT_FILES[:3])} is there"
+        )
+
+
+def _not_found(name: str, folder: Path | None, error: Exception) -> EdgewiseError:
+    if folder is not None:
+        return EdgewiseError(f"model {name!r}: its config.json cannot be used: {_first_line(error)}")
+    hint = near_matches(name, (*BUILT_IN, "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2"))
+    return EdgewiseError(
+        f"unknown model {name!r}{hint} It is no built-in model and no folder, and the Hugging Face hub has no model of "
+        f"that name or cannot be reached (built-in: {', '.join(BUILT_IN)})"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise EdgewiseError(f"unknown device {device!r} (known: cpu, cuda, cuda:0, …)") from None
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise EdgewiseError(f"device {str(device)!r}: torch finds no CUDA device on this machine")
+    if wanted.type == "cuda" and wanted.index is not None and wanted.index >= torch.cuda.device_count():
+        raise EdgewiseError(f"device {str(device)!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if wanted.type not in ("cpu", "cuda"):
+        raise EdgewiseError(f"unknown device {str(device)!r} (known: cpu, cuda, cuda:0, …)")
+    return wanted
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None or dtype in DTYPES.values():
+        return dtype if isinstance(dtype, torch.dtype) else None
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype]
+    raise EdgewiseError(f"unknown dtype {str(dtype)!r}{near_matches(str(dtype), DTYPES)} (known: {', '.join(DTYPES)})")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars and advice that transformers prints while it loads; errors still come."""
+    import transformers
+
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
+        hub.setLevel(hub_level)

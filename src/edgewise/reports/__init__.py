@@ -1,0 +1,5 @@
+"""What people look at."""
+
+from edgewise.reports.terminal import circuit_table, evaluation_table, search_progress, strongest_edges
+
+__all__ = ["circuit_table", "evaluation_table", "search_progress", "strongest_edges"]

@@ -1,0 +1,129 @@
+"""Run folders: plain files that anyone can read, written whole or not at all.
+
+    run.json       everything needed to run it again, and what came out
+    circuit.json   the circuit, in EAP-IG's form
+    trace.jsonl    every tested edge, in order
+    prompts.jsonl  the prompts, where they came from a user's file
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgewise.errors import EdgewiseError
+from edgewise.files import read_json, write_text
+from edgewise.graph import Circuit, load_circuit
+
+FORM = 1
+
+
+class RunFolder:
+    """A folder claimed for a run before it starts, so that a run that cannot be kept is refused at once.
+
+    Files go into a hidden folder beside it, which takes its name when the run is finished and is removed when it is
+    not; so the folder itself never holds half a run.
+    """
+
+    def __init__(self, path: Path, *, numbered: bool) -> None:
+        self.path, self._numbered = path, numbered
+        self._made_parent = not path.parent.exists()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        except OSError as error:
+            raise EdgewiseError(f"cannot write to {str(path.parent)!r}: {error.strerror}") from None
+
+    @classmethod
+    def claim(cls, path: Path) -> RunFolder:
+        """Claim exactly `path`.
+
+        Raises:
+            EdgewiseError: it is not empty, or cannot be made.
+        """
+        require_free(path)
+        return cls(path, numbered=False)
+
+    @classmethod
+    def claim_next(cls, path: Path) -> RunFolder:
+        """Claim `path`, or the first of `path-2`, `path-3`, … that is free."""
+        return cls(path, numbered=True)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        if self._made_parent and not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()
+
+    def finish(self, files: Mapping[str, str]) -> Path:
+        """Write the files, by name, and give the folder its own name. Returns the folder.
+
+        Raises:
+            EdgewiseError: something else has taken the name in the meantime, or the disk is full.
+        """
+        for name, text in files.items():
+            write_text(self._partial / name, text)
+        self._partial.chmod(0o755)
+        while True:
+            path = _first_free(self.path) if self._numbered else self.path
+            try:
+                self._partial.replace(path)
+            except OSError as error:
+                if self._numbered and _taken(path):
+                    continue
+                raise EdgewiseError(
+                    _taken_message(path) if _taken(path) else f"cannot write {path}: {error.strerror}"
+                ) from None
+            return path
+
+
+def require_free(path: Path) -> None:
+    """Raise an EdgewiseError if a run cannot be written to `path` because something is there."""
+    if _taken(path):
+        raise EdgewiseError(_taken_message(path))
+
+
+def load_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
+    """The record and the circuit of a run folder.
+
+    Raises:
+        EdgewiseError: it is not a run folder, a file is missing or broken, or it is of a newer form.
+    """
+    if not (folder / "run.json").is_file():
+        raise EdgewiseError(f"{str(folder)!r} is not a run folder: it has no run.json")
+    record = read_json(folder / "run.json", "the run record")
+    if record.get("form") != FORM:
+        raise EdgewiseError(
+            f"the run in {str(folder)!r} was written by another version of edgewise (form {record.get('form')!r}, "
+            f"here {FORM})"
+        )
+    if "settings" not in record or "result" not in record:
+        raise EdgewiseError(f"the run record of {str(folder)!r} has no settings or no result")
+    return record, load_circuit(folder / "circuit.json", "the circuit of the run")
+
+
+def _taken(path: Path) -> bool:
+    return path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir())))
+
+
+def _taken_message(path: Path) -> str:
+    if path.is_dir():
+        what = "holds another run" if (path / "run.json").exists() else "is not empty"
+        return f"the output folder {str(path)!r} {what}; nothing is overwritten, so choose another"
+    return f"the output folder {str(path)!r} is a file; choose another"
+
+
+def _first_free(path: Path) -> Path:
+    number, free = 1, path
+    while _taken(free):
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

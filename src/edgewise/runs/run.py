@@ -1,0 +1,221 @@
+"""One discovery, from a model and a task to a result that can be kept, and run again."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from edgewise.discovery import (
+    METHODS,
+    Decision,
+    Discovery,
+    Order,
+    OrderMode,
+    ProgressCallback,
+    acdc,
+    acdc_with_edges,
+)
+from edgewise.errors import EdgewiseError, unknown
+from edgewise.graph import Circuit
+from edgewise.graph.eap_json import to_dict as circuit_to_dict
+from edgewise.models import Decoder
+from edgewise.patching import Experiment
+from edgewise.runs.folder import FORM, RunFolder
+from edgewise.tasks import Metric, PromptText, Reference, Task
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished discovery.
+
+    Attributes:
+        circuit: what was found.
+        trace: every tested edge in order.
+        discovery: the method's whole result.
+        record: what `run.json` holds: settings, versions, counts, timings, metrics.
+        task: on what.
+    """
+
+    discovery: Discovery
+    record: dict[str, Any]
+    task: Task
+
+    @property
+    def circuit(self) -> Circuit:
+        return self.discovery.circuit
+
+    @property
+    def trace(self) -> tuple[Decision, ...]:
+        return self.discovery.trace
+
+    @property
+    def metric(self) -> float:
+        """The circuit's metric; lower is better."""
+        return self.discovery.metric
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `run.json`, `circuit.json` and `trace.jsonl` (and `prompts.jsonl`, for prompts that came from a file).
+
+        Raises:
+            EdgewiseError: the folder holds something already, or cannot be written.
+        """
+        with RunFolder.claim(Path(folder).expanduser()) as claimed:
+            return claimed.finish(self.files())
+
+    def files(self) -> dict[str, str]:
+        """The files of the run folder, by name."""
+        files = {
+            "run.json": json.dumps(self.record, indent=2) + "\n",
+            "circuit.json": json.dumps(circuit_to_dict(self.circuit)),
+            "trace.jsonl": "".join(json.dumps(asdict(decision)) + "\n" for decision in self.trace),
+        }
+        if "sha256" in self.task.settings:
+            files["prompts.jsonl"] = "".join(json.dumps(_row(text)) + "\n" for text in self.task.text)
+        return files
+
+    def summary(self) -> dict[str, Any]:
+        """What `edgewise discover --json` prints, without the run folder."""
+        result = self.record["result"]
+        return {
+            "edges": self.circuit.names(),
+            **{key: result[key] for key in _COUNTS},
+            "settings": self.record["settings"],
+        }
+
+
+_COUNTS = ("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "tests", "seconds")
+
+
+def discover(
+    model: Decoder,
+    task: Task,
+    *,
+    method: str = "acdc",
+    threshold: float | None = None,
+    edges: int | None = None,
+    ablation: str | None = None,
+    metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
+    ports: bool = True,
+    layer_order: OrderMode = "normal",
+    head_order: OrderMode = "normal",
+    seed: int = 0,
+    absolute: bool = False,
+    engine: str = "plain",
+    progress: ProgressCallback | None = None,
+    command: Sequence[str] | None = None,
+) -> Run:
+    """Find the circuit of a task in a model.
+
+    Args:
+        method: `acdc`.
+        threshold: ACDC's threshold, in the metric's units; by default the task's suggestion.
+        edges: instead of a threshold, the most edges the circuit may have.
+        ablation: what an absent edge carries: `resample`, `zero`, `mean`, `mean-positional`; by default the task's.
+        metric: a metric's name, or a function of logits `[scored, d_vocab]` and a `Reference` that gives one number per
+            scored place, lower being better; by default the task's.
+        ports: whether to test heads' port edges too, as the paper does.
+        layer_order, head_order: how parents are ordered: `normal`, `reverse` or `shuffle`.
+        seed: of shuffled orders.
+        absolute: compare the size of the metric's change with the threshold, not the signed change.
+        engine: `plain`: one circuit run per tested edge.
+        progress: called with a `Progress` as the search goes.
+        command: the shell command that asked for this, kept in the record.
+
+    Raises:
+        EdgewiseError: an unknown name, no threshold where the task suggests none, or whatever the method raises.
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if threshold is not None and edges is not None:
+        raise EdgewiseError("give a threshold or a number of edges, not both")
+    if threshold is None and edges is None and task.threshold is None:
+        raise EdgewiseError(
+            f"task {task.name!r} suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges"
+        )
+    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
+    order = Order(layer_order, head_order, seed)
+    if edges is not None:
+        found = acdc_with_edges(
+            experiment, edges, order=order, absolute=absolute, engine=engine, progress=progress
+        )
+    else:
+        wanted = threshold if threshold is not None else task.threshold
+        assert wanted is not None
+        found = acdc(experiment, wanted, order=order, absolute=absolute, engine=engine, progress=progress)
+    settings = {
+        "method": method,
+        "threshold": found.threshold,
+        "edges": edges,
+        "ablation": experiment.ablation,
+        "metric": experiment.metric.name,
+        "ports": ports,
+        "layer_order": layer_order,
+        "head_order": head_order,
+        "order_seed": seed,
+        "absolute": absolute,
+        "engine": engine,
+        "task": dict(task.settings),
+        "model": describe_model(model),
+    }
+    return Run(found, _record(settings, found, command), task)
+
+
+def describe_model(model: Decoder) -> dict[str, Any]:
+    """What tells this model from another: name, folder if it has one, dtype, device, architecture, fingerprint."""
+    folder = Path(model.name).expanduser()
+    return {
+        "name": model.name,
+        "folder": str(folder.resolve()) if folder.is_dir() else None,
+        "architecture": model.config.architecture,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "fingerprint": model.fingerprint(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    packages = ("edgewise", "torch", "transformers", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def _record(settings: dict[str, Any], found: Discovery, command: Sequence[str] | None) -> dict[str, Any]:
+    graph = {key: value for key, value in asdict(found.circuit.graph).items()}
+    return {
+        "form": FORM,
+        "finished": True,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command) if command is not None else None,
+        "settings": settings,
+        "graph": graph,
+        "result": {
+            "n_edges": found.circuit.n_edges,
+            "n_edges_connected": found.circuit.n_edges_connected,
+            "n_graph_edges": found.circuit.graph.n_edges,
+            "metric": found.metric,
+            "metric_full": found.metric_full,
+            "metric_ablated": found.metric_ablated,
+            "tests": found.tests,
+            "seconds": round(found.seconds, 3),
+            "tried": [{"threshold": threshold, "n_edges": size} for threshold, size in found.tried],
+        },
+        "versions": versions(),
+    }
+
+
+
+def _row(text: PromptText) -> dict[str, Any]:
+    return {
+        "clean": text.clean,
+        "corrupt": text.corrupt,
+        "answer": list(text.answers) or None,
+        "wrong": list(text.wrong) or None,
+    }

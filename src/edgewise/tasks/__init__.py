@@ -1,0 +1,21 @@
+"""What behaviour is looked for: tasks, their prompts, and the metrics that judge logits."""
+
+from edgewise.tasks.load import TASKS, TaskSpec, find_spec, load_task
+from edgewise.tasks.metrics import METRICS, Metric, Reference, find_metric, mean_over_places
+from edgewise.tasks.task import Prompts, PromptText, Split, Task
+
+__all__ = [
+    "METRICS",
+    "TASKS",
+    "Metric",
+    "PromptText",
+    "Prompts",
+    "Reference",
+    "Split",
+    "Task",
+    "TaskSpec",
+    "find_metric",
+    "find_spec",
+    "load_task",
+    "mean_over_places",
+]

@@ -1,0 +1,136 @@
+"""Tasks of the models built by hand: tracr's two programs and the OR gate (FACTS 4.5-4.7).
+
+Their circuits are known exactly, so they tell whether a method works. None has a text: prompts are token ids.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import torch
+from torch import Tensor
+
+from edgewise.errors import EdgewiseError
+from edgewise.models import Decoder
+from edgewise.models.hand_built import (
+    OR_GATE_TOKENS,
+    TRACR_REVERSE_TOKENS,
+    TRACR_XPROPORTION_TOKENS,
+    XPROPORTION_LETTERS,
+)
+from edgewise.tasks.task import Prompts, PromptText, Split, Task
+
+POSITION_SEED = 49
+"""Seed of the one permutation of positions that corrupted prompts have (FACTS 2.5)."""
+
+
+def build_tracr_reverse(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
+    """The 6 orders of 1, 2, 3 after BOS; corrupted: another order, and positions permuted.
+
+    `variant="published"` leaves positions alone, as the published runs did (FACTS 7.9). Validation and test are alike.
+    """
+    ids = {name: index for index, name in enumerate(TRACR_REVERSE_TOKENS)}
+    _require_tokens(model, TRACR_REVERSE_TOKENS, "tracr-reverse")
+    rows = [[ids["BOS"], *(ids[letter] for letter in order)] for order in itertools.permutations("123")]
+    clean = torch.tensor(rows[:examples])
+    corrupt = clean[_derangement(len(clean), seed)]
+    scored = torch.ones_like(clean, dtype=torch.bool)
+    scored[:, 0] = False
+    prompts = _prompts(clean, corrupt, scored, permute_positions=variant != "published")
+    return _task("tracr-reverse", prompts, TRACR_REVERSE_TOKENS, outputs=None)
+
+
+def build_tracr_xproportion(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
+    """Strings of 1 to 4 letters after BOS, padded; corrupted: another row, and positions permuted.
+
+    Strings differ in length so that the token input of the key matters: BOS is always first, so with strings of one
+    length it would be the same in every prompt. `variant="paper"` has the original's prompts: strings of length 4
+    without BOS, whose ids come out as BOS, pad, w and x, and a permutation that may leave a row in place (FACTS 4.6).
+    `variant="published"` further leaves positions alone, as the published runs did (FACTS 7.9).
+    """
+    _require_tokens(model, TRACR_XPROPORTION_TOKENS, "tracr-xproportion")
+    generator = random.Random(seed)
+    if variant == "default":
+        rows, letters = _padded_strings(generator, 2 * examples)
+    else:
+        drawn = generator.sample(list(itertools.product(range(4), repeat=4)), 2 * examples)
+        rows, letters = [list(row) for row in drawn], [3] * len(drawn)
+    half = slice(examples, None) if split == "test" else slice(0, examples)
+    clean, letters = torch.tensor(rows[half]), letters[half]
+    order = list(range(len(clean)))
+    generator.shuffle(order)
+    corrupt = clean[_derangement(len(clean), seed) if variant == "default" else torch.tensor(order)]
+    # Positions 1 to the number of letters: the first position is BOS, or in the original's prompts simply left out.
+    scored = (torch.arange(clean.shape[1])[None] >= 1) & (
+        torch.arange(clean.shape[1])[None] <= torch.tensor(letters)[:, None]
+    )
+    prompts = _prompts(clean, corrupt, scored, permute_positions=variant != "published")
+    return _task("tracr-xproportion", prompts, TRACR_XPROPORTION_TOKENS, outputs=(0,))
+
+
+def build_or_gate(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
+    """One prompt of one token. There is nothing to corrupt it with, so only zero ablation makes sense."""
+    _require_tokens(model, OR_GATE_TOKENS, "or-gate")
+    token = torch.zeros(1, 1, dtype=torch.long)
+    prompts = _prompts(token, token, torch.ones(1, 1, dtype=torch.bool), permute_positions=False)
+    return _task("or-gate", prompts, OR_GATE_TOKENS, outputs=None, split_embedding=False)
+
+
+def _padded_strings(generator: random.Random, count: int) -> tuple[list[list[int]], list[int]]:
+    ids = {name: index for index, name in enumerate(TRACR_XPROPORTION_TOKENS)}
+    # Every length as often as any other: of the 340 strings, three quarters would have four letters.
+    chosen = [generator.choices(XPROPORTION_LETTERS, k=generator.randint(1, 4)) for _ in range(count)]
+    rows = [[ids["BOS"], *(ids[letter] for letter in string)] for string in chosen]
+    return [row + [ids["pad"]] * (5 - len(row)) for row in rows], [len(string) for string in chosen]
+
+
+def _derangement(count: int, seed: int) -> Tensor:
+    """A permutation that leaves nothing in its place."""
+    generator = random.Random(seed)
+    order = list(range(count))
+    while count > 1 and any(index == other for index, other in enumerate(order)):
+        generator.shuffle(order)
+    return torch.tensor(order)
+
+
+def _prompts(clean: Tensor, corrupt: Tensor, scored: Tensor, *, permute_positions: bool) -> Prompts:
+    everything = torch.ones_like(clean, dtype=torch.bool)
+    rows, positions = scored.nonzero(as_tuple=True)
+    permuted = torch.randperm(clean.shape[1], generator=torch.Generator().manual_seed(POSITION_SEED))
+    return Prompts(
+        clean=clean,
+        corrupt=corrupt,
+        mask=everything,
+        corrupt_mask=everything,
+        scored_rows=rows,
+        scored_positions=positions,
+        corrupt_positions=permuted[None] if permute_positions else None,
+    )
+
+
+def _task(
+    name: str, prompts: Prompts, tokens: tuple[str, ...], outputs: tuple[int, ...] | None, split_embedding: bool = True
+) -> Task:
+    def text(row: Tensor) -> str:
+        return " ".join(tokens[index] for index in row.tolist())
+
+    return Task(
+        name=name,
+        prompts=prompts,
+        text=tuple(PromptText(text(clean), text(other)) for clean, other in zip(prompts.clean, prompts.corrupt, strict=True)),
+        metric="l2",
+        metrics=("l2",),
+        split_embedding=split_embedding,
+        outputs=outputs,
+    )
+
+
+def _require_tokens(model: Decoder, tokens: tuple[str, ...], task: str) -> None:
+    if model.config.architecture != "plain":
+        raise EdgewiseError(f"task {task!r} is made of the tokens of its own model and does not run on {model.name!r}")
+    vocabulary = model.source.get_submodule("embed").get_parameter("W_E").shape[0]
+    if vocabulary != len(tokens):
+        raise EdgewiseError(
+            f"task {task!r} needs a model with the {len(tokens)} tokens {', '.join(tokens)}; {model.name!r} has {vocabulary}"
+        )

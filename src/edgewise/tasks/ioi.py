@@ -1,0 +1,145 @@
+"""Indirect object identification: "Then, Mary and Jeffrey went to the restaurant. Jeffrey gave a bone to" -> " Mary".
+
+The template, word lists and pairing are those of the ACDC paper's code (FACTS 4.1): one template with the indirect
+object named first, and corrupted prompts that name three other people. A seed draws the same prompts as that code does
+with seed 0, 1, 2, 3 for the prompts and the three replacements.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgewise.errors import EdgewiseError
+from edgewise.models import Decoder
+from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
+from edgewise.tasks.tokens import check_length, encode, show, unknown_words
+from edgewise.tasks.word_lists import IOI_NAMES, IOI_OBJECTS, IOI_PLACES
+
+TEMPLATE = "Then, {first} and {second} went to the {place}. {giver} gave a {thing} to"
+METRICS = ("kl_div", "logit_diff", "prob_diff", "frac_correct", "nll", "match_nll")
+
+
+@dataclass(frozen=True)
+class IoiPrompt:
+    """One sentence. `mentions` are the names in the order of the text: two people, the giver, who receives."""
+
+    indirect_object: str
+    subject: str
+    mentions: tuple[str, str, str, str]
+    place: str
+    thing: str
+
+    @property
+    def text(self) -> str:
+        """The sentence up to the name that has to follow."""
+        first, second, giver, _ = self.mentions
+        return TEMPLATE.format(first=first, second=second, giver=giver, place=self.place, thing=self.thing)
+
+
+def ioi_pairs(count: int, seed: int = 0) -> list[tuple[IoiPrompt, IoiPrompt]]:
+    """The first `count` clean and corrupted prompts of a seed. Asking for more leaves the first ones as they are."""
+    clean = _draw(count, seed)
+    corrupt = _new_indirect_object(clean, seed + 1)
+    corrupt = _new_subject(corrupt, seed + 2, everywhere=True)
+    corrupt = _new_subject(corrupt, seed + 3, everywhere=False)
+    return list(zip(clean, corrupt, strict=True))
+
+
+def _draw(count: int, seed: int) -> list[IoiPrompt]:
+    # The draws, and their order, that the original code makes. Its template list has one entry, which costs a draw,
+    # and it draws a third name that is never used.
+    generator = random.Random((seed + 987654321) % 123456789)
+    prompts = []
+    for _ in range(count):
+        generator.choice((TEMPLATE,))
+        names: tuple[str, ...] = ("", "", "")
+        while len(set(names)) < 3:
+            names = tuple(generator.choice(IOI_NAMES) for _ in range(3))
+        receiver, subject = names[:2]
+        place = generator.choice(IOI_PLACES)
+        thing = generator.choice(IOI_OBJECTS)
+        prompts.append(IoiPrompt(receiver, subject, (receiver, subject, subject, receiver), place, thing))
+    return prompts
+
+
+def _names(seed: int) -> Iterator[str]:
+    generator = np.random.RandomState((seed + 345467) % 5432)  # noqa: NPY002 - the original's generator
+    while True:
+        yield IOI_NAMES[generator.randint(len(IOI_NAMES))]
+
+
+def _new_indirect_object(prompts: list[IoiPrompt], seed: int) -> list[IoiPrompt]:
+    names = _names(seed)
+    changed = []
+    for prompt in prompts:
+        name = next(name for name in names if name not in (prompt.indirect_object, prompt.subject))
+        first, second, giver, receiver = (name if old == prompt.indirect_object else old for old in prompt.mentions)
+        changed.append(replace(prompt, indirect_object=name, mentions=(first, second, giver, receiver)))
+    return changed
+
+
+def _new_subject(prompts: list[IoiPrompt], seed: int, *, everywhere: bool) -> list[IoiPrompt]:
+    # The original draws these names without looking at those in use, and goes by the first (and the last) mention of
+    # the subject's name. So now and then (15 of its 200 prompts) a corrupted prompt repeats a name or keeps one of the
+    # clean prompt's, and then the "first mention" is the indirect object's.
+    changed = []
+    for prompt, name in zip(prompts, _names(seed), strict=False):
+        mentions = list(prompt.mentions)
+        last = len(mentions) - 1 - mentions[::-1].index(prompt.subject)
+        mentions[mentions.index(prompt.subject)] = name
+        if everywhere:
+            mentions[last] = name
+        first, second, giver, receiver = mentions
+        subject = name if everywhere else prompt.subject
+        changed.append(replace(prompt, subject=subject, mentions=(first, second, giver, receiver)))
+    return changed
+
+
+def build_ioi(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
+    """The IOI task on a model's tokens: `examples` pairs, the first ones for validation, the next ones for test.
+
+    Raises:
+        EdgewiseError: the model's tokenizer has no word for part of a prompt, or splits a name into several tokens.
+    """
+    pairs = ioi_pairs(2 * examples, seed)
+    pairs = pairs[examples:] if split == "test" else pairs[:examples]
+    people = {name for pair in pairs for prompt in pair for name in prompt.mentions}
+    token = {name: _name_token(model, name) for name in sorted(people)}
+    clean = [encode(model, prompt.text) for prompt, _ in pairs]
+    corrupt = [encode(model, prompt.text) for _, prompt in pairs]
+    for ids, (prompt, _) in zip(clean, pairs, strict=True):
+        check_length(model, ids, f"the prompt {prompt.text!r}")
+        if unknown_words(model, ids):
+            raise EdgewiseError(
+                f"task 'ioi' cannot run on {model.name!r}: its tokenizer has no word for part of {prompt.text!r}"
+            )
+    return Task(
+        name="ioi",
+        prompts=last_token_prompts(
+            clean,
+            corrupt,
+            [[token[prompt.indirect_object]] for prompt, _ in pairs],
+            [[token[prompt.subject]] for prompt, _ in pairs],
+        ),
+        text=tuple(
+            PromptText(prompt.text, other.text, (f" {prompt.indirect_object}",), (f" {prompt.subject}",))
+            for prompt, other in pairs
+        ),
+        metric="kl_div",
+        metrics=METRICS,
+    )
+
+
+def _name_token(model: Decoder, name: str) -> int:
+    ids = encode(model, f"Then, {name}")[len(encode(model, "Then,")) :]
+    if len(ids) != 1 or unknown_words(model, ids):
+        pieces = show(model, ids) if len(ids) > 1 else "none"
+        raise EdgewiseError(
+            f"task 'ioi' needs every name to be one token, and {name!r} is not one for the tokenizer of {model.name!r} "
+            f"(its tokens: {pieces})"
+        )
+    return ids[0]

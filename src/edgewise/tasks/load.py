@@ -1,0 +1,167 @@
+"""Tasks by name, and how to load one for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from edgewise.errors import EdgewiseError, unknown
+from edgewise.models import Decoder, check
+from edgewise.tasks.hand_built import build_or_gate, build_tracr_reverse, build_tracr_xproportion
+from edgewise.tasks.ioi import build_ioi
+from edgewise.tasks.jsonl import build_jsonl
+from edgewise.tasks.task import Split, Task
+
+
+class Builder(Protocol):
+    """Makes a task's prompts on a model's tokens."""
+
+    def __call__(self, model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task: ...
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A built-in task.
+
+    Attributes:
+        model: the built-in model it runs on unless told otherwise.
+        examples: how many pairs, unless told otherwise.
+        most_examples: how many there are, for each split; None for no limit.
+        ablation, threshold: what a search uses unless told otherwise.
+        thresholds: other suggestions, by model name.
+        variants: the ways of making its prompts, `default` first.
+        variant_models: models for some variants, where it is not `model`.
+    """
+
+    name: str
+    summary: str
+    source: str
+    model: str
+    build: Builder
+    examples: int
+    threshold: float
+    ablation: str = "resample"
+    most_examples: int | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    variants: tuple[str, ...] = ("default",)
+    variant_models: Mapping[str, str] = field(default_factory=dict)
+
+    def default_model(self, variant: str = "default") -> str:
+        """The built-in model that `variant` runs on."""
+        return self.variant_models.get(variant, self.model)
+
+
+TASKS: dict[str, TaskSpec] = {
+    spec.name: spec
+    for spec in (
+        TaskSpec(
+            name="ioi",
+            summary="indirect object: who is given the bone?",
+            source="Wang et al. 2023; ACDC paper",
+            model="tiny-ioi",
+            build=build_ioi,
+            examples=32,
+            threshold=0.02,
+        ),
+        TaskSpec(
+            name="tracr-reverse",
+            summary="reverse a list of three",
+            source="Lindner et al. 2023; ACDC paper",
+            model="tracr-reverse",
+            build=build_tracr_reverse,
+            examples=6,
+            most_examples=6,
+            threshold=0.01,
+            ablation="zero",
+            variants=("default", "published"),
+        ),
+        TaskSpec(
+            name="tracr-xproportion",
+            summary="share of x among the letters so far",
+            source="Lindner et al. 2023; ACDC paper",
+            model="tracr-xproportion",
+            build=build_tracr_xproportion,
+            examples=50,
+            most_examples=128,
+            threshold=0.01,
+            ablation="zero",
+            variants=("default", "paper", "published"),
+            variant_models={"paper": "tracr-xproportion-compiled", "published": "tracr-xproportion-compiled"},
+        ),
+        TaskSpec(
+            name="or-gate",
+            summary="two heads, either of which is enough",
+            source="ACDC paper, appendix M",
+            model="or-gate",
+            build=build_or_gate,
+            examples=1,
+            most_examples=1,
+            threshold=0.01,
+            ablation="zero",
+        ),
+    )
+}
+
+
+def find_spec(task: str | Path) -> TaskSpec | None:
+    """The built-in task called `task`, or None where `task` is a JSONL file.
+
+    Raises:
+        EdgewiseError: it is neither.
+    """
+    name = str(task)
+    if name in TASKS:
+        return TASKS[name]
+    if Path(name).exists() or name.endswith((".jsonl", ".json")) or "/" in name:
+        return None
+    raise unknown("task", name, TASKS)
+
+
+def load_task(
+    task: str | Path,
+    model: Decoder,
+    *,
+    examples: int | None = None,
+    seed: int = 0,
+    split: Split = "validation",
+    variant: str = "default",
+) -> Task:
+    """Load a task for a model, and check on its prompts that edgewise reads the model right.
+
+    Args:
+        task: a built-in name (`edgewise tasks` lists them) or a JSONL file of `clean`, `corrupt`, `answer`, `wrong`.
+        examples: how many prompt pairs; by default what the task suggests, or all rows of a file.
+        seed: of the prompts; the same seed gives the same prompts.
+        split: `validation`, on which circuits are searched, or `test`, other prompts of the same kind.
+        variant: how prompts are made, where the task has a choice (`paper`: as the original did, flaws included).
+
+    Raises:
+        EdgewiseError: an unknown task, split or variant; prompts that the model's tokenizer breaks; a broken file; too
+            few prompts; or a model that the Decoder does not reproduce on these prompts.
+    """
+    if examples is not None and examples < 1:
+        raise EdgewiseError(f"--examples should be at least 1, not {examples}")
+    if split not in ("validation", "test"):
+        raise unknown("split", split, ("validation", "test"))
+    spec = find_spec(task)
+    if spec is None:
+        if variant != "default":
+            raise EdgewiseError(f"a prompt file has no variants, so {variant!r} cannot be chosen")
+        loaded = build_jsonl(model, Path(task), examples=examples, split=split)
+    else:
+        if variant not in spec.variants:
+            raise unknown(f"variant of task {spec.name!r}:", variant, spec.variants)
+        count = spec.examples if examples is None else examples
+        if spec.most_examples is not None and count > spec.most_examples:
+            raise EdgewiseError(f"task {spec.name!r} has {spec.most_examples} examples at most, not {count}")
+        loaded = replace(
+            spec.build(model, examples=count, seed=seed, split=split, variant=variant),
+            ablation=spec.ablation,
+            threshold=spec.thresholds.get(model.name, spec.threshold),
+            settings={"task": spec.name, "examples": count, "seed": seed, "split": split, "variant": variant},
+        )
+    prompts = loaded.prompts.to(model.device)
+    check(model, prompts.clean, prompts.mask)
+    return replace(loaded, prompts=prompts)

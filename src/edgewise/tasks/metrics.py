@@ -1,0 +1,166 @@
+"""Metrics: logits -> one number per scored place. Lower is always better; a metric's value is the mean over places.
+
+p is the model's distribution on the clean prompt, q that of the patched run; formulas are those of the ACDC paper's
+code (FACTS section 4).
+
+| name | formula at one place |
+|---|---|
+| `kl_div` | sum over the vocabulary of p (log p - log q) |
+| `logit_diff` | -(mean logit of the answers - mean logit of the wrong answers) |
+| `prob_diff` | -(probability of the answers - probability of the wrong answers) |
+| `nll` | -log of the probability of the answers |
+| `match_nll` | nll of the patched run - nll of the model |
+| `l2` | mean over outputs of (patched logit - model's logit) squared |
+| `frac_correct` | -1 if the best answer's logit is above the best wrong answer's, else 0 |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgewise.errors import EdgewiseError, unknown
+from edgewise.tasks.task import NO_TOKEN, Task
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What logits are judged against, for the scored places of some rows.
+
+    Attributes:
+        logits: `[scored, d_vocab]`, the model's own on the clean prompts.
+        answers, wrong: `[scored, k]` token ids, filled up with NO_TOKEN; None where the task has none.
+        outputs: the columns that mean something, or None for all.
+    """
+
+    logits: Tensor
+    answers: Tensor | None
+    wrong: Tensor | None
+    outputs: tuple[int, ...] | None = None
+
+
+MetricFunction = Callable[[Tensor, Reference], Tensor]
+"""Patched logits `[scored, d_vocab]` and what to judge them against -> one number per scored place `[scored]`."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric by name. `needs` says which of `answers` and `wrong` it reads."""
+
+    name: str
+    function: MetricFunction
+    summary: str
+    needs: tuple[str, ...] = ()
+
+    def __call__(self, logits: Tensor, reference: Reference) -> Tensor:
+        """`[scored, d_vocab]` -> `[scored]`."""
+        return self.function(logits, reference)
+
+
+def kl_div(logits: Tensor, reference: Reference) -> Tensor:
+    """Kullback-Leibler divergence of the patched run from the model, in nats."""
+    log_p, log_q = reference.logits.log_softmax(dim=-1), logits.log_softmax(dim=-1)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
+def logit_diff(logits: Tensor, reference: Reference) -> Tensor:
+    """Minus the mean logit of the answers over that of the wrong answers."""
+    return _mean_at(logits, reference.wrong) - _mean_at(logits, reference.answers)
+
+
+def prob_diff(logits: Tensor, reference: Reference) -> Tensor:
+    """Minus the probability of the answers over that of the wrong answers."""
+    probabilities = logits.softmax(dim=-1)
+    return _sum_at(probabilities, reference.wrong) - _sum_at(probabilities, reference.answers)
+
+
+def nll(logits: Tensor, reference: Reference) -> Tensor:
+    """Negative log-likelihood of the answers (of any of them, where there are several), in nats."""
+    log_q = _gather(logits.log_softmax(dim=-1), reference.answers, fill=-math.inf)
+    return -log_q.logsumexp(dim=-1)
+
+
+def match_nll(logits: Tensor, reference: Reference) -> Tensor:
+    """How much the patched run's nll exceeds the model's; negative where it is better."""
+    return nll(logits, reference) - nll(reference.logits, reference)
+
+
+def l2(logits: Tensor, reference: Reference) -> Tensor:
+    """Mean squared difference from the model's logits."""
+    squared = (logits - reference.logits) ** 2
+    return (squared if reference.outputs is None else squared[:, list(reference.outputs)]).mean(dim=-1)
+
+
+def frac_correct(logits: Tensor, reference: Reference) -> Tensor:
+    """-1 where an answer beats every wrong answer."""
+    right = _gather(logits, reference.answers, fill=-math.inf).amax(dim=-1)
+    best_wrong = _gather(logits, reference.wrong, fill=-math.inf).amax(dim=-1)
+    return -(right > best_wrong).to(logits.dtype)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("kl_div", kl_div, "divergence from the full model's distribution"),
+        Metric("logit_diff", logit_diff, "minus (answers' logit - wrong answers' logit)", ("answers", "wrong")),
+        Metric("prob_diff", prob_diff, "minus (answers' probability - wrong answers')", ("answers", "wrong")),
+        Metric("nll", nll, "negative log-likelihood of the answers", ("answers",)),
+        Metric("match_nll", match_nll, "nll above the full model's", ("answers",)),
+        Metric("l2", l2, "mean squared difference from the full model's logits"),
+        Metric("frac_correct", frac_correct, "minus the share of prompts answered right", ("answers", "wrong")),
+    )
+}
+
+
+def find_metric(metric: str | Metric | MetricFunction | None, task: Task) -> Metric:
+    """The metric called `metric` (by default the task's), or a function of the user's own, checked against the task.
+
+    Raises:
+        EdgewiseError: no metric of that name, one that means nothing on this task, or one that needs answers that the
+            task lacks.
+    """
+    if metric is None:
+        metric = task.metric
+    if isinstance(metric, Metric):
+        found = metric
+    elif callable(metric):
+        return Metric(getattr(metric, "__name__", "custom"), metric, "the user's own function")
+    elif metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    else:
+        found = METRICS[metric]
+    if found.name in METRICS and found.name not in task.metrics:
+        raise EdgewiseError(
+            f"metric {found.name!r} means nothing on task {task.name!r} (it takes: {', '.join(task.metrics)})"
+        )
+    for need in found.needs:
+        if getattr(task.prompts, need) is None:
+            raise EdgewiseError(f"metric {found.name!r} needs {_NEEDS[need]}: {task.why_no_answers}")
+    return found
+
+
+_NEEDS = {"answers": "answers of one token each", "wrong": "wrong answers of one token each"}
+
+
+def _gather(values: Tensor, ids: Tensor | None, fill: float) -> Tensor:
+    """`values[place, ids[place]]` as `[scored, k]`, with `fill` where there is no token."""
+    assert ids is not None, "find_metric checks what a metric needs"
+    return values.gather(1, ids.clamp_min(0)).masked_fill(ids == NO_TOKEN, fill)
+
+
+def _sum_at(values: Tensor, ids: Tensor | None) -> Tensor:
+    return _gather(values, ids, fill=0.0).sum(dim=-1)
+
+
+def _mean_at(values: Tensor, ids: Tensor | None) -> Tensor:
+    assert ids is not None, "find_metric checks what a metric needs"
+    return _sum_at(values, ids) / (ids != NO_TOKEN).sum(dim=-1)
+
+
+def mean_over_places(values: Tensor) -> float:
+    """A metric's value: the mean over scored places `[scored]`, summed in float64."""
+    return values.to(torch.float64).mean().item()

@@ -1,0 +1,171 @@
+"""A task: what behaviour is looked for, as prompts in pairs, the positions that count and what should come out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from edgewise.errors import EdgewiseError
+
+Split = Literal["validation", "test"]
+NO_TOKEN = -1
+"""Fills rows of `answers` and `wrong` that are shorter than the longest."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Token ids of clean and corrupted prompts, paired row by row and padded on the right.
+
+    Attributes:
+        clean, corrupt: `[rows, pos]`.
+        mask, corrupt_mask: `[rows, pos]`, True where a token is real.
+        corrupt_positions: `[1, pos]` positions of the corrupted tokens where they are not 0, 1, 2, …, or None.
+        scored_rows, scored_positions: `[scored]`: the places whose logits count, row by row.
+        answers: `[scored, k]` ids of right answers, filled up with NO_TOKEN; None where the task has none.
+        wrong: `[scored, k]` ids of wrong answers, likewise.
+    """
+
+    clean: Tensor
+    corrupt: Tensor
+    mask: Tensor
+    corrupt_mask: Tensor
+    scored_rows: Tensor
+    scored_positions: Tensor
+    answers: Tensor | None = None
+    wrong: Tensor | None = None
+    corrupt_positions: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.clean.shape[0]
+
+    @property
+    def paired(self) -> bool:
+        """Whether clean and corrupted prompts of every row have the same length."""
+        return bool(torch.equal(self.mask, self.corrupt_mask))
+
+    def to(self, device: torch.device) -> Prompts:
+        """The same on another device."""
+        tensors = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
+
+    def rows(self, first: int, stop: int) -> Prompts:
+        """Rows `first` to `stop` with the places scored in them."""
+        inside = (self.scored_rows >= first) & (self.scored_rows < stop)
+        return Prompts(
+            clean=self.clean[first:stop],
+            corrupt=self.corrupt[first:stop],
+            mask=self.mask[first:stop],
+            corrupt_mask=self.corrupt_mask[first:stop],
+            scored_rows=self.scored_rows[inside] - first,
+            scored_positions=self.scored_positions[inside],
+            answers=None if self.answers is None else self.answers[inside],
+            wrong=None if self.wrong is None else self.wrong[inside],
+            corrupt_positions=self.corrupt_positions,
+        )
+
+
+@dataclass(frozen=True)
+class PromptText:
+    """One pair as a person reads it."""
+
+    clean: str
+    corrupt: str
+    answers: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A behaviour on one model's tokens.
+
+    Attributes:
+        name: as in `ioi`, or the file's name for a user's own.
+        prompts: the tokens.
+        text: the same prompts as text, row by row.
+        metric: the metric that is searched with unless told otherwise.
+        metrics: the metrics that make sense here.
+        ablation: what an absent edge carries unless told otherwise.
+        threshold: ACDC's threshold unless told otherwise; None where nobody has worked one out.
+        split_embedding: whether the graph tells tokens from positions.
+        outputs: the columns of the logits that mean something (for `l2`); None for all.
+        settings: what makes the same task again: name, examples, seed, variant, split, or file.
+        why_no_answers: why `answers` or `wrong` are missing, for errors.
+    """
+
+    name: str
+    prompts: Prompts
+    text: tuple[PromptText, ...]
+    metric: str
+    metrics: tuple[str, ...]
+    ablation: str = "resample"
+    threshold: float | None = None
+    split_embedding: bool = False
+    outputs: tuple[int, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    why_no_answers: str = "the task has no answers"
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def describe(self) -> str:
+        """`ioi: 32 prompt pairs of 15 tokens`."""
+        lengths = self.prompts.mask.sum(dim=1)
+        low, high = int(lengths.min()), int(lengths.max())
+        tokens = f"{low}" if low == high else f"{low} to {high}"
+        plural = "s" if len(self) != 1 else ""
+        return f"{self.name}: {len(self)} prompt pair{plural} of {tokens} token{'s' if high != 1 else ''}"
+
+
+def pad(rows: Sequence[Sequence[int]], width: int) -> tuple[Tensor, Tensor]:
+    """Token ids and mask `[rows, width]`, padded on the right."""
+    tokens = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[index, : len(row)] = True
+    return tokens, mask
+
+
+def last_token_prompts(
+    clean: Sequence[Sequence[int]],
+    corrupt: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]] | None = None,
+    wrong: Sequence[Sequence[int]] | None = None,
+) -> Prompts:
+    """Prompts of which only the last token of each clean one is scored.
+
+    Args:
+        clean, corrupt: token ids, row by row; rows may differ in length.
+        answers, wrong: ids of right and wrong answers for each row.
+
+    Raises:
+        EdgewiseError: there are no rows, or a prompt has no token.
+    """
+    if not clean:
+        raise EdgewiseError("the task has no prompts")
+    for index, row in enumerate((*clean, *corrupt)):
+        if not row:
+            side = "clean" if index < len(clean) else "corrupted"
+            raise EdgewiseError(f"the {side} prompt of pair {index % len(clean) + 1} has no tokens")
+    width = max(len(row) for row in (*clean, *corrupt))
+    clean_tokens, mask = pad(clean, width)
+    corrupt_tokens, corrupt_mask = pad(corrupt, width)
+    return Prompts(
+        clean=clean_tokens,
+        corrupt=corrupt_tokens,
+        mask=mask,
+        corrupt_mask=corrupt_mask,
+        scored_rows=torch.arange(len(clean)),
+        scored_positions=mask.sum(dim=1) - 1,
+        answers=None if answers is None else _ids(answers),
+        wrong=None if wrong is None else _ids(wrong),
+    )
+
+
+def _ids(rows: Sequence[Sequence[int]]) -> Tensor:
+    width = max(len(row) for row in rows)
+    return torch.tensor([list(row) + [NO_TOKEN] * (width - len(row)) for row in rows], dtype=torch.long)

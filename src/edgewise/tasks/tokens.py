@@ -1,0 +1,48 @@
+"""Text to token ids, with the refusals that a task owes its user."""
+
+from __future__ import annotations
+
+from edgewise.errors import EdgewiseError
+from edgewise.models import Decoder
+
+
+def encode(model: Decoder, text: str) -> list[int]:
+    """Token ids of a prompt, with the special tokens (such as a BOS) that the model's own tokenizer puts there."""
+    return list(_tokenizer(model)(text)["input_ids"])
+
+
+def continuation(model: Decoder, prompt: str, answer: str) -> list[int]:
+    """Token ids of `answer` as it stands after `prompt`.
+
+    Where prompt and answer would merge into other tokens than the prompt's, the answer is taken by itself.
+    """
+    before, both = encode(model, prompt), encode(model, prompt + answer)
+    if len(both) > len(before) and both[: len(before)] == before:
+        return both[len(before) :]
+    return list(_tokenizer(model)(answer, add_special_tokens=False)["input_ids"])
+
+
+def show(model: Decoder, ids: list[int]) -> str:
+    """Tokens for an error message: `['Mar', 'cus']`."""
+    return str([_tokenizer(model).decode([token]) for token in ids])
+
+
+def unknown_words(model: Decoder, ids: list[int]) -> bool:
+    """Whether the tokenizer had no token for part of the text."""
+    unknown = getattr(_tokenizer(model), "unk_token_id", None)
+    return unknown is not None and unknown != getattr(_tokenizer(model), "eos_token_id", None) and unknown in ids
+
+
+def check_length(model: Decoder, ids: list[int], what: str) -> None:
+    """Raise an EdgewiseError if a prompt is longer than the model can read, or has no tokens at all."""
+    if not ids:
+        raise EdgewiseError(f"{what} has no tokens")
+    limit = model.config.n_context
+    if limit is not None and len(ids) > limit:
+        raise EdgewiseError(f"{what} has {len(ids)} tokens; model {model.name!r} reads at most {limit}")
+
+
+def _tokenizer(model: Decoder):  # noqa: ANN202 - whatever transformers returns
+    if model.tokenizer is None:
+        raise EdgewiseError(f"model {model.name!r} has no tokenizer, and this task is made of text")
+    return model.tokenizer
