@@ -1,11 +1,11 @@
 """edgewise finds the circuit inside a transformer that does one behaviour.
 
-    import edgewise as ew
-    model = ew.load_model("tiny-ioi")
-    task = ew.load_task("ioi", model)
-    found = ew.discover(model, task)
-    found.circuit, found.trace, found.save("runs/ioi")
-    ew.evaluate(model, task, found.circuit)
+import edgewise as ew
+model = ew.load_model("tiny-ioi")
+task = ew.load_task("ioi", model)
+found = ew.discover(model, task)
+found.circuit, found.trace, found.save("runs/ioi")
+ew.evaluate(model, task, found.circuit)
 """
 
 from __future__ import annotations

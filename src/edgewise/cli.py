@@ -31,7 +31,8 @@ app = typer.Typer(
 )
 
 TaskArgument = Annotated[
-    str, typer.Argument(metavar="TASK", help="A built-in task (see: edgewise tasks) or a JSONL file.", show_default=False)
+    str,
+    typer.Argument(metavar="TASK", help="A built-in task (see: edgewise tasks) or a JSONL file.", show_default=False),
 ]
 ModelOption = Annotated[
     str | None,
@@ -84,11 +85,18 @@ def discover(
     seed: SeedOption = 0,
     variant: VariantOption = "default",
     ports: Annotated[
-        bool, typer.Option("--ports/--no-ports", help="Test whether heads need their q, k and v at all, as the paper does.")
+        bool,
+        typer.Option("--ports/--no-ports", help="Test whether heads need their q, k and v at all, as the paper does."),
     ] = True,
-    layer_order: Annotated[str, typer.Option(help="Parents' layers late to early (normal), reverse, or shuffle.")] = "normal",
-    head_order: Annotated[str, typer.Option(help="Parents' heads high to low (normal), reverse, or shuffle.")] = "normal",
-    absolute: Annotated[bool, typer.Option("--absolute", help="Compare the size of the change, not the signed change.")] = False,
+    layer_order: Annotated[
+        str, typer.Option(help="Parents' layers late to early (normal), reverse, or shuffle.")
+    ] = "normal",
+    head_order: Annotated[
+        str, typer.Option(help="Parents' heads high to low (normal), reverse, or shuffle.")
+    ] = "normal",
+    absolute: Annotated[
+        bool, typer.Option("--absolute", help="Compare the size of the change, not the signed change.")
+    ] = False,
     engine: Annotated[str, typer.Option(help="plain: one whole circuit run per tested edge.")] = "plain",
     device: DeviceOption = None,
     dtype: DtypeOption = None,
@@ -158,7 +166,9 @@ def evaluate(
     examples: ExamplesOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the prompts. Default: the run's, or 0.")] = None,
     variant: Annotated[str | None, typer.Option(help="How the task's prompts are made. Default: the run's.")] = None,
-    split: Annotated[str, typer.Option(help="validation: the prompts a search uses; test: others like them.")] = "validation",
+    split: Annotated[
+        str, typer.Option(help="validation: the prompts a search uses; test: others like them.")
+    ] = "validation",
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,
@@ -203,7 +213,9 @@ def evaluate(
         metric=metric or settings.get("metric"),
     )
     if as_json:
-        measured = {name: dataclasses.asdict(one) | {"recovered": one.recovered} for name, one in result.measured.items()}
+        measured = {
+            name: dataclasses.asdict(one) | {"recovered": one.recovered} for name, one in result.measured.items()
+        }
         main = result.measured[result.metric]
         typer.echo(
             json.dumps(
@@ -371,14 +383,14 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
 
     result, settings = found.record["result"], found.record["settings"]
     console.print(
-        f"kept {result['n_edges']:,} of {result['n_graph_edges']:,} edges ({result['n_edges_connected']:,} on a path from "
-        f"the embedding to the logits) at threshold {settings['threshold']:.4g}",
+        f"kept {result['n_edges']:,} of {result['n_graph_edges']:,} edges ({result['n_edges_connected']:,} on a path "
+        f"from the embedding to the logits) at threshold {settings['threshold']:.4g}",
         highlight=False,
         soft_wrap=True,
     )
     console.print(
-        f"{settings['metric']} {number(result['metric'])}; the whole model has {number(result['metric_full'])}, with every "
-        f"edge ablated {number(result['metric_ablated'])}",
+        f"{settings['metric']} {number(result['metric'])}; the whole model has {number(result['metric_full'])}, with "
+        f"every edge ablated {number(result['metric_ablated'])}",
         highlight=False,
         soft_wrap=True,
     )
@@ -393,8 +405,8 @@ def _show_evaluation(console: Console, result: Any, task: Task, model: Decoder, 
     from edgewise.reports import evaluation_table
 
     console.print(
-        f"{result.n_edges:,} of {result.n_graph_edges:,} edges ({result.n_edges_connected:,} on a path from the embedding "
-        f"to the logits), measured on {split} prompts",
+        f"{result.n_edges:,} of {result.n_graph_edges:,} edges ({result.n_edges_connected:,} on a path from the "
+        f"embedding to the logits), measured on {split} prompts",
         highlight=False,
         soft_wrap=True,
     )

@@ -372,9 +372,7 @@ def acdc_with_edges(
     found: list[Discovery] = []
 
     def search(threshold: float) -> Discovery:
-        found.append(
-            acdc(experiment, threshold, order=order, absolute=absolute, engine=engine, progress=progress)
-        )
+        found.append(acdc(experiment, threshold, order=order, absolute=absolute, engine=engine, progress=progress))
         return found[-1]
 
     # The metric's whole range; a threshold above it keeps nothing in all but odd cases.
@@ -395,8 +393,10 @@ def acdc_with_edges(
             high = middle
     fitting = [one for one in found if one.circuit.n_edges <= edges]
     if not fitting:
-        raise EdgewiseError(f"no threshold tried gives a circuit of at most {edges} edges; the smallest has "
-                            f"{min(one.circuit.n_edges for one in found)}")
+        raise EdgewiseError(
+            f"no threshold tried gives a circuit of at most {edges} edges; the smallest has "
+            f"{min(one.circuit.n_edges for one in found)}"
+        )
     best = max(fitting, key=lambda one: (one.circuit.n_edges, -one.threshold))
     return Discovery(
         **{
@@ -406,4 +406,3 @@ def acdc_with_edges(
             "tried": tuple((one.threshold, one.circuit.n_edges) for one in found),
         }
     )
-

@@ -77,9 +77,7 @@ def evaluate(
     experiment = Experiment(model, task, ablation=ablation, metric=metric, graph=circuit.graph)
     chosen = experiment.metric
     metrics = [chosen, *(METRICS[name] for name in task.metrics if name != chosen.name and _applies(name, task))]
-    logits = [
-        experiment.logits(one) for one in (circuit, Circuit.full(circuit.graph), Circuit.empty(circuit.graph))
-    ]
+    logits = [experiment.logits(one) for one in (circuit, Circuit.full(circuit.graph), Circuit.empty(circuit.graph))]
     measured = {
         one.name: Measured(*(mean_over_places(one(run, experiment.reference)) for run in logits)) for one in metrics
     }

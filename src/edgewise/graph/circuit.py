@@ -48,7 +48,9 @@ class Circuit:
                 continue
             array = np.array(value, dtype=dtype)
             if array.shape != wanted:
-                raise EdgewiseError(f"{field} should have shape {wanted} for {self.graph.describe()}, not {array.shape}")
+                raise EdgewiseError(
+                    f"{field} should have shape {wanted} for {self.graph.describe()}, not {array.shape}"
+                )
             array.setflags(write=False)
             object.__setattr__(self, field, array)
         for present, exists in ((self.edges, self.graph.edges), (self.ports, self.graph.port_edges)):

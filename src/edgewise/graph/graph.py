@@ -29,7 +29,7 @@ class Graph:
             (grouped-query attention): such a head has one key input and one value input, because that is what the
             model computes. Equal to `n_heads` otherwise, or to compare with tools that give every query head its own.
         mlps: whether layers have an MLP.
-        parallel: attention and MLP of a layer read the same residual stream, so heads do not feed their own layer's MLP.
+        parallel: attention and MLP of a layer read the same residual stream: heads do not feed their own layer's MLP.
         split_embedding: the embedding is two nodes, `tok` and `pos`, instead of one, `input`.
         ports: whether port edges are part of the graph (FACTS: the paper's graph has them, EAP-IG's has not).
         d_model: width of the residual stream; only written to files, 0 where it is not known.
@@ -198,7 +198,9 @@ class Graph:
             known = near_matches(edge.source.name, self.source_index)
             raise EdgewiseError(f"this graph ({self.describe()}) has no sending node {edge.source.name!r}{known}")
         if not self.edges[row, column]:
-            raise EdgewiseError(f"there is no edge {name!r}: {edge.source.name} does not come before {edge.target.name}")
+            raise EdgewiseError(
+                f"there is no edge {name!r}: {edge.source.name} does not come before {edge.target.name}"
+            )
         return row, column
 
     def node(self, name: str) -> Node:

@@ -63,7 +63,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear map per head: weight `[heads, d_in, d_out]`, a view of the source model's own, and bias `[heads, d_out]`."""
+    """A linear map per head: weight `[heads, d_in, d_out]` and bias `[heads, d_out]`, views of the source model's."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -172,11 +172,11 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        return next(self.source.parameters()).device
+        return self.layers[0].bias.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.source.parameters()).dtype
+        return self.layers[0].bias.dtype
 
     def embed(self, tokens: Tensor, positions: Tensor | None = None, *, split: bool = False) -> Tensor:
         """The embedding `[parts, batch, pos, d_model]`: two parts, `tok` and `pos`, if `split`, else their sum."""

@@ -55,4 +55,3 @@ def forward(
         stream = after
         streams.append(stream)
     return Activations(embedding, zs, mlps, streams)
-

@@ -23,7 +23,12 @@ SHIPPED = Path(__file__).parent / "shipped"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 DType = Literal["float32", "float64", "bfloat16"]
 
-_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 
 @dataclass(frozen=True)
@@ -130,9 +135,10 @@ def _from_transformers(
         if config.model_type not in ADAPTERS:
             raise unsupported(name, config.model_type)
         try:
-            model, problems = transformers.AutoModelForCausalLM.from_pretrained(
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 where, config=config, dtype=dtype, output_loading_info=True
             )
+            model, problems = loaded
         except Exception as error:  # whatever safetensors, torch or the hub raise over a broken file
             raise EdgewiseError(f"the weights of model {name!r} cannot be read: {_first_line(error)}") from None
         if problems["missing_keys"] or problems["mismatched_keys"]:

@@ -151,5 +151,8 @@ def cut_rows(ablated: Ablated, first: int, stop: int) -> Ablated:
         ablated,
         embedding=ablated.embedding[:, first:stop],
         final_stream=ablated.final_stream[first:stop],
-        **{name: cut(getattr(ablated, name)) for name in ("z", "mlp", "attention_streams", "mlp_streams", "q", "k", "v")},
+        **{
+            name: cut(getattr(ablated, name))
+            for name in ("z", "mlp", "attention_streams", "mlp_streams", "q", "k", "v")
+        },
     )

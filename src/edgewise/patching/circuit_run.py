@@ -44,7 +44,7 @@ def circuit_run(
 
 
 class _CircuitRun:
-    """The state of one run: how far each node's output is from its ablated one, in blocks of rows of the edge matrix."""
+    """One run under way: how far each node's output is from its ablated one, in blocks of rows of the edge matrix."""
 
     def __init__(
         self, decoder: Decoder, graph: Graph, tokens: Tensor, ablated: Ablated, edges: Tensor, ports: Tensor

@@ -100,7 +100,9 @@ class Experiment:
         config = self.decoder.config
         width = torch.finfo(stream_dtype(self.decoder.dtype)).bits // 8
         # What every node writes, and the streams that one layer's heads read.
-        per_row = self.task.prompts.clean.shape[1] * config.d_model * width * (len(self.graph.sources) + 4 * config.n_heads)
+        per_row = (
+            self.task.prompts.clean.shape[1] * config.d_model * width * (len(self.graph.sources) + 4 * config.n_heads)
+        )
         return max(1, ROW_BYTES // per_row)
 
     def values(self, circuit: Circuit, metric: Metric | None = None) -> Tensor:

@@ -72,7 +72,11 @@ def _senders(circuit: Circuit) -> str:
 def _shared_inputs(circuit: Circuit, layer: int, counts: dict[str, int]) -> Iterator[str]:
     """Keys and values that several query heads share, as `g1 k3 v2`."""
     for group in range(circuit.graph.n_kv_heads):
-        kept = [f"{kind}{counts[f'a{layer}.g{group}<{kind}>']}" for kind in ("k", "v") if counts[f"a{layer}.g{group}<{kind}>"]]
+        kept = [
+            f"{kind}{counts[f'a{layer}.g{group}<{kind}>']}"
+            for kind in ("k", "v")
+            if counts[f"a{layer}.g{group}<{kind}>"]
+        ]
         if kept:
             yield f"[bold]g{group}[/bold] {' '.join(kept)}"
 

@@ -1,9 +1,9 @@
 """Run folders: plain files that anyone can read, written whole or not at all.
 
-    run.json       everything needed to run it again, and what came out
-    circuit.json   the circuit, in EAP-IG's form
-    trace.jsonl    every tested edge, in order
-    prompts.jsonl  the prompts, where they came from a user's file
+run.json       everything needed to run it again, and what came out
+circuit.json   the circuit, in EAP-IG's form
+trace.jsonl    every tested edge, in order
+prompts.jsonl  the prompts, where they came from a user's file
 """
 
 from __future__ import annotations

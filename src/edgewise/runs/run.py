@@ -143,9 +143,7 @@ def discover(
     experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
     order = Order(layer_order, head_order, seed)
     if edges is not None:
-        found = acdc_with_edges(
-            experiment, edges, order=order, absolute=absolute, engine=engine, progress=progress
-        )
+        found = acdc_with_edges(experiment, edges, order=order, absolute=absolute, engine=engine, progress=progress)
     else:
         wanted = threshold if threshold is not None else task.threshold
         assert wanted is not None
@@ -188,14 +186,13 @@ def versions() -> dict[str, str]:
 
 
 def _record(settings: dict[str, Any], found: Discovery, command: Sequence[str] | None) -> dict[str, Any]:
-    graph = {key: value for key, value in asdict(found.circuit.graph).items()}
     return {
         "form": FORM,
         "finished": True,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(command) if command is not None else None,
         "settings": settings,
-        "graph": graph,
+        "graph": asdict(found.circuit.graph),
         "result": {
             "n_edges": found.circuit.n_edges,
             "n_edges_connected": found.circuit.n_edges_connected,
@@ -209,7 +206,6 @@ def _record(settings: dict[str, Any], found: Discovery, command: Sequence[str] |
         },
         "versions": versions(),
     }
-
 
 
 def _row(text: PromptText) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def _task(
     return Task(
         name=name,
         prompts=prompts,
-        text=tuple(PromptText(text(clean), text(other)) for clean, other in zip(prompts.clean, prompts.corrupt, strict=True)),
+        text=tuple(
+            PromptText(text(clean), text(other)) for clean, other in zip(prompts.clean, prompts.corrupt, strict=True)
+        ),
         metric="l2",
         metrics=("l2",),
         split_embedding=split_embedding,
@@ -132,5 +134,6 @@ def _require_tokens(model: Decoder, tokens: tuple[str, ...], task: str) -> None:
     vocabulary = model.source.get_submodule("embed").get_parameter("W_E").shape[0]
     if vocabulary != len(tokens):
         raise EdgewiseError(
-            f"task {task!r} needs a model with the {len(tokens)} tokens {', '.join(tokens)}; {model.name!r} has {vocabulary}"
+            f"task {task!r} needs a model with the {len(tokens)} tokens {', '.join(tokens)}; "
+            f"{model.name!r} has {vocabulary}"
         )

@@ -67,7 +67,7 @@ def _draw(count: int, seed: int) -> list[IoiPrompt]:
 
 
 def _names(seed: int) -> Iterator[str]:
-    generator = np.random.RandomState((seed + 345467) % 5432)  # noqa: NPY002 - the original's generator
+    generator = np.random.RandomState((seed + 345467) % 5432)  # the original's generator
     while True:
         yield IOI_NAMES[generator.randint(len(IOI_NAMES))]
 

@@ -111,7 +111,8 @@ def _choose(rows: list[Row], path: Path, examples: int | None, split: Split) -> 
     if examples is None:
         if split == "test":
             raise EdgewiseError(
-                f"{path} has no test split of its own; with --examples N, its first N rows are searched and the next N tested"
+                f"{path} has no test split of its own; with --examples N, its first N rows are searched and the next N "
+                "tested"
             )
         return rows
     wanted = rows[examples : 2 * examples] if split == "test" else rows[:examples]

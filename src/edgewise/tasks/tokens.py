@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
 
@@ -42,7 +44,7 @@ def check_length(model: Decoder, ids: list[int], what: str) -> None:
         raise EdgewiseError(f"{what} has {len(ids)} tokens; model {model.name!r} reads at most {limit}")
 
 
-def _tokenizer(model: Decoder):  # noqa: ANN202 - whatever transformers returns
+def _tokenizer(model: Decoder) -> Any:  # whatever transformers returns
     if model.tokenizer is None:
         raise EdgewiseError(f"model {model.name!r} has no tokenizer, and this task is made of text")
     return model.tokenizer

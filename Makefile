@@ -1,0 +1,49 @@
+# One virtual environment in .venv serves every target; each target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The package's own models load from disk, and nothing in these targets needs a model hub.
+export HF_HUB_OFFLINE = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: help demo test test-slow check format bench clean
+
+help:
+	@echo "make demo       find the IOI circuit in the built-in model"
+	@echo "make test       run the tests"
+	@echo "make test-slow  run the tests that take minutes too"
+	@echo "make check      format check, lint, types, imports"
+	@echo "make bench      measure speed"
+
+demo: $(STAMP)
+	$(BIN)/edgewise discover ioi
+
+test: $(STAMP)
+	$(BIN)/pytest -q -n 2 -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -q -n 2
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/plain_engine.py
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "edgewise needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@

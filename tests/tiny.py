@@ -1,0 +1,122 @@
+"""Tiny random models of every architecture, and prompts for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from edgewise.models import Decoder, load_model
+from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
+from edgewise.tasks.task import Prompts, PromptText, Task, last_token_prompts
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared models and prompts are not beside the clone")
+
+VOCABULARY = 40
+
+
+def gpt2(seed: int = 0, dtype: torch.dtype = torch.float32, layers: int = 3, heads: int = 4) -> Decoder:
+    torch.manual_seed(seed)
+    config = transformers.GPT2Config(
+        n_layer=layers,
+        n_head=heads,
+        n_embd=8 * heads,
+        vocab_size=VOCABULARY,
+        n_positions=32,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return load_model(_loud(transformers.GPT2LMHeadModel(config)), dtype=dtype)
+
+
+def llama(
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    layers: int = 3,
+    heads: int = 4,
+    kv_heads: int = 2,
+    bias: bool = False,
+) -> Decoder:
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        hidden_size=8 * heads,
+        intermediate_size=48,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=32,
+        attention_bias=bias,
+        mlp_bias=bias,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return load_model(_loud(transformers.LlamaForCausalLM(config)), dtype=dtype)
+
+
+def plain(
+    seed: int = 0, dtype: torch.dtype = torch.float32, *, mlps: bool = True, causal: bool = True, layers: int = 3
+) -> Decoder:
+    torch.manual_seed(seed)
+    config = PlainTransformerConfig(
+        n_layers=layers,
+        n_heads=2,
+        d_model=12,
+        d_head=5,
+        d_mlp=16 if mlps else 0,
+        d_vocab=VOCABULARY,
+        d_vocab_out=VOCABULARY - 3,
+        n_context=32,
+        activation="gelu",
+        causal=causal,
+    )
+    return load_model(_loud(PlainTransformer(config)), dtype=dtype)
+
+
+def _loud(model: torch.nn.Module) -> torch.nn.Module:
+    """Weights large enough, biases included, that every part of the model matters."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            scale = 0.3 if parameter.dim() == 1 else 0.9 * parameter.shape[-1] ** -0.5
+            parameter.add_(scale * torch.randn_like(parameter))
+    return model
+
+
+FAMILIES: dict[str, Callable[..., Decoder]] = {
+    "gpt2": gpt2,
+    "llama": llama,
+    "llama-with-biases": lambda **kwargs: llama(bias=True, kv_heads=1, **kwargs),
+    "plain": plain,
+    "plain-attention-only": lambda **kwargs: plain(mlps=False, **kwargs),
+    "plain-bidirectional": lambda **kwargs: plain(causal=False, **kwargs),
+}
+
+
+def prompts(seed: int = 0, rows: int = 3, longest: int = 6, ragged: bool = True, paired: bool = True) -> Prompts:
+    """Random clean and corrupted prompts with two answers and one wrong answer each."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(length: int) -> list[int]:
+        return torch.randint(1, VOCABULARY - 3, (length,), generator=generator).tolist()
+
+    lengths = [longest - (row % 3 if ragged else 0) for row in range(rows)]
+    clean = [ids(length) for length in lengths]
+    corrupt = [ids(length if paired else max(1, longest - length)) for length in lengths]
+    return last_token_prompts(clean, corrupt, [ids(2) for _ in lengths], [ids(1) for _ in lengths])
+
+
+def task(seed: int = 0, *, split_embedding: bool = False, metric: str = "kl_div", **kwargs) -> Task:
+    made = prompts(seed, **kwargs)
+    return Task(
+        name="random",
+        prompts=made,
+        text=tuple(PromptText(str(row.tolist()), str(other.tolist())) for row, other in zip(made.clean, made.corrupt)),
+        metric=metric,
+        metrics=("kl_div", "logit_diff", "prob_diff", "nll", "match_nll", "l2", "frac_correct"),
+        split_embedding=split_embedding,
+    )
