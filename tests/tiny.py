@@ -115,7 +115,10 @@ def task(seed: int = 0, *, split_embedding: bool = False, metric: str = "kl_div"
     return Task(
         name="random",
         prompts=made,
-        text=tuple(PromptText(str(row.tolist()), str(other.tolist())) for row, other in zip(made.clean, made.corrupt)),
+        text=tuple(
+            PromptText(str(row.tolist()), str(other.tolist()))
+            for row, other in zip(made.clean, made.corrupt, strict=True)
+        ),
         metric=metric,
         metrics=("kl_div", "logit_diff", "prob_diff", "nll", "match_nll", "l2", "frac_correct"),
         split_embedding=split_embedding,

@@ -300,7 +300,7 @@ def test_a_metric_that_is_no_number_stops_the_search_at_the_edge_that_made_it_so
 
     experiment = Experiment(tiny.gpt2(layers=2), tiny.task(), metric=breaks_at_the_fifth)
     # the ablated run, the full model, then three edges
-    with pytest.raises(EdgewiseError, match="came out as nan after removing a1.h2->logits"):
+    with pytest.raises(EdgewiseError, match=r"came out as nan after removing a1\.h2->logits"):
         acdc(experiment, 0.1)
 
 

@@ -68,7 +68,7 @@ def test_a_folder_without_config_is_refused(folder):
 def test_truncated_weights_are_refused(folder):
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
-    with pytest.raises(EdgewiseError, match="weights of model .* cannot be read"):
+    with pytest.raises(EdgewiseError, match=r"weights of model .* cannot be read"):
         load_model(folder)
 
 
@@ -98,7 +98,7 @@ def test_a_body_without_its_language_model_head_is_refused():
 
 
 def test_an_unknown_name_is_refused_with_near_matches():
-    with pytest.raises(EdgewiseError, match="tracr-revers.*did you mean 'tracr-reverse'"):
+    with pytest.raises(EdgewiseError, match=r"tracr-revers.*did you mean 'tracr-reverse'"):
         load_model("tracr-revers")
 
 
