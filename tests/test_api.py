@@ -1,0 +1,70 @@
+"""The library from the outside, as README shows it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+import edgewise as ew
+
+
+def test_the_few_lines_of_the_readme(tmp_path):
+    model = ew.load_model("tracr-reverse")
+    task = ew.load_task("tracr-reverse", model)
+    found = ew.discover(model, task, threshold=0.01)
+    assert found.circuit.n_edges == 15
+    assert ew.evaluate(model, task, found.circuit).value == pytest.approx(found.metric, abs=1e-9)
+    folder = found.save(tmp_path / "run")
+    assert ew.load_circuit(folder / "circuit.json") == found.circuit
+    record = json.loads((folder / "run.json").read_text())
+    assert record["settings"]["threshold"] == 0.01
+    assert record["result"]["tests"] == len(found.trace) == len((folder / "trace.jsonl").read_text().splitlines())
+    with pytest.raises(ew.EdgewiseError, match="holds another run"):
+        found.save(folder)
+
+
+def test_the_same_run_gives_the_same_circuit():
+    model, task = tiny.llama(layers=2), tiny.task()
+    options = {"threshold": 0.03, "layer_order": "shuffle", "head_order": "shuffle"}
+    one, again = (ew.discover(model, task, seed=5, **options) for _ in range(2))
+    assert one.circuit == again.circuit
+    assert [step.edge for step in one.trace] == [step.edge for step in again.trace]
+    other = ew.discover(model, task, seed=6, **options)
+    assert [step.edge for step in one.trace] != [step.edge for step in other.trace]
+
+
+def test_a_threshold_or_a_size_is_needed_and_not_both():
+    model, task = tiny.gpt2(layers=1), tiny.task()
+    with pytest.raises(ew.EdgewiseError, match="suggests no threshold"):
+        ew.discover(model, task)
+    with pytest.raises(ew.EdgewiseError, match="not both"):
+        ew.discover(model, task, threshold=0.1, edges=5)
+    with pytest.raises(ew.EdgewiseError, match="unknown method 'acd'; did you mean 'acdc'"):
+        ew.discover(model, task, threshold=0.1, method="acd")
+
+
+def test_a_users_own_metric_function_searches():
+    def squared(logits, reference):
+        return ((logits - reference.logits) ** 2).mean(dim=-1)
+
+    model, task = tiny.gpt2(layers=2), tiny.task()
+    own, built_in = (ew.discover(model, task, threshold=1e-3, metric=metric) for metric in (squared, "l2"))
+    assert own.circuit == built_in.circuit
+    assert own.circuit.n_edges > 3
+    assert own.record["settings"]["metric"] == "squared"
+
+
+def test_importing_edgewise_does_not_wait_for_torch():
+    code = "import sys, edgewise, edgewise.cli, edgewise.graph; print({'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_every_public_name_is_there():
+    for name in ew.__all__:
+        assert getattr(ew, name) is not None
+    assert set(ew.__all__) <= set(dir(ew))
+    with pytest.raises(AttributeError, match="no attribute 'discovr'"):
+        _ = ew.discovr  # type: ignore[attr-defined]
