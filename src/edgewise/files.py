@@ -37,18 +37,24 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def read_text(path: Path, what: str) -> str:
-    """The UTF-8 text of `path`; `what` names the thing in the error, as in "the circuit"."""
+def read_bytes(path: Path, what: str) -> bytes:
+    """The bytes of `path`; `what` names the thing in the error, as in "the circuit"."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes()
     except FileNotFoundError:
         raise EdgewiseError(f"{what} {str(path)!r}: there is no such file") from None
     except IsADirectoryError:
         raise EdgewiseError(f"{what} {str(path)!r} is a folder, not a file") from None
-    except UnicodeDecodeError as error:
-        raise EdgewiseError(f"{what} {str(path)!r} is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise EdgewiseError(f"{what} {str(path)!r} cannot be read: {error.strerror}") from None
+
+
+def read_text(path: Path, what: str) -> str:
+    """The UTF-8 text of `path`, without a byte order mark; line ends are left as they are."""
+    try:
+        return read_bytes(path, what).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise EdgewiseError(f"{what} {str(path)!r} is not UTF-8 text (byte {error.start})") from None
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -57,6 +63,8 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         value = json.loads(read_text(path, what))
     except json.JSONDecodeError as error:
         raise EdgewiseError(f"{what} {str(path)!r} is not valid JSON: line {error.lineno}: {error.msg}") from None
+    except RecursionError:
+        raise EdgewiseError(f"{what} {str(path)!r} is nested too deeply to be read") from None
     if not isinstance(value, dict):
         raise EdgewiseError(f"{what} {str(path)!r} should hold a JSON object, not a {type(value).__name__}")
     return value

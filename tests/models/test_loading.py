@@ -98,7 +98,7 @@ def test_a_body_without_its_language_model_head_is_refused():
 
 
 def test_an_unknown_name_is_refused_with_near_matches():
-    with pytest.raises(EdgewiseError, match=r"tracr-revers.*did you mean 'tracr-reverse'"):
+    with pytest.raises(EdgewiseError, match=r"cannot find model 'tracr-revers'.*did you mean 'tracr-reverse'"):
         load_model("tracr-revers")
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,7 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
     carried = circuit.edges & (circuit.ports | ~graph.port_edges)[None, :]
 
     edges: dict[str, dict[str, Any]] = {}
-    touched = {"input"} if not graph.split_embedding else {"tok", "pos"}
-    touched.add("logits")
+    touched = {node.name for node in plain.sources[: plain.n_embeddings]}
     for name, source, reader, row, column in _eap_edges(plain, graph):
         present = bool(carried[row, column])
         edges[name] = {"score": float(scores[row, column]), "in_graph": present}
@@ -54,7 +53,7 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
         "d_model": graph.d_model,
     }
     value: dict[str, Any] = {"cfg": cfg, "nodes": nodes, "edges": edges}
-    if graph != plain:
+    if graph != replace(plain, mlps=True, split_embedding=False):
         value["edgewise"] = _own_section(circuit, carried)
     return value
 
@@ -90,15 +89,26 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
         return Circuit(graph, edges, np.zeros_like(graph.port_edges), scores)
 
     ports, port_scores = np.zeros_like(graph.port_edges), np.zeros(len(graph.inputs))
-    for name, entry in _part(own, "ports", what).items():
-        row, column = graph.locate(name)
+    listed_ports = _part(own, "ports", what)
+    for name, entry in listed_ports.items():
+        row, column = _locate(graph, name, what)
         if row is not None:
             raise EdgewiseError(f"{what}: {name!r} is listed as a port edge, which it is not")
         port_scores[column], ports[column] = _entry(entry, name, what)
-    for name in own.get("behind_absent_ports", []):
-        row, column = graph.locate(name)
+    if len(listed_ports) != graph.port_edges.sum():
+        missing = next(name for name in graph.names(np.zeros_like(edges), graph.port_edges) if name not in listed_ports)
+        raise EdgewiseError(f"{what}: the port edge {missing!r} of {graph.describe()} is missing")
+    behind = own.get("behind_absent_ports", [])
+    if not isinstance(behind, list):
+        raise EdgewiseError(f"{what}: 'behind_absent_ports' should be a list of edges, not {behind!r}")
+    for name in behind:
+        row, column = _locate(graph, name, f"{what}: in 'behind_absent_ports'")
+        if row is None:
+            raise EdgewiseError(f"{what}: {name!r} is listed in 'behind_absent_ports', but it is a port edge")
         edges[row, column] = True
-    scored = bool(own.get("scored", True))
+    scored = own.get("scored", True)
+    if not isinstance(scored, bool):
+        raise EdgewiseError(f"{what}: 'scored' should be true or false, not {scored!r}")
     return Circuit(graph, edges, ports, scores if scored else None, port_scores if scored else None)
 
 
@@ -137,7 +147,9 @@ def _eap_edges(plain: Graph, graph: Graph) -> Iterator[tuple[str, str, str, int,
 
 def _own_section(circuit: Circuit, carried: np.ndarray) -> dict[str, Any]:
     graph = circuit.graph
-    port_scores = circuit.port_scores if circuit.port_scores is not None else circuit.ports.astype(np.float64)
+    port_scores = circuit.port_scores
+    if port_scores is None:
+        port_scores = np.zeros(len(graph.inputs)) if circuit.scores is not None else circuit.ports.astype(np.float64)
     shape = {key: field for key, field in asdict(graph).items() if key != "d_model"}
     return {
         "version": FORMAT_VERSION,
@@ -158,23 +170,43 @@ def _own_section(circuit: Circuit, carried: np.ndarray) -> dict[str, Any]:
 
 def _graph(value: dict[str, Any], own: dict[str, Any] | None, what: str) -> Graph:
     cfg = _part(value, "cfg", what)
-    try:
-        layers, heads = int(cfg["n_layers"]), int(cfg["n_heads"])
-        graph = Graph(layers, heads, parallel=bool(cfg["parallel_attn_mlp"]), d_model=int(cfg.get("d_model", 0)))
-    except KeyError as error:
-        raise EdgewiseError(f"{what}: 'cfg' has no {error.args[0]!r}") from None
-    except (TypeError, ValueError):
-        raise EdgewiseError(f"{what}: 'cfg' should hold whole numbers, not {cfg}") from None
+    graph = Graph(
+        n_layers=_field(cfg, "n_layers", int, "cfg", what),
+        n_heads=_field(cfg, "n_heads", int, "cfg", what),
+        parallel=_field(cfg, "parallel_attn_mlp", bool, "cfg", what),
+        d_model=_field({"d_model": 0, **cfg}, "d_model", int, "cfg", what),
+    )
     if own is None:
         return graph
     if own.get("version") != FORMAT_VERSION:
         raise EdgewiseError(
             f"{what}: written by another version of edgewise (form {own.get('version')!r}, here {FORMAT_VERSION})"
         )
+    shape = _part(own, "graph", what)
+    kinds = {one.name: bool if one.type == "bool" else int for one in fields(Graph) if one.name != "d_model"}
+    for name in shape:
+        if name not in kinds:
+            raise EdgewiseError(f"{what}: 'graph' has {name!r}, which describes no graph that edgewise knows")
+    return replace(graph, **{name: _field(shape, name, kind, "graph", what) for name, kind in kinds.items()})
+
+
+def _field(part: dict[str, Any], name: str, kind: type, where: str, what: str) -> Any:
+    """`part[name]`, which must be exactly of `kind`: JSON's true is no number, 2.5 no count, "no" no truth value."""
+    if name not in part:
+        raise EdgewiseError(f"{what}: {where!r} has no {name!r}")
+    if type(part[name]) is not kind:
+        wanted = "true or false" if kind is bool else "a whole number"
+        raise EdgewiseError(f"{what}: {name!r} in {where!r} should be {wanted}, not {part[name]!r}")
+    return part[name]
+
+
+def _locate(graph: Graph, name: Any, what: str) -> tuple[int | None, int]:
+    if not isinstance(name, str):
+        raise EdgewiseError(f"{what}: {name!r} is not the name of an edge")
     try:
-        return replace(graph, **_part(own, "graph", what))
-    except TypeError:
-        raise EdgewiseError(f"{what}: 'graph' does not describe a graph: {own['graph']}") from None
+        return graph.locate(name)
+    except EdgewiseError as error:
+        raise EdgewiseError(f"{what}: {error}") from None
 
 
 def _part(value: dict[str, Any], key: str, what: str) -> dict[str, Any]:
@@ -185,7 +217,9 @@ def _part(value: dict[str, Any], key: str, what: str) -> dict[str, Any]:
 
 
 def _entry(entry: Any, name: str, what: str) -> tuple[float, bool]:
-    try:
-        return float(entry["score"]), bool(entry["in_graph"])
-    except (KeyError, TypeError, ValueError):
-        raise EdgewiseError(f"{what}: {name!r} should have a 'score' and an 'in_graph', not {entry!r}") from None
+    score, present = (entry.get("score"), entry.get("in_graph")) if isinstance(entry, dict) else (None, None)
+    if isinstance(score, bool) or not isinstance(score, int | float) or not isinstance(present, bool):
+        raise EdgewiseError(
+            f"{what}: {name!r} should have a 'score' (a number) and an 'in_graph' (true or false), not {entry!r}"
+        )
+    return float(score), present

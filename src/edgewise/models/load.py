@@ -173,10 +173,22 @@ def _require_files(folder: Path) -> None:
 def _not_found(name: str, folder: Path | None, error: Exception) -> EdgewiseError:
     if folder is not None:
         return EdgewiseError(f"model {name!r}: its config.json cannot be used: {_first_line(error)}")
-    hint = near_matches(name, (*BUILT_IN, "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2"))
+    causes: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    if "GatedRepoError" in causes:
+        return EdgewiseError(f"model {name!r} is gated: ask for access on its hub page, then run `hf auth login`")
+    if "RepositoryNotFoundError" in causes:
+        why = "the Hugging Face hub has none of that name, or it is private"
+    else:
+        why = "it is not in the local Hugging Face cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
+    known = (*BUILT_IN, "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")
+    hint = "" if name in known else near_matches(name, known)
     return EdgewiseError(
-        f"unknown model {name!r}{hint} It is no built-in model and no folder, and the Hugging Face hub has no model of "
-        f"that name or cannot be reached (built-in: {', '.join(BUILT_IN)})"
+        f"cannot find model {name!r}: no built-in model or folder is called that; {why}{hint} "
+        f"(built-in: {', '.join(BUILT_IN)})"
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError, near_matches
-from edgewise.files import read_text
+from edgewise.files import read_bytes, read_text
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
 from edgewise.tasks.tokens import check_length, continuation, encode, show, unknown_words
@@ -40,10 +40,11 @@ def read_rows(path: Path) -> tuple[list[Row], str]:
         EdgewiseError: there is no such file, it has no rows, or a line is not such a row; the message gives the line.
     """
     text = read_text(path, "the prompt file")
-    rows = [_row(path, number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    # Only "\n" ends a line: JSON strings may hold the other characters that str.splitlines() breaks at.
+    rows = [_row(path, number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not rows:
         raise EdgewiseError(f"the prompt file {str(path)!r} is empty: it needs at least one line of JSON")
-    return rows, hashlib.sha256(text.encode()).hexdigest()
+    return rows, hashlib.sha256(read_bytes(path, "the prompt file")).hexdigest()
 
 
 def _row(path: Path, number: int, line: str) -> Row:
@@ -52,6 +53,8 @@ def _row(path: Path, number: int, line: str) -> Row:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         raise EdgewiseError(f"{where}: not valid JSON: {error.msg} (column {error.colno})") from None
+    except RecursionError:
+        raise EdgewiseError(f"{where}: nested too deeply to be read") from None
     if not isinstance(value, dict):
         raise EdgewiseError(f"{where}: should be an object with {', '.join(FIELDS)}, not a {type(value).__name__}")
     for name in FIELDS:
@@ -60,7 +63,7 @@ def _row(path: Path, number: int, line: str) -> Row:
             unless = " (null, if there is none)" if name in ("answer", "wrong") else ""
             raise EdgewiseError(f"{where}: the field {name!r} is missing{unless}{hint}")
     for name in ("clean", "corrupt"):
-        if not isinstance(value[name], str) or not value[name]:
+        if not _is_text(value[name]):
             raise EdgewiseError(f"{where}: {name!r} should be text, not {json.dumps(value[name])}")
     answers, wrong = _strings(value, "answer", where), _strings(value, "wrong", where)
     return Row(number, PromptText(value["clean"], value["corrupt"], answers, wrong))
@@ -71,9 +74,14 @@ def _strings(value: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
     if given is None:
         return ()
     texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
+    if not isinstance(texts, list) or not texts or not all(_is_text(text) for text in texts):
         raise EdgewiseError(f"{where}: {name!r} should be text, a list of texts or null, not {json.dumps(given)}")
     return tuple(texts)
+
+
+def _is_text(value: Any) -> bool:
+    # "\\ud800" is JSON, but half a character is no text, and no tokenizer takes it.
+    return isinstance(value, str) and bool(value) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def build_jsonl(model: Decoder, path: Path, *, examples: int | None, split: Split) -> Task:
