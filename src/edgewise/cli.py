@@ -306,6 +306,33 @@ def models(as_json: JsonOption = False) -> None:
     console.print(f"\nHugging Face ids and folders of these architectures: {names}.", highlight=False)
 
 
+@app.command(epilog="Example: edgewise check HuggingFaceTB/SmolLM2-135M --dtype bfloat16")
+def check(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A built-in model, a Hugging Face id, or a folder.")],
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check on random tokens that edgewise reads a model right: its logits against the model's own."""
+    from edgewise.models import load_model
+    from edgewise.models.guard import check_on_random_tokens
+
+    loaded = load_model(model, device=device, dtype=dtype)  # type: ignore[arg-type] - checked by load_model
+    difference, rows, length = check_on_random_tokens(loaded)
+    if as_json:
+        typer.echo(json.dumps({"model": loaded.name, "difference": difference, "rows": rows, "tokens": length}))
+        return
+    graph = loaded.config.graph()
+    typer.echo(
+        f"{loaded.name} ({loaded.config.architecture}, {_dtype_name(loaded)} on {loaded.device}): {graph.describe()}: "
+        f"{graph.n_edges:,} edges"
+    )
+    typer.echo(
+        f"edgewise's logits differ from the model's own by at most {difference:.1e} of their spread "
+        f"({rows} random prompts of {length} tokens)"
+    )
+
+
 @app.command(epilog="Example: edgewise methods")
 def methods(as_json: JsonOption = False) -> None:
     """List the methods, metrics and ablations."""

@@ -11,6 +11,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.models import check, load_model
 from edgewise.models.decoder import positions_of
 from edgewise.models.forward import forward
+from edgewise.models.guard import check_on_random_tokens
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10, torch.bfloat16: 0.1}
 
@@ -123,3 +124,14 @@ def test_the_real_llama_model_passes_the_guard():
     assert model.config.n_heads == 8
     assert model.config.n_kv_heads == 4
     assert check(model, ids, torch.ones_like(ids, dtype=torch.bool)) < 1e-5
+
+
+def test_a_model_without_a_task_is_checked_on_random_tokens_within_its_context():
+    difference, rows, length = check_on_random_tokens(load_model("tracr-reverse"))
+    assert (rows, length) == (8, 6)
+    assert difference < 1e-6
+    model = tiny.gpt2()
+    wrong = dataclasses.replace(model, layers=tuple(dataclasses.replace(one, scale=1.0) for one in model.layers))
+    assert check_on_random_tokens(model)[0] < 1e-4
+    with pytest.raises(EdgewiseError, match="does not compute what the model computes"):
+        check_on_random_tokens(wrong)

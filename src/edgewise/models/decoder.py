@@ -26,7 +26,8 @@ class DecoderConfig:
 
     Attributes:
         architecture: the adapter's name, as in `gpt2`.
-        d_vocab: width of the output, which may differ from the number of input tokens.
+        d_vocab: width of the output.
+        n_tokens: how many tokens can go in; the same as `d_vocab` in most models.
         n_context: longest prompt in tokens, or None where there is no limit.
         mlps: whether layers have an MLP.
         parallel: attention and MLP of a layer read the same stream.
@@ -41,6 +42,7 @@ class DecoderConfig:
     d_model: int
     d_head: int
     d_vocab: int
+    n_tokens: int
     n_context: int | None = None
     mlps: bool = True
     parallel: bool = False

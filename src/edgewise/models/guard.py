@@ -42,6 +42,21 @@ def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
     )
 
 
+def check_on_random_tokens(decoder: Decoder, rows: int = 8, length: int = 16, seed: int = 0) -> tuple[float, int, int]:
+    """`check` on prompts of random tokens, for a model without a task.
+
+    Returns:
+        The largest difference, and how many prompts of how many tokens were compared (fewer for a short context).
+
+    Raises:
+        EdgewiseError: as `check`.
+    """
+    length = min(length, decoder.config.n_context or length)
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(0, decoder.config.n_tokens, (rows, length), generator=generator).to(decoder.device)
+    return check(decoder, tokens, torch.ones_like(tokens, dtype=torch.bool)), rows, length
+
+
 def _difference(ours: Tensor, wanted: Tensor, mask: Tensor) -> float:
     ours, wanted = ours[mask].double(), wanted[mask].double()
     spread = (wanted - wanted.mean(dim=-1, keepdim=True)).abs().max().clamp_min(1e-12)

@@ -74,6 +74,7 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
         d_model=d_model,
         d_head=d_head,
         d_vocab=model.lm_head.weight.shape[0],
+        n_tokens=body.wte.weight.shape[0],
         n_context=shape.n_positions,
         position_embedding=True,
     )
@@ -131,6 +132,7 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
         d_model=shape.hidden_size,
         d_head=d_head,
         d_vocab=model.lm_head.weight.shape[0],
+        n_tokens=body.embed_tokens.weight.shape[0],
         n_context=shape.max_position_embeddings,
     )
     return Decoder(

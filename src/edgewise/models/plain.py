@@ -34,6 +34,7 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
         d_model=shape.d_model,
         d_head=shape.d_head,
         d_vocab=shape.d_vocab_out,
+        n_tokens=shape.d_vocab,
         n_context=shape.n_context,
         mlps=shape.d_mlp > 0,
         causal=shape.causal,

@@ -131,7 +131,7 @@ def _task(
 def _require_tokens(model: Decoder, tokens: tuple[str, ...], task: str) -> None:
     if model.config.architecture != "plain":
         raise EdgewiseError(f"task {task!r} is made of the tokens of its own model and does not run on {model.name!r}")
-    vocabulary = model.source.get_submodule("embed").get_parameter("W_E").shape[0]
+    vocabulary = model.config.n_tokens
     if vocabulary != len(tokens):
         raise EdgewiseError(
             f"task {task!r} needs a model with the {len(tokens)} tokens {', '.join(tokens)}; "
