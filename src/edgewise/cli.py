@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,12 +46,26 @@ AblationOption = Annotated[
     str | None,
     typer.Option(help="What an absent edge carries: resample, zero, mean, mean-positional. Default: the task's."),
 ]
+RunModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Measure on another model. Default: the run's; of a file, the task's."),
+]
+RunMetricOption = Annotated[str | None, typer.Option(help="What is measured first. Default: the run's, or the task's.")]
+RunAblationOption = Annotated[
+    str | None, typer.Option(help="What an absent edge carries. Default: the run's, or the task's.")
+]
+RunExamplesOption = Annotated[
+    int | None, typer.Option(help="Prompt pairs to use. Default: the run's; of a file, the task's.")
+]
+RunDtypeOption = Annotated[
+    str | None, typer.Option(help="float32, float64 or bfloat16. Default: the run's, or float32.")
+]
 ExamplesOption = Annotated[
     int | None, typer.Option(help="Prompt pairs to use. Default: the task's suggestion, or all rows of a file.")
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the prompts, and of shuffled orders.")]
 VariantOption = Annotated[str, typer.Option(help="How the task's prompts are made (see: edgewise tasks).")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, … Default: CUDA where there is one.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, ... Default: CUDA where there is one.")]
 DtypeOption = Annotated[str | None, typer.Option(help="float32 (default), float64 or bfloat16.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
@@ -74,7 +91,12 @@ def discover(
     model: ModelOption = None,
     method: Annotated[str, typer.Option(help="See: edgewise methods.")] = "acdc",
     threshold: Annotated[
-        float | None, typer.Option(help="Keep an edge if the metric rises by at least this much without it.")
+        float | None,
+        typer.Option(
+            help="Keep an edge if the metric rises by at least this much without it. Default: the task's; "
+            "a file has none.",
+            show_default=False,
+        ),
     ] = None,
     edges: Annotated[
         int | None, typer.Option(help="Instead of a threshold: search one that keeps at most this many edges.")
@@ -109,25 +131,32 @@ def discover(
     """Find the circuit that produces a task's behaviour in a model, and write a run folder."""
     from rich.console import Console
 
-    from edgewise.discovery import METHODS
-    from edgewise.errors import unknown
     from edgewise.reports import search_progress
-    from edgewise.runs import RunFolder, require_free
+    from edgewise.runs import RunFolder, check_request, require_free
     from edgewise.runs import discover as run_discovery
+    from edgewise.tasks import check_request as check_task
 
     # What can be refused before a model is loaded is refused now.
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
+    spec = check_task(task, examples, "validation", variant)
+    check_request(
+        method=method,
+        threshold=threshold,
+        edges=edges,
+        suggested=None if spec is None else spec.threshold,
+        ablation=ablation,
+        metric=metric,
+        layer_order=layer_order,
+        head_order=head_order,
+        engine=engine,
+    )
     if out is not None:
-        out = out.expanduser()
+        out = _some_path(out, "--out").expanduser()
         require_free(out)
     loaded, prompts = _load(task, model, examples, seed, "validation", variant, device, dtype)
-    messages = Console(stderr=True)
-    if not quiet:
-        messages.print(_headline(prompts, loaded), highlight=False, markup=False, soft_wrap=True)
     claimed = RunFolder.claim(out) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
     with claimed as folder:
-        with search_progress(Console(stderr=True, quiet=quiet), method) as progress:
+        messages = Console(stderr=True, quiet=quiet)
+        with search_progress(messages, method, _headline(prompts, loaded)) as progress:
             found = run_discovery(
                 loaded,
                 prompts,
@@ -149,7 +178,7 @@ def discover(
     if as_json:
         typer.echo(json.dumps({"task": prompts.name, **found.summary(), "run_dir": str(written)}))
         return
-    _show_run(Console(), found, written)
+    _show_run(_console(), found, written)
 
 
 @app.command(epilog="Example: edgewise evaluate runs/ioi-acdc --split test")
@@ -160,51 +189,33 @@ def evaluate(
     task: Annotated[
         str | None, typer.Option(help="Task to measure on. Default: the run's own; needed for a circuit file.")
     ] = None,
-    model: ModelOption = None,
-    ablation: AblationOption = None,
-    metric: MetricOption = None,
-    examples: ExamplesOption = None,
+    model: RunModelOption = None,
+    ablation: RunAblationOption = None,
+    metric: RunMetricOption = None,
+    examples: RunExamplesOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the prompts. Default: the run's, or 0.")] = None,
     variant: Annotated[str | None, typer.Option(help="How the task's prompts are made. Default: the run's.")] = None,
     split: Annotated[
         str, typer.Option(help="validation: the prompts a search uses; test: others like them.")
     ] = "validation",
     device: DeviceOption = None,
-    dtype: DtypeOption = None,
+    dtype: RunDtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a circuit from scratch: its metrics beside the whole model's and the ablated run's."""
-    from rich.console import Console
-
     from edgewise.evaluation import evaluate as measure
     from edgewise.graph import load_circuit
     from edgewise.runs import load_run
 
-    record: dict[str, Any] = {}
-    if circuit.is_dir():
-        record, found = load_run(circuit)
-    else:
-        found = load_circuit(circuit)
+    if not circuit.is_dir():
+        found, settings = load_circuit(_some_path(circuit, "the circuit")), {}
         if task is None:
             raise EdgewiseError(f"{str(circuit)!r} is a circuit without a task: say which with --task")
-    settings = record.get("settings", {})
-    ran_on = settings.get("task", {})
-    if record and task is None:
-        task = ran_on["task"]
-        kept = circuit / "prompts.jsonl"
-        if "sha256" in ran_on and split == "validation" and examples is None and kept.is_file():
-            task = str(kept)
-        else:
-            examples = ran_on["examples"] if examples is None else examples
-        seed = ran_on.get("seed", 0) if seed is None else seed
-        variant = ran_on.get("variant", "default") if variant is None else variant
-    if record and model is None:
-        model = settings["model"]["folder"] or settings["model"]["name"]
-        dtype = settings["model"]["dtype"] if dtype is None else dtype
-    assert task is not None
-    loaded, prompts = _load(task, model, examples, seed or 0, split, variant or "default", device, dtype)
-    if record and settings["model"]["name"] == loaded.name and settings["model"]["dtype"] == _dtype_name(loaded):
-        _same_weights(settings["model"]["fingerprint"], loaded, circuit)
+        loaded, prompts = _load(task, model, examples, seed or 0, split, variant or "default", device, dtype)
+    else:
+        record, found = load_run(circuit)
+        settings = record["settings"]
+        loaded, prompts = _load_again(circuit, settings, task, model, examples, seed, split, variant, device, dtype)
     result = measure(
         loaded,
         prompts,
@@ -214,7 +225,9 @@ def evaluate(
     )
     if as_json:
         measured = {
-            name: dataclasses.asdict(one) | {"recovered": one.recovered} for name, one in result.measured.items()
+            name: {key: _json_number(value) for key, value in dataclasses.asdict(one).items()}
+            | {"recovered": _json_number(one.recovered)}
+            for name, one in result.measured.items()
         }
         main = result.measured[result.metric]
         typer.echo(
@@ -237,13 +250,12 @@ def evaluate(
             )
         )
         return
-    _show_evaluation(Console(), result, prompts, loaded, split)
+    _show_evaluation(_console(), result, prompts, loaded, split)
 
 
 @app.command(epilog="Example: edgewise tasks")
 def tasks(as_json: JsonOption = False) -> None:
     """List the built-in tasks."""
-    from rich.console import Console
     from rich.table import Table
 
     from edgewise.tasks import TASKS
@@ -265,27 +277,27 @@ def tasks(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows))
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("task", "what it is", "default model", "threshold", "ablation", "variants", "from"):
-        table.add_column(column, no_wrap=column == "task")
+    for column in ("task", "what it is", "default model", "threshold", "ablation", "variants"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("task", "ablation"))
     for spec in TASKS.values():
         table.add_row(
             spec.name,
-            spec.summary,
+            f"{spec.summary} [dim]({spec.source})[/dim]",
             spec.model,
             f"{spec.threshold:g}",
             spec.ablation,
             ", ".join(spec.variants),
-            spec.source,
         )
-    console = Console()
+    console = _console()
     console.print(table)
-    console.print("\nYour own: a JSONL file with clean, corrupt, answer and wrong on every line.", highlight=False)
+    console.print(
+        "\nYour own: a JSONL file with clean, corrupt, answer and wrong on every line.", highlight=False, soft_wrap=True
+    )
 
 
 @app.command(epilog="Example: edgewise models")
 def models(as_json: JsonOption = False) -> None:
     """List the built-in models and the architectures that can be loaded."""
-    from rich.console import Console
     from rich.table import Table
 
     from edgewise.models import BUILT_IN
@@ -296,11 +308,11 @@ def models(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps({"built_in": built_in, "architectures": sorted(ADAPTERS)}))
         return
     table = Table(box=None, pad_edge=False)
-    table.add_column("built-in model", no_wrap=True)
-    table.add_column("what it is")
+    table.add_column("built-in model", overflow="fold")
+    table.add_column("what it is", overflow="fold")
     for model in BUILT_IN.values():
         table.add_row(model.name, model.description)
-    console = Console()
+    console = _console()
     console.print(table)
     names = ", ".join(sorted(ADAPTERS))
     console.print(f"\nHugging Face ids and folders of these architectures: {names}.", highlight=False)
@@ -315,28 +327,26 @@ def check(
 ) -> None:
     """Check on random tokens that edgewise reads a model right: its logits against the model's own."""
     from edgewise.models import load_model
-    from edgewise.models.guard import check_on_random_tokens
+    from edgewise.models.guard import TOLERANCE, check_on_random_tokens
 
     loaded = load_model(model, device=device, dtype=dtype)  # type: ignore[arg-type] - checked by load_model
     difference, rows, length = check_on_random_tokens(loaded)
+    allowed = TOLERANCE[loaded.dtype]
     if as_json:
-        typer.echo(json.dumps({"model": loaded.name, "difference": difference, "rows": rows, "tokens": length}))
+        found = {"model": loaded.name, "difference": difference, "allowed": allowed, "rows": rows, "tokens": length}
+        typer.echo(json.dumps(found))
         return
-    graph = loaded.config.graph()
+    shape = loaded.config.graph(ports=False).describe()
+    typer.echo(f"{loaded.name} ({loaded.config.architecture}): {shape}, {_dtype_name(loaded)} on {loaded.device}")
     typer.echo(
-        f"{loaded.name} ({loaded.config.architecture}, {_dtype_name(loaded)} on {loaded.device}): {graph.describe()}: "
-        f"{graph.n_edges:,} edges"
-    )
-    typer.echo(
-        f"edgewise's logits differ from the model's own by at most {difference:.1e} of their spread "
-        f"({rows} random prompts of {length} tokens)"
+        f"edgewise reads it right: on {rows} random prompts of {length} token{'s' * (length != 1)} its logits differ "
+        f"from the model's own by at most {difference:.1e} of their spread ({allowed:.0e} is allowed)"
     )
 
 
 @app.command(epilog="Example: edgewise methods")
 def methods(as_json: JsonOption = False) -> None:
     """List the methods, metrics and ablations."""
-    from rich.console import Console
     from rich.table import Table
 
     from edgewise.discovery import METHODS
@@ -351,11 +361,11 @@ def methods(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps({f"{kind}s": names for kind, names in groups.items()}))
         return
-    console = Console()
+    console = _console()
     for kind, names in groups.items():
         table = Table(box=None, pad_edge=False)
-        table.add_column(kind, no_wrap=True, min_width=16)
-        table.add_column("")
+        table.add_column(kind, overflow="fold", min_width=16)
+        table.add_column("", overflow="fold")
         for name, summary in names.items():
             table.add_row(name, summary)
         console.print(table)
@@ -373,13 +383,11 @@ def _load(
     dtype: str | None,
 ) -> tuple[Decoder, Task]:
     from edgewise.models import load_model
-    from edgewise.tasks import find_spec, load_task
+    from edgewise.tasks import check_request, load_task
 
-    spec = find_spec(task)
+    spec = check_request(task, examples, split, variant)
     if model is None:
         if spec is None:
-            if not Path(task).exists():
-                raise EdgewiseError(f"the prompt file {task!r}: there is no such file")
             raise EdgewiseError("prompts from a file need a model: say which with --model")
         model = spec.default_model(variant)
     loaded = load_model(model, device=device, dtype=dtype)  # type: ignore[arg-type] - checked by load_model
@@ -387,16 +395,86 @@ def _load(
     return loaded, prompts
 
 
+def _load_again(
+    run: Path,
+    settings: dict[str, Any],
+    task: str | None,
+    model: str | None,
+    examples: int | None,
+    seed: int | None,
+    split: str,
+    variant: str | None,
+    device: str | None,
+    dtype: str | None,
+) -> tuple[Decoder, Task]:
+    """Model and task of a run, except where the user asks for others; refused if they have changed since."""
+    ran_on, ran_with = settings["task"], settings["model"]
+    same_weights = model is None and dtype in (None, ran_with["dtype"])
+    if model is None:
+        model = ran_with.get("folder") or ran_with["name"]
+        dtype = dtype or ran_with["dtype"]
+    name = None
+    if task is None:
+        task, name = _prompts_of(run, ran_on, examples, split), Path(ran_on["task"]).stem
+        examples = ran_on["examples"] if examples is None else examples
+        seed = ran_on.get("seed", 0) if seed is None else seed
+        variant = ran_on.get("variant", "default") if variant is None else variant
+    loaded, prompts = _load(task, model, examples, seed or 0, split, variant or "default", device, dtype)
+    if same_weights and loaded.fingerprint() != ran_with["fingerprint"]:
+        raise EdgewiseError(
+            f"model {loaded.name!r} has other weights now than when {str(run)!r} was made (fingerprint "
+            f"{loaded.fingerprint()}, then {ran_with['fingerprint']}); to measure the circuit on it all the same, name "
+            "it with --model"
+        )
+    return loaded, prompts if name is None else dataclasses.replace(prompts, name=name)
+
+
+def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: str) -> str:
+    """The run's task by name; for prompts from a file, those kept with the run, or the file if more are asked for."""
+    if "sha256" not in ran_on:
+        return ran_on["task"]
+    kept = run / "prompts.jsonl"
+    if split == "validation" and kept.is_file() and (examples or 0) <= ran_on["examples"]:
+        return str(kept)
+    original = ran_on.get("file", ran_on["task"])
+    _same_prompts(original, ran_on["sha256"], run)
+    return original
+
+
+def _same_prompts(task: str, digest: str, run: Path) -> None:
+    import hashlib
+
+    from edgewise.files import read_bytes
+
+    if hashlib.sha256(read_bytes(Path(task), "the prompt file")).hexdigest() != digest:
+        raise EdgewiseError(
+            f"the prompt file {task!r} has changed since {str(run)!r} was made; to measure the circuit on it all the "
+            "same, name it with --task"
+        )
+
+
+def _some_path(path: Path, what: str) -> Path:
+    # Typer turns an empty text into the current folder.
+    if str(path) == "." and "" in sys.argv:
+        raise EdgewiseError(f"{what} is empty")
+    return path
+
+
+def _json_number(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _console() -> Console:
+    """Where tables go. What is not a terminal has no width to keep to, unless COLUMNS gives it one."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=160)
+
+
 def _dtype_name(model: Decoder) -> str:
     return str(model.dtype).removeprefix("torch.")
-
-
-def _same_weights(fingerprint: str, model: Decoder, run: Path) -> None:
-    if model.fingerprint() != fingerprint:
-        raise EdgewiseError(
-            f"model {model.name!r} has other weights now than when {str(run)!r} was made (fingerprint "
-            f"{model.fingerprint()}, then {fingerprint}); name the model with --model to measure on it all the same"
-        )
 
 
 def _headline(task: Task, model: Decoder) -> str:
@@ -421,8 +499,17 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if abs(result["metric_full"] - result["metric_ablated"]) < 1e-9:
+        console.print(
+            "note: ablating every edge leaves the metric as it is, so no edge can matter",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"{result['tests']:,} edges tested in {result['seconds']:.1f} s\n", highlight=False)
-    console.print(circuit_table(found.circuit))
+    # Under resampling, edges on no path from the embedding carry nothing; under other ablations they may.
+    connected = found.circuit.connected()
+    shown = connected if connected and settings["ablation"] == "resample" else found.circuit
+    console.print(circuit_table(shown))
     console.print()
     console.print(strongest_edges(found.trace))
     console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
@@ -442,15 +529,34 @@ def _show_evaluation(console: Console, result: Any, task: Task, model: Decoder, 
 
 
 def main() -> None:
-    """The `edgewise` command: errors that a user can put right become one sentence and exit code 2."""
+    """The `edgewise` command: what a user can put right becomes one sentence and exit code 2, never a traceback."""
+    # Ask nicely (SIGTERM) is the same as Ctrl-C: what is half-written goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except EdgewiseError as error:
-        typer.echo(f"edgewise: {error}", err=True)
-        sys.exit(2)
+        _fail(f"edgewise: {error}", 2)
     except KeyboardInterrupt:
-        typer.echo("edgewise: interrupted; nothing was written", err=True)
-        sys.exit(130)
+        _fail(_INTERRUPTED, 130)
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f" {error.filename!r}" if error.filename else ""
+        _fail(f"edgewise: cannot use{where}: {error.strerror or error}", 2)
+    except SystemExit as end:
+        if end.code == 130:  # typer has already turned Ctrl-C into this
+            typer.echo(_INTERRUPTED, err=True)
+        raise
+
+
+_INTERRUPTED = "edgewise: interrupted; nothing was written"
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(message, err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ class EdgewiseError(Exception):
 
 def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
     """A clause such as `; did you mean 'ioi'?`, or an empty string where nothing is close."""
-    close = difflib.get_close_matches(wrong, list(known), n=count, cutoff=0.5)
+    by_lower_case = {name.lower(): name for name in known}
+    close = [by_lower_case[name] for name in difflib.get_close_matches(wrong.lower(), by_lower_case, count, cutoff=0.5)]
     if not close:
         return ""
     return "; did you mean " + " or ".join(repr(name) for name in close) + "?"

@@ -14,6 +14,7 @@ from edgewise.discovery.acdc import (
     Visit,
     acdc,
     acdc_with_edges,
+    check_options,
     visits,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "Visit",
     "acdc",
     "acdc_with_edges",
+    "check_options",
     "visits",
 ]

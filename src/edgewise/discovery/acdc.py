@@ -19,7 +19,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -122,7 +122,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a search has got: edges decided of all, kept so far, tests made, and the metric now."""
+    """How far a search has got: edges decided of all, kept so far, tests made, and the metric now.
+
+    `attempt` counts the thresholds tried when a circuit of a wanted size is searched; everything else is of this one.
+    """
 
     decided: int
     edges: int
@@ -130,6 +133,8 @@ class Progress:
     tests: int
     metric: float
     at: str
+    threshold: float
+    attempt: int = 1
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -239,10 +244,7 @@ def acdc(
         EdgewiseError: the threshold is not a number, the engine is unknown, or the metric of some circuit is not a
             finite number; the message names the edge whose removal made it so.
     """
-    if not math.isfinite(threshold):
-        raise EdgewiseError(f"the threshold should be a finite number, not {threshold}")
-    if engine not in ENGINES:
-        raise unknown("engine", engine, ENGINES)
+    check_options(threshold=threshold, engine=engine)
     started = time.perf_counter()
     metric_ablated = _finite(experiment.ablated(), experiment, "with every edge ablated")
     search = _Search(experiment, threshold, order or Order(), absolute, ENGINES[engine](experiment), progress)
@@ -258,6 +260,20 @@ def acdc(
         seconds=time.perf_counter() - started,
         tests=len(search.trace),
     )
+
+
+def check_options(*, threshold: float | None = None, edges: int | None = None, engine: str = "plain") -> None:
+    """Refuse what no search could be run with, before anything is loaded or computed.
+
+    Raises:
+        EdgewiseError: a threshold that is not a finite number, a size below 1, or an unknown engine.
+    """
+    if threshold is not None and not math.isfinite(threshold):
+        raise EdgewiseError(f"the threshold should be a finite number, not {threshold}")
+    if edges is not None and edges < 1:
+        raise EdgewiseError(f"--edges should be at least 1, not {edges}")
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
 
 
 def _finite(value: float, experiment: Experiment, where: str) -> float:
@@ -343,7 +359,15 @@ class _Search:
     def _report(self, visit: Visit) -> None:
         if self.progress is not None:
             self.progress(
-                Progress(self.decided, self.graph.n_edges, self.kept, len(self.trace), self.engine.current, visit.name)
+                Progress(
+                    self.decided,
+                    self.graph.n_edges,
+                    self.kept,
+                    len(self.trace),
+                    self.engine.current,
+                    visit.name,
+                    self.threshold,
+                )
             )
 
 
@@ -366,13 +390,16 @@ def acdc_with_edges(
     Raises:
         EdgewiseError: `edges` is less than 1, and whatever `acdc` raises.
     """
-    if edges < 1:
-        raise EdgewiseError(f"--edges should be at least 1, not {edges}")
+    check_options(edges=edges, engine=engine)
     started = time.perf_counter()
     found: list[Discovery] = []
 
+    def report(one: Progress) -> None:
+        if progress is not None:
+            progress(replace(one, attempt=len(found) + 1))
+
     def search(threshold: float) -> Discovery:
-        found.append(acdc(experiment, threshold, order=order, absolute=absolute, engine=engine, progress=progress))
+        found.append(acdc(experiment, threshold, order=order, absolute=absolute, engine=engine, progress=report))
         return found[-1]
 
     # The metric's whole range; a threshold above it keeps nothing in all but odd cases.

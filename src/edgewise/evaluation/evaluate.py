@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from torch import Tensor
 
@@ -30,7 +30,7 @@ class Measured:
         (m(C) - m(no edge)) / (m(model) - m(no edge)): the normalised faithfulness of the MIB benchmark.
         """
         way = self.full - self.ablated
-        return None if abs(way) < 1e-12 else (self.circuit - self.ablated) / way
+        return None if abs(way) < 1e-12 else (self.circuit - self.ablated) / way + 0.0  # no minus zero
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,11 @@ def evaluate(
     measured = {
         one.name: Measured(*(mean_over_places(one(run, experiment.reference)) for run in logits)) for one in metrics
     }
-    if not math.isfinite(measured[chosen.name].circuit):
-        raise EdgewiseError(f"metric {chosen.name!r} of the circuit came out as {measured[chosen.name].circuit}")
+    for what, value in zip(
+        ("of the circuit", "of the whole model", "with every edge ablated"), astuple(measured[chosen.name]), strict=True
+    ):
+        if not math.isfinite(value):
+            raise EdgewiseError(f"metric {chosen.name!r} {what} came out as {value}")
     return Evaluation(
         metric=chosen.name,
         measured=measured,

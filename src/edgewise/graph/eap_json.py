@@ -170,14 +170,22 @@ def _own_section(circuit: Circuit, carried: np.ndarray) -> dict[str, Any]:
 
 def _graph(value: dict[str, Any], own: dict[str, Any] | None, what: str) -> Graph:
     cfg = _part(value, "cfg", what)
-    graph = Graph(
-        n_layers=_field(cfg, "n_layers", int, "cfg", what),
-        n_heads=_field(cfg, "n_heads", int, "cfg", what),
-        parallel=_field(cfg, "parallel_attn_mlp", bool, "cfg", what),
-        d_model=_field({"d_model": 0, **cfg}, "d_model", int, "cfg", what),
-    )
-    if own is None:
-        return graph
+    shape: dict[str, Any] = {
+        "n_layers": _field(cfg, "n_layers", int, "cfg", what),
+        "n_heads": _field(cfg, "n_heads", int, "cfg", what),
+        "parallel": _field(cfg, "parallel_attn_mlp", bool, "cfg", what),
+        "d_model": _field({"d_model": 0, **cfg}, "d_model", int, "cfg", what),
+    }
+    if own is not None:
+        shape |= _own_shape(own, what)
+    try:
+        return Graph(**shape)
+    except EdgewiseError as error:
+        raise EdgewiseError(f"{what}: {error}") from None
+
+
+def _own_shape(own: dict[str, Any], what: str) -> dict[str, Any]:
+    """The fields of the graph in edgewise's own section of a file."""
     if own.get("version") != FORMAT_VERSION:
         raise EdgewiseError(
             f"{what}: written by another version of edgewise (form {own.get('version')!r}, here {FORMAT_VERSION})"
@@ -187,7 +195,7 @@ def _graph(value: dict[str, Any], own: dict[str, Any] | None, what: str) -> Grap
     for name in shape:
         if name not in kinds:
             raise EdgewiseError(f"{what}: 'graph' has {name!r}, which describes no graph that edgewise knows")
-    return replace(graph, **{name: _field(shape, name, kind, "graph", what) for name, kind in kinds.items()})
+    return {name: _field(shape, name, kind, "graph", what) for name, kind in kinds.items()}
 
 
 def _field(part: dict[str, Any], name: str, kind: type, where: str, what: str) -> Any:

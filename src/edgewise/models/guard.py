@@ -31,6 +31,11 @@ def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
     positions = positions_of(tokens)
     ours = forward(decoder, tokens, mask).streams
     wanted = decoder.run_source(tokens, mask, positions)
+    if not wanted[mask].isfinite().all():
+        raise EdgewiseError(
+            f"model {decoder.name!r} itself is broken: on these prompts its own logits are not finite numbers"
+            f"{_first_not_finite(ours, mask)}"
+        )
     difference = _difference(decoder.logits(ours[-1]), wanted, mask)
     tolerance = TOLERANCE.get(decoder.dtype, 1e-4)
     if difference <= tolerance:
@@ -62,6 +67,13 @@ def _difference(ours: Tensor, wanted: Tensor, mask: Tensor) -> float:
     spread = (wanted - wanted.mean(dim=-1, keepdim=True)).abs().max().clamp_min(1e-12)
     difference = ((ours - wanted).abs().max() / spread).item()
     return difference if difference == difference else float("inf")
+
+
+def _first_not_finite(streams: list[Tensor], mask: Tensor) -> str:
+    for index, stream in enumerate(streams):
+        if not stream[mask].isfinite().all():
+            return ", starting in the embedding" if index == 0 else f", starting in layer {index - 1}"
+    return ", starting in the final norm or the unembedding"
 
 
 def _where(decoder: Decoder, ours: list[Tensor], tokens: Tensor, mask: Tensor, tolerance: float) -> str:

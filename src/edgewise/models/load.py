@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def load_model(
         return _adapt(moved, name, tokenizer)
 
     name = str(model)
+    if not name.strip():
+        raise EdgewiseError("the model's name is empty")
     target = _device(device)
     if name in HAND_BUILT:
         built = HAND_BUILT[name]()
@@ -130,35 +134,44 @@ def _from_transformers(
     with _quiet():
         try:
             config = transformers.AutoConfig.from_pretrained(where)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # transformers raises errors of many kinds over a config.json that is not right
             raise _not_found(name, folder, error) from None
         if config.model_type not in ADAPTERS:
             raise unsupported(name, config.model_type)
         try:
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                where, config=config, dtype=dtype, output_loading_info=True
+                where, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
             )
             model, problems = loaded
         except Exception as error:  # whatever safetensors, torch or the hub raise over a broken file
-            raise EdgewiseError(f"the weights of model {name!r} cannot be read: {_first_line(error)}") from None
+            reason = _first_line(error)
+            if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
+                reason = "the checkpoint holds more than tensors, and edgewise runs no code from a checkpoint"
+            raise EdgewiseError(f"the weights of model {name!r} cannot be read: {reason}") from None
         if problems["missing_keys"] or problems["mismatched_keys"]:
-            missing = sorted(str(key) for key in (problems["missing_keys"] or problems["mismatched_keys"]))
+            missing = sorted(
+                key if isinstance(key, str) else key[0]
+                for key in (problems["missing_keys"] or problems["mismatched_keys"])
+            )
             raise EdgewiseError(
                 f"the weights of model {name!r} do not fit its config.json: {len(missing)} tensors missing or of "
                 f"another shape, {missing[0]} among them"
             )
         if tokenizer is None:
-            tokenizer = _tokenizer(where)
+            tokenizer = _tokenizer(name, folder)
     return adapt(model.to(device), name, tokenizer)
 
 
-def _tokenizer(where: str) -> Any:
+def _tokenizer(name: str, folder: Path | None) -> Any:
+    """The model's tokenizer, or None where the folder has none: it still serves tasks made of token ids."""
     import transformers
 
+    if folder is not None and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        return None
     try:
-        return transformers.AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError, KeyError, ImportError):
-        return None  # a model without a tokenizer still serves tasks made of token ids
+        return transformers.AutoTokenizer.from_pretrained(name if folder is None else str(folder))
+    except Exception as error:  # whatever tokenizers and transformers raise over a broken file
+        raise EdgewiseError(f"the tokenizer of model {name!r} cannot be read: {_first_line(error)}") from None
 
 
 def _require_files(folder: Path) -> None:
@@ -233,7 +246,9 @@ def _quiet() -> Iterator[None]:
     transformers.logging.disable_progress_bar()
     hub.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         transformers.logging.set_verbosity(verbosity)
         if bars:

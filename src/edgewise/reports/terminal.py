@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
@@ -22,19 +22,15 @@ PLAIN_LINE_EVERY = 5.0
 
 
 def circuit_table(circuit: Circuit) -> Table:
-    """Layer by layer from the logits down: each head with how many edges each of its inputs keeps, and the MLP.
-
-    Only edges on a path from the embedding to the logits are shown.
-    """
-    circuit = circuit.connected()
+    """Layer by layer from the logits down: each head with how many edges each of its inputs keeps, and the MLP."""
     graph = circuit.graph
     counts = dict(zip([place.name for place in graph.inputs], circuit.edges.sum(axis=0).tolist(), strict=True))
     shared = graph.n_kv_heads < graph.n_heads
     table = Table(title="the circuit, from the logits down", title_justify="left", box=None, pad_edge=False)
-    table.add_column("layer", style="bold", no_wrap=True)
-    table.add_column("heads: edges into query, key, value")
+    table.add_column("layer", style="bold", overflow="fold")
+    table.add_column("heads (edges into query, key, value)", overflow="fold")
     if graph.mlps:
-        table.add_column("MLP: edges", no_wrap=True)
+        table.add_column("MLP: edges", overflow="fold")
     table.add_row("logits", _senders(circuit), *([""] if graph.mlps else []))
     nodes = set(circuit.nodes())
     for layer in reversed(range(graph.n_layers)):
@@ -48,13 +44,13 @@ def circuit_table(circuit: Circuit) -> Table:
                     for column in columns
                     if counts[graph.inputs[column].name] and not (shared and graph.inputs[column].shared)
                 ]
-                heads.append(f"[bold]h{head}[/bold] {' '.join(kept)}".rstrip())
+                heads.append(_unbroken(f"h{head}", kept))
         if shared:
             heads += _shared_inputs(circuit, layer, counts)
         mlp = counts.get(f"m{layer}", 0)
         if heads or mlp:
             cells = [f"m{layer}: {mlp}" if mlp else ""] if graph.mlps else []
-            table.add_row(str(layer), "   ".join(heads), *cells)
+            table.add_row(str(layer), "  ".join(heads), *cells)
     embeddings = [node.name for node in graph.sources[: graph.n_embeddings]]
     reads = [f"{name} feeds {int(circuit.edges[graph.source_index[name]].sum())}" for name in embeddings]
     table.add_row("embed", ", ".join(reads), *([""] if graph.mlps else []))
@@ -64,9 +60,9 @@ def circuit_table(circuit: Circuit) -> Table:
 def _senders(circuit: Circuit) -> str:
     names = [edge.source.name for edge in circuit.edges_into(circuit.graph.inputs[-1])]
     if not names:
-        return "nothing is read: the circuit is empty"
+        return "read nothing: the circuit is empty"
     shown = ", ".join(names[::-1][:10])
-    return f"read {len(names)}: {shown}{', …' if len(names) > 10 else ''}"
+    return f"read {len(names)}: {shown}{', ...' if len(names) > 10 else ''}"
 
 
 def _shared_inputs(circuit: Circuit, layer: int, counts: dict[str, int]) -> Iterator[str]:
@@ -78,14 +74,19 @@ def _shared_inputs(circuit: Circuit, layer: int, counts: dict[str, int]) -> Iter
             if counts[f"a{layer}.g{group}<{kind}>"]
         ]
         if kept:
-            yield f"[bold]g{group}[/bold] {' '.join(kept)}"
+            yield _unbroken(f"g{group}", kept)
+
+
+def _unbroken(name: str, kept: Sequence[str]) -> str:
+    """`h3(q1,k2,v1)`: without a space, so that no line is broken inside it."""
+    return f"[bold]{name}[/bold]({','.join(kept)})" if kept else f"[bold]{name}[/bold]"
 
 
 def strongest_edges(trace: Sequence[Decision], count: int = 8) -> Table:
     """The kept edges whose removal raised the metric most, at the moment they were tested."""
     table = Table(title="strongest edges", title_justify="left", box=None, pad_edge=False)
-    table.add_column("edge", no_wrap=True)
-    table.add_column("metric rises by", justify="right")
+    table.add_column("edge", overflow="fold")
+    table.add_column("metric rises by", justify="right", overflow="fold")
     kept = [decision for decision in trace if decision.kept]
     for decision in sorted(kept, key=lambda one: -abs(one.effect))[:count]:
         table.add_row(Text(decision.edge), f"{decision.effect:+.4f}")
@@ -95,9 +96,9 @@ def strongest_edges(trace: Sequence[Decision], count: int = 8) -> Table:
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Every metric of the circuit beside those of the whole model and of no edge at all."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("metric (lower is better)", no_wrap=True)
-    for column in ("circuit", "whole model", f"all {evaluation.ablation}-ablated", "recovered"):
-        table.add_column(column, justify="right")
+    table.add_column("metric (lower is better)", overflow="fold")
+    for column in ("circuit", "whole model", f"{evaluation.ablation}-ablated", "recovered"):
+        table.add_column(column, justify="right", overflow="fold")
     for name, measured in evaluation.measured.items():
         recovered = "" if measured.recovered is None else f"{measured.recovered:.1%}"
         numbers = [number(value) for value in (measured.circuit, measured.full, measured.ablated)]
@@ -113,66 +114,100 @@ def number(value: float) -> str:
 
 
 @contextmanager
-def search_progress(console: Console, what: str) -> Iterator[ProgressCallback]:
-    """A live view of a search on a terminal; elsewhere a plain line now and then."""
-    if console.is_terminal:
-        with _live(console, what) as report:
-            yield report
-    else:
-        yield _plain(console, what)
+def search_progress(console: Console, what: str, headline: str = "") -> Iterator[ProgressCallback]:
+    """A live view of a search on a terminal; elsewhere a plain line now and then.
 
-
-@contextmanager
-def _live(console: Console, what: str) -> Iterator[ProgressCallback]:
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("edges decided"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    task = bar.add_task(what, total=None)
-    line = Text("")
-    started, drawn = time.perf_counter(), 0.0
-    with Live(Group(bar, line), console=console, transient=True, refresh_per_second=8):
-
-        def report(progress: Progress) -> None:
-            nonlocal drawn
-            now = time.perf_counter()
-            if now - drawn < 0.1 and progress.decided < progress.edges:
-                return
-            drawn = now
-            bar.update(task, completed=progress.decided, total=progress.edges)
-            line.plain = _words(progress, now - started)
-
-        yield report
-
-
-def _plain(console: Console, what: str) -> ProgressCallback:
-    started = time.perf_counter()
-    last = started
+    `headline` is printed when the search has really started, so that a refusal before stands alone.
+    """
+    view = _LiveView(console, what) if console.is_terminal else _PlainView(console, what)
+    said = False
 
     def report(progress: Progress) -> None:
-        nonlocal last
+        nonlocal said
+        if not said:
+            said = True
+            if headline:
+                console.print(headline, highlight=False, markup=False, soft_wrap=True)
+            view.start()
+        view.report(progress)
+
+    try:
+        yield report
+    finally:
+        view.stop()
+
+
+class _View:
+    """The clock that both views share. A search for a wanted size starts over with every threshold it tries."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self.console, self.what = console, what
+        self.attempt, self.started = 0, time.perf_counter()
+
+    def seconds(self, progress: Progress) -> float:
+        """Time since this attempt began."""
         now = time.perf_counter()
-        if now - last < PLAIN_LINE_EVERY:
-            return
-        last = now
-        left = (now - started) * (progress.edges - progress.decided) / max(1, progress.decided)
-        console.print(
-            f"{what}: {progress.decided:,} of {progress.edges:,} edges decided, {_words(progress, now - started)}, "
-            f"about {left:.0f} s left",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+        if progress.attempt != self.attempt:
+            self.attempt, self.started = progress.attempt, now
+        return max(now - self.started, 1e-9)
+
+    def title(self, progress: Progress) -> str:
+        if progress.attempt == 1:
+            return self.what
+        return f"{self.what}, try {progress.attempt} (threshold {progress.threshold:.3g})"
+
+    def words(self, progress: Progress, seconds: float) -> str:
+        left = seconds * (progress.edges - progress.decided) / max(1, progress.decided)
+        return (
+            f"{progress.decided:,} of {progress.edges:,} edges decided, {progress.kept:,} kept, metric "
+            f"{number(progress.metric)}, at {progress.at}, {progress.tests / seconds:.0f} tests/s, about "
+            f"{_duration(left)} left"
         )
 
-    return report
+
+class _LiveView(_View):
+    """A bar and a line of words that change in place, and vanish when the search ends."""
+
+    def start(self) -> None:
+        self.bar = Bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=self.console)
+        self.task = self.bar.add_task(self.what, total=None)
+        self.line, self.drawn = Text(""), 0.0
+        self.live = Live(Group(self.bar, self.line), console=self.console, transient=True, refresh_per_second=8)
+        self.live.start()
+
+    def report(self, progress: Progress) -> None:
+        seconds, now = self.seconds(progress), time.perf_counter()
+        if now - self.drawn < 0.1 and progress.decided < progress.edges:
+            return
+        self.drawn = now
+        self.bar.update(self.task, completed=progress.decided, total=progress.edges, description=self.title(progress))
+        self.line.plain = self.words(progress, seconds)
+
+    def stop(self) -> None:
+        if hasattr(self, "live"):
+            self.live.stop()
 
 
-def _words(progress: Progress, seconds: float) -> str:
-    rate = progress.tests / max(seconds, 1e-9)
-    return f"{progress.kept:,} kept, metric {number(progress.metric)}, at {progress.at}, {rate:.0f} tests/s"
+class _PlainView(_View):
+    """A line every few seconds, for logs and pipes."""
+
+    def start(self) -> None:
+        self.last = time.perf_counter()
+
+    def report(self, progress: Progress) -> None:
+        seconds, now = self.seconds(progress), time.perf_counter()
+        if now - self.last < PLAIN_LINE_EVERY:
+            return
+        self.last = now
+        self.console.print(
+            f"{self.title(progress)}: {self.words(progress, seconds)}", highlight=False, markup=False, soft_wrap=True
+        )
+
+    def stop(self) -> None:
+        pass
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

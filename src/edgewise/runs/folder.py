@@ -21,6 +21,18 @@ from edgewise.graph import Circuit, load_circuit
 
 FORM = 1
 
+# What reading a run needs of its record, and of what kind.
+_RECORD: dict[str, type] = {
+    "result": dict,
+    "settings.ablation": str,
+    "settings.metric": str,
+    "settings.task.task": str,
+    "settings.task.examples": int,
+    "settings.model.name": str,
+    "settings.model.dtype": str,
+    "settings.model.fingerprint": str,
+}
+
 
 class RunFolder:
     """A folder claimed for a run before it starts, so that a run that cannot be kept is refused at once.
@@ -29,9 +41,10 @@ class RunFolder:
     not; so the folder itself never holds half a run.
     """
 
-    def __init__(self, path: Path, *, numbered: bool) -> None:
-        self.path, self._numbered = path, numbered
-        self._made_parent = not path.parent.exists()
+    def __init__(self, path: Path) -> None:
+        # A link to an empty folder stands for that folder.
+        self.path = path = path.resolve() if path.is_symlink() else path
+        self._made = [parent for parent in path.parents if not parent.exists()]  # innermost first
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
@@ -46,12 +59,12 @@ class RunFolder:
             EdgewiseError: it is not empty, or cannot be made.
         """
         require_free(path)
-        return cls(path, numbered=False)
+        return cls(path)
 
     @classmethod
     def claim_next(cls, path: Path) -> RunFolder:
         """Claim `path`, or the first of `path-2`, `path-3`, … that is free."""
-        return cls(path, numbered=True)
+        return cls(_first_free(path))
 
     def __enter__(self) -> RunFolder:
         return self
@@ -60,28 +73,30 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)
-        if self._made_parent and not any(self.path.parent.iterdir()):
-            self.path.parent.rmdir()
+        for parent in self._made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
 
     def finish(self, files: Mapping[str, str]) -> Path:
         """Write the files, by name, and give the folder its own name. Returns the folder.
 
+        If something else has taken the name in the meantime, it is the first of `path-2`, `path-3`, … that is free,
+        so that the result is not lost.
+
         Raises:
-            EdgewiseError: something else has taken the name in the meantime, or the disk is full.
+            EdgewiseError: the disk is full, or the folder's parent has gone.
         """
         for name, text in files.items():
             write_text(self._partial / name, text)
         self._partial.chmod(0o755)
         while True:
-            path = _first_free(self.path) if self._numbered else self.path
+            path = _first_free(self.path)
             try:
                 self._partial.replace(path)
             except OSError as error:
-                if self._numbered and _taken(path):
+                if _taken(path):
                     continue
-                raise EdgewiseError(
-                    _taken_message(path) if _taken(path) else f"cannot write {path}: {error.strerror}"
-                ) from None
+                raise EdgewiseError(f"cannot write {path}: {error.strerror}") from None
             return path
 
 
@@ -105,13 +120,19 @@ def load_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
             f"the run in {str(folder)!r} was written by another version of edgewise (form {record.get('form')!r}, "
             f"here {FORM})"
         )
-    if "settings" not in record or "result" not in record:
-        raise EdgewiseError(f"the run record of {str(folder)!r} has no settings or no result")
+    for path, kind in _RECORD.items():
+        value: Any = record
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
+            raise EdgewiseError(
+                f"the run record of {str(folder)!r} is broken: {path!r} is missing or of the wrong kind"
+            )
     return record, load_circuit(folder / "circuit.json", "the circuit of the run")
 
 
 def _taken(path: Path) -> bool:
-    return path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir())))
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
 def _taken_message(path: Path) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from edgewise.discovery import (
     METHODS,
+    ORDER_MODES,
     Decision,
     Discovery,
     Order,
@@ -22,14 +23,15 @@ from edgewise.discovery import (
     ProgressCallback,
     acdc,
     acdc_with_edges,
+    check_options,
 )
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import Decoder
-from edgewise.patching import Experiment
+from edgewise.patching import ABLATIONS, Experiment
 from edgewise.runs.folder import FORM, RunFolder
-from edgewise.tasks import Metric, PromptText, Reference, Task
+from edgewise.tasks import METRICS, Metric, PromptText, Reference, Task
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,39 @@ class Run:
 _COUNTS = ("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "tests", "seconds")
 
 
+def check_request(
+    *,
+    method: str = "acdc",
+    threshold: float | None = None,
+    edges: int | None = None,
+    suggested: float | None = None,
+    ablation: str | None = None,
+    metric: object = None,
+    layer_order: str = "normal",
+    head_order: str = "normal",
+    engine: str = "plain",
+) -> None:
+    """Refuse what `discover` could not be asked for on any model; `suggested` is the task's own threshold.
+
+    Raises:
+        EdgewiseError: an unknown name, a threshold that is no number, or neither or both of threshold and edges.
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    if threshold is not None and edges is not None:
+        raise EdgewiseError("give a threshold or a number of edges, not both")
+    if threshold is None and edges is None and suggested is None:
+        raise EdgewiseError("the task suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges")
+    check_options(threshold=threshold, edges=edges, engine=engine)
+    for order in (layer_order, head_order):
+        if order not in ORDER_MODES:
+            raise unknown("order", order, ORDER_MODES)
+    if ablation is not None and ablation not in ABLATIONS:
+        raise unknown("ablation", ablation, ABLATIONS)
+    if isinstance(metric, str) and metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+
+
 def discover(
     model: Decoder,
     task: Task,
@@ -132,14 +167,17 @@ def discover(
     Raises:
         EdgewiseError: an unknown name, no threshold where the task suggests none, or whatever the method raises.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    if threshold is not None and edges is not None:
-        raise EdgewiseError("give a threshold or a number of edges, not both")
-    if threshold is None and edges is None and task.threshold is None:
-        raise EdgewiseError(
-            f"task {task.name!r} suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges"
-        )
+    check_request(
+        method=method,
+        threshold=threshold,
+        edges=edges,
+        suggested=task.threshold,
+        ablation=ablation,
+        metric=metric,
+        layer_order=layer_order,
+        head_order=head_order,
+        engine=engine,
+    )
     experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
     order = Order(layer_order, head_order, seed)
     if edges is not None:

@@ -1,6 +1,6 @@
 """What behaviour is looked for: tasks, their prompts, and the metrics that judge logits."""
 
-from edgewise.tasks.load import TASKS, TaskSpec, find_spec, load_task
+from edgewise.tasks.load import TASKS, TaskSpec, check_request, find_spec, load_task
 from edgewise.tasks.metrics import METRICS, Metric, Reference, find_metric, mean_over_places
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
 
@@ -14,6 +14,7 @@ __all__ = [
     "Split",
     "Task",
     "TaskSpec",
+    "check_request",
     "find_metric",
     "find_spec",
     "load_task",

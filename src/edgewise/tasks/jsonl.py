@@ -107,6 +107,7 @@ def build_jsonl(model: Decoder, path: Path, *, examples: int | None, split: Spli
         metrics=METRICS,
         settings={
             "task": str(path),
+            "file": str(path.resolve()),
             "examples": len(chosen),
             "split": split,
             "sha256": digest,

@@ -112,11 +112,38 @@ def find_spec(task: str | Path) -> TaskSpec | None:
         EdgewiseError: it is neither.
     """
     name = str(task)
+    if not name.strip():
+        raise EdgewiseError("the task's name is empty")
     if name in TASKS:
         return TASKS[name]
     if Path(name).exists() or name.endswith((".jsonl", ".json")) or "/" in name:
         return None
     raise unknown("task", name, TASKS)
+
+
+def check_request(task: str | Path, examples: int | None, split: str, variant: str) -> TaskSpec | None:
+    """What `find_spec` gives, once the rest of a request for a task makes sense; needs no model.
+
+    Raises:
+        EdgewiseError: an unknown task, split or variant, or a number of examples that the task does not have.
+    """
+    spec = find_spec(task)
+    if examples is not None and examples < 1:
+        raise EdgewiseError(f"--examples should be at least 1, not {examples}")
+    if split not in ("validation", "test"):
+        raise unknown("split", split, ("validation", "test"))
+    if spec is None:
+        if variant != "default":
+            raise EdgewiseError(f"a prompt file has no variants, so {variant!r} cannot be chosen")
+        if not Path(task).exists():
+            raise EdgewiseError(f"the prompt file {str(task)!r}: there is no such file")
+        return None
+    if variant not in spec.variants:
+        raise unknown(f"variant of task {spec.name!r}:", variant, spec.variants)
+    if examples is not None and spec.most_examples is not None and examples > spec.most_examples:
+        plural = "s" if spec.most_examples != 1 else ""
+        raise EdgewiseError(f"task {spec.name!r} has {spec.most_examples} example{plural} at most, not {examples}")
+    return spec
 
 
 def load_task(
@@ -141,21 +168,11 @@ def load_task(
         EdgewiseError: an unknown task, split or variant; prompts that the model's tokenizer breaks; a broken file; too
             few prompts; or a model that the Decoder does not reproduce on these prompts.
     """
-    if examples is not None and examples < 1:
-        raise EdgewiseError(f"--examples should be at least 1, not {examples}")
-    if split not in ("validation", "test"):
-        raise unknown("split", split, ("validation", "test"))
-    spec = find_spec(task)
+    spec = check_request(task, examples, split, variant)
     if spec is None:
-        if variant != "default":
-            raise EdgewiseError(f"a prompt file has no variants, so {variant!r} cannot be chosen")
         loaded = build_jsonl(model, Path(task), examples=examples, split=split)
     else:
-        if variant not in spec.variants:
-            raise unknown(f"variant of task {spec.name!r}:", variant, spec.variants)
         count = spec.examples if examples is None else examples
-        if spec.most_examples is not None and count > spec.most_examples:
-            raise EdgewiseError(f"task {spec.name!r} has {spec.most_examples} examples at most, not {count}")
         loaded = replace(
             spec.build(model, examples=count, seed=seed, split=split, variant=variant),
             ablation=spec.ablation,

@@ -36,9 +36,14 @@ def unknown_words(model: Decoder, ids: list[int]) -> bool:
 
 
 def check_length(model: Decoder, ids: list[int], what: str) -> None:
-    """Raise an EdgewiseError if a prompt is longer than the model can read, or has no tokens at all."""
+    """Raise an EdgewiseError if a prompt has no tokens, or more than the model can read, or some it does not know."""
     if not ids:
         raise EdgewiseError(f"{what} has no tokens")
+    if max(ids) >= model.config.n_tokens:
+        raise EdgewiseError(
+            f"{what} has the token id {max(ids)}, but model {model.name!r} has only {model.config.n_tokens} tokens: "
+            "its tokenizer is another model's"
+        )
     limit = model.config.n_context
     if limit is not None and len(ids) > limit:
         raise EdgewiseError(f"{what} has {len(ids)} tokens; model {model.name!r} reads at most {limit}")
