@@ -148,7 +148,7 @@ def test_the_settings_say_how_to_make_the_task_again(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD, GOOD, GOOD)
     settings = dict(load_task(path, model(), examples=2).settings)
     assert settings.pop("sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert settings == {"task": str(path), "examples": 2, "split": "validation"}
+    assert settings == {"task": str(path), "file": str(path.resolve()), "examples": 2, "split": "validation"}
 
 
 # --- which rows -------------------------------------------------------------------------------------------------------
