@@ -196,8 +196,9 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(help="Seed of the prompts. Default: the run's, or 0.")] = None,
     variant: Annotated[str | None, typer.Option(help="How the task's prompts are made. Default: the run's.")] = None,
     split: Annotated[
-        str, typer.Option(help="validation: the prompts a search uses; test: others like them.")
-    ] = "validation",
+        str | None,
+        typer.Option(help="validation: the prompts a search uses; test: others like them. Default: the run's."),
+    ] = None,
     device: DeviceOption = None,
     dtype: RunDtypeOption = None,
     as_json: JsonOption = False,
@@ -206,16 +207,25 @@ def evaluate(
     from edgewise.evaluation import evaluate as measure
     from edgewise.graph import load_circuit
     from edgewise.runs import load_run
+    from edgewise.tasks import METRICS
 
     if not circuit.is_dir():
         found, settings = load_circuit(_some_path(circuit, "the circuit")), {}
         if task is None:
             raise EdgewiseError(f"{str(circuit)!r} is a circuit without a task: say which with --task")
-        loaded, prompts = _load(task, model, examples, seed or 0, split, variant or "default", device, dtype)
+        measured_split = split or "validation"
+        loaded, prompts = _load(task, model, examples, seed or 0, measured_split, variant or "default", device, dtype)
     else:
         record, found = load_run(circuit)
         settings = record["settings"]
-        loaded, prompts = _load_again(circuit, settings, task, model, examples, seed, split, variant, device, dtype)
+        if metric is None and settings["metric"] not in METRICS:
+            raise EdgewiseError(
+                f"the run in {str(circuit)!r} used a metric of its own, {settings['metric']!r}; name one with --metric"
+            )
+        measured_split = split or settings["task"].get("split", "validation")
+        loaded, prompts = _load_again(
+            circuit, settings, task, model, examples, seed, measured_split, variant, device, dtype
+        )
     result = measure(
         loaded,
         prompts,
@@ -244,13 +254,13 @@ def evaluate(
                     "metric_ablated": main.ablated,
                     "metrics": measured,
                     "ablation": result.ablation,
-                    "split": split,
+                    "split": measured_split,
                     "examples": len(prompts),
                 }
             )
         )
         return
-    _show_evaluation(_console(), result, prompts, loaded, split)
+    _show_evaluation(_console(), result, prompts, loaded, measured_split)
 
 
 @app.command(epilog="Example: edgewise tasks")
@@ -415,7 +425,8 @@ def _load_again(
         dtype = dtype or ran_with["dtype"]
     name = None
     if task is None:
-        task, name = _prompts_of(run, ran_on, examples, split), Path(ran_on["task"]).stem
+        name = Path(ran_on["task"]).stem
+        task, split = _prompts_of(run, ran_on, examples, split)
         examples = ran_on["examples"] if examples is None else examples
         seed = ran_on.get("seed", 0) if seed is None else seed
         variant = ran_on.get("variant", "default") if variant is None else variant
@@ -429,16 +440,16 @@ def _load_again(
     return loaded, prompts if name is None else dataclasses.replace(prompts, name=name)
 
 
-def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: str) -> str:
-    """The run's task by name; for prompts from a file, those kept with the run, or the file if more are asked for."""
+def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: str) -> tuple[str, str]:
+    """Task and split to load for a run; prompts from a file are those kept with it, unless others are wanted."""
     if "sha256" not in ran_on:
-        return ran_on["task"]
+        return ran_on["task"], split
     kept = run / "prompts.jsonl"
-    if split == "validation" and kept.is_file() and (examples or 0) <= ran_on["examples"]:
-        return str(kept)
+    if split == ran_on.get("split", "validation") and kept.is_file() and (examples or 0) <= ran_on["examples"]:
+        return str(kept), "validation"  # every row that was kept is of the run's split
     original = ran_on.get("file", ran_on["task"])
     _same_prompts(original, ran_on["sha256"], run)
-    return original
+    return original, split
 
 
 def _same_prompts(task: str, digest: str, run: Path) -> None:

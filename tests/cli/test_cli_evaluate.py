@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from shell import Shell, strict_json
 from word_models import ROWS, save_models, save_unstable_gpt2, write_prompts
 
+import edgewise as ew
 from edgewise import evaluate, load_circuit, load_model, load_task
 
 METRICS = {"kl_div", "logit_diff", "prob_diff", "nll", "match_nll", "l2", "frac_correct"}
@@ -402,3 +403,17 @@ def test_a_metric_that_is_no_number_never_becomes_json(shell, tmp_path):
         assert re.search("(?i)nan.*every edge|every edge.*nan", finished.err)
     else:
         assert finished.json["metric_ablated"] is None
+
+
+def test_a_run_saved_from_python_is_measured_on_its_own_split_and_asks_for_a_metric_it_can_know(shell, models, prompts):
+    def gap(logits, reference):
+        return (logits - reference.logits).abs().amax(dim=-1)
+
+    model = ew.load_model(models / "llama")
+    task = ew.load_task(prompts, model, examples=1, split="test")
+    ew.discover(model, task, threshold=0.1, metric=gap).save(shell.folder / "run")
+    assert "metric of its own, 'gap'; name one with --metric" in shell.refuses("evaluate", "run")
+    result = shell.json("evaluate", "run", "--metric", "kl_div")
+    assert (result["split"], result["examples"]) == ("test", 1)
+    second = ew.load_task(prompts, model, examples=1, split="test")
+    assert result["metric"] == pytest.approx(ew.evaluate(model, second, ew.load_circuit("run/circuit.json")).value)
