@@ -45,7 +45,7 @@ class BuiltIn:
 BUILT_IN: dict[str, BuiltIn] = {
     model.name: model
     for model in (
-        BuiltIn("tiny-ioi", "GPT-2 shape, 4 layers of 8 heads, trained on IOI sentences", SHIPPED / "tiny-ioi"),
+        BuiltIn("tiny-ioi", "GPT-2 of 4 layers of 4 heads, trained on IOI sentences", SHIPPED / "tiny-ioi"),
         BuiltIn("tracr-reverse", "list reversal, built by hand after tracr's program"),
         BuiltIn("tracr-xproportion", "share of x among the letters so far, built by hand"),
         BuiltIn("tracr-xproportion-compiled", "the same as tracr compiles it, BOS and padding counted"),
