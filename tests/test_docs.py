@@ -1,0 +1,70 @@
+"""What README and docs show is true: their Python runs, their prompts load, their figures come out."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgewise.cli import main
+from edgewise.tasks.jsonl import read_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language):
+    return [
+        pytest.param(block, id=f"{page.name}-{number}")
+        for page in PAGES
+        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL))
+    ]
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_shown_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs", "exec"), {"__name__": "docs"})
+
+
+@pytest.mark.parametrize("block", blocks("json"))
+def test_prompts_shown_are_prompts_that_load(block, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text(block)
+    rows, _ = read_rows(tmp_path / "prompts.jsonl")
+    assert rows[0].text.clean != rows[0].text.corrupt
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["edgewise", *arguments, "--json"])
+    main_exit = None
+    try:
+        main()
+    except SystemExit as end:
+        main_exit = end.code
+    assert not main_exit
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_table_of_the_readme_comes_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    readme = (ROOT / "README.md").read_text()
+    found = run(monkeypatch, capsys, "discover", "ioi")
+    assert f"{found['n_edges']} of 527 edges kept, `kl_div` {found['metric']:.4f}" in readme
+    assert found["metric_ablated"] == pytest.approx(10.0, abs=0.05)
+    on_test = run(monkeypatch, capsys, "evaluate", "runs/ioi-acdc", "--split", "test")
+    assert f"`kl_div` {on_test['metric']:.4f}, {-on_test['metrics']['frac_correct']['circuit']:.0%}" in readme
+    sized = run(monkeypatch, capsys, "discover", "ioi", "--edges", "20")
+    assert f"{sized['n_edges']} edges at threshold {sized['settings']['threshold']:.3f}" in readme
+    for task, edges in (("tracr-reverse", 15), ("tracr-xproportion", 10)):
+        assert run(monkeypatch, capsys, "discover", task)["n_edges"] == edges
+    assert run(monkeypatch, capsys, "discover", "or-gate")["edges"] == ["a0.h0->m0", "m0->logits"]
+    assert run(monkeypatch, capsys, "discover", "or-gate", "--head-order", "reverse")["edges"][0] == "a0.h1->m0"
+    assert run(monkeypatch, capsys, "check", "tiny-ioi")["difference"] < 2e-6
