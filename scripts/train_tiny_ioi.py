@@ -10,7 +10,8 @@ pairs of place and object, are never seen in training. On sentences made of thos
 the time; otherwise nothing is written and the exit status is 1.
 
 Writes the folder whole or not at all: model and tokenizer in Hugging Face layout, training.json with the settings and
-every measured figure, and README.md. The same seed, thread count and torch version give the same weights. TIME_TAKEN
+every measured figure, and README.md. The same seed, thread count and torch version give the same weights. The run that
+ships took 10 minutes on 2 CPU threads.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ RECEIVER_WEIGHT = 4.0  # how much the receiver counts in the loss; every other t
 BAR = 0.99  # least accuracy on sentences whose names and slots are both held out
 EVALUATION_SENTENCES = 4000
 PAPER_PROMPTS = 200
-INITIALIZER_RANGE = 0.06  # with GPT-2's 0.02, made for wider models, copying takes several times as long to appear
+INITIALIZER_RANGE = 0.06  # GPT-2's 0.02 is made for wider models; with it copying is learned later
 SPLIT_SEED = 0  # the held-out sets stay the same whatever --seed is
 
 Part = Literal["train", "held_out"]
@@ -75,12 +76,12 @@ class Settings:
     steps: int = 6000
     threads: int = 2
     batch: int = 64
-    peak_learning_rate: float = 1e-3  # at 3e-3 the model never learns to tell the giver from the receiver
+    peak_learning_rate: float = 1e-3  # at 3e-3, 2500 steps do not teach it to tell giver from receiver
     warmup_steps: int = 100
     weight_decay: float = 0.1
     gradient_clip: float = 1.0
     shrinkage: float = 0.05
-    shrink_after: int = 1000  # shrinking from the start would hold up the learning
+    shrink_after: int = 1000  # about when the model begins to tell giver from receiver
 
 
 @dataclass(frozen=True)
