@@ -12,6 +12,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import transformers
@@ -22,13 +23,13 @@ from edgewise.models.decoder import positions_of
 from edgewise.patching import Experiment
 from edgewise.tasks.task import PromptText, Task, last_token_prompts
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "4 layers x 4 heads, width 128": {"n_layer": 4, "n_head": 4, "n_embd": 128, "vocab_size": 512},
     "GPT-2 small": {"n_layer": 12, "n_head": 12, "n_embd": 768, "vocab_size": 50257},
 }
 
 
-def random_model(shape: dict[str, int]) -> Decoder:
+def random_model(shape: dict[str, Any]) -> Decoder:
     torch.manual_seed(0)
     config = transformers.GPT2Config(**shape, n_positions=64, bos_token_id=0, eos_token_id=0)
     return load_model(transformers.GPT2LMHeadModel(config))
@@ -66,7 +67,8 @@ def compare(name: str, rows: int, length: int, repeats: int) -> None:
     def forward() -> torch.Tensor:
         return model.run_source(prompts.clean, prompts.mask, positions)
 
-    edge(), forward()
+    edge()  # once each before the clock runs
+    forward()
     edges, forwards = zip(*((timed(edge), timed(forward)) for _ in range(repeats)), strict=True)
     per_edge, per_forward = statistics.median(edges), statistics.median(forwards)
     print(
