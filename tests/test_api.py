@@ -68,3 +68,18 @@ def test_every_public_name_is_there():
     assert set(ew.__all__) <= set(dir(ew))
     with pytest.raises(AttributeError, match="no attribute 'discovr'"):
         _ = ew.discovr  # type: ignore[attr-defined]
+
+
+def test_a_metric_of_ones_own_is_never_taken_for_the_built_in_one_of_its_name():
+    def kl_div(logits, reference):
+        return (logits - reference.logits).abs().amax(dim=-1)
+
+    found = ew.discover(tiny.gpt2(layers=1), tiny.task(), threshold=1.0, metric=kl_div)
+    assert found.record["settings"]["metric"] == "own_kl_div"
+
+
+def test_a_task_loaded_for_another_model_is_refused():
+    task = ew.load_task("ioi", ew.load_model("tiny-ioi"), examples=2)
+    assert task.n_tokens == 168
+    with pytest.raises(ew.EdgewiseError, match=r"loaded for a model of 168 tokens; model .* has 40"):
+        ew.discover(tiny.gpt2(), task, threshold=1.0)

@@ -298,7 +298,7 @@ def test_a_file_name_with_brackets_and_spaces_is_shown_as_it_is(shell, models):
 
 
 def found_and_measured(shell: Shell, *options: str) -> dict:
-    """Discovery on the trained Llama, and the check of issue 2 that evaluation from scratch agrees with it."""
+    """Discovery on the trained Llama, and that evaluation from scratch agrees with it."""
     prompts = STORIES / "gender_pronoun.jsonl"
     found = shell.json("discover", prompts, "--model", STORIES, "--threshold", "0.02", "--out", "run", *options)
     measured = shell.json("evaluate", "run")

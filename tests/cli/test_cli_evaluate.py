@@ -417,3 +417,21 @@ def test_a_run_saved_from_python_is_measured_on_its_own_split_and_asks_for_a_met
     assert (result["split"], result["examples"]) == ("test", 1)
     second = ew.load_task(prompts, model, examples=1, split="test")
     assert result["metric"] == pytest.approx(ew.evaluate(model, second, ew.load_circuit("run/circuit.json")).value)
+
+
+def test_fewer_test_prompts_are_never_the_searched_ones(shell):
+    shell.works("discover", "ioi", "--examples", "6", "--threshold", "0.5", "--quiet", "--out", "run")
+    few = shell.json("evaluate", "run", "--split", "test", "--examples", "2")
+    model = ew.load_model("tiny-ioi")
+    searched = ew.load_task("ioi", model, examples=6)
+    unseen = ew.load_task("ioi", model, examples=6, split="test").first(2)
+    assert not set(searched.text) & set(unseen.text)
+    assert few["examples"] == 2
+    circuit = ew.load_circuit(shell.folder / "run" / "circuit.json")
+    assert few["metric"] == pytest.approx(ew.evaluate(model, unseen, circuit).value, abs=1e-9)
+
+
+def test_a_folder_called_like_a_built_in_model_is_not_mistaken_for_it(shell):
+    (shell.folder / "or-gate").mkdir()
+    shell.works("discover", "or-gate", "--quiet", "--out", "run")
+    assert shell.json("evaluate", "run")["metric"] == pytest.approx(0, abs=1e-12)

@@ -411,3 +411,35 @@ def test_a_real_models_right_answers_are_the_ones_it_prefers_at_the_scored_place
     # SOURCE.md beside the model has 0.7 to 7.0, which holds for girls; five boys with a girl's name confuse the model.
     assert (round(min(differences[" She"]), 1), round(max(differences[" She"]), 1)) == (0.7, 7.0)
     assert sum(difference > 0 for difference in differences[" He"]) == 15
+
+
+def test_what_a_tokenizer_puts_after_a_prompt_is_not_scored() -> None:
+    from tokenizers import processors
+
+    from edgewise.tasks.tokens import encode
+
+    decoder = load_model("tiny-ioi")
+    plain = encode(decoder, "Then, Mary and Paul")
+    backend = decoder.tokenizer.backend_tokenizer
+    backend.post_processor = processors.TemplateProcessing(
+        single="[UNK] $A [PAD]", special_tokens=[("[UNK]", 1), ("[PAD]", 0)]
+    )
+    assert encode(decoder, "Then, Mary and Paul") == [1, *plain]
+
+
+def test_two_spellings_of_one_token_count_once_and_no_token_is_right_and_wrong(tmp_path: Path) -> None:
+    decoder = load_model("tiny-ioi")
+    row = {
+        "clean": "Then, Mary and Paul went to the store. Paul gave a ring to",
+        "corrupt": "Then, Lisa and Mark went to the store. Sean gave a ring to",
+        "answer": [" Mary", "Mary"],
+        "wrong": " Paul",
+    }
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps(row))
+    answers = load_task(path, decoder).prompts.answers
+    assert answers is not None
+    assert answers.shape == (1, 1)
+    path.write_text(json.dumps({**row, "wrong": [" Paul", " Mary"]}))
+    with pytest.raises(EdgewiseError, match="line 1: the same token is both"):
+        load_task(path, decoder)

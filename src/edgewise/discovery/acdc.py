@@ -2,7 +2,7 @@
 
 Walk from the logits back to the embedding. At each input, try its edges one after another: remove the edge, and if
 the metric rises by less than the threshold, leave it out for good. Every test compares with the graph as pruned so
-far. What the paper leaves open is as in its code (FACTS section 2):
+far. What the paper leaves open is as in its code:
 
 * the comparison is strict and signed: an edge whose removal lowers the metric always goes;
 * within a layer the MLP comes first, then the heads' port edges (v, k, q), then their v, k and q inputs, heads from
@@ -35,7 +35,7 @@ ORDER_MODES = ("normal", "reverse", "shuffle")
 
 @dataclass(frozen=True)
 class Order:
-    """The order in which an input's parents are tried (FACTS 2.3).
+    """The order in which an input's parents are tried, after `names_mode` and `indices_mode` of the paper's code.
 
     Attributes:
         layers: `normal` from late to early layers, MLP before heads; `reverse` from early to late; or `shuffle`.
@@ -83,7 +83,7 @@ class Visit:
 
 
 def visits(graph: Graph) -> Iterator[Visit]:
-    """The walk from the logits back to the embedding (FACTS 2.2)."""
+    """The walk from the logits back to the embedding, in the order of the paper's code."""
 
     def heads(kind: Literal["port", "input"], layer: int) -> Iterator[Visit]:
         for letter in ("v", "k", "q"):
@@ -405,14 +405,15 @@ def acdc_with_edges(
     # The metric's whole range; a threshold above it keeps nothing in all but odd cases.
     span = abs(experiment.ablated() - experiment.full()) or 1.0
     high = span
+    low = 0.0  # once above 0, a threshold that keeps too many edges
     while len(found) < tries and search(high).circuit.n_edges > edges:
-        high *= 4
-    low = high / 4
-    while len(found) < tries and found[-1].circuit.n_edges != edges and low > span * 1e-9:
-        if search(low).circuit.n_edges > edges:
-            break
-        high, low = low, low / 4
-    while len(found) < tries and found[-1].circuit.n_edges != edges and high / low > 1.01:
+        low, high = high, 4 * high
+    while low == 0 and len(found) < tries and found[-1].circuit.n_edges != edges and high > span * 1e-9:
+        if search(high / 4).circuit.n_edges > edges:
+            low = high / 4
+        else:
+            high /= 4
+    while low > 0 and len(found) < tries and found[-1].circuit.n_edges != edges and high / low > 1.01:
         middle = math.sqrt(low * high)
         if search(middle).circuit.n_edges > edges:
             low = middle
@@ -425,11 +426,9 @@ def acdc_with_edges(
             f"{min(one.circuit.n_edges for one in found)}"
         )
     best = max(fitting, key=lambda one: (one.circuit.n_edges, -one.threshold))
-    return Discovery(
-        **{
-            **vars(best),
-            "seconds": time.perf_counter() - started,
-            "tests": sum(one.tests for one in found),
-            "tried": tuple((one.threshold, one.circuit.n_edges) for one in found),
-        }
+    return replace(
+        best,
+        seconds=time.perf_counter() - started,
+        tests=sum(one.tests for one in found),
+        tried=tuple((one.threshold, one.circuit.n_edges) for one in found),
     )

@@ -93,7 +93,7 @@ class Circuit:
 
     @property
     def n_edges(self) -> int:
-        """Edges present, port edges included (FACTS 1.2: the count that the paper reports)."""
+        """Edges present, port edges included (the count that the ACDC paper reports)."""
         return int(self.edges.sum() + self.ports.sum())
 
     @property

@@ -31,7 +31,7 @@ class Graph:
         mlps: whether layers have an MLP.
         parallel: attention and MLP of a layer read the same residual stream: heads do not feed their own layer's MLP.
         split_embedding: the embedding is two nodes, `tok` and `pos`, instead of one, `input`.
-        ports: whether port edges are part of the graph (FACTS: the paper's graph has them, EAP-IG's has not).
+        ports: whether port edges are part of the graph (the ACDC paper's graph has them, EAP-IG's has not).
         d_model: width of the residual stream; only written to files, 0 where it is not known.
     """
 

@@ -204,7 +204,7 @@ class Decoder:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.source.state_dict().items()):
             flat = tensor.detach().reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 4096)].to("cpu", torch.float64)
+            sample = flat[:: max(1, -(-flat.numel() // 4096))].to("cpu", torch.float64)
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(sample.numpy().tobytes())
         return digest.hexdigest()[:32]

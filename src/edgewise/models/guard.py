@@ -13,6 +13,9 @@ from edgewise.models.forward import forward
 # after every block, which the Decoder does not; some source models take norms in float32 whatever their dtype.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
 
+CHECKED_BYTES = 2**28
+"""Rows of prompts are compared together as long as their logits take at most this much."""
+
 
 @torch.no_grad()
 def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
@@ -28,6 +31,14 @@ def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
         EdgewiseError: they disagree by more than `TOLERANCE`; the message gives the size of the difference and the
             layer where it starts.
     """
+    rows = max(1, CHECKED_BYTES // (8 * tokens.shape[1] * decoder.config.d_vocab))
+    return max(
+        _check_rows(decoder, tokens[first : first + rows], mask[first : first + rows])
+        for first in range(0, len(tokens), rows)
+    )
+
+
+def _check_rows(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
     positions = positions_of(tokens)
     ours = forward(decoder, tokens, mask).streams
     wanted = decoder.run_source(tokens, mask, positions)

@@ -65,8 +65,8 @@ def load_model(
 
     Args:
         model: a built-in name (`edgewise models` lists them), a Hugging Face hub id, a local folder in Hugging Face
-            layout, or a model object: a `transformers` model, or something that wraps one. A model object is put into
-            evaluation mode, and stays on its device and in its dtype unless told otherwise.
+            layout, or a model object: a `transformers` model, or something that wraps one. A model object is used as it
+            is, not copied: it is put into evaluation mode, and moved or converted if `device` or `dtype` say so.
         device: as torch names it; default: CUDA where there is one, else the CPU.
         dtype: `float32` (the default), `float64` or `bfloat16`.
         tokenizer: for a model object, its tokenizer, or None for tasks that need none.

@@ -3,7 +3,7 @@
 | ablation | what an absent edge carries |
 |---|---|
 | `resample` | what its sender writes on the paired corrupted prompt, position by position |
-| `zero` | nothing; constants that no node owns, such as attention output biases, stay (FACTS 2.5) |
+| `zero` | nothing; constants that no node owns, such as attention output biases, stay, as in the paper's code |
 | `mean` | what its sender writes on the corrupted prompts, averaged over all their real tokens |
 | `mean-positional` | the same, averaged at each position by itself |
 """

@@ -47,6 +47,11 @@ class Experiment:
         Raises:
             EdgewiseError: an unknown ablation or metric, one that makes no sense on the task, or another model's graph.
         """
+        if task.n_tokens not in (None, decoder.config.n_tokens):
+            raise EdgewiseError(
+                f"task {task.name!r} was loaded for a model of {task.n_tokens} tokens; model {decoder.name!r} has "
+                f"{decoder.config.n_tokens}. Load it for this model"
+            )
         self.decoder, self.task = decoder, task
         self.ablation = task.ablation if ablation is None else ablation
         check_ablation(self.ablation, task)

@@ -88,7 +88,7 @@ def strongest_edges(trace: Sequence[Decision], count: int = 8) -> Table:
     table.add_column("edge", overflow="fold")
     table.add_column("metric rises by", justify="right", overflow="fold")
     kept = [decision for decision in trace if decision.kept]
-    for decision in sorted(kept, key=lambda one: -abs(one.effect))[:count]:
+    for decision in sorted(kept, key=lambda one: -one.effect)[:count]:
         table.add_row(Text(decision.edge), f"{decision.effect:+.4f}")
     return table
 

@@ -28,7 +28,7 @@ from edgewise.discovery import (
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
-from edgewise.models import Decoder
+from edgewise.models import BUILT_IN, Decoder
 from edgewise.patching import ABLATIONS, Experiment
 from edgewise.runs.folder import FORM, RunFolder
 from edgewise.tasks import METRICS, Metric, PromptText, Reference, Task
@@ -209,7 +209,7 @@ def describe_model(model: Decoder) -> dict[str, Any]:
     folder = Path(model.name).expanduser()
     return {
         "name": model.name,
-        "folder": str(folder.resolve()) if folder.is_dir() else None,
+        "folder": str(folder.resolve()) if model.name not in BUILT_IN and folder.is_dir() else None,
         "architecture": model.config.architecture,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),

@@ -1,4 +1,4 @@
-"""Tasks of the models built by hand: tracr's two programs and the OR gate (FACTS 4.5-4.7).
+"""Tasks of the models built by hand: tracr's two programs and the OR gate.
 
 Their circuits are known exactly, so they tell whether a method works. None has a text: prompts are token ids.
 """
@@ -22,19 +22,19 @@ from edgewise.models.hand_built import (
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
 
 POSITION_SEED = 49
-"""Seed of the one permutation of positions that corrupted prompts have (FACTS 2.5)."""
+"""Seed of the one permutation of positions that corrupted prompts have."""
 
 
 def build_tracr_reverse(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
     """The 6 orders of 1, 2, 3 after BOS; corrupted: another order, and positions permuted.
 
-    `variant="published"` leaves positions alone, as the published runs did (FACTS 7.9). Validation and test are alike.
+    `variant="published"` leaves positions alone, as the published runs did. Validation and test are alike.
     """
     ids = {name: index for index, name in enumerate(TRACR_REVERSE_TOKENS)}
     _require_tokens(model, TRACR_REVERSE_TOKENS, "tracr-reverse")
     rows = [[ids["BOS"], *(ids[letter] for letter in order)] for order in itertools.permutations("123")]
     clean = torch.tensor(rows[:examples])
-    corrupt = clean[_derangement(len(clean), seed)]
+    corrupt = clean[_derangement(clean, seed)]
     scored = torch.ones_like(clean, dtype=torch.bool)
     scored[:, 0] = False
     prompts = _prompts(clean, corrupt, scored, permute_positions=variant != "published")
@@ -44,10 +44,11 @@ def build_tracr_reverse(model: Decoder, *, examples: int, seed: int, split: Spli
 def build_tracr_xproportion(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
     """Strings of 1 to 4 letters after BOS, padded; corrupted: another row, and positions permuted.
 
-    Strings differ in length so that the token input of the key matters: BOS is always first, so with strings of one
+    Strings are drawn with replacement (there are only 4 of one letter), so validation and test may share some. They
+    differ in length so that the token input of the key matters: BOS is always first, so with strings of one
     length it would be the same in every prompt. `variant="paper"` has the original's prompts: strings of length 4
-    without BOS, whose ids come out as BOS, pad, w and x, and a permutation that may leave a row in place (FACTS 4.6).
-    `variant="published"` further leaves positions alone, as the published runs did (FACTS 7.9).
+    without BOS, whose ids come out as BOS, pad, w and x, and a permutation that may leave a row in place.
+    `variant="published"` further leaves positions alone, as the published runs did.
     """
     _require_tokens(model, TRACR_XPROPORTION_TOKENS, "tracr-xproportion")
     generator = random.Random(seed)
@@ -60,7 +61,7 @@ def build_tracr_xproportion(model: Decoder, *, examples: int, seed: int, split: 
     clean, letters = torch.tensor(rows[half]), letters[half]
     order = list(range(len(clean)))
     generator.shuffle(order)
-    corrupt = clean[_derangement(len(clean), seed) if variant == "default" else torch.tensor(order)]
+    corrupt = clean[_derangement(clean, seed) if variant == "default" else torch.tensor(order)]
     # Positions 1 to the number of letters: the first position is BOS, or in the original's prompts simply left out.
     scored = (torch.arange(clean.shape[1])[None] >= 1) & (
         torch.arange(clean.shape[1])[None] <= torch.tensor(letters)[:, None]
@@ -85,12 +86,16 @@ def _padded_strings(generator: random.Random, count: int) -> tuple[list[list[int
     return [row + [ids["pad"]] * (5 - len(row)) for row in rows], [len(string) for string in chosen]
 
 
-def _derangement(count: int, seed: int) -> Tensor:
-    """A permutation that leaves nothing in its place."""
+def _derangement(rows: Tensor, seed: int) -> Tensor:
+    """A permutation of `rows` that puts another row in the place of each; the rows as they are if there is only one."""
     generator = random.Random(seed)
-    order = list(range(count))
-    while count > 1 and any(index == other for index, other in enumerate(order)):
+    order = list(range(len(rows)))
+    for _ in range(10_000 if len(rows) > 1 else 0):
         generator.shuffle(order)
+        if not (rows == rows[order]).all(dim=1).any():
+            return torch.tensor(order)
+    if len(rows) > 1:
+        raise EdgewiseError(f"{len(rows)} prompts with seed {seed} cannot be paired with different ones; take more")
     return torch.tensor(order)
 
 

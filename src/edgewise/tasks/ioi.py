@@ -1,6 +1,6 @@
 """Indirect object identification: "Then, Mary and Jeffrey went to the restaurant. Jeffrey gave a bone to" -> " Mary".
 
-The template, word lists and pairing are those of the ACDC paper's code (FACTS 4.1): one template with the indirect
+The template, word lists and pairing are those of the ACDC paper's code: one template with the indirect
 object named first, and corrupted prompts that name three other people. A seed draws the same prompts as that code does
 with seed 0, 1, 2, 3 for the prompts and the three replacements.
 """

@@ -99,6 +99,9 @@ def build_jsonl(model: Decoder, path: Path, *, examples: int | None, split: Spli
     corrupt = [_prompt(model, path, row, row.text.corrupt, "corrupt") for row in chosen]
     answers, why_answers = _tokens(model, path, chosen, "answer", lambda row: row.text.answers)
     wrong, why_wrong = _tokens(model, path, chosen, "wrong", lambda row: row.text.wrong)
+    for row, right_ids, wrong_ids in zip(chosen, answers or [], wrong or [], strict=False):
+        if set(right_ids) & set(wrong_ids):
+            raise EdgewiseError(f"{path}, line {row.line}: the same token is both an answer and a wrong answer")
     return Task(
         name=path.stem,
         prompts=last_token_prompts(clean, corrupt, answers, wrong),
@@ -155,5 +158,5 @@ def _tokens(
             ids.append(tokens[0])
         if not ids:
             return None, f"{path}, line {row.line}: {name!r} is null"
-        found.append(ids)
+        found.append(list(dict.fromkeys(ids)))  # two spellings of one token are one answer
     return found, ""

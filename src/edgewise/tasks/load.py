@@ -182,4 +182,4 @@ def load_task(
         )
     prompts = loaded.prompts.to(model.device)
     check(model, prompts.clean, prompts.mask)
-    return replace(loaded, prompts=prompts)
+    return replace(loaded, prompts=prompts, n_tokens=model.config.n_tokens)

@@ -1,7 +1,7 @@
 """Metrics: logits -> one number per scored place. Lower is always better; a metric's value is the mean over places.
 
 p is the model's distribution on the clean prompt, q that of the patched run; formulas are those of the ACDC paper's
-code (FACTS section 4).
+code.
 
 | name | formula at one place |
 |---|---|
@@ -128,7 +128,9 @@ def find_metric(metric: str | Metric | MetricFunction | None, task: Task) -> Met
     if isinstance(metric, Metric):
         found = metric
     elif callable(metric):
-        return Metric(getattr(metric, "__name__", "custom"), metric, "the user's own function")
+        name = getattr(metric, "__name__", "custom")
+        # A run must never be taken for one with the built-in metric of the same name.
+        return Metric(f"own_{name}" if name in METRICS else name, metric, "the user's own function")
     elif metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     else:

@@ -93,6 +93,7 @@ class Task:
         split_embedding: whether the graph tells tokens from positions.
         outputs: the columns of the logits that mean something (for `l2`); None for all.
         settings: what makes the same task again: name, examples, seed, variant, split, or file.
+        n_tokens: how many tokens the model has that it was made for; None for any.
         why_no_answers: why `answers` or `wrong` are missing, for errors.
     """
 
@@ -106,10 +107,20 @@ class Task:
     split_embedding: bool = False
     outputs: tuple[int, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    n_tokens: int | None = None
     why_no_answers: str = "the task has no answers"
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def first(self, count: int) -> Task:
+        """The same task with its first `count` pairs alone."""
+        return replace(
+            self,
+            prompts=self.prompts.rows(0, count),
+            text=self.text[:count],
+            settings={**self.settings, "examples": min(count, len(self))},
+        )
 
     def describe(self) -> str:
         """`ioi: 32 prompt pairs of 15 tokens`."""

@@ -9,8 +9,16 @@ from edgewise.models import Decoder
 
 
 def encode(model: Decoder, text: str) -> list[int]:
-    """Token ids of a prompt, with the special tokens (such as a BOS) that the model's own tokenizer puts there."""
-    return list(_tokenizer(model)(text)["input_ids"])
+    """Token ids of a prompt, with the special tokens (such as a BOS) that the model's own tokenizer puts before it.
+
+    What a tokenizer puts after it (an EOS) is left out: the model has to go on from the prompt's own last token.
+    """
+    ids = list(_tokenizer(model)(text)["input_ids"])
+    bare = list(_tokenizer(model)(text, add_special_tokens=False)["input_ids"])
+    for start in range(len(ids) - len(bare) + 1):
+        if ids[start : start + len(bare)] == bare:
+            return ids[: start + len(bare)]
+    return ids
 
 
 def continuation(model: Decoder, prompt: str, answer: str) -> list[int]:
