@@ -547,8 +547,8 @@ def _show_evaluation(console: Console, result: Any, task: Task, model: Decoder, 
 
 def main() -> None:
     """The `edgewise` command: what a user can put right becomes one sentence and exit code 2, never a traceback."""
-    # Small models spend much of their time where threads wait for each other. On a machine busy with other work, waiting
-    # in a long spin makes them some ten times slower; a short spin costs nothing on an idle machine.
+    # Small models spend much of their time where threads wait for each other. On a machine busy with other work, a long
+    # spin there makes them some ten times slower; a short one costs nothing on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     # Ask nicely (SIGTERM) is the same as Ctrl-C: what is half-written goes.
