@@ -4,39 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import tiny
 from shell import Shell, strict_json
-from word_models import ROWS, save_models, write_prompts
+from word_models import ROWS, write_prompts
 
 from edgewise import __version__, load_circuit
-from edgewise.models.load import SHIPPED
 from edgewise.reports import terminal
 
 STORIES = tiny.SHARED / "models" / "stories260k"
 
-needs_tiny_ioi = pytest.mark.skipif(
-    not (SHIPPED / "tiny-ioi" / "model.safetensors").is_file(), reason="the shipped model is not trained yet"
-)
-
 VERBS = ("discover", "evaluate", "tasks", "models", "check", "methods")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Path:
-    return save_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def shell(tmp_path, monkeypatch, capsys) -> Shell:
-    return Shell(tmp_path / "here", monkeypatch, capsys)
-
-
-@pytest.fixture
-def prompts(tmp_path) -> Path:
-    return write_prompts(tmp_path / "prompts.jsonl")
 
 
 # --- what comes out -----------------------------------------------------------------------------------------------
@@ -325,7 +304,6 @@ def test_evaluation_agrees_with_discovery_on_all_prompts_of_a_trained_model(shel
     assert 20 < found["n_edges"] < 120
 
 
-@needs_tiny_ioi
 def test_ioi_runs_on_the_shipped_model_without_options(shell):
     # Four examples instead of all, for speed; all else as `edgewise discover ioi` has it.
     found = shell.json("discover", "ioi", "--examples", "4")

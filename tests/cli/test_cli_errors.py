@@ -22,28 +22,12 @@ from word_models import (
     UNKNOWN,
     WORDS,
     save_gpt2,
-    save_models,
     save_tokenizer,
     save_unstable_gpt2,
     write_prompts,
 )
 
 import edgewise.models
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Path:
-    return save_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def shell(tmp_path, monkeypatch, capsys) -> Shell:
-    return Shell(tmp_path / "here", monkeypatch, capsys)
-
-
-@pytest.fixture
-def prompts(tmp_path) -> Path:
-    return write_prompts(tmp_path / "prompts.jsonl")
 
 
 @pytest.fixture

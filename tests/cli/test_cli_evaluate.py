@@ -13,23 +13,13 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
-from shell import Shell, strict_json
-from word_models import ROWS, save_models, save_unstable_gpt2, write_prompts
+from shell import strict_json
+from word_models import ROWS, save_unstable_gpt2, write_prompts
 
 import edgewise as ew
 from edgewise import evaluate, load_circuit, load_model, load_task
 
 METRICS = {"kl_div", "logit_diff", "prob_diff", "nll", "match_nll", "l2", "frac_correct"}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Path:
-    return save_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def shell(tmp_path, monkeypatch, capsys) -> Shell:
-    return Shell(tmp_path / "here", monkeypatch, capsys)
 
 
 @pytest.fixture

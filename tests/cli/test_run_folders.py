@@ -8,27 +8,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from shell import Shell, strict_json
-from word_models import ROWS, save_models, save_unstable_gpt2, write_prompts
+from shell import strict_json
+from word_models import ROWS, save_unstable_gpt2
 
 import edgewise as ew
 from edgewise.errors import EdgewiseError
 from edgewise.runs import RunFolder, load_run
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Path:
-    return save_models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def shell(tmp_path, monkeypatch, capsys) -> Shell:
-    return Shell(tmp_path / "here", monkeypatch, capsys)
-
-
-@pytest.fixture
-def prompts(tmp_path) -> Path:
-    return write_prompts(tmp_path / "prompts.jsonl")
 
 
 def names(folder: Path) -> set[str]:
