@@ -15,6 +15,7 @@ import typer
 
 from edgewise import __version__
 from edgewise.errors import EdgewiseError
+from edgewise.files import read_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -347,7 +348,7 @@ def check(
         typer.echo(json.dumps(found))
         return
     shape = loaded.config.graph(ports=False).describe()
-    typer.echo(f"{loaded.name} ({loaded.config.architecture}): {shape}, {_dtype_name(loaded)} on {loaded.device}")
+    typer.echo(f"{loaded.name} ({loaded.config.architecture}): {shape}, {loaded.dtype_name} on {loaded.device}")
     typer.echo(
         f"edgewise reads it right: on {rows} random prompts of {length} token{'s' * (length != 1)} its logits differ "
         f"from the model's own by at most {difference:.1e} of their spread ({allowed:.0e} is allowed)"
@@ -459,11 +460,9 @@ def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: 
 
 
 def _same_prompts(task: str, digest: str, run: Path) -> None:
-    import hashlib
+    from edgewise.tasks.jsonl import file_digest
 
-    from edgewise.files import read_bytes
-
-    if hashlib.sha256(read_bytes(Path(task), "the prompt file")).hexdigest() != digest:
+    if file_digest(read_bytes(Path(task), "the prompt file")) != digest:
         raise EdgewiseError(
             f"the prompt file {task!r} has changed since {str(run)!r} was made; to measure the circuit on it all the "
             "same, name it with --task"
@@ -490,13 +489,9 @@ def _console() -> Console:
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=160)
 
 
-def _dtype_name(model: Decoder) -> str:
-    return str(model.dtype).removeprefix("torch.")
-
-
 def _headline(task: Task, model: Decoder) -> str:
     graph = model.config.graph(ports=False)
-    return f"{task.describe()}; model {model.name}: {graph.describe()}, {_dtype_name(model)} on {model.device}"
+    return f"{task.describe()}; model {model.name}: {graph.describe()}, {model.dtype_name} on {model.device}"
 
 
 def _show_run(console: Console, found: Any, written: Path) -> None:

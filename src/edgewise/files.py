@@ -50,9 +50,14 @@ def read_bytes(path: Path, what: str) -> bytes:
 
 
 def read_text(path: Path, what: str) -> str:
-    """The UTF-8 text of `path`, without a byte order mark; line ends are left as they are."""
+    """The UTF-8 text of `path`; see `decode`."""
+    return decode(read_bytes(path, what), path, what)
+
+
+def decode(data: bytes, path: Path, what: str) -> str:
+    """What `path` holds as UTF-8 text, without a byte order mark; line ends are left as they are."""
     try:
-        return read_bytes(path, what).decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise EdgewiseError(f"{what} {str(path)!r} is not UTF-8 text (byte {error.start})") from None
 

@@ -119,13 +119,13 @@ class Circuit:
         if not isinstance(other, Circuit):
             return NotImplemented
         return (
-            _shape(self.graph) == _shape(other.graph)
+            self.graph.shape == other.graph.shape
             and np.array_equal(self.edges, other.edges)
             and np.array_equal(self.ports, other.ports)
         )
 
     def __hash__(self) -> int:
-        return hash((_shape(self.graph), self.edges.tobytes(), self.ports.tobytes()))
+        return hash((self.graph.shape, self.edges.tobytes(), self.ports.tobytes()))
 
     def __repr__(self) -> str:
         return f"Circuit({self.n_edges:,} of {self.graph.n_edges:,} edges; {self.graph.describe()})"
@@ -210,7 +210,7 @@ class Circuit:
 
     def require_graph(self, graph: Graph) -> None:
         """Raise an EdgewiseError unless this circuit is over a graph of the same shape."""
-        if _shape(self.graph) != _shape(graph):
+        if self.graph.shape != graph.shape:
             raise EdgewiseError(
                 f"the circuit is over another graph: {self.graph.describe()}, where {graph.describe()} is wanted"
             )
@@ -218,8 +218,3 @@ class Circuit:
     def port_names(self) -> list[str]:
         """Names of the port edges present."""
         return [PortEdge(self.graph.inputs[column]).name for column in np.flatnonzero(self.ports)]
-
-
-def _shape(graph: Graph) -> Graph:
-    """What makes two graphs the same: everything but the width, which files may leave out."""
-    return replace(graph, d_model=0)

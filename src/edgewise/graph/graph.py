@@ -7,7 +7,7 @@ matrix `[sources, inputs]`, rows and columns in the order of EAP-IG and the MIB 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -98,7 +98,7 @@ class Graph:
     def inputs_of(self, node: Node) -> tuple[int, ...]:
         """The columns that `node` reads: a head's q, k and v, an MLP's one, `logits`, none for an embedding."""
         if node.kind == "head":
-            group = node.head // (self.n_heads // self.n_kv_heads)
+            group = node.head // self.share
             first = node.layer * (self.n_heads + 2 * self.n_kv_heads + self.mlps)
             key = first + self.n_heads + group
             return (first + node.head, key, key + self.n_kv_heads)
@@ -113,7 +113,7 @@ class Graph:
         first = self.n_embeddings + place.layer * (self.n_heads + self.mlps)
         if place.kind == "mlp":
             return (first + self.n_heads,)
-        share = 1 if place.kind == "q" else self.n_heads // self.n_kv_heads
+        share = 1 if place.kind == "q" else self.share
         return tuple(range(first + place.head * share, first + (place.head + 1) * share))
 
     # -- edges -------------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class Graph:
         columns: list[int] = []
         for head in range(self.n_heads):
             own = self.inputs_of(Node("head", layer, head))
-            columns += own[:1] if head % (self.n_heads // self.n_kv_heads) else own
+            columns += own[:1] if head % self.share else own
         return columns + ([self.input_index[f"m{layer}"]] if self.mlps else [])
 
     def positions_in_name_order(self) -> Iterator[tuple[int, int]]:
@@ -224,6 +224,16 @@ class Graph:
             return slice(first, first + self.n_heads)
         start = first + self.n_heads + (self.n_kv_heads if kind == "v" else 0)
         return slice(start, start + self.n_kv_heads)
+
+    @cached_property
+    def shape(self) -> Graph:
+        """What makes two graphs the same: everything but the width, which files may leave out."""
+        return replace(self, d_model=0)
+
+    @property
+    def share(self) -> int:
+        """How many query heads share a key/value head."""
+        return self.n_heads // self.n_kv_heads
 
     def describe(self) -> str:
         """The shape in words: `12 layers of 12 heads, with port edges`."""

@@ -49,6 +49,11 @@ class DecoderConfig:
     causal: bool = True
     position_embedding: bool = False
 
+    @property
+    def share(self) -> int:
+        """How many query heads share a key/value head."""
+        return self.n_heads // self.n_kv_heads
+
     def graph(self, *, ports: bool = True, split_embedding: bool = False, ungroup: bool = False) -> Graph:
         """The graph of this model; `ungroup` gives every query head a key and a value input of its own."""
         return Graph(
@@ -179,6 +184,11 @@ class Decoder:
     @property
     def dtype(self) -> torch.dtype:
         return self.layers[0].bias.dtype
+
+    @property
+    def dtype_name(self) -> str:
+        """As it is asked for: `float32`, `float64`, `bfloat16`."""
+        return str(self.dtype).removeprefix("torch.")
 
     def embed(self, tokens: Tensor, positions: Tensor | None = None, *, split: bool = False) -> Tensor:
         """The embedding `[parts, batch, pos, d_model]`: two parts, `tok` and `pos`, if `split`, else their sum."""

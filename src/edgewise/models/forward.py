@@ -40,7 +40,7 @@ def forward(
     embedding = decoder.embed(tokens, at, split=split_embedding)
     stream = embedding.sum(dim=0).to(stream_dtype(decoder.dtype))
     allowed = decoder.allowed(mask)
-    share = decoder.config.n_heads // decoder.config.n_kv_heads
+    share = decoder.config.share
     streams, zs, mlps = [stream], [], []
     for layer in decoder.layers:
         x = stream.to(decoder.dtype)[:, :, None]

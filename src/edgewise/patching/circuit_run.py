@@ -76,7 +76,7 @@ class _CircuitRun:
         layer, ablated, config = self.decoder.layers[index], self.ablated, self.decoder.config
         columns = {kind: self.graph.attention_columns(kind, index) for kind in ("q", "k", "v")}
         streams = {kind: self.read(columns[kind], ablated.attention_streams[index]) for kind in columns}
-        share = config.n_heads // config.n_kv_heads
+        share = config.share
         # In a graph that gives every query head its own key and value input, each asks its key/value head again.
         ungrouped = self.graph.n_kv_heads != config.n_kv_heads
         kv_heads = [head // share for head in range(config.n_heads)] if ungrouped else None

@@ -134,7 +134,8 @@ def search_progress(console: Console, what: str, headline: str = "") -> Iterator
     try:
         yield report
     finally:
-        view.stop()
+        if said:
+            view.stop()
 
 
 class _View:
@@ -184,8 +185,7 @@ class _LiveView(_View):
         self.line.plain = self.words(progress, seconds)
 
     def stop(self) -> None:
-        if hasattr(self, "live"):
-            self.live.stop()
+        self.live.stop()
 
 
 class _PlainView(_View):

@@ -211,7 +211,7 @@ def describe_model(model: Decoder) -> dict[str, Any]:
         "name": model.name,
         "folder": str(folder.resolve()) if model.name not in BUILT_IN and folder.is_dir() else None,
         "architecture": model.config.architecture,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": model.dtype_name,
         "device": str(model.device),
         "fingerprint": model.fingerprint(),
     }

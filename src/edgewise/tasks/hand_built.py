@@ -59,9 +59,8 @@ def build_tracr_xproportion(model: Decoder, *, examples: int, seed: int, split: 
         rows, letters = [list(row) for row in drawn], [3] * len(drawn)
     half = slice(examples, None) if split == "test" else slice(0, examples)
     clean, letters = torch.tensor(rows[half]), letters[half]
-    order = list(range(len(clean)))
-    generator.shuffle(order)
-    corrupt = clean[_derangement(clean, seed) if variant == "default" else torch.tensor(order)]
+    order = _derangement(clean, seed) if variant == "default" else _permutation(len(clean), generator)
+    corrupt = clean[order]
     # Positions 1 to the number of letters: the first position is BOS, or in the original's prompts simply left out.
     scored = (torch.arange(clean.shape[1])[None] >= 1) & (
         torch.arange(clean.shape[1])[None] <= torch.tensor(letters)[:, None]
@@ -84,6 +83,12 @@ def _padded_strings(generator: random.Random, count: int) -> tuple[list[list[int
     chosen = [generator.choices(XPROPORTION_LETTERS, k=generator.randint(1, 4)) for _ in range(count)]
     rows = [[ids["BOS"], *(ids[letter] for letter in string)] for string in chosen]
     return [row + [ids["pad"]] * (5 - len(row)) for row in rows], [len(string) for string in chosen]
+
+
+def _permutation(count: int, generator: random.Random) -> Tensor:
+    order = list(range(count))
+    generator.shuffle(order)
+    return torch.tensor(order)
 
 
 def _derangement(rows: Tensor, seed: int) -> Tensor:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError, near_matches
-from edgewise.files import read_bytes, read_text
+from edgewise.files import decode, read_bytes
 from edgewise.models import Decoder
+from edgewise.tasks.metrics import METRICS
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
 from edgewise.tasks.tokens import check_length, continuation, encode, show, unknown_words
 
 FIELDS = ("clean", "corrupt", "answer", "wrong")
-METRICS = ("kl_div", "logit_diff", "prob_diff", "nll", "match_nll", "l2", "frac_correct")
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,18 @@ def read_rows(path: Path) -> tuple[list[Row], str]:
     Raises:
         EdgewiseError: there is no such file, it has no rows, or a line is not such a row; the message gives the line.
     """
-    text = read_text(path, "the prompt file")
+    data = read_bytes(path, "the prompt file")
+    text = decode(data, path, "the prompt file")
     # Only "\n" ends a line: JSON strings may hold the other characters that str.splitlines() breaks at.
     rows = [_row(path, number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not rows:
         raise EdgewiseError(f"the prompt file {str(path)!r} is empty: it needs at least one line of JSON")
-    return rows, hashlib.sha256(read_bytes(path, "the prompt file")).hexdigest()
+    return rows, file_digest(data)
+
+
+def file_digest(data: bytes) -> str:
+    """What tells one prompt file from another: the SHA-256 of its bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _row(path: Path, number: int, line: str) -> Row:
@@ -107,7 +113,7 @@ def build_jsonl(model: Decoder, path: Path, *, examples: int | None, split: Spli
         prompts=last_token_prompts(clean, corrupt, answers, wrong),
         text=tuple(row.text for row in chosen),
         metric="kl_div",
-        metrics=METRICS,
+        metrics=tuple(METRICS),
         settings={
             "task": str(path),
             "file": str(path.resolve()),
