@@ -27,7 +27,7 @@ import numpy as np
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit, Graph, Input
 from edgewise.graph.names import Edge, PortEdge
-from edgewise.patching import Experiment
+from edgewise.patching import Experiment, IncrementalEngine
 
 OrderMode = Literal["normal", "reverse", "shuffle"]
 ORDER_MODES = ("normal", "reverse", "shuffle")
@@ -219,7 +219,7 @@ class PlainEngine:
             self.edges[row, column] = present
 
 
-ENGINES: dict[str, Callable[[Experiment], Engine]] = {"plain": PlainEngine}
+ENGINES: dict[str, Callable[[Experiment], Engine]] = {"incremental": IncrementalEngine, "plain": PlainEngine}
 
 
 def acdc(

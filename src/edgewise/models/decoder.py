@@ -77,6 +77,10 @@ class Projection:
 
     def __call__(self, x: Tensor, heads: Sequence[int] | None = None) -> Tensor:
         """`[batch, pos, heads or 1, d_in]` -> `[batch, pos, heads, d_out]`, for all heads or some, in their order."""
+        if heads is not None and len(heads) == 1:  # no copy of the weights, and one matrix product
+            only = heads[0]
+            projected = (x[:, :, 0] @ self.weight[only])[:, :, None]
+            return projected if self.bias is None else projected + self.bias[only]
         weight = self.weight if heads is None else self.weight[list(heads)]
         if x.shape[2] == 1 and weight.shape[0] != 1:
             projected = torch.einsum("bpd,hde->bphe", x[:, :, 0], weight)
@@ -85,6 +89,18 @@ class Projection:
         if self.bias is None:
             return projected
         return projected + (self.bias if heads is None else self.bias[list(heads)])
+
+
+@dataclass(frozen=True)
+class Unembedding:
+    """The linear map to logits: weight `[d_vocab, d_model]` and bias `[d_vocab]`, the source model's own."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[..., d_model]` -> `[..., d_vocab]`."""
+        return nn.functional.linear(x, self.weight, self.bias)
 
 
 Rotation = Callable[[Tensor, Tensor], Tensor]
@@ -159,7 +175,8 @@ class Decoder:
         layers: its layers.
         embed_parts: tokens and positions `[batch, pos]` -> `(token part, position part)` or `(whole,)`, each
             `[batch, pos, d_model]`.
-        final: the source model's final norm and unembedding, `[..., d_model]` -> `[..., d_vocab]`.
+        final_norm: the source model's final norm, on `[..., d_model]`.
+        unembedding: the source model's map from there to logits.
         source: the source model.
         run_source: tokens, attention mask and positions `[batch, pos]` -> the source model's own logits.
         run_source_streams: like `run_source`, but the residual stream entering each layer; used to say where a
@@ -171,7 +188,8 @@ class Decoder:
     config: DecoderConfig
     layers: tuple[DecoderLayer, ...]
     embed_parts: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
-    final: Callable[[Tensor], Tensor]
+    final_norm: Callable[[Tensor], Tensor]
+    unembedding: Unembedding
     source: nn.Module
     run_source: Callable[[Tensor, Tensor, Tensor], Tensor]
     run_source_streams: Callable[[Tensor, Tensor, Tensor], list[Tensor]] | None = None
@@ -206,7 +224,7 @@ class Decoder:
 
     def logits(self, x: Tensor) -> Tensor:
         """Final norm and unembedding of residual streams `[..., d_model]`, in float32 at least."""
-        logits = self.final(x.to(self.dtype))
+        logits = self.unembedding(self.final_norm(x.to(self.dtype)))
         return logits.to(stream_dtype(logits.dtype))
 
     def fingerprint(self) -> str:

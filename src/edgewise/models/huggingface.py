@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError
-from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection
+from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection, Unembedding
 
 
 def adapt(model: nn.Module, name: str, tokenizer: Any = None) -> Decoder:
@@ -63,7 +64,7 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
                 output=Projection(block.attn.c_proj.weight.unflatten(0, (n_heads, d_head))),
                 bias=block.attn.c_proj.bias,
                 scale=scale / (index + 1) if shape.scale_attn_by_inverse_layer_idx else scale,
-                mlp=_chain(block.ln_2, block.mlp),
+                mlp=_chain(block.ln_2, _with_fused_gelu(block.mlp)),
             )
         )
     config = DecoderConfig(
@@ -88,7 +89,8 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
         config=config,
         layers=tuple(layers),
         embed_parts=embed,
-        final=_chain(body.ln_f, model.lm_head),
+        final_norm=body.ln_f,
+        unembedding=Unembedding(model.lm_head.weight, model.lm_head.bias),
         source=model,
         run_source=_logits_of(model),
         run_source_streams=_streams_of(model),
@@ -140,7 +142,8 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
         config=config,
         layers=tuple(layers),
         embed_parts=lambda tokens, positions: (body.embed_tokens(tokens),),
-        final=_chain(body.norm, model.lm_head),
+        final_norm=body.norm,
+        unembedding=Unembedding(model.lm_head.weight, model.lm_head.bias),
         source=model,
         run_source=_logits_of(model),
         run_source_streams=_streams_of(model),
@@ -154,6 +157,15 @@ ADAPTERS: dict[str, Callable[[Any, str, Any], Decoder]] = {"gpt2": _gpt2, "llama
 
 def _chain(first: nn.Module, second: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda x: second(first(x))
+
+
+def _with_fused_gelu(mlp: Any) -> nn.Module:
+    """The same MLP, with its weights; GELU's tanh form as one operation where transformers writes it out in eight."""
+    if type(mlp.act).__name__ != "NewGELUActivation":
+        return mlp
+    fused = copy.copy(mlp)
+    fused._modules = {**mlp._modules, "act": nn.GELU(approximate="tanh")}
+    return fused
 
 
 def _rotary(embedding: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:

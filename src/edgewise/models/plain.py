@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection
+from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection, Unembedding
 from edgewise.models.plain_transformer import PlainTransformer
 
 
@@ -50,7 +50,8 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
         config=config,
         layers=layers,
         embed_parts=embed,
-        final=model.unembed,
+        final_norm=_identity,
+        unembedding=Unembedding(model.unembed.W_U.T, model.unembed.b_U),
         source=model,
         run_source=lambda tokens, mask, positions: model(tokens, positions, mask),
         tokenizer=tokenizer,

@@ -25,6 +25,7 @@ class Experiment:
 
     Attributes:
         decoder, task, graph, ablation, metric: as given.
+        ablated_activations: what absent edges carry, for all rows of prompts.
         reference: the model's own logits at the scored places, and the answers.
     """
 
@@ -59,7 +60,7 @@ class Experiment:
         self.graph = self._graph(graph, ports)
         with torch.no_grad():
             prompts = task.prompts
-            self._ablated = ablate(decoder, prompts, self.ablation, task.split_embedding)
+            self.ablated_activations = ablate(decoder, prompts, self.ablation, task.split_embedding)
             clean = forward(decoder, prompts.clean, prompts.mask).streams[-1]
             logits = decoder.logits(clean[prompts.scored_rows, prompts.scored_positions])
         self.reference = Reference(logits, prompts.answers, prompts.wrong, task.outputs)
@@ -96,7 +97,7 @@ class Experiment:
         for first in range(0, len(prompts), step):
             stop = min(first + step, len(prompts))
             rows = prompts.rows(first, stop)
-            ablated = cut_rows(self._ablated, first, stop)
+            ablated = cut_rows(self.ablated_activations, first, stop)
             final = circuit_run(self.decoder, self.graph, rows.clean, rows.mask, ablated, edges, ports)
             pieces.append(self.decoder.logits(final[rows.scored_rows, rows.scored_positions]))
         return torch.cat(pieces)

@@ -1,0 +1,471 @@
+"""The incremental evaluator: what the metric becomes if edges into one input go, one after another.
+
+ACDC asks that question at every input, walking from the logits back to the embedding. A circuit run answers it with a
+whole pass of the model per edge. This engine gives the same answers with the arithmetic that can change them:
+
+* *Nothing upstream moves.* All senders of the input under test still hold their clean values, which were recorded once;
+  without the edges removed so far, the input holds its clean stream plus what those senders' ablated values differ by.
+* *Only the circuit moves.* A removed edge changes the node that reads the input and, from there on, only nodes that
+  edges of the circuit lead to. Each of those keeps its present input and output, so that a change is a difference.
+* *Only live positions move.* A node is computed where something downstream can see it: at the scored positions if only
+  the logits read it, at the positions before them if keys and values do; and nowhere before the first token at which
+  clean and ablated runs differ.
+* *Guess, then check.* A block of candidates is computed at once, each as if the guesses before it were right; answers
+  are taken in order, until the first wrong guess. Most edges go, so that is the guess, unless a block that was cut short
+  has shown what the edge will do.
+
+Heads are kept as z, d_head wide, and go through W_O where their differences are needed. `scoring.py` has the way from
+final streams to the metric. `discovery.PlainEngine` answers the same question by circuit runs and shares no code with
+this file beyond `Decoder` and the recorded ablated activations.
+
+Shapes: c candidates, b rows of prompts, p positions, n places (the live positions, see `places.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgewise.graph.names import Input, Node
+from edgewise.models.decoder import positions_of, stream_dtype
+from edgewise.models.forward import forward
+from edgewise.models.matmul import fast_matmul
+from edgewise.patching.experiment import Experiment
+from edgewise.patching.places import Places, narrow
+from edgewise.patching.scoring import scorer_for
+
+STAGES = ("senders", "attention", "mlps", "vocabulary")
+
+Removable = Callable[[float, float], bool]
+
+
+@dataclass
+class _Live:
+    """A node that the logits depend on: where its output is needed, what it is there now, and who reads it.
+
+    Attributes:
+        out: a head's z `[b, n, d_head]`, an MLP's output `[b, n, d_model]`.
+        readers: columns of the inputs that read it, each with its places among this node's.
+    """
+
+    node: Node
+    places: Places
+    out: Tensor
+    readers: list[tuple[int, Tensor | None]]
+
+
+@dataclass
+class _Reading:
+    """An input of a live node: where it is needed, its stream now, and a head's query, key or value made of that.
+
+    Attributes:
+        stream: `[b, n, d_model]`; shared with other inputs until it changes.
+        value: a query `[b, n, d_head]`; a key or value at all positions, `[b, p, d_head]`; None for an MLP.
+        attached: False once the port edge has gone, so that the value no longer depends on the stream.
+    """
+
+    place: Input
+    places: Places
+    stream: Tensor
+    value: Tensor | None
+    attached: bool = True
+
+
+class IncrementalEngine:
+    """Answers a search's questions by recomputing only what an edge can change (see `discovery.Engine`)."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.decoder, self.graph = experiment.decoder, experiment.graph
+        self.config = self.decoder.config
+        self.dtype = stream_dtype(self.decoder.dtype)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        prompts = experiment.task.prompts
+        self._edges = self.graph.edges.copy()
+        with torch.no_grad(), fast_matmul():
+            self._record(prompts.clean, prompts.mask)
+            self._scored = Places.of(self._mask_of_scored(), self._fallback)
+            within = self._scored.mask.cumsum(dim=1) - 1
+            self._scored_rows = prompts.scored_rows
+            self._scored_at = (
+                prompts.scored_positions
+                if self._scored.index is None
+                else within[prompts.scored_rows, prompts.scored_positions]
+            )
+            final = self._clean.streams[-1][prompts.scored_rows, prompts.scored_positions]
+            self._score = scorer_for(
+                self.decoder, experiment.metric, experiment.reference, final, self._chunk_bytes()
+            )
+            self._live: dict[int, _Live] = {}
+            self._readings: dict[int, _Reading] = {}
+            self._streams: list[tuple[int, str, Places, Tensor]] = []
+            self._open_logits()
+            self.current = self._metric(self._readings[self._logits].stream[None])[0]
+
+    # -- what is recorded once ------------------------------------------------------------------------------------------
+
+    def _record(self, tokens: Tensor, mask: Tensor) -> None:
+        split, ablated = self.graph.split_embedding, self.experiment.ablated_activations
+        self._allowed = self.decoder.allowed(mask)
+        self._positions = positions_of(tokens)
+        self._clean = clean = forward(self.decoder, tokens, mask, split_embedding=split)
+        self._embedding_deltas = (ablated.embedding - clean.embedding).to(self.dtype)
+        self._z_deltas = [there - here for there, here in zip(ablated.z, clean.z, strict=True)]
+        self._mlp_deltas = [there - here for there, here in zip(ablated.mlp, clean.mlp, strict=True)]
+        self._fallback = mask.sum(dim=1) - 1
+        moves = (self._embedding_deltas != 0).any(dim=-1).any(dim=0)
+        for delta in self._z_deltas:
+            moves = moves | (delta != 0).flatten(2).any(dim=-1)
+        for delta in self._mlp_deltas:
+            moves = moves | (delta != 0).any(dim=-1)
+        # What moves at one position moves everything that may look at it.
+        self._moves = (self._allowed & moves[:, None]).any(dim=-1) | moves
+        self._moves &= mask
+
+    def _mask_of_scored(self) -> Tensor:
+        prompts = self.experiment.task.prompts
+        mask = torch.zeros_like(prompts.mask)
+        mask[prompts.scored_rows, prompts.scored_positions] = True
+        return mask
+
+    def _chunk_bytes(self) -> int:
+        return 2**22 if self.decoder.device.type == "cpu" else 2**28
+
+    @property
+    def _logits(self) -> int:
+        return len(self.graph.inputs) - 1
+
+    # -- the live part of the model ---------------------------------------------------------------------------------------
+
+    def _open_logits(self) -> None:
+        place = self.graph.inputs[self._logits]
+        stream = self._scored.take(self._clean.streams[-1])
+        self._readings[self._logits] = _Reading(place, self._scored, stream, None)
+
+    def _open(self, column: int) -> _Reading:
+        """The reading of an input, made when the search first comes to it: what it feeds is settled by then."""
+        if column in self._readings:
+            return self._readings[column]
+        place = self.graph.inputs[column]
+        alive = [self._open_node(row) for row in self.graph.nodes_reading(place) if self._edges[row].any()]
+        needed = alive[0].places.mask
+        for live in alive[1:]:
+            needed = needed | live.places.mask
+        if place.kind in ("k", "v"):
+            needed = (self._allowed & needed[..., None]).any(dim=1) & self._moves
+        reading = _Reading(place, *self._clean_stream(place, Places.of(needed, self._fallback)), None)
+        self._readings[column] = reading
+        if place.kind != "mlp":
+            # At every position, since a query may look at keys that never change.
+            stream = reading.stream if place.kind == "q" else self._clean.streams[place.layer]
+            where = reading.places if place.kind == "q" else None
+            reading.value = self._value(place, stream[None], where)[0]
+        return reading
+
+    def _open_node(self, row: int) -> _Live:
+        if row in self._live:
+            return self._live[row]
+        node = self.graph.sources[row]
+        columns = [int(column) for column in self._edges[row].nonzero()[0]]
+        needed = torch.zeros_like(self._moves)
+        for column in columns:
+            needed = needed | self._readings[column].places.mask
+        places = Places.of(needed, self._fallback)
+        whole = self._clean.z[node.layer][:, :, node.head] if node.kind == "head" else self._clean.mlp[node.layer]
+        readers = [(column, self._readings[column].places.within(places)) for column in columns]
+        live = _Live(node, places, places.take(whole), readers)
+        self._live[row] = live
+        return live
+
+    def _clean_stream(self, place: Input, places: Places) -> tuple[Places, Tensor]:
+        """The clean stream at an input, one tensor for all inputs of a layer that need the same places."""
+        kind = "mlp" if place.kind == "mlp" else "attention"
+        for layer, known, same, stream in self._streams:
+            if (layer, known) == (place.layer, kind) and same == places:
+                return same, stream
+        stream = self._clean.streams[place.layer]
+        layer = self.decoder.layers[place.layer]
+        if kind == "mlp" and not self.config.parallel:
+            stream = stream + layer.write(self._clean.z[place.layer]).sum(dim=2) + layer.bias
+        self._streams = [known for known in self._streams if known[0] <= place.layer]
+        self._streams.append((place.layer, kind, places, places.take(stream)))
+        return self._streams[-1][2:]
+
+    # -- computing --------------------------------------------------------------------------------------------------------
+
+    def _value(self, place: Input, stream: Tensor, places: Places | None) -> Tensor:
+        """A query, key or value `[c, b, n, d_head]` from its streams `[c, b, n, d_model]`."""
+        layer, (count, rows) = self.decoder.layers[place.layer], stream.shape[:2]
+        # In a graph that gives every query head its own key and value input, several of them ask one key/value head.
+        heads = [place.head]
+        if place.kind != "q" and self.graph.n_kv_heads != self.config.n_kv_heads:
+            heads = [place.head // self.config.share]
+        x = stream.to(self.decoder.dtype).flatten(0, 1)[:, :, None]
+        if place.kind == "v":
+            value = layer.value(x, heads)
+        else:
+            at = self._positions
+            if places is not None and places.index is not None:
+                at = places.index.repeat(count, 1)
+            value = (layer.query if place.kind == "q" else layer.key)(x, at, heads)
+        return value[:, :, 0].unflatten(0, (count, rows))
+
+    def _attend(self, live: _Live, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """A head's z `[c, b, n, d_head]`; `q`, `k` and `v` have c candidates or one."""
+        count = max(q.shape[0], k.shape[0], v.shape[0])
+        rows = self._allowed.shape[0]
+
+        def merged(x: Tensor) -> Tensor:
+            return x.expand(count, *x.shape[1:]).reshape(count * rows, *x.shape[2:])
+
+        allowed = merged(live.places.take(self._allowed)[None])
+        layer = self.decoder.layers[live.node.layer]
+        z = layer.attend(merged(q)[:, :, None], merged(k)[:, :, None], merged(v)[:, :, None], allowed)
+        return z[:, :, 0].unflatten(0, (count, rows))
+
+    def _write(self, node: Node, z: Tensor) -> Tensor:
+        """What z `[..., d_head]` of a head adds to the residual stream, `[..., d_model]`."""
+        weight = self.decoder.layers[node.layer].output.weight[node.head]
+        return (z @ weight).to(self.dtype)
+
+    def _run(self, column: int, seed: Tensor, *, port: bool = False, keep: bool = False) -> Tensor:
+        """Final streams `[c, b, n, d_model]` if an input held the streams `seed` `[c, b, n, d_model]`.
+
+        With `port`, `seed` is the query, key or value itself. With `keep` (and one candidate) that is how things are
+        from now on.
+        """
+        if column == self._logits:
+            if keep:
+                self._readings[column].stream = seed[0]
+            return seed
+        flow = _Flow(self, keep)
+        flow.start(column, seed, port)
+        return flow.run()
+
+    def _metric(self, final: Tensor) -> list[float]:
+        """The metric of each candidate, from its final streams `[c, b, n, d_model]`."""
+        with self._timed("vocabulary"):
+            values = self._score(final[:, self._scored_rows, self._scored_at])
+            return values.to(torch.float64).mean(dim=1).tolist()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] += time.perf_counter() - started
+
+    # -- what a search asks -----------------------------------------------------------------------------------------------
+
+    def prune(
+        self, column: int, rows: Sequence[int | None], removable: Removable
+    ) -> Iterator[tuple[int | None, float, float, bool]]:
+        """See `discovery.Engine`."""
+        if list(rows) == [None]:
+            yield self._prune_port(column, removable)
+            return
+        question = _Question(self, column, [row for row in rows if row is not None], removable)
+        yield from question.answers()
+
+    def _prune_port(self, column: int, removable: Removable) -> tuple[None, float, float, bool]:
+        with torch.no_grad(), fast_matmul():
+            reading = self._open(column)
+            seed = self._ablated_value(reading)[None]
+            before, after = self.current, self._metric(self._run(column, seed, port=True))[0]
+            gone = removable(before, after)
+            if gone:
+                self._run(column, seed, port=True, keep=True)
+                self.current = after
+            return None, before, after, gone
+
+    def _ablated_value(self, reading: _Reading) -> Tensor:
+        place, ablated = reading.place, self.experiment.ablated_activations
+        head = place.head
+        if place.kind != "q" and self.graph.n_kv_heads != self.config.n_kv_heads:
+            head //= self.config.share
+        value = {"q": ablated.q, "k": ablated.k, "v": ablated.v}[place.kind][place.layer][:, :, head]
+        return reading.places.take(value) if place.kind == "q" else value
+
+    def drop(self, column: int) -> None:
+        """See `discovery.Engine`."""
+        self._edges[:, column] = False
+
+
+class _Flow:
+    """A change on its way through the circuit, node by node, from one input to the logits."""
+
+    def __init__(self, engine: IncrementalEngine, keep: bool) -> None:
+        self.engine, self.keep = engine, keep
+        self.changes: dict[int, list[Tensor]] = {}  # by column: what its stream gains
+        self.values: dict[int, Tensor] = {}  # by column: new queries, keys, values
+        self.waiting: set[int] = set()  # rows of nodes to compute
+
+    def start(self, column: int, seed: Tensor, port: bool) -> None:
+        engine = self.engine
+        reading = engine._readings[column]
+        place = reading.place
+        if place.kind == "mlp":
+            self.seed = seed
+        elif port:
+            self.values[column] = seed
+            if self.keep:
+                reading.value, reading.attached = seed[0], False
+        else:
+            with engine._timed("attention"):
+                self.values[column] = self._valued(reading, seed)
+        self.seeded = column
+        if self.keep and not port:
+            reading.stream = seed[0]
+        self._wake(column)
+
+    def _wake(self, column: int) -> None:
+        engine = self.engine
+        place = engine.graph.inputs[column]
+        self.waiting.update(row for row in engine.graph.nodes_reading(place) if row in engine._live)
+
+    def _valued(self, reading: _Reading, stream: Tensor) -> Tensor:
+        value = self.engine._value(reading.place, stream, reading.places)
+        if reading.place.kind != "q":
+            assert reading.value is not None
+            value = reading.places.put(reading.value, value)
+        if self.keep:
+            reading.value = value[0]
+        return value
+
+    def run(self) -> Tensor:
+        engine = self.engine
+        while self.waiting:
+            row = min(self.waiting)  # rows are in topological order
+            self.waiting.remove(row)
+            live = engine._live[row]
+            if live.node.kind == "mlp":
+                with engine._timed("mlps"):
+                    gain = self._mlp(live)
+            else:
+                with engine._timed("attention"):
+                    gain = self._head(live)
+            for column, index in live.readers:
+                if engine._readings[column].attached:
+                    self.changes.setdefault(column, []).append(narrow(gain, index))
+                    self._wake(column)
+        return self._stream(engine._logits)
+
+    def _stream(self, column: int) -> Tensor:
+        """An input's stream now, `[c, b, n, d_model]`, of what it was and what it gains."""
+        reading = self.engine._readings[column]
+        first, *rest = self.changes.pop(column)
+        stream = reading.stream + first
+        for gain in rest:
+            stream += gain
+        if self.keep:
+            reading.stream = stream[0]
+        return stream
+
+    def _mlp(self, live: _Live) -> Tensor:
+        engine = self.engine
+        column = engine.graph.inputs_of(live.node)[0]
+        stream = self.seed if column == self.seeded else self._stream(column)
+        mlp = engine.decoder.layers[live.node.layer].mlp
+        assert mlp is not None
+        out = mlp(stream.to(engine.decoder.dtype))
+        gain = out.to(engine.dtype) - live.out.to(engine.dtype)
+        if self.keep:
+            live.out = out[0]
+        return gain
+
+    def _head(self, live: _Live) -> Tensor:
+        engine = self.engine
+        values = []
+        for column in engine.graph.inputs_of(live.node):
+            if column in self.changes:
+                self.values[column] = self._valued(engine._readings[column], self._stream(column))
+            value = self.values.get(column)
+            if value is None:
+                present = engine._open(column).value
+                assert present is not None
+                value = present[None]
+            values.append(value)
+        z = engine._attend(live, *values)
+        gain = engine._write(live.node, z - live.out)
+        if self.keep:
+            live.out = z[0]
+        return gain
+
+
+class _Question:
+    """One input and the edges into it that are tried, one after another."""
+
+    def __init__(self, engine: IncrementalEngine, column: int, rows: list[int], removable: Removable) -> None:
+        self.engine, self.column, self.rows, self.removable = engine, column, rows, removable
+        self.stays: set[int] = set()  # rows that a block cut short has shown to matter
+
+    def answers(self) -> Iterator[tuple[int, float, float, bool]]:
+        engine = self.engine
+        with torch.no_grad(), fast_matmul():
+            reading = engine._open(self.column)
+            self.places = reading.places
+            stream = reading.stream
+            most = self._candidates_at_once()
+        remaining, block, moved = list(self.rows), most, False
+        while remaining:
+            tried = remaining[:block]
+            with torch.no_grad(), fast_matmul():
+                streams = self._streams(stream, tried)
+                metrics = engine._metric(engine._run(self.column, streams))
+            footing = engine.current  # the metric of what the next row of the block was computed on
+            guesses = [row not in self.stays for row in tried]
+            for done, (row, after, guess) in enumerate(zip(tried, metrics, guesses, strict=True), start=1):
+                before = engine.current
+                gone = self.removable(before, after)
+                if gone:
+                    engine.current, stream, moved = after, streams[done - 1], True
+                    engine._edges[row, self.column] = False
+                footing = after if guess else footing
+                yield row, before, after, gone
+                if gone != guess:
+                    self._learn(footing, tried[done:], metrics[done:])
+                    break
+            remaining = remaining[done:]
+            block = min(most, 2 * block if done == len(tried) else max(4, done))
+        if moved:
+            with torch.no_grad(), fast_matmul():
+                engine._run(self.column, stream[None].clone(), keep=True)
+
+    def _candidates_at_once(self) -> int:
+        engine = self.engine
+        width = self.places.width * engine._allowed.shape[0] * engine.config.d_model * 4
+        return max(1, min(32, 2**23 // width))
+
+    def _streams(self, stream: Tensor, rows: Sequence[int]) -> Tensor:
+        """Row j: the stream without the edges guessed gone before it, and without its own, `[c, b, n, d_model]`."""
+        engine = self.engine
+        with engine._timed("senders"):
+            streams = stream.new_empty(len(rows), *stream.shape)
+            for index, row in enumerate(rows):
+                torch.add(stream, self._delta(row), out=streams[index])
+                if row not in self.stays:
+                    stream = streams[index]
+            return streams
+
+    def _delta(self, row: int) -> Tensor:
+        """What the stream gains when a sender's clean value gives way to its ablated one, `[b, n, d_model]`."""
+        engine, node = self.engine, self.engine.graph.sources[row]
+        if node.kind == "head":
+            return engine._write(node, self.places.take(engine._z_deltas[node.layer][:, :, node.head]))
+        if node.kind == "mlp":
+            return self.places.take(engine._mlp_deltas[node.layer]).to(engine.dtype)
+        return self.places.take(engine._embedding_deltas[row])
+
+    def _learn(self, footing: float, rows: Sequence[int], metrics: Sequence[float]) -> None:
+        """After a wrong guess: what is left of the block stood on a wrong footing, but it makes the best next guess."""
+        for row, after in zip(rows, metrics, strict=True):
+            guessed_gone = row not in self.stays
+            if self.removable(footing, after):
+                self.stays.discard(row)
+            else:
+                self.stays.add(row)
+            footing = after if guessed_gone else footing

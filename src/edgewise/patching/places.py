@@ -1,0 +1,83 @@
+"""Which positions of each prompt are worth computing at some point of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Some positions of every row of prompts, as a mask and as indices.
+
+    Attributes:
+        mask: `[batch, pos]`, True at the positions meant. Every row has at least one.
+        index: `[batch, places]` positions, a row's last one repeated where it has fewer than others; None where that
+            would be all positions of the longest row, which then are all computed.
+    """
+
+    mask: Tensor
+    index: Tensor | None
+
+    @classmethod
+    def of(cls, mask: Tensor, fallback: Tensor) -> Places:
+        """The True positions of `mask` `[batch, pos]`; `fallback` `[batch]` in rows that have none."""
+        rows, length = mask.shape
+        empty = ~mask.any(dim=1)
+        if bool(empty.any()):
+            mask = mask.clone()
+            mask[empty, fallback[empty]] = True
+        counts = mask.sum(dim=1)
+        width = int(counts.max())
+        if width == length:
+            return cls(mask, None)
+        # Stable sorting puts the True positions first, in order.
+        order = torch.sort((~mask).to(torch.int8), dim=1, stable=True).indices[:, :width]
+        within = torch.arange(width, device=mask.device)[None].expand(rows, -1)
+        return cls(mask, order.gather(1, within.minimum(counts[:, None] - 1)))
+
+    @property
+    def width(self) -> int:
+        """Positions computed per row."""
+        return self.mask.shape[1] if self.index is None else self.index.shape[1]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places) and torch.equal(self.mask, other.mask)
+
+    def take(self, x: Tensor) -> Tensor:
+        """`[batch, pos, ...]` -> `[batch, places, ...]`."""
+        if self.index is None:
+            return x
+        rows = torch.arange(x.shape[0], device=x.device)[:, None]
+        return x[rows, self.index]
+
+    def put(self, full: Tensor, x: Tensor) -> Tensor:
+        """`full` `[batch, pos, ...]` with `x` `[candidates, batch, places, ...]` at these places."""
+        if self.index is None:
+            return x
+        whole = full[None].repeat(x.shape[0], *(1 for _ in full.shape))
+        rows = torch.arange(full.shape[0], device=full.device)[:, None]
+        whole[:, rows, self.index] = x
+        return whole
+
+    def within(self, wider: Places) -> Tensor | None:
+        """Where these places are among those of `wider`, `[batch, places]`; None where the two are the same.
+
+        Every one of these has to be one of those.
+        """
+        if self.index is None or (wider.index is not None and torch.equal(self.index, wider.index)):
+            return None
+        if wider.index is None:
+            return self.index
+        lookup = wider.mask.cumsum(dim=1) - 1  # a position's number among the True ones of its row
+        return lookup.gather(1, self.index)
+
+
+def narrow(x: Tensor, index: Tensor | None) -> Tensor:
+    """`[candidates, batch, places, ...]` at the places `index` `[batch, fewer]` (see `Places.within`)."""
+    if index is None:
+        return x
+    rows = torch.arange(x.shape[1], device=x.device)[:, None]
+    return x[:, rows, index]

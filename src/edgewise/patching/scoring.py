@@ -1,0 +1,201 @@
+"""From final residual streams to the metric, with no more of the vocabulary than the metric needs.
+
+The clean run is the base: with y the final norm's output at a scored place and l = W_U y + b_U its logits there, a
+patched run has l' = l + t, where t = W_U (y' - y). The bias cancels, and for p = softmax(l), q = softmax(l'),
+
+    log q_i = log p_i + t_i - log s,   s = sum_i p_i exp(t_i)
+    KL(p || q) = log s - (W_U^T p) . (y' - y)
+
+so the clean run's expectation is a vector in d_model, only s needs the vocabulary, and it can go through it in chunks.
+Small differences from the clean run keep all their digits this way. A logit difference needs a few columns, a mean
+square a d_model x d_model matrix, and a metric that edgewise does not know its whole logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from edgewise.models import Decoder
+from edgewise.models.decoder import stream_dtype
+from edgewise.tasks import METRICS, Metric, Reference
+from edgewise.tasks.task import NO_TOKEN
+
+Scorer = Callable[[Tensor], Tensor]
+"""Final residual streams `[candidates, scored, d_model]` -> the metric at every scored place `[candidates, scored]`."""
+
+
+def scorer_for(decoder: Decoder, metric: Metric, reference: Reference, clean: Tensor, chunk_bytes: int) -> Scorer:
+    """The cheapest way to a metric.
+
+    Args:
+        reference: the model's logits at the scored places, and the answers.
+        clean: `[scored, d_model]`, the clean run's final residual stream there.
+        chunk_bytes: how much the logits in hand may take at any time.
+    """
+    function = metric.function
+    if function in (METRICS["kl_div"].function, *_WITH_ANSWERS):
+        return _Divergence(decoder, metric, reference, clean, chunk_bytes)
+    if metric is METRICS["logit_diff"]:
+        return _LogitDiff(decoder, reference)
+    if metric is METRICS["l2"]:
+        return _SquaredDistance(decoder, reference, clean)
+    return _WholeLogits(decoder, metric, reference, chunk_bytes)
+
+
+class _WholeLogits:
+    """Any metric at all: the logits of each candidate, one after another."""
+
+    def __init__(self, decoder: Decoder, metric: Metric, reference: Reference, chunk_bytes: int) -> None:
+        self.decoder, self.metric, self.reference = decoder, metric, reference
+        width = torch.finfo(stream_dtype(decoder.dtype)).bits // 8
+        self.at_once = max(1, chunk_bytes // (width * reference.logits.numel()))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        pieces = [self.decoder.logits(part) for part in x.split(self.at_once)]
+        return torch.stack([self.metric(logits, self.reference) for piece in pieces for logits in piece])
+
+
+def _normed(decoder: Decoder, x: Tensor) -> Tensor:
+    return decoder.final_norm(x.to(decoder.dtype))
+
+
+class _LogitDiff:
+    """Minus (mean logit of the answers - mean logit of the wrong ones): one direction in d_model per scored place."""
+
+    def __init__(self, decoder: Decoder, reference: Reference) -> None:
+        self.decoder = decoder
+        self.dtype = stream_dtype(decoder.dtype)
+        assert reference.answers is not None
+        assert reference.wrong is not None
+        answers, wrong = (self._mean(ids) for ids in (reference.answers, reference.wrong))
+        self.direction, self.constant = wrong[0] - answers[0], wrong[1] - answers[1]
+
+    def _mean(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        # ids [scored, k] -> mean column of the unembedding [scored, d_model] and mean bias [scored]
+        head, real = self.decoder.unembedding, ids != NO_TOKEN
+        share = real.to(self.dtype) / real.sum(dim=1, keepdim=True)
+        columns = head.weight[ids.clamp_min(0)].to(self.dtype)
+        bias = torch.zeros_like(share) if head.bias is None else head.bias[ids.clamp_min(0)].to(self.dtype)
+        return torch.einsum("sk,skd->sd", share, columns), (share * bias).sum(dim=1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (_normed(self.decoder, x).to(self.dtype) * self.direction).sum(dim=-1) + self.constant
+
+
+class _SquaredDistance:
+    """Mean over outputs of (l' - l)^2 = d^T G d / outputs, where d = y' - y and G = W_U^T W_U."""
+
+    def __init__(self, decoder: Decoder, reference: Reference, clean: Tensor) -> None:
+        self.decoder, self.dtype = decoder, stream_dtype(decoder.dtype)
+        self.base = _normed(decoder, clean).to(self.dtype)
+        weight = decoder.unembedding.weight
+        if reference.outputs is not None:
+            weight = weight[list(reference.outputs)]
+        self.outputs = weight.shape[0]
+        self.factor: Tensor | None = None
+        if self.outputs > decoder.config.d_model:
+            self.square = _gram(weight, self.dtype)
+        else:
+            self.factor = weight.to(self.dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        difference = _normed(self.decoder, x).to(self.dtype) - self.base
+        if self.factor is not None:
+            return (difference @ self.factor.T).square().mean(dim=-1)
+        return ((difference @ self.square) * difference).sum(dim=-1) / self.outputs
+
+
+def _gram(weight: Tensor, dtype: torch.dtype, rows: int = 8192) -> Tensor:
+    # Summed in float64: it stands for a sum over the whole vocabulary.
+    total = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64, device=weight.device)
+    for part in weight.split(rows):
+        total += (part.to(dtype).T @ part.to(dtype)).double()
+    return total.to(dtype)
+
+
+class _Divergence:
+    """KL divergence, and what is made of the answers' probabilities: all they need of the vocabulary is s."""
+
+    def __init__(
+        self, decoder: Decoder, metric: Metric, reference: Reference, clean: Tensor, chunk_bytes: int
+    ) -> None:
+        self.decoder, self.reference, self.chunk_bytes = decoder, reference, chunk_bytes
+        self.dtype = stream_dtype(decoder.dtype)
+        self.weight = decoder.unembedding.weight
+        self.base = _normed(decoder, clean).to(self.dtype)
+        self.log_p = reference.logits.log_softmax(dim=-1)
+        self.p = self.log_p.exp()
+        self.total = self.p.sum(dim=-1)  # 1, but for rounding
+        # The clean run's expectation of a column of the unembedding, [scored, d_model].
+        self.mean = sum(
+            (p.to(self.dtype) @ w.to(self.dtype) for p, w in zip(self.p.split(8192, 1), self.weight.split(8192), strict=True)),
+            torch.zeros_like(self.base),
+        ) / self.total[:, None]
+        self.finish = _WITH_ANSWERS.get(metric.function)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        difference = _normed(self.decoder, x).to(self.dtype) - self.base  # [candidates, scored, d_model]
+        shift = (difference * self.mean).sum(dim=-1)  # the mean of t under p
+        log_s = self._log_s(difference, shift)  # less the shift
+        if self.finish is None:
+            return log_s
+        return self.finish(lambda ids: self._log_q(ids, difference, log_s + shift), self.reference)
+
+    def _log_s(self, difference: Tensor, shift: Tensor) -> Tensor:
+        candidates, scored, d_model = difference.shape
+        rows = difference.to(self.weight.dtype).reshape(-1, d_model)
+        total = torch.zeros(scored, candidates, dtype=self.dtype, device=rows.device)
+        width = max(256, self.chunk_bytes // (rows.shape[0] * total.element_size()))
+        for first in range(0, self.weight.shape[0], width):
+            part = slice(first, first + width)
+            t = (rows @ self.weight[part].T).to(self.dtype).view(candidates, scored, -1)
+            t = t.sub_(shift[..., None]).exp_()
+            total += torch.bmm(t.transpose(0, 1), self.p[:, part, None])[..., 0]
+        log_s = (total.T / self.total).log()
+        return log_s if bool(log_s.isfinite().all()) else self._log_s_far(rows, shift)
+
+    def _log_s_far(self, rows: Tensor, shift: Tensor) -> Tensor:
+        """The same where a run is so far from the clean one that exp(t) overflows or 0 * inf appears."""
+        candidates, scored = shift.shape
+        log_s = torch.full_like(shift, -torch.inf)
+        width = max(256, self.chunk_bytes // (rows.shape[0] * shift.element_size()))
+        for first in range(0, self.weight.shape[0], width):
+            part = slice(first, first + width)
+            t = (rows @ self.weight[part].T).to(self.dtype).view(candidates, scored, -1)
+            log_s = torch.logaddexp(log_s, (t - shift[..., None] + self.log_p[:, part]).logsumexp(dim=-1))
+        return log_s - self.total.log()
+
+    def _log_q(self, ids: Tensor, difference: Tensor, log_s: Tensor) -> Tensor:
+        # Log probabilities of ids [scored, k], [candidates, scored, k]; -inf where there is no token.
+        columns = self.weight[ids.clamp_min(0)].to(self.dtype)
+        t = torch.einsum("csd,skd->csk", difference, columns)
+        log_q = self.log_p.gather(1, ids.clamp_min(0)) + t - log_s[..., None]
+        return log_q.masked_fill(ids == NO_TOKEN, -torch.inf)
+
+
+LogProbabilities = Callable[[Tensor], Tensor]
+
+
+def _prob_diff(log_q: LogProbabilities, reference: Reference) -> Tensor:
+    assert reference.answers is not None
+    assert reference.wrong is not None
+    return log_q(reference.wrong).exp().sum(dim=-1) - log_q(reference.answers).exp().sum(dim=-1)
+
+
+def _nll(log_q: LogProbabilities, reference: Reference) -> Tensor:
+    assert reference.answers is not None
+    return -log_q(reference.answers).logsumexp(dim=-1)
+
+
+def _match_nll(log_q: LogProbabilities, reference: Reference) -> Tensor:
+    return _nll(log_q, reference) - METRICS["nll"](reference.logits, reference)
+
+
+_WITH_ANSWERS = {
+    METRICS["prob_diff"].function: _prob_diff,
+    METRICS["nll"].function: _nll,
+    METRICS["match_nll"].function: _match_nll,
+}
