@@ -211,7 +211,7 @@ def test_running_in_pieces_gives_the_same(monkeypatch):
     whole = Experiment(model, task)
     circuit = random_circuit(whole.graph, 1, 0.5)
     wanted = whole.logits(circuit)
-    monkeypatch.setattr("edgewise.patching.experiment.ROW_BYTES", 1)
+    experiment.row_bytes = 1
     assert whole._rows_at_once() == 1
     assert torch.allclose(Experiment(model, task).logits(circuit), wanted, atol=1e-10)
 

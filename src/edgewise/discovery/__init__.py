@@ -1,11 +1,13 @@
 """Who matters: the algorithms that find circuits."""
 
 from edgewise.discovery.acdc import (
+    DEFAULT_ENGINE,
     ENGINES,
     ORDER_MODES,
     Decision,
     Discovery,
     Engine,
+    Interrupted,
     Order,
     OrderMode,
     PlainEngine,
@@ -24,12 +26,14 @@ METHODS: dict[str, str] = {
 """Methods by name, each with a line on what it does."""
 
 __all__ = [
+    "DEFAULT_ENGINE",
     "ENGINES",
     "METHODS",
     "ORDER_MODES",
     "Decision",
     "Discovery",
     "Engine",
+    "Interrupted",
     "Order",
     "OrderMode",
     "PlainEngine",

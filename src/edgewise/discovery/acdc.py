@@ -10,7 +10,8 @@ far. What the paper leaves open is as in its code:
 * a node that nothing present reads any more is dead: its edges go without a test, which changes no metric.
 
 The search itself asks an engine for one thing: what does the metric become if these edges into this input go, one
-after another? `PlainEngine` answers with one whole circuit run per edge.
+after another? `IncrementalEngine` (patching/incremental.py) answers by recomputing what the
+edge can change; `PlainEngine`, the judge, with one whole circuit run per edge. Both make the same decisions.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit, Graph, Input
 from edgewise.graph.names import Edge, PortEdge
-from edgewise.patching import Experiment, IncrementalEngine
+from edgewise.patching import Experiment, IncrementalEngine, OutOfMemoryError
 
 OrderMode = Literal["normal", "reverse", "shuffle"]
 ORDER_MODES = ("normal", "reverse", "shuffle")
@@ -186,8 +187,10 @@ class Engine(Protocol):
 class PlainEngine:
     """One whole circuit run per tested edge: slow, simple, and the judge of faster engines."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
         self.experiment = experiment
+        if max_memory is not None:
+            experiment.row_bytes = min(experiment.row_bytes, max_memory // 2)
         self.edges = experiment.graph.edges.copy()
         self.ports = experiment.graph.port_edges.copy()
         self.current = self._score()
@@ -219,7 +222,26 @@ class PlainEngine:
             self.edges[row, column] = present
 
 
-ENGINES: dict[str, Callable[[Experiment], Engine]] = {"incremental": IncrementalEngine, "plain": PlainEngine}
+ENGINES: dict[str, Callable[[Experiment, int | None], Engine]] = {
+    "incremental": IncrementalEngine,
+    "plain": PlainEngine,
+}
+"""Engines by name; each takes an experiment and how many bytes it may use, or None."""
+
+DEFAULT_ENGINE = "incremental"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A search was stopped before its end, by Ctrl-C or because it may use no more memory.
+
+    Attributes:
+        discovery: what it decided until then; every edge it had not come to is still in the circuit.
+        progress: how far it got.
+    """
+
+    def __init__(self, discovery: Discovery, progress: Progress) -> None:
+        super().__init__(f"stopped with {progress.decided:,} of {progress.edges:,} edges decided")
+        self.discovery, self.progress = discovery, progress
 
 
 def acdc(
@@ -228,7 +250,8 @@ def acdc(
     *,
     order: Order | None = None,
     absolute: bool = False,
-    engine: str = "plain",
+    engine: str = DEFAULT_ENGINE,
+    max_memory: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Discovery:
     """Find a circuit with ACDC.
@@ -237,32 +260,44 @@ def acdc(
         threshold: an edge stays if the metric rises by at least this much without it.
         order: in which parents are tried; by default late to early, heads from high to low.
         absolute: compare the size of the change with the threshold, not the signed change.
-        engine: `plain`.
+        engine: `incremental`, or `plain`: one whole circuit run per tested edge.
+        max_memory: bytes that the incremental engine may use beyond the model's weights (see `plan_memory`).
         progress: called after every tested edge and every input.
 
     Raises:
-        EdgewiseError: the threshold is not a number, the engine is unknown, or the metric of some circuit is not a
-            finite number; the message names the edge whose removal made it so.
+        EdgewiseError: the threshold is not a number, the engine is unknown, the search does not fit into
+            `max_memory`, or the metric of some circuit is not a finite number; the message names the edge whose removal
+            made it so.
+        Interrupted: Ctrl-C (`KeyboardInterrupt`), or no memory left half-way; it holds what was decided.
     """
     check_options(threshold=threshold, engine=engine)
     started = time.perf_counter()
     metric_ablated = _finite(experiment.ablated(), experiment, "with every edge ablated")
-    search = _Search(experiment, threshold, order or Order(), absolute, ENGINES[engine](experiment), progress)
-    metric_full = _finite(search.engine.current, experiment, "of the whole model")
-    search.run()
-    return Discovery(
-        circuit=search.circuit(),
-        trace=tuple(search.trace),
-        metric=search.engine.current,
-        metric_full=metric_full,
-        metric_ablated=metric_ablated,
-        threshold=threshold,
-        seconds=time.perf_counter() - started,
-        tests=len(search.trace),
+    search = _Search(
+        experiment, threshold, order or Order(), absolute, ENGINES[engine](experiment, max_memory), progress
     )
+    metric_full = _finite(search.engine.current, experiment, "of the whole model")
+
+    def found() -> Discovery:
+        return Discovery(
+            circuit=search.circuit(),
+            trace=tuple(search.trace),
+            metric=search.engine.current,
+            metric_full=metric_full,
+            metric_ablated=metric_ablated,
+            threshold=threshold,
+            seconds=time.perf_counter() - started,
+            tests=len(search.trace),
+        )
+
+    try:
+        search.run()
+    except (KeyboardInterrupt, OutOfMemoryError) as cause:
+        raise Interrupted(found(), search.progress_at(search.at)) from cause
+    return found()
 
 
-def check_options(*, threshold: float | None = None, edges: int | None = None, engine: str = "plain") -> None:
+def check_options(*, threshold: float | None = None, edges: int | None = None, engine: str = DEFAULT_ENGINE) -> None:
     """Refuse what no search could be run with, before anything is loaded or computed.
 
     Raises:
@@ -304,6 +339,7 @@ class _Search:
         self.trace: list[Decision] = []
         self.decided = 0
         self.kept = 0
+        self.at = "logits"
 
     def circuit(self) -> Circuit:
         return Circuit(self.graph, self.edges, self.ports, self.scores, self.port_scores)
@@ -356,19 +392,16 @@ class _Search:
                 self.edges[row, visit.column], self.scores[row, visit.column] = not gone, after - before
             self._report(visit)
 
+    def progress_at(self, name: str) -> Progress:
+        """How far the search has got, at the input or node called `name`."""
+        return Progress(
+            self.decided, self.graph.n_edges, self.kept, len(self.trace), self.engine.current, name, self.threshold
+        )
+
     def _report(self, visit: Visit) -> None:
+        self.at = visit.name
         if self.progress is not None:
-            self.progress(
-                Progress(
-                    self.decided,
-                    self.graph.n_edges,
-                    self.kept,
-                    len(self.trace),
-                    self.engine.current,
-                    visit.name,
-                    self.threshold,
-                )
-            )
+            self.progress(self.progress_at(self.at))
 
 
 def acdc_with_edges(
@@ -377,7 +410,8 @@ def acdc_with_edges(
     *,
     order: Order | None = None,
     absolute: bool = False,
-    engine: str = "plain",
+    engine: str = DEFAULT_ENGINE,
+    max_memory: int | None = None,
     progress: ProgressCallback | None = None,
     tries: int = 16,
 ) -> Discovery:
@@ -399,7 +433,8 @@ def acdc_with_edges(
             progress(replace(one, attempt=len(found) + 1))
 
     def search(threshold: float) -> Discovery:
-        found.append(acdc(experiment, threshold, order=order, absolute=absolute, engine=engine, progress=report))
+        options: dict[str, Any] = dict(order=order, absolute=absolute, engine=engine, max_memory=max_memory)
+        found.append(acdc(experiment, threshold, progress=report, **options))
         return found[-1]
 
     # The metric's whole range; a threshold above it keeps nothing in all but odd cases.

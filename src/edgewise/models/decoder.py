@@ -30,6 +30,7 @@ class DecoderConfig:
         n_tokens: how many tokens can go in; the same as `d_vocab` in most models.
         n_context: longest prompt in tokens, or None where there is no limit.
         mlps: whether layers have an MLP.
+        d_mlp: width of their hidden layer; only for estimates of memory.
         parallel: attention and MLP of a layer read the same stream.
         causal: a token sees only itself and those before it.
         position_embedding: positions are added to the embedding, so that it can be split into `tok` and `pos`.
@@ -45,6 +46,7 @@ class DecoderConfig:
     n_tokens: int
     n_context: int | None = None
     mlps: bool = True
+    d_mlp: int = 0
     parallel: bool = False
     causal: bool = True
     position_embedding: bool = False

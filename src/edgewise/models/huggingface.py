@@ -77,6 +77,7 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
         d_vocab=model.lm_head.weight.shape[0],
         n_tokens=body.wte.weight.shape[0],
         n_context=shape.n_positions,
+        d_mlp=shape.n_inner or 4 * d_model,
         position_embedding=True,
     )
 
@@ -136,6 +137,7 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
         d_vocab=model.lm_head.weight.shape[0],
         n_tokens=body.embed_tokens.weight.shape[0],
         n_context=shape.max_position_embeddings,
+        d_mlp=shape.intermediate_size,
     )
     return Decoder(
         name=name,

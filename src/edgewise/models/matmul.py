@@ -3,7 +3,7 @@
 PyTorch sends float32 products on CPU to MKL, which on processors of other makers than its own runs at less than half
 of what they can do. oneDNN, which comes with the same PyTorch, does the same sums, in float32, with the processor's
 widest instructions. Inside `fast_matmul()`, products with a weight matrix go there, those of the source model's own
-modules too. On a GPU, in other dtypes, where gradients are wanted, and in a PyTorch built without oneDNN, nothing changes.
+modules too. On a GPU, in other dtypes, where gradients are wanted, and in a PyTorch without oneDNN, nothing changes.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ def _suits(x: Any, weight: Any, inner: int, outer: int) -> bool:
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     assert _LINEAR is not None
+    if not (weight.is_contiguous() or weight.T.is_contiguous()):
+        weight = weight.contiguous()  # a head's part of a larger matrix; oneDNN is a thousand times slower on those
+    x = x.contiguous()
     return _LINEAR(x, weight.detach(), None if bias is None else bias.detach(), "none", [], "")
 
 

@@ -37,6 +37,7 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
         n_tokens=shape.d_vocab,
         n_context=shape.n_context,
         mlps=shape.d_mlp > 0,
+        d_mlp=shape.d_mlp,
         causal=shape.causal,
         position_embedding=True,
     )

@@ -4,5 +4,17 @@ from edgewise.patching.ablation import ABLATIONS, Ablated, ablate
 from edgewise.patching.circuit_run import circuit_run
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.incremental import IncrementalEngine
+from edgewise.patching.memory import MemoryPlan, OutOfMemoryError, parse_size, plan_memory
 
-__all__ = ["ABLATIONS", "Ablated", "Experiment", "IncrementalEngine", "ablate", "circuit_run"]
+__all__ = [
+    "ABLATIONS",
+    "Ablated",
+    "Experiment",
+    "IncrementalEngine",
+    "MemoryPlan",
+    "OutOfMemoryError",
+    "ablate",
+    "circuit_run",
+    "parse_size",
+    "plan_memory",
+]

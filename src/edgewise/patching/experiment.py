@@ -16,15 +16,13 @@ from edgewise.patching.ablation import ablate, check_ablation, cut_rows
 from edgewise.patching.circuit_run import circuit_run
 from edgewise.tasks import Metric, Reference, Task, find_metric, mean_over_places
 
-ROW_BYTES = 2**30
-"""Rows of prompts are run together as long as what the nodes write for them takes at most this much."""
-
 
 class Experiment:
     """Runs circuits of a model on a task's clean prompts and measures what comes out.
 
     Attributes:
         decoder, task, graph, ablation, metric: as given.
+        row_bytes: rows of prompts are run together as long as what the nodes write for them takes at most this much.
         ablated_activations: what absent edges carry, for all rows of prompts.
         reference: the model's own logits at the scored places, and the answers.
     """
@@ -53,7 +51,7 @@ class Experiment:
                 f"task {task.name!r} was loaded for a model of {task.n_tokens} tokens; model {decoder.name!r} has "
                 f"{decoder.config.n_tokens}. Load it for this model"
             )
-        self.decoder, self.task = decoder, task
+        self.decoder, self.task, self.row_bytes = decoder, task, 2**30
         self.ablation = task.ablation if ablation is None else ablation
         check_ablation(self.ablation, task)
         self.metric = find_metric(metric, task)
@@ -109,7 +107,7 @@ class Experiment:
         per_row = (
             self.task.prompts.clean.shape[1] * config.d_model * width * (len(self.graph.sources) + 4 * config.n_heads)
         )
-        return max(1, ROW_BYTES // per_row)
+        return max(1, self.row_bytes // per_row)
 
     def values(self, circuit: Circuit, metric: Metric | None = None) -> Tensor:
         """A metric at each scored place `[scored]`, by default the experiment's own."""
@@ -123,6 +121,9 @@ class Experiment:
         """The metric of the model itself: every edge present."""
         return self.score(Circuit.full(self.graph))
 
+    @torch.no_grad()
     def ablated(self) -> float:
-        """The metric with every edge absent."""
-        return self.score(Circuit.empty(self.graph))
+        """The metric with every edge absent, which is that of the ablated run."""
+        prompts = self.task.prompts
+        final = self.ablated_activations.final_stream[prompts.scored_rows, prompts.scored_positions]
+        return mean_over_places(self.metric(self.decoder.logits(final), self.reference))

@@ -11,8 +11,8 @@ whole pass of the model per edge. This engine gives the same answers with the ar
   the logits read it, at the positions before them if keys and values do; and nowhere before the first token at which
   clean and ablated runs differ.
 * *Guess, then check.* A block of candidates is computed at once, each as if the guesses before it were right; answers
-  are taken in order, until the first wrong guess. Most edges go, so that is the guess, unless a block that was cut short
-  has shown what the edge will do.
+  are taken in order, until the first wrong guess. Most edges go, so that is the guess, unless a block that was cut
+  short has shown what the edge will do.
 
 Heads are kept as z, d_head wide, and go through W_O where their differences are needed. `scoring.py` has the way from
 final streams to the metric. `discovery.PlainEngine` answers the same question by circuit runs and shares no code with
@@ -36,12 +36,28 @@ from edgewise.models.decoder import positions_of, stream_dtype
 from edgewise.models.forward import forward
 from edgewise.models.matmul import fast_matmul
 from edgewise.patching.experiment import Experiment
+from edgewise.patching.memory import MOST_CANDIDATES, OutOfMemoryError, plan_memory
 from edgewise.patching.places import Places, narrow
 from edgewise.patching.scoring import scorer_for
+
+_NO_ROOM = (
+    "the GPU has no room left for even one candidate at a time. Use fewer prompts with --examples, a higher threshold, "
+    "or --dtype bfloat16"
+)
 
 STAGES = ("senders", "attention", "mlps", "vocabulary")
 
 Removable = Callable[[float, float], bool]
+
+
+@contextmanager
+def _computing() -> Iterator[None]:
+    """Without gradients, with fast matrix products; a GPU that is full becomes an error that a search can end with."""
+    try:
+        with torch.no_grad(), fast_matmul():
+            yield
+    except torch.OutOfMemoryError:
+        raise OutOfMemoryError(_NO_ROOM) from None
 
 
 @dataclass
@@ -79,15 +95,25 @@ class _Reading:
 class IncrementalEngine:
     """Answers a search's questions by recomputing only what an edge can change (see `discovery.Engine`)."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
+        """
+        Args:
+            max_memory: bytes that may be used beyond the model's weights (see `plan_memory`).
+
+        Raises:
+            EdgewiseError: it cannot be done in so little.
+        """
         self.experiment = experiment
         self.decoder, self.graph = experiment.decoder, experiment.graph
         self.config = self.decoder.config
         self.dtype = stream_dtype(self.decoder.dtype)
-        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.plan = plan_memory(experiment.decoder, experiment.task, experiment.graph, max_memory)
+        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self.blocks = self.computed = 0
+        self.most = MOST_CANDIDATES
         prompts = experiment.task.prompts
         self._edges = self.graph.edges.copy()
-        with torch.no_grad(), fast_matmul():
+        with _computing():
             self._record(prompts.clean, prompts.mask)
             self._scored = Places.of(self._mask_of_scored(), self._fallback)
             within = self._scored.mask.cumsum(dim=1) - 1
@@ -98,16 +124,14 @@ class IncrementalEngine:
                 else within[prompts.scored_rows, prompts.scored_positions]
             )
             final = self._clean.streams[-1][prompts.scored_rows, prompts.scored_positions]
-            self._score = scorer_for(
-                self.decoder, experiment.metric, experiment.reference, final, self._chunk_bytes()
-            )
+            self._score = scorer_for(self.decoder, experiment.metric, experiment.reference, final, self.plan.chunk)
             self._live: dict[int, _Live] = {}
             self._readings: dict[int, _Reading] = {}
             self._streams: list[tuple[int, str, Places, Tensor]] = []
             self._open_logits()
             self.current = self._metric(self._readings[self._logits].stream[None])[0]
 
-    # -- what is recorded once ------------------------------------------------------------------------------------------
+    # -- what is recorded once ----------------------------------------------------------------------------------------
 
     def _record(self, tokens: Tensor, mask: Tensor) -> None:
         split, ablated = self.graph.split_embedding, self.experiment.ablated_activations
@@ -133,14 +157,11 @@ class IncrementalEngine:
         mask[prompts.scored_rows, prompts.scored_positions] = True
         return mask
 
-    def _chunk_bytes(self) -> int:
-        return 2**22 if self.decoder.device.type == "cpu" else 2**28
-
     @property
     def _logits(self) -> int:
         return len(self.graph.inputs) - 1
 
-    # -- the live part of the model ---------------------------------------------------------------------------------------
+    # -- the live part of the model -----------------------------------------------------------------------------------
 
     def _open_logits(self) -> None:
         place = self.graph.inputs[self._logits]
@@ -196,7 +217,7 @@ class IncrementalEngine:
         self._streams.append((place.layer, kind, places, places.take(stream)))
         return self._streams[-1][2:]
 
-    # -- computing --------------------------------------------------------------------------------------------------------
+    # -- computing ----------------------------------------------------------------------------------------------------
 
     def _value(self, place: Input, stream: Tensor, places: Places | None) -> Tensor:
         """A query, key or value `[c, b, n, d_head]` from its streams `[c, b, n, d_model]`."""
@@ -259,7 +280,7 @@ class IncrementalEngine:
         yield
         self.seconds[stage] += time.perf_counter() - started
 
-    # -- what a search asks -----------------------------------------------------------------------------------------------
+    # -- what a search asks -------------------------------------------------------------------------------------------
 
     def prune(
         self, column: int, rows: Sequence[int | None], removable: Removable
@@ -272,7 +293,7 @@ class IncrementalEngine:
         yield from question.answers()
 
     def _prune_port(self, column: int, removable: Removable) -> tuple[None, float, float, bool]:
-        with torch.no_grad(), fast_matmul():
+        with _computing():
             reading = self._open(column)
             seed = self._ablated_value(reading)[None]
             before, after = self.current, self._metric(self._run(column, seed, port=True))[0]
@@ -281,6 +302,19 @@ class IncrementalEngine:
                 self._run(column, seed, port=True, keep=True)
                 self.current = after
             return None, before, after, gone
+
+    def _candidates(self, reading: _Reading) -> int:
+        """How many candidates of an input to compute at once."""
+        length = self._allowed.shape[1]
+        waiting = sum(live.places.width for live in self._live.values()) / length
+        return min(self.most, self.plan.candidates(reading.places.width / length, waiting, self._held()))
+
+    def _held(self) -> int:
+        """Bytes that the live part of the circuit holds, streams that are still shared counted once."""
+        tensors = [live.out for live in self._live.values()]
+        for reading in self._readings.values():
+            tensors += [reading.stream] if reading.value is None else [reading.stream, reading.value]
+        return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
 
     def _ablated_value(self, reading: _Reading) -> Tensor:
         place, ablated = reading.place, self.experiment.ablated_activations
@@ -405,17 +439,23 @@ class _Question:
 
     def answers(self) -> Iterator[tuple[int, float, float, bool]]:
         engine = self.engine
-        with torch.no_grad(), fast_matmul():
+        with _computing():
             reading = engine._open(self.column)
             self.places = reading.places
             stream = reading.stream
-            most = self._candidates_at_once()
+            most = engine._candidates(reading)
         remaining, block, moved = list(self.rows), most, False
         while remaining:
             tried = remaining[:block]
-            with torch.no_grad(), fast_matmul():
-                streams = self._streams(stream, tried)
-                metrics = engine._metric(engine._run(self.column, streams))
+            try:
+                with torch.no_grad(), fast_matmul():
+                    streams = self._streams(stream, tried)
+                    metrics = engine._metric(engine._run(self.column, streams))
+            except torch.OutOfMemoryError:
+                most = block = self._fewer(len(tried))
+                continue
+            done = 0
+            engine.blocks, engine.computed = engine.blocks + 1, engine.computed + len(tried)
             footing = engine.current  # the metric of what the next row of the block was computed on
             guesses = [row not in self.stays for row in tried]
             for done, (row, after, guess) in enumerate(zip(tried, metrics, guesses, strict=True), start=1):
@@ -432,13 +472,18 @@ class _Question:
             remaining = remaining[done:]
             block = min(most, 2 * block if done == len(tried) else max(4, done))
         if moved:
-            with torch.no_grad(), fast_matmul():
+            with _computing():
                 engine._run(self.column, stream[None].clone(), keep=True)
 
-    def _candidates_at_once(self) -> int:
+    def _fewer(self, tried: int) -> int:
+        """After the GPU had no room for a block: half as many candidates, from now on."""
         engine = self.engine
-        width = self.places.width * engine._allowed.shape[0] * engine.config.d_model * 4
-        return max(1, min(32, 2**23 // width))
+        if tried == 1:
+            raise OutOfMemoryError(_NO_ROOM)
+        if engine.decoder.device.type == "cuda":
+            torch.cuda.empty_cache()
+        engine.most = tried // 2
+        return engine.most
 
     def _streams(self, stream: Tensor, rows: Sequence[int]) -> Tensor:
         """Row j: the stream without the edges guessed gone before it, and without its own, `[c, b, n, d_model]`."""

@@ -119,9 +119,7 @@ def _gram(weight: Tensor, dtype: torch.dtype, rows: int = 8192) -> Tensor:
 class _Divergence:
     """KL divergence, and what is made of the answers' probabilities: all they need of the vocabulary is s."""
 
-    def __init__(
-        self, decoder: Decoder, metric: Metric, reference: Reference, clean: Tensor, chunk_bytes: int
-    ) -> None:
+    def __init__(self, decoder: Decoder, metric: Metric, reference: Reference, clean: Tensor, chunk_bytes: int) -> None:
         self.decoder, self.reference, self.chunk_bytes = decoder, reference, chunk_bytes
         self.dtype = stream_dtype(decoder.dtype)
         self.weight = decoder.unembedding.weight
@@ -130,10 +128,10 @@ class _Divergence:
         self.p = self.log_p.exp()
         self.total = self.p.sum(dim=-1)  # 1, but for rounding
         # The clean run's expectation of a column of the unembedding, [scored, d_model].
-        self.mean = sum(
-            (p.to(self.dtype) @ w.to(self.dtype) for p, w in zip(self.p.split(8192, 1), self.weight.split(8192), strict=True)),
-            torch.zeros_like(self.base),
-        ) / self.total[:, None]
+        self.mean = torch.zeros_like(self.base)
+        for p, columns in zip(self.p.split(8192, dim=1), self.weight.split(8192), strict=True):
+            self.mean += p @ columns.to(self.dtype)
+        self.mean /= self.total[:, None]
         self.finish = _WITH_ANSWERS.get(metric.function)
 
     def __call__(self, x: Tensor) -> Tensor:
