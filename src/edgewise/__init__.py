@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
     from edgewise.models import Decoder, load_model
     from edgewise.patching import Experiment
-    from edgewise.runs import Run, discover
+    from edgewise.runs import Run, RunInterrupted, discover
     from edgewise.tasks import Task, load_task
 
 __version__ = "0.1.0"
@@ -33,6 +33,7 @@ _PUBLIC = {
     "Experiment": "patching",
     "Graph": "graph",
     "Run": "runs",
+    "RunInterrupted": "runs",
     "Task": "tasks",
     "discover": "runs",
     "evaluate": "evaluation",
@@ -50,6 +51,7 @@ __all__ = [
     "Experiment",
     "Graph",
     "Run",
+    "RunInterrupted",
     "Task",
     "discover",
     "evaluate",

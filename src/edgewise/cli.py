@@ -16,6 +16,7 @@ import typer
 from edgewise import __version__
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
+from edgewise.process import tune_process
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,6 +69,13 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the prompts, and of shuff
 VariantOption = Annotated[str, typer.Option(help="How the task's prompts are made (see: edgewise tasks).")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, ... Default: CUDA where there is one.")]
 DtypeOption = Annotated[str | None, typer.Option(help="float32 (default), float64 or bfloat16.")]
+EngineOption = Annotated[
+    str, typer.Option(help="incremental, or plain: one whole circuit run per tested edge, to check the other one.")
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(help="Memory to use beyond the model's weights, as in 3GB. Default: what the machine has."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
@@ -120,7 +128,8 @@ def discover(
     absolute: Annotated[
         bool, typer.Option("--absolute", help="Compare the size of the change, not the signed change.")
     ] = False,
-    engine: Annotated[str, typer.Option(help="plain: one whole circuit run per tested edge.")] = "plain",
+    engine: EngineOption = "incremental",
+    max_memory: MemoryOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     out: Annotated[
@@ -132,8 +141,9 @@ def discover(
     """Find the circuit that produces a task's behaviour in a model, and write a run folder."""
     from rich.console import Console
 
+    from edgewise.patching import parse_size
     from edgewise.reports import search_progress
-    from edgewise.runs import RunFolder, check_request, require_free
+    from edgewise.runs import RunFolder, RunInterrupted, check_request, require_free
     from edgewise.runs import discover as run_discovery
     from edgewise.tasks import check_request as check_task
 
@@ -150,6 +160,7 @@ def discover(
         head_order=head_order,
         engine=engine,
     )
+    limit = None if max_memory is None else parse_size(max_memory)
     if out is not None:
         out = _some_path(out, "--out").expanduser()
         require_free(out)
@@ -157,24 +168,30 @@ def discover(
     claimed = RunFolder.claim(out) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
     with claimed as folder:
         messages = Console(stderr=True, quiet=quiet)
-        with search_progress(messages, method, _headline(prompts, loaded)) as progress:
-            found = run_discovery(
-                loaded,
-                prompts,
-                method=method,
-                threshold=threshold,
-                edges=edges,
-                ablation=ablation,
-                metric=metric,
-                ports=ports,
-                layer_order=layer_order,  # type: ignore[arg-type] - checked where it is used
-                head_order=head_order,  # type: ignore[arg-type]
-                seed=seed,
-                absolute=absolute,
-                engine=engine,
-                progress=progress,
-                command=["edgewise", *sys.argv[1:]],
-            )
+        try:
+            with search_progress(messages, method, _headline(prompts, loaded)) as progress:
+                found = run_discovery(
+                    loaded,
+                    prompts,
+                    method=method,
+                    threshold=threshold,
+                    edges=edges,
+                    ablation=ablation,
+                    metric=metric,
+                    ports=ports,
+                    layer_order=layer_order,  # type: ignore[arg-type] - checked where it is used
+                    head_order=head_order,  # type: ignore[arg-type]
+                    seed=seed,
+                    absolute=absolute,
+                    engine=engine,
+                    max_memory=limit,
+                    progress=progress,
+                    command=["edgewise", *sys.argv[1:]],
+                )
+        except RunInterrupted as stop:
+            written = folder.finish(stop.run.files())
+            _say_stopped(stop.run, written)
+            raise _Kept(_exit_code(stop.__cause__)) from None
         written = folder.finish(found.files())
     if as_json:
         typer.echo(json.dumps({"task": prompts.name, **found.summary(), "run_dir": str(written)}))
@@ -210,6 +227,7 @@ def evaluate(
     from edgewise.runs import load_run
     from edgewise.tasks import METRICS
 
+    finished = True
     if not circuit.is_dir():
         found, settings = load_circuit(_some_path(circuit, "the circuit")), {}
         if task is None:
@@ -218,7 +236,7 @@ def evaluate(
         loaded, prompts = _load(task, model, examples, seed or 0, measured_split, variant or "default", device, dtype)
     else:
         record, found = load_run(circuit)
-        settings = record["settings"]
+        settings, finished = record["settings"], record.get("finished", True)
         if metric is None and settings["metric"] not in METRICS:
             raise EdgewiseError(
                 f"the run in {str(circuit)!r} used a metric of its own, {settings['metric']!r}; name one with --metric"
@@ -257,10 +275,13 @@ def evaluate(
                     "ablation": result.ablation,
                     "split": measured_split,
                     "examples": len(prompts),
+                    "finished": finished,
                 }
             )
         )
         return
+    if not finished:
+        typer.echo("note: this run was interrupted; its circuit still holds every edge that it had not come to")
     _show_evaluation(_console(), result, prompts, loaded, measured_split)
 
 
@@ -489,6 +510,26 @@ def _console() -> Console:
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=160)
 
 
+class _Kept(SystemExit):
+    """The end of a search that was stopped, when what it decided has been written and said."""
+
+
+def _exit_code(cause: BaseException | None) -> int:
+    """What a search that was stopped ends with: 130 for Ctrl-C, 143 for SIGTERM, 2 for want of memory."""
+    if isinstance(cause, SystemExit):
+        return cause.code if isinstance(cause.code, int) else 1
+    return 130 if isinstance(cause, KeyboardInterrupt) else 2
+
+
+def _say_stopped(run: Any, written: Path) -> None:
+    stopped = run.record["stopped"]
+    typer.echo(
+        f"edgewise: {stopped['why']}. {stopped['decided']:,} of {stopped['of']:,} edges were decided, up to "
+        f"{stopped['at']}; that much is kept in {written}, with every other edge still in the circuit",
+        err=True,
+    )
+
+
 def _headline(task: Task, model: Decoder) -> str:
     graph = model.config.graph(ports=False)
     return f"{task.describe()}; model {model.name}: {graph.describe()}, {model.dtype_name} on {model.device}"
@@ -542,11 +583,8 @@ def _show_evaluation(console: Console, result: Any, task: Task, model: Decoder, 
 
 def main() -> None:
     """The `edgewise` command: what a user can put right becomes one sentence and exit code 2, never a traceback."""
-    # Small models spend much of their time where threads wait for each other. On a machine busy with other work, a long
-    # spin there makes them some ten times slower; a short one costs nothing on an idle machine.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    # Ask nicely (SIGTERM) is the same as Ctrl-C: what is half-written goes.
+    tune_process()
+    # Being asked to end (SIGTERM) is the same as Ctrl-C, but for the exit code.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
@@ -562,7 +600,7 @@ def main() -> None:
         where = f" {error.filename!r}" if error.filename else ""
         _fail(f"edgewise: cannot use{where}: {error.strerror or error}", 2)
     except SystemExit as end:
-        if end.code == 130:  # typer has already turned Ctrl-C into this
+        if end.code == 130 and not isinstance(end, _Kept):  # typer has already turned Ctrl-C into this
             typer.echo(_INTERRUPTED, err=True)
         raise
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny
 
+from edgewise.runs import load_run
+
 EDGEWISE = [sys.executable, "-m", "edgewise"]
 STORIES = tiny.SHARED / "models" / "stories260k"
-LONG_RUN = ["discover", str(STORIES / "gender_pronoun.jsonl"), "--model", str(STORIES), "--threshold", "0.0001"]
+LONG_RUN = [
+    "discover",
+    str(STORIES / "gender_pronoun.jsonl"),
+    "--model",
+    str(STORIES),
+    "--threshold",
+    "0.0001",
+    "--engine",
+    "plain",
+]
 
 
 @pytest.fixture
@@ -49,21 +62,57 @@ def test_bad_input_ends_with_code_2_and_a_sentence(tmp_path, environment):
     assert list(tmp_path.iterdir()) == []
 
 
-@tiny.needs_shared
-@pytest.mark.parametrize("options", [[], ["--json", "--quiet", "--out", "deep/er/run"]], ids=["plain", "json"])
-def test_ctrl_c_ends_a_search_with_code_130_and_leaves_nothing(tmp_path, environment, options):
-    process = start([*LONG_RUN, *options], tmp_path, environment)
+def wait_for(process: subprocess.Popen[str], seen: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while not list(tmp_path.rglob(".*")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)  # the hidden folder is claimed when the search starts
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    while not seen() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+@tiny.needs_shared
+@pytest.mark.parametrize("options", [[], ["--json", "--quiet"]], ids=["plain", "json"])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_search_that_is_stopped_leaves_a_folder_that_says_how_far_it_got(tmp_path, environment, options, sent, code):
+    process = start([*LONG_RUN, "--out", "deep/er/run", *options], tmp_path, environment)
+    wait_for(process, lambda: bool(list(tmp_path.rglob(".*"))))  # the hidden folder is claimed when the search starts
+    time.sleep(2)
+    process.send_signal(sent)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert out == ""
     assert "Traceback" not in err
-    assert list(tmp_path.rglob("*")) == []
+    folder = tmp_path / "deep" / "er" / "run"
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "run.json",
+        "circuit.json",
+        "trace.jsonl",
+        "prompts.jsonl",
+    }
+    record, circuit = load_run(folder)
+    stopped = record["stopped"]
+    assert record["finished"] is False
+    assert stopped["why"] == "interrupted"
+    assert 0 < stopped["decided"] < stopped["of"] == circuit.graph.n_edges
+    trace = [json.loads(line) for line in (folder / "trace.jsonl").read_text().splitlines()]
+    assert len(trace) == stopped["tests"] == record["result"]["tests"] > 0
+    gone = circuit.graph.n_edges - circuit.n_edges
+    assert 0 < sum(not one["kept"] for one in trace) <= gone <= stopped["decided"]
+    assert f"{stopped['decided']:,} of {stopped['of']:,} edges were decided" in err
+    assert "nothing was written" not in err
+    # What is kept is a circuit like any other, and measures what the search saw last.
+    code, out, err = run(["evaluate", "deep/er/run", "--json"], tmp_path, environment)
+    assert code == 0, err
+    assert json.loads(out)["finished"] is False
+    assert json.loads(out)["metric"] == pytest.approx(record["result"]["metric"], abs=1e-5)
+
+
+def test_ctrl_c_before_the_search_leaves_nothing(tmp_path, environment):
+    process = start(["discover", "ioi"], tmp_path, environment)
+    time.sleep(1)  # torch is still being imported
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
     assert "interrupted; nothing was written" in err
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_reader_that_goes_away_costs_neither_the_run_nor_a_traceback(tmp_path, environment):

@@ -292,7 +292,7 @@ def acdc(
 
     try:
         search.run()
-    except (KeyboardInterrupt, OutOfMemoryError) as cause:
+    except (KeyboardInterrupt, SystemExit, OutOfMemoryError) as cause:
         raise Interrupted(found(), search.progress_at(search.at)) from cause
     return found()
 

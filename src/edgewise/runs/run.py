@@ -14,12 +14,15 @@ from typing import Any
 from torch import Tensor
 
 from edgewise.discovery import (
+    DEFAULT_ENGINE,
     METHODS,
     ORDER_MODES,
     Decision,
     Discovery,
+    Interrupted,
     Order,
     OrderMode,
+    Progress,
     ProgressCallback,
     acdc,
     acdc_with_edges,
@@ -29,20 +32,20 @@ from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import BUILT_IN, Decoder
-from edgewise.patching import ABLATIONS, Experiment
+from edgewise.patching import ABLATIONS, Experiment, OutOfMemoryError, plan_memory
 from edgewise.runs.folder import FORM, RunFolder
 from edgewise.tasks import METRICS, Metric, PromptText, Reference, Task
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished discovery.
+    """A discovery, finished or interrupted (`record["finished"]`).
 
     Attributes:
         circuit: what was found.
         trace: every tested edge in order.
         discovery: the method's whole result.
-        record: what `run.json` holds: settings, versions, counts, timings, metrics.
+        record: what `run.json` holds: settings, versions, counts, timings, metrics; how far an interrupted one got.
         task: on what.
     """
 
@@ -93,6 +96,18 @@ class Run:
         }
 
 
+class RunInterrupted(KeyboardInterrupt):
+    """A discovery was stopped before its end, by Ctrl-C or because it may use no more memory.
+
+    Attributes:
+        run: what was decided until then, which can be saved like a finished run.
+    """
+
+    def __init__(self, message: str, run: Run) -> None:
+        super().__init__(message)
+        self.run = run
+
+
 _COUNTS = ("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "tests", "seconds")
 
 
@@ -106,7 +121,7 @@ def check_request(
     metric: object = None,
     layer_order: str = "normal",
     head_order: str = "normal",
-    engine: str = "plain",
+    engine: str = DEFAULT_ENGINE,
 ) -> None:
     """Refuse what `discover` could not be asked for on any model; `suggested` is the task's own threshold.
 
@@ -143,7 +158,8 @@ def discover(
     head_order: OrderMode = "normal",
     seed: int = 0,
     absolute: bool = False,
-    engine: str = "plain",
+    engine: str = DEFAULT_ENGINE,
+    max_memory: int | None = None,
     progress: ProgressCallback | None = None,
     command: Sequence[str] | None = None,
 ) -> Run:
@@ -160,12 +176,15 @@ def discover(
         layer_order, head_order: how parents are ordered: `normal`, `reverse` or `shuffle`.
         seed: of shuffled orders.
         absolute: compare the size of the metric's change with the threshold, not the signed change.
-        engine: `plain`: one circuit run per tested edge.
+        engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
+        max_memory: bytes that the search may use beyond the model's weights; by default what the machine has.
         progress: called with a `Progress` as the search goes.
         command: the shell command that asked for this, kept in the record.
 
     Raises:
-        EdgewiseError: an unknown name, no threshold where the task suggests none, or whatever the method raises.
+        EdgewiseError: an unknown name, no threshold where the task suggests none, a search that does not fit into
+            memory, or whatever the method raises.
+        RunInterrupted: Ctrl-C, or no memory left half-way; it holds what was decided.
     """
     check_request(
         method=method,
@@ -178,14 +197,26 @@ def discover(
         head_order=head_order,
         engine=engine,
     )
+    if engine == "incremental":  # before anything is recorded
+        plan_memory(model, task, model.config.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
     experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
-    order = Order(layer_order, head_order, seed)
-    if edges is not None:
-        found = acdc_with_edges(experiment, edges, order=order, absolute=absolute, engine=engine, progress=progress)
-    else:
-        wanted = threshold if threshold is not None else task.threshold
-        assert wanted is not None
-        found = acdc(experiment, wanted, order=order, absolute=absolute, engine=engine, progress=progress)
+    options: dict[str, Any] = dict(
+        order=Order(layer_order, head_order, seed),
+        absolute=absolute,
+        engine=engine,
+        max_memory=max_memory,
+        progress=progress,
+    )
+    stopped: Interrupted | None = None
+    try:
+        if edges is not None:
+            found = acdc_with_edges(experiment, edges, **options)
+        else:
+            wanted = threshold if threshold is not None else task.threshold
+            assert wanted is not None
+            found = acdc(experiment, wanted, **options)
+    except Interrupted as stop:
+        found, stopped = stop.discovery, stop
     settings = {
         "method": method,
         "threshold": found.threshold,
@@ -201,7 +232,18 @@ def discover(
         "task": dict(task.settings),
         "model": describe_model(model),
     }
-    return Run(found, _record(settings, found, command), task)
+    if stopped is None:
+        record = _record(settings, found, command)
+        # Every finished search is measured again from scratch, by one circuit run.
+        record["result"]["metric_from_scratch"] = experiment.score(found.circuit)
+        return Run(found, record, task)
+    why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
+    record = {**_record(settings, found, command), "finished": False, "stopped": _stopped(stopped.progress, why)}
+    raise RunInterrupted(why, Run(found, record, task)) from stopped.__cause__
+
+
+def _stopped(progress: Progress, why: str) -> dict[str, Any]:
+    return {"why": why, "at": progress.at, "decided": progress.decided, "of": progress.edges, "tests": progress.tests}
 
 
 def describe_model(model: Decoder) -> dict[str, Any]:
