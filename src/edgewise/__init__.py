@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
     from edgewise.models import Decoder, load_model
     from edgewise.patching import Experiment
-    from edgewise.runs import Run, RunInterrupted, discover
+    from edgewise.runs import Run, RunInterrupted, discover, plan_discovery
     from edgewise.tasks import Task, load_task
 
 __version__ = "0.1.0"
@@ -40,6 +40,7 @@ _PUBLIC = {
     "load_circuit": "graph",
     "load_model": "models",
     "load_task": "tasks",
+    "plan_discovery": "runs",
     "save_circuit": "graph",
 }
 
@@ -58,6 +59,7 @@ __all__ = [
     "load_circuit",
     "load_model",
     "load_task",
+    "plan_discovery",
     "save_circuit",
 ]
 

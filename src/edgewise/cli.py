@@ -69,6 +69,15 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the prompts, and of shuff
 VariantOption = Annotated[str, typer.Option(help="How the task's prompts are made (see: edgewise tasks).")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, ... Default: CUDA where there is one.")]
 DtypeOption = Annotated[str | None, typer.Option(help="float32 (default), float64 or bfloat16.")]
+PortsOption = Annotated[
+    bool,
+    typer.Option("--ports/--no-ports", help="Test whether heads need their q, k and v at all, as the paper does."),
+]
+LayerOrderOption = Annotated[str, typer.Option(help="Parents' layers late to early (normal), reverse, or shuffle.")]
+HeadOrderOption = Annotated[str, typer.Option(help="Parents' heads high to low (normal), reverse, or shuffle.")]
+AbsoluteOption = Annotated[
+    bool, typer.Option("--absolute", help="Compare the size of the change, not the signed change.")
+]
 EngineOption = Annotated[
     str, typer.Option(help="incremental, or plain: one whole circuit run per tested edge, to check the other one.")
 ]
@@ -115,19 +124,10 @@ def discover(
     examples: ExamplesOption = None,
     seed: SeedOption = 0,
     variant: VariantOption = "default",
-    ports: Annotated[
-        bool,
-        typer.Option("--ports/--no-ports", help="Test whether heads need their q, k and v at all, as the paper does."),
-    ] = True,
-    layer_order: Annotated[
-        str, typer.Option(help="Parents' layers late to early (normal), reverse, or shuffle.")
-    ] = "normal",
-    head_order: Annotated[
-        str, typer.Option(help="Parents' heads high to low (normal), reverse, or shuffle.")
-    ] = "normal",
-    absolute: Annotated[
-        bool, typer.Option("--absolute", help="Compare the size of the change, not the signed change.")
-    ] = False,
+    ports: PortsOption = True,
+    layer_order: LayerOrderOption = "normal",
+    head_order: HeadOrderOption = "normal",
+    absolute: AbsoluteOption = False,
     engine: EngineOption = "incremental",
     max_memory: MemoryOption = None,
     device: DeviceOption = None,
@@ -197,6 +197,63 @@ def discover(
         typer.echo(json.dumps({"task": prompts.name, **found.summary(), "run_dir": str(written)}))
         return
     _show_run(_console(), found, written)
+
+
+@app.command(epilog="Example: edgewise plan prompts.jsonl --model gpt2 --threshold 0.02")
+def plan(
+    task: TaskArgument,
+    model: ModelOption = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="The threshold to plan for. Default: the task's; without one, several sizes of circuit."),
+    ] = None,
+    ablation: AblationOption = None,
+    metric: MetricOption = None,
+    examples: ExamplesOption = None,
+    seed: SeedOption = 0,
+    variant: VariantOption = "default",
+    ports: PortsOption = True,
+    layer_order: LayerOrderOption = "normal",
+    head_order: HeadOrderOption = "normal",
+    absolute: AbsoluteOption = False,
+    max_memory: MemoryOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a discovery would cost (edges, memory, time) from a short calibration, without running it."""
+    from edgewise.patching import parse_size
+    from edgewise.runs import check_request, plan_discovery
+    from edgewise.tasks import check_request as check_task
+
+    spec = check_task(task, examples, "validation", variant)
+    check_request(
+        threshold=threshold,
+        suggested=0.0,  # a plan needs no threshold
+        ablation=ablation,
+        metric=metric,
+        layer_order=layer_order,
+        head_order=head_order,
+    )
+    limit = None if max_memory is None else parse_size(max_memory)
+    loaded, prompts = _load(task, model, examples, seed, "validation", variant, device, dtype)
+    planned = plan_discovery(
+        loaded,
+        prompts,
+        threshold=threshold if threshold is not None or spec is None else spec.threshold,
+        ablation=ablation,
+        metric=metric,
+        ports=ports,
+        layer_order=layer_order,  # type: ignore[arg-type] - checked where it is used
+        head_order=head_order,  # type: ignore[arg-type]
+        seed=seed,
+        absolute=absolute,
+        max_memory=limit,
+    )
+    if as_json:
+        typer.echo(json.dumps(_plan_summary(planned, prompts, loaded)))
+        return
+    _show_plan(_console(), planned, prompts, loaded)
 
 
 @app.command(epilog="Example: edgewise evaluate runs/ioi-acdc --split test")
@@ -558,7 +615,13 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    console.print(f"{result['tests']:,} edges tested in {result['seconds']:.1f} s\n", highlight=False)
+    off = abs(result["metric"] - result["metric_in_search"])
+    console.print(
+        f"{result['tests']:,} edges tested in {result['seconds']:.1f} s; measured again from scratch, the metric is "
+        f"{'what the search had' if off == 0 else f'within {off:.0e} of what the search had'}\n",
+        highlight=False,
+        soft_wrap=True,
+    )
     # Under resampling, edges on no path from the embedding carry nothing; under other ablations they may.
     connected = found.circuit.connected()
     shown = connected if connected and settings["ablation"] == "resample" else found.circuit
@@ -566,6 +629,50 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
     console.print()
     console.print(strongest_edges(found.trace))
     console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _plan_summary(planned: Any, task: Task, model: Decoder) -> dict[str, Any]:
+    memory = planned.memory
+    return {
+        "task": task.name,
+        "model": model.name,
+        "n_edges": planned.graph.n_edges,
+        "n_inputs": len(planned.graph.inputs),
+        "memory": {
+            "recorded": memory.recorded,
+            "smallest": memory.smallest,
+            "limit": memory.limit,
+            "candidates": memory.candidates(1, 0, 0),
+        },
+        "seconds_per_candidate": dataclasses.asdict(planned.costs),
+        "edges_into_logits": None if planned.first is None else {"all": planned.first[0], "kept": planned.first[1]},
+        "estimates": [dataclasses.asdict(one) for one in planned.estimates],
+    }
+
+
+def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> None:
+    from edgewise.patching import size
+    from edgewise.reports import plan_table
+
+    graph, memory = planned.graph, planned.memory
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    say(_headline(task, model))
+    say(
+        f"{graph.n_edges:,} edges into {len(graph.inputs):,} inputs; edges into nodes that nothing reads are not tested"
+    )
+    say(
+        f"memory beyond the model: {size(memory.recorded)} recorded, at least {size(memory.smallest)} in all; "
+        f"{memory.candidates(1, 0, 0)} candidates at once"
+    )
+    if planned.first is None:
+        say("time, by how many of the nodes stay in the circuit:\n")
+    else:
+        every, kept = planned.first
+        say(f"at this threshold {kept} of the {every} edges into the logits stay; time, if as many nodes do:\n")
+    console.print(plan_table(planned))
 
 
 def _show_evaluation(console: Console, result: Any, task: Task, model: Decoder, split: str) -> None:

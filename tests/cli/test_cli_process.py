@@ -45,6 +45,8 @@ def start(arguments: list[str], folder: Path, environment: dict[str, str]) -> su
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        # A process started in the background of a shell script ignores Ctrl-C, and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -19,6 +19,7 @@ from edgewise.discovery.acdc import (
     check_options,
     visits,
 )
+from edgewise.discovery.plan import Estimate, Plan, plan_acdc
 
 METHODS: dict[str, str] = {
     "acdc": "prune edges one by one from the logits back (Conmy et al. 2023)",
@@ -33,15 +34,18 @@ __all__ = [
     "Decision",
     "Discovery",
     "Engine",
+    "Estimate",
     "Interrupted",
     "Order",
     "OrderMode",
     "PlainEngine",
+    "Plan",
     "Progress",
     "ProgressCallback",
     "Visit",
     "acdc",
     "acdc_with_edges",
     "check_options",
+    "plan_acdc",
     "visits",
 ]

@@ -3,12 +3,13 @@
 from edgewise.patching.ablation import ABLATIONS, Ablated, ablate
 from edgewise.patching.circuit_run import circuit_run
 from edgewise.patching.experiment import Experiment
-from edgewise.patching.incremental import IncrementalEngine
-from edgewise.patching.memory import MemoryPlan, OutOfMemoryError, parse_size, plan_memory
+from edgewise.patching.incremental import Costs, IncrementalEngine
+from edgewise.patching.memory import MemoryPlan, OutOfMemoryError, parse_size, plan_memory, size
 
 __all__ = [
     "ABLATIONS",
     "Ablated",
+    "Costs",
     "Experiment",
     "IncrementalEngine",
     "MemoryPlan",
@@ -17,4 +18,5 @@ __all__ = [
     "circuit_run",
     "parse_size",
     "plan_memory",
+    "size",
 ]

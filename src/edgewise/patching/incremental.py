@@ -23,6 +23,7 @@ Shapes: c candidates, b rows of prompts, p positions, n places (the live positio
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,6 +91,23 @@ class _Reading:
     stream: Tensor
     value: Tensor | None
     attached: bool = True
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one candidate costs on this machine, in seconds, computed at all positions.
+
+    Attributes:
+        sender: the difference that one edge makes to a stream.
+        head: one head, from three streams to what it writes.
+        mlp: one MLP; 0 in a model without.
+        vocabulary: from final streams to the metric.
+    """
+
+    sender: float
+    head: float
+    mlp: float
+    vocabulary: float
 
 
 class IncrementalEngine:
@@ -279,6 +297,46 @@ class IncrementalEngine:
         started = time.perf_counter()
         yield
         self.seconds[stage] += time.perf_counter() - started
+
+    def calibrate(self, repeats: int = 3) -> Costs:
+        """Measure what a candidate costs, in the middle of the model."""
+        middle = self.config.n_layers // 2
+        layer, node = self.decoder.layers[middle], Node("head", middle, 0)
+        with _computing():
+            everywhere = Places(torch.ones_like(self._moves), None)
+            stream = self._clean.streams[middle]
+            count = self.plan.candidates(1, 0, 0)
+            streams = stream[None].repeat(count, 1, 1, 1)
+            final = self._readings[self._logits].stream[None].repeat(min(4 * count, MOST_CANDIDATES), 1, 1, 1)
+            live = _Live(node, everywhere, self._clean.z[middle][:, :, 0], [])
+            places = (Input("q", middle, 0), Input("k", middle, 0), Input("v", middle, 0))
+
+            def sender() -> object:
+                return [stream + self._write(node, self._z_deltas[middle][:, :, 0]) for _ in range(count)]
+
+            def head() -> object:
+                z = self._attend(live, *(self._value(place, streams, None) for place in places))
+                return self._write(node, z - live.out)
+
+            def mlp() -> object:
+                return layer.mlp and layer.mlp(streams.to(self.decoder.dtype))
+
+            def seconds(work: Callable[[], object]) -> float:
+                taken = []
+                for _ in range(repeats + 1):  # the first one warms up
+                    started = time.perf_counter()
+                    work()
+                    if self.decoder.device.type == "cuda":
+                        torch.cuda.synchronize(self.decoder.device)
+                    taken.append(time.perf_counter() - started)
+                return statistics.median(taken[1:])
+
+            return Costs(
+                sender=seconds(sender) / count,
+                head=seconds(head) / count,
+                mlp=seconds(mlp) / count if self.config.mlps else 0.0,
+                vocabulary=seconds(lambda: self._metric(final)) / final.shape[0],
+            )
 
     # -- what a search asks -------------------------------------------------------------------------------------------
 

@@ -123,7 +123,10 @@ def _plan(decoder: Decoder, task: Task, graph: Graph, rows: int, max_memory: int
         stream=stream,
         candidate=hidden + 3 * stream,
         block=CPU_BLOCK if on_cpu else CUDA_BLOCK,
-        chunk=max(CPU_CHUNK if on_cpu else CUDA_CHUNK, 256 * scored * wide),
+        chunk=min(
+            max(CPU_CHUNK if on_cpu else CUDA_CHUNK, 256 * scored * wide),
+            MOST_CANDIDATES * scored * config.d_vocab * wide,
+        ),
         limit=max_memory,
     )
 

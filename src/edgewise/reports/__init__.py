@@ -1,5 +1,5 @@
 """What people look at."""
 
-from edgewise.reports.terminal import circuit_table, evaluation_table, search_progress, strongest_edges
+from edgewise.reports.terminal import circuit_table, evaluation_table, plan_table, search_progress, strongest_edges
 
-__all__ = ["circuit_table", "evaluation_table", "search_progress", "strongest_edges"]
+__all__ = ["circuit_table", "evaluation_table", "plan_table", "search_progress", "strongest_edges"]

@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from edgewise.discovery import Decision, Progress, ProgressCallback
+from edgewise.discovery import Decision, Plan, Progress, ProgressCallback
 from edgewise.evaluation import Evaluation
 from edgewise.graph import Circuit
 
@@ -103,6 +103,16 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         recovered = "" if measured.recovered is None else f"{measured.recovered:.1%}"
         numbers = [number(value) for value in (measured.circuit, measured.full, measured.ablated)]
         table.add_row(Text(name), *numbers, recovered, style="bold" if name == evaluation.metric else None)
+    return table
+
+
+def plan_table(plan: Plan) -> Table:
+    """What a search would cost, for several sizes of circuit."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("nodes that stay", "edges tested", "time"):
+        table.add_column(column, justify="right", overflow="fold")
+    for one in plan.estimates:
+        table.add_row(f"{one.share:.1%}", f"{one.tests:,}", f"about {_duration(max(1.0, one.seconds))}")
     return table
 
 

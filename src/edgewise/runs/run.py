@@ -22,11 +22,13 @@ from edgewise.discovery import (
     Interrupted,
     Order,
     OrderMode,
+    Plan,
     Progress,
     ProgressCallback,
     acdc,
     acdc_with_edges,
     check_options,
+    plan_acdc,
 )
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
@@ -63,8 +65,8 @@ class Run:
 
     @property
     def metric(self) -> float:
-        """The circuit's metric; lower is better."""
-        return self.discovery.metric
+        """The circuit's metric, measured from scratch by a circuit run when the search had ended; lower is better."""
+        return self.record["result"]["metric"]
 
     def save(self, folder: str | Path) -> Path:
         """Write `run.json`, `circuit.json` and `trace.jsonl` (and `prompts.jsonl`, for prompts that came from a file).
@@ -233,17 +235,44 @@ def discover(
         "model": describe_model(model),
     }
     if stopped is None:
-        record = _record(settings, found, command)
         # Every finished search is measured again from scratch, by one circuit run.
-        record["result"]["metric_from_scratch"] = experiment.score(found.circuit)
-        return Run(found, record, task)
+        return Run(found, _record(settings, found, command, experiment.score(found.circuit)), task)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
-    record = {**_record(settings, found, command), "finished": False, "stopped": _stopped(stopped.progress, why)}
+    record = _record(settings, found, command, found.metric)
+    record.update(finished=False, stopped=_stopped(stopped.progress, why))
     raise RunInterrupted(why, Run(found, record, task)) from stopped.__cause__
 
 
 def _stopped(progress: Progress, why: str) -> dict[str, Any]:
     return {"why": why, "at": progress.at, "decided": progress.decided, "of": progress.edges, "tests": progress.tests}
+
+
+def plan_discovery(
+    model: Decoder,
+    task: Task,
+    *,
+    threshold: float | None = None,
+    ablation: str | None = None,
+    metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
+    ports: bool = True,
+    layer_order: OrderMode = "normal",
+    head_order: OrderMode = "normal",
+    seed: int = 0,
+    absolute: bool = False,
+    max_memory: int | None = None,
+) -> Plan:
+    """What `discover` with ACDC would cost with the same settings: memory, and time from a short calibration.
+
+    Args:
+        threshold: the one to plan for; without one, several sizes of circuit.
+
+    Raises:
+        EdgewiseError: as `discover`.
+    """
+    plan_memory(model, task, model.config.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
+    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
+    order = Order(layer_order, head_order, seed)
+    return plan_acdc(experiment, threshold, order=order, absolute=absolute, max_memory=max_memory)
 
 
 def describe_model(model: Decoder) -> dict[str, Any]:
@@ -265,7 +294,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
-def _record(settings: dict[str, Any], found: Discovery, command: Sequence[str] | None) -> dict[str, Any]:
+def _record(settings: dict[str, Any], found: Discovery, command: Sequence[str] | None, metric: float) -> dict[str, Any]:
     return {
         "form": FORM,
         "finished": True,
@@ -277,7 +306,8 @@ def _record(settings: dict[str, Any], found: Discovery, command: Sequence[str] |
             "n_edges": found.circuit.n_edges,
             "n_edges_connected": found.circuit.n_edges_connected,
             "n_graph_edges": found.circuit.graph.n_edges,
-            "metric": found.metric,
+            "metric": metric,
+            "metric_in_search": found.metric,
             "metric_full": found.metric_full,
             "metric_ablated": found.metric_ablated,
             "tests": found.tests,
