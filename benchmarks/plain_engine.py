@@ -10,41 +10,19 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import torch
-import transformers
 
 from edgewise.graph import Circuit
-from edgewise.models import Decoder, load_model
 from edgewise.models.decoder import positions_of
 from edgewise.patching import Experiment
-from edgewise.tasks.task import PromptText, Task, last_token_prompts
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "4 layers x 4 heads, width 128": {"n_layer": 4, "n_head": 4, "n_embd": 128, "vocab_size": 512},
-    "GPT-2 small": {"n_layer": 12, "n_head": 12, "n_embd": 768, "vocab_size": 50257},
-}
-
-
-def random_model(shape: dict[str, Any]) -> Decoder:
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(**shape, n_positions=64, bos_token_id=0, eos_token_id=0)
-    return load_model(transformers.GPT2LMHeadModel(config))
-
-
-def random_task(model: Decoder, rows: int, length: int) -> Task:
-    generator = torch.Generator().manual_seed(1)
-    clean, corrupt = torch.randint(0, model.config.d_vocab, (2, rows, length), generator=generator).tolist()
-    return Task(
-        name="random",
-        prompts=last_token_prompts(clean, corrupt),
-        text=tuple(PromptText("", "") for _ in range(rows)),
-        metric="kl_div",
-        metrics=("kl_div",),
-    )
+sys.path.insert(0, str(Path(__file__).parent))
+from shapes import Case, make_model, make_task
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -55,8 +33,9 @@ def timed(work: Callable[[], object]) -> float:
 
 @torch.no_grad()
 def compare(name: str, rows: int, length: int, repeats: int) -> None:
-    model = random_model(SHAPES[name])
-    task = random_task(model, rows, length)
+    case = Case(name, rows, length)
+    model = make_model(case)
+    task = make_task(model, case)
     experiment = Experiment(model, task)
     circuit = Circuit.full(experiment.graph).remove("m0->logits")
     prompts, positions = task.prompts, positions_of(task.prompts.clean)
@@ -84,7 +63,7 @@ def main() -> None:
     parser.add_argument("--small-only", action="store_true")
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for name in SHAPES:
+    for name in ("4 layers x 4 heads, width 128", "GPT-2 small"):
         if name == "GPT-2 small" and options.small_only:
             continue
         for rows in (8, 32):
