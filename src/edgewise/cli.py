@@ -641,6 +641,7 @@ def _plan_summary(planned: Any, task: Task, model: Decoder) -> dict[str, Any]:
         "memory": {
             "recorded": memory.recorded,
             "smallest": memory.smallest,
+            "largest": memory.largest,
             "limit": memory.limit,
             "candidates": memory.candidates(1, 0, 0),
         },
@@ -664,7 +665,8 @@ def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> No
         f"{graph.n_edges:,} edges into {len(graph.inputs):,} inputs; edges into nodes that nothing reads are not tested"
     )
     say(
-        f"memory beyond the model: {size(memory.recorded)} recorded, at least {size(memory.smallest)} in all; "
+        f"memory beyond the model: {size(memory.recorded)} recorded, {size(memory.smallest)} to start with, at most "
+        f"{size(memory.largest)} if every edge stays; "
         f"{memory.candidates(1, 0, 0)} candidates at once"
     )
     if planned.first is None:

@@ -30,6 +30,8 @@ class MemoryPlan:
         recorded: what is recorded of the clean and the ablated run, and the clean logits at the scored places.
         stream: one residual stream at every position of every prompt.
         candidate: what one candidate takes on its way through one MLP, beside what waits for nodes further on.
+        whole_graph: what the live part of the circuit takes, and one candidate on its way through it, if every edge
+            stays.
         block: bytes of streams in one block of candidates.
         chunk: bytes of logits in hand at a time.
         limit: how much may be used; None where nobody can say.
@@ -38,6 +40,7 @@ class MemoryPlan:
     recorded: int
     stream: int
     candidate: int
+    whole_graph: int
     block: int
     chunk: int
     limit: int | None = None
@@ -46,6 +49,11 @@ class MemoryPlan:
     def smallest(self) -> int:
         """The least limit with which a search can start: one candidate at a time."""
         return self.recorded + 8 * self.stream + self.candidate + self.chunk
+
+    @property
+    def largest(self) -> int:
+        """The limit with which a search ends even if every edge stays."""
+        return max(self.smallest, self.recorded + self.whole_graph + self.candidate + self.chunk)
 
     def candidates(self, places: float, waiting: float, held: int) -> int:
         """How many candidates to compute at once.
@@ -84,7 +92,7 @@ def plan_memory(decoder: Decoder, task: Task, graph: Graph, max_memory: int | No
             or of what the machine has.
 
     Raises:
-        EdgewiseError: it cannot be done in so little; the message names the smallest setting that would do.
+        EdgewiseError: it cannot be done in so little; the message names the smallest setting.
     """
     whole = _plan(decoder, task, graph, len(task), max_memory)
     limit = whole.limit
@@ -97,7 +105,8 @@ def plan_memory(decoder: Decoder, task: Task, graph: Graph, max_memory: int | No
     where = "--max-memory allows" if max_memory is not None else "this machine has"
     raise EdgewiseError(
         f"this search needs at least {size(whole.smallest)} of memory beyond the model, and {where} {size(limit)}. "
-        f"The smallest setting that would do is --max-memory {size_option(whole.smallest)}{fewer}"
+        f"The smallest setting to start with is --max-memory {size_option(whole.smallest)}{fewer}; how much it takes in "
+        f"the end depends on the circuit, at most {size_option(whole.largest)}"
     )
 
 
@@ -122,6 +131,8 @@ def _plan(decoder: Decoder, task: Task, graph: Graph, rows: int, max_memory: int
         recorded=3 * wrote + values + streams + logits,
         stream=stream,
         candidate=hidden + 3 * stream,
+        # Streams of all inputs and MLPs, heads' values beside them, and what waits for nodes further on.
+        whole_graph=(len(graph.inputs) + layers + len(graph.sources) + 3) * stream + 2 * values,
         block=CPU_BLOCK if on_cpu else CUDA_BLOCK,
         chunk=min(
             max(CPU_CHUNK if on_cpu else CUDA_CHUNK, 256 * scored * wide),
