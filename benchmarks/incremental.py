@@ -5,7 +5,7 @@ timed in the same process, before and after it. Both make the same decisions and
 plain engine's whole run by multiplication where it would take hours; the tables mark it "about". Each case runs in a
 process of its own, so that its peak memory is its own.
 
-Usage: python benchmarks/incremental.py [--table main|growth|all] [--only GPT-2] [--device cuda] [--out FILE.json]
+Usage: python benchmarks/incremental.py [--table twins|main|growth|all] [--only GPT-2] [--device cuda] [--out FILE.json]
        python benchmarks/incremental.py --plot FILE.json docs/cost-per-edge.svg
 """
 
@@ -49,6 +49,10 @@ MAIN: list[tuple[Case, float]] = [
     (Case("GPT-2 large", 8, 16), 0.001),
     (Case("GPT-2 XL", 8, 16), 0.001),
     (Case("Llama 3.2 1B", 8, 16), 0.001),
+]
+TWINS: list[tuple[Case, float]] = [
+    (Case("4 layers x 4 heads, width 128", 32, 16), 0.0005),
+    (Case("GPT-2 small", 4, 8), 0.001),
 ]
 GROWTH: dict[str, list[tuple[Case, float]]] = {
     "prompts": [(replace(SMALL, rows=rows), 0.001) for rows in (4, 8, 16, 32, 64)],
@@ -123,6 +127,37 @@ def measure(case: Case, threshold: float, device: str) -> dict[str, Any]:
         "metric_from_scratch": experiment.score(found.circuit),
         "by_layer": by_layer(steps),
     }
+
+
+def twins(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Whole runs of both engines, none extrapolated, compared decision by decision."""
+    print(
+        "\nBoth engines, whole runs\n\n| model, prompts x tokens | threshold | kept | tested | incremental | plain | ",
+        end="",
+    )
+    print("ratio | decisions | largest difference of a metric |\n|" + "---|" * 9, flush=True)
+    rows = []
+    for case, threshold in TWINS:
+        model = make_model(case, options.device)
+        experiment = Experiment(model, make_task(model, case))
+        found, seconds = {}, {}
+        for engine in ("incremental", "plain"):
+            started = time.perf_counter()
+            found[engine] = run_acdc(experiment, threshold, engine=engine)
+            seconds[engine] = time.perf_counter() - started
+        fast, slow = found["incremental"].trace, found["plain"].trace
+        pairs = list(zip(fast, slow, strict=False))
+        same = len(fast) == len(slow) and all((a.edge, a.kept) == (b.edge, b.kept) for a, b in pairs)
+        off = max(abs(a.after - b.after) for a, b in pairs)
+        rows.append({**asdict(case), "threshold": threshold, "seconds": seconds, "same": same, "off": off})
+        print(
+            f"| {case.shape}, {case.rows} x {case.length} | {threshold:g} | {found['plain'].circuit.n_edges} | "
+            f"{len(slow):,} | {seconds['incremental']:.1f} s | {seconds['plain']:.0f} s | "
+            f"**{seconds['plain'] / seconds['incremental']:.0f}** | {'all the same' if same else 'NOT the same'} | "
+            f"{off:.0e} |",
+            flush=True,
+        )
+    return rows
 
 
 def by_layer(steps: list[tuple[float, int, str]]) -> dict[str, tuple[int, float]]:
@@ -232,7 +267,7 @@ def plot(measured: Path, to: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", choices=["main", "growth", "all"], default="all")
+    parser.add_argument("--table", choices=["twins", "main", "growth", "all"], default="all")
     parser.add_argument("--only", default="", help="only shapes whose name contains this")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="write everything measured as JSON")
@@ -249,6 +284,8 @@ def main() -> None:
     where = torch.cuda.get_device_name() if options.device != "cpu" else f"{platform.machine()}, {os.cpu_count()} cores"
     print(f"{where}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     found: dict[str, list[dict[str, Any]]] = {}
+    if options.table in ("twins", "all"):
+        found["twins"] = twins(options)
     if options.table in ("main", "all"):
         found["main"] = run_table("Whole runs", MAIN, options)
     if options.table in ("growth", "all"):

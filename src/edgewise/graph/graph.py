@@ -133,7 +133,7 @@ class Graph:
         row.setflags(write=False)
         return row
 
-    @property
+    @cached_property
     def n_edges(self) -> int:
         """All edges, port edges included."""
         return int(self.edges.sum() + self.port_edges.sum())

@@ -105,8 +105,8 @@ def plan_memory(decoder: Decoder, task: Task, graph: Graph, max_memory: int | No
     where = "--max-memory allows" if max_memory is not None else "this machine has"
     raise EdgewiseError(
         f"this search needs at least {size(whole.smallest)} of memory beyond the model, and {where} {size(limit)}. "
-        f"The smallest setting to start with is --max-memory {size_option(whole.smallest)}{fewer}; how much it takes in "
-        f"the end depends on the circuit, at most {size_option(whole.largest)}"
+        f"The smallest setting to start with is --max-memory {size_option(whole.smallest)}{fewer}; how much it takes "
+        f"in the end depends on the circuit, at most {size_option(whole.largest)}"
     )
 
 
