@@ -35,54 +35,40 @@ _SMALLEST = 1 << 18
 """Multiplications below which a product is not worth the detour."""
 
 
-def _suits(x: Any, weight: Any, inner: int, outer: int) -> bool:
-    """Whether oneDNN should multiply `x` `[..., inner]` by a weight with `outer` columns."""
-    return (
-        isinstance(x, Tensor)
-        and isinstance(weight, Tensor)
-        and x.dtype == weight.dtype == torch.float32
-        and x.device.type == weight.device.type == "cpu"
-        and x.dim() >= 2
-        and weight.dim() == 2
-        and x.shape[-1] == inner
-        and x.numel() * outer >= _SMALLEST
-        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-    )
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    assert _LINEAR is not None
+def _linear(input: Any, weight: Any, bias: Any = None) -> Tensor | None:
+    """`input` `[..., in]` times `weight` `[out, in]`, plus `bias` `[out]`, by oneDNN; None where it should not."""
+    x = input
+    given = [x, weight] if bias is None else [x, weight, bias]
+    if not all(isinstance(one, Tensor) and one.dtype == torch.float32 and one.device.type == "cpu" for one in given):
+        return None
+    if x.dim() < 2 or weight.dim() != 2 or x.shape[-1] != weight.shape[1] or x.numel() * weight.shape[0] < _SMALLEST:
+        return None
+    if bias is not None and bias.shape != weight.shape[:1]:
+        return None
+    if torch.is_grad_enabled() and any(one.requires_grad for one in given):
+        return None
     if not (weight.is_contiguous() or weight.T.is_contiguous()):
         weight = weight.contiguous()  # a head's part of a larger matrix; oneDNN is a thousand times slower on those
-    x = x.contiguous()
-    return _LINEAR(x, weight.detach(), None if bias is None else bias.detach(), "none", [], "")
+    assert _LINEAR is not None
+    bias = None if bias is None else bias.detach().contiguous()
+    return _LINEAR(x.contiguous(), weight.detach(), bias, "none", [], "")
 
 
-def _by_linear(x: Any, weight: Any, bias: Any = None, **rest: Any) -> Tensor | None:
-    if rest or not isinstance(weight, Tensor) or weight.dim() != 2:
-        return None
-    return _linear(x, weight, bias) if _suits(x, weight, weight.shape[1], weight.shape[0]) else None
+def _matmul(x: Any, weight: Any) -> Tensor | None:
+    return _linear(x, weight.T) if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
-def _by_matmul(x: Any, weight: Any, **rest: Any) -> Tensor | None:
-    if rest or not isinstance(weight, Tensor) or weight.dim() != 2:
-        return None
-    return _linear(x, weight.T) if _suits(x, weight, weight.shape[0], weight.shape[1]) else None
-
-
-def _by_addmm(bias: Any, x: Any, weight: Any, **rest: Any) -> Tensor | None:
-    if rest or not isinstance(bias, Tensor) or bias.dim() != 1 or not isinstance(weight, Tensor) or weight.dim() != 2:
-        return None
-    return _linear(x, weight.T, bias) if _suits(x, weight, weight.shape[0], weight.shape[1]) else None
+def _addmm(bias: Any, x: Any, weight: Any) -> Tensor | None:
+    return _linear(x, weight.T, bias) if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
 _DETOURS: dict[Any, Callable[..., Tensor | None]] = {
-    torch.nn.functional.linear: _by_linear,
-    torch.matmul: _by_matmul,
-    Tensor.matmul: _by_matmul,
-    Tensor.__matmul__: _by_matmul,
-    torch.mm: _by_matmul,
-    torch.addmm: _by_addmm,
+    torch.nn.functional.linear: _linear,
+    torch.matmul: _matmul,
+    Tensor.matmul: _matmul,
+    Tensor.__matmul__: _matmul,
+    torch.mm: _matmul,
+    torch.addmm: _addmm,
 }
 
 
@@ -92,9 +78,10 @@ class fast_matmul(TorchFunctionMode):  # noqa: N801 - used as a function: with f
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        named = kwargs or {}
         detour = _DETOURS.get(func) if _LINEAR is not None else None
-        if detour is not None:
-            found = detour(*args, **(kwargs or {}))
-            if found is not None:
-                return found
-        return func(*args, **(kwargs or {}))
+        if named and func is not torch.nn.functional.linear:
+            detour = None  # the others are not called by name in any model known
+        if detour is not None and (found := detour(*args, **named)) is not None:
+            return found
+        return func(*args, **named)

@@ -14,9 +14,12 @@ whole pass of the model per edge. This engine gives the same answers with the ar
   are taken in order, until the first wrong guess. Most edges go, so that is the guess, unless a block that was cut
   short has shown what the edge will do.
 
-Heads are kept as z, d_head wide, and go through W_O where their differences are needed. `scoring.py` has the way from
-final streams to the metric. `discovery.PlainEngine` answers the same question by circuit runs and shares no code with
-this file beyond `Decoder` and the recorded ablated activations.
+Heads are kept as z, d_head wide, and go through W_O where their differences are needed. A stream to which few edges
+lead, or only ones that change, is summed up anew from the ablated run's, as a circuit run does, so that rounding leaves
+nothing of what has gone: a norm would make it large where little else is left.
+
+`scoring.py` has the way from final streams to the metric. `discovery.PlainEngine` answers the same question by circuit
+runs and shares no code with this file beyond `Decoder` and the recorded ablated activations.
 
 Shapes: c candidates, b rows of prompts, p positions, n places (the live positions, see `places.py`).
 """
@@ -45,6 +48,9 @@ _NO_ROOM = (
     "the GPU has no room left for even one candidate at a time. Use fewer prompts with --examples, a higher threshold, "
     "or --dtype bfloat16"
 )
+
+FEW = 8
+"""Edges into an input up to which its stream is summed up anew."""
 
 STAGES = ("senders", "attention", "mlps", "vocabulary")
 
@@ -127,6 +133,7 @@ class IncrementalEngine:
         self.dtype = stream_dtype(self.decoder.dtype)
         self.plan = plan_memory(experiment.decoder, experiment.task, experiment.graph, max_memory)
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._inner = 0.0
         self.blocks = self.computed = 0
         self.most = MOST_CANDIDATES
         prompts = experiment.task.prompts
@@ -272,6 +279,14 @@ class IncrementalEngine:
         weight = self.decoder.layers[node.layer].output.weight[node.head]
         return (z @ weight).to(self.dtype)
 
+    def _floor(self, reading: _Reading) -> Tensor:
+        """The ablated run's stream at an input, `[b, n, d_model]`: what it holds if no edge leads there."""
+        place, ablated = reading.place, self.experiment.ablated_activations
+        if place.kind == "logits":
+            return reading.places.take(ablated.final_stream)
+        streams = ablated.mlp_streams if place.kind == "mlp" else ablated.attention_streams
+        return reading.places.take(streams[place.layer])
+
     def _run(self, column: int, seed: Tensor, *, port: bool = False, keep: bool = False) -> Tensor:
         """Final streams `[c, b, n, d_model]` if an input held the streams `seed` `[c, b, n, d_model]`.
 
@@ -294,9 +309,11 @@ class IncrementalEngine:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
+        started, outer, self._inner = time.perf_counter(), self._inner, 0.0
         yield
-        self.seconds[stage] += time.perf_counter() - started
+        elapsed = time.perf_counter() - started
+        self.seconds[stage] += elapsed - self._inner  # what stages inside this one took is theirs
+        self._inner = outer + elapsed
 
     def calibrate(self, repeats: int = 3) -> Costs:
         """Measure what a candidate costs, in the middle of the model."""
@@ -364,7 +381,8 @@ class IncrementalEngine:
     def _candidates(self, reading: _Reading) -> int:
         """How many candidates of an input to compute at once."""
         length = self._allowed.shape[1]
-        waiting = sum(live.places.width for live in self._live.values()) / length
+        # What a head or MLP adds waits for its readers, and an MLP's output beside it.
+        waiting = sum((1 + (live.node.kind == "mlp")) * live.places.width for live in self._live.values()) / length
         return min(self.most, self.plan.candidates(reading.places.width / length, waiting, self._held()))
 
     def _held(self) -> int:
@@ -392,7 +410,10 @@ class _Flow:
 
     def __init__(self, engine: IncrementalEngine, keep: bool) -> None:
         self.engine, self.keep = engine, keep
-        self.changes: dict[int, list[Tensor]] = {}  # by column: what its stream gains
+        self.changes: dict[int, list[tuple[int, Tensor | None]]] = {}  # by column: rows that changed, where to find it
+        self.moved: dict[int, tuple[Tensor, Tensor]] = {}  # by row: a node's new output and its present one
+        self.gains: dict[int, Tensor] = {}  # by row: what its readers gain on what they have
+        self.levels: dict[int, Tensor] = {}  # by row: what they gain on the ablated run
         self.values: dict[int, Tensor] = {}  # by column: new queries, keys, values
         self.waiting: set[int] = set()  # rows of nodes to compute
 
@@ -436,26 +457,55 @@ class _Flow:
             live = engine._live[row]
             if live.node.kind == "mlp":
                 with engine._timed("mlps"):
-                    gain = self._mlp(live)
+                    new = self._mlp(live)
             else:
                 with engine._timed("attention"):
-                    gain = self._head(live)
+                    new = self._head(live)
+            self.moved[row] = (new, live.out)
+            if self.keep:
+                live.out = new[0]
             for column, index in live.readers:
                 if engine._readings[column].attached:
-                    self.changes.setdefault(column, []).append(narrow(gain, index))
+                    self.changes.setdefault(column, []).append((row, index))
                     self._wake(column)
         return self._stream(engine._logits)
 
     def _stream(self, column: int) -> Tensor:
-        """An input's stream now, `[c, b, n, d_model]`, of what it was and what it gains."""
-        reading = self.engine._readings[column]
-        first, *rest = self.changes.pop(column)
-        stream = reading.stream + first
-        for gain in rest:
-            stream += gain
+        """An input's stream now, `[c, b, n, d_model]`."""
+        engine = self.engine
+        reading, changes = engine._readings[column], self.changes.pop(column)
+        if len(changes) == engine._edges[:, column].sum():  # nothing else leads there
+            stream, parts = engine._floor(reading), self._level
+        else:
+            stream, parts = reading.stream, self._gain
+        (row, index), *rest = changes
+        stream = stream + narrow(parts(row), index)
+        for row, index in rest:
+            stream += narrow(parts(row), index)
         if self.keep:
             reading.stream = stream[0]
         return stream
+
+    def _gain(self, row: int) -> Tensor:
+        if row not in self.gains:
+            new, present = self.moved[row]
+            self.gains[row] = self._difference(row, new, present)
+        return self.gains[row]
+
+    def _level(self, row: int) -> Tensor:
+        if row not in self.levels:
+            live, ablated = self.engine._live[row], self.engine.experiment.ablated_activations
+            node = live.node
+            whole = ablated.z[node.layer][:, :, node.head] if node.kind == "head" else ablated.mlp[node.layer]
+            self.levels[row] = self._difference(row, self.moved[row][0], live.places.take(whole))
+        return self.levels[row]
+
+    def _difference(self, row: int, new: Tensor, old: Tensor) -> Tensor:
+        engine, node = self.engine, self.engine.graph.sources[row]
+        if node.kind == "head":
+            with engine._timed("attention"):
+                return engine._write(node, new - old)
+        return new.to(engine.dtype) - old.to(engine.dtype)
 
     def _mlp(self, live: _Live) -> Tensor:
         engine = self.engine
@@ -463,11 +513,7 @@ class _Flow:
         stream = self.seed if column == self.seeded else self._stream(column)
         mlp = engine.decoder.layers[live.node.layer].mlp
         assert mlp is not None
-        out = mlp(stream.to(engine.decoder.dtype))
-        gain = out.to(engine.dtype) - live.out.to(engine.dtype)
-        if self.keep:
-            live.out = out[0]
-        return gain
+        return mlp(stream.to(engine.decoder.dtype))
 
     def _head(self, live: _Live) -> Tensor:
         engine = self.engine
@@ -481,11 +527,7 @@ class _Flow:
                 assert present is not None
                 value = present[None]
             values.append(value)
-        z = engine._attend(live, *values)
-        gain = engine._write(live.node, z - live.out)
-        if self.keep:
-            live.out = z[0]
-        return gain
+        return engine._attend(live, *values)
 
 
 class _Question:
@@ -494,6 +536,7 @@ class _Question:
     def __init__(self, engine: IncrementalEngine, column: int, rows: list[int], removable: Removable) -> None:
         self.engine, self.column, self.rows, self.removable = engine, column, rows, removable
         self.stays: set[int] = set()  # rows that a block cut short has shown to matter
+        self.known: dict[int, Tensor] = {}  # differences of the last few senders
 
     def answers(self) -> Iterator[tuple[int, float, float, bool]]:
         engine = self.engine
@@ -548,11 +591,24 @@ class _Question:
         engine = self.engine
         with engine._timed("senders"):
             streams = stream.new_empty(len(rows), *stream.shape)
+            present = set(engine._edges[:, self.column].nonzero()[0].tolist())
             for index, row in enumerate(rows):
-                torch.add(stream, self._delta(row), out=streams[index])
+                left = present - {row}
+                if len(left) <= FEW:
+                    self._sum_up(left, streams[index])
+                else:
+                    torch.add(stream, self._delta(row), out=streams[index])
                 if row not in self.stays:
-                    stream = streams[index]
+                    stream, present = streams[index], left
             return streams
+
+    def _sum_up(self, rows: set[int], out: Tensor) -> None:
+        """The stream to which edges from these rows lead, from the ablated run's."""
+        out.copy_(self.engine._floor(self.engine._readings[self.column]))
+        for row in sorted(rows):
+            if row not in self.known:
+                self.known[row] = self._delta(row)
+            out -= self.known[row]
 
     def _delta(self, row: int) -> Tensor:
         """What the stream gains when a sender's clean value gives way to its ablated one, `[b, n, d_model]`."""

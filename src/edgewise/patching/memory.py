@@ -132,7 +132,7 @@ def _plan(decoder: Decoder, task: Task, graph: Graph, rows: int, max_memory: int
         stream=stream,
         candidate=hidden + 3 * stream,
         # Streams of all inputs and MLPs, heads' values beside them, and what waits for nodes further on.
-        whole_graph=(len(graph.inputs) + layers + len(graph.sources) + 3) * stream + 2 * values,
+        whole_graph=(len(graph.inputs) + 2 * layers + len(graph.sources) + 3) * stream + 2 * values,
         block=CPU_BLOCK if on_cpu else CUDA_BLOCK,
         chunk=min(
             max(CPU_CHUNK if on_cpu else CUDA_CHUNK, 256 * scored * wide),

@@ -150,9 +150,9 @@ class _Divergence:
         for first in range(0, self.weight.shape[0], width):
             part = slice(first, first + width)
             t = (rows @ self.weight[part].T).to(self.dtype).view(candidates, scored, -1)
-            t = t.sub_(shift[..., None]).exp_()
+            t = t.sub_(shift[..., None]).expm1_()
             total += torch.bmm(t.transpose(0, 1), self.p[:, part, None])[..., 0]
-        log_s = (total.T / self.total).log()
+        log_s = (total.T / self.total).log1p()
         return log_s if bool(log_s.isfinite().all()) else self._log_s_far(rows, shift)
 
     def _log_s_far(self, rows: Tensor, shift: Tensor) -> Tensor:
