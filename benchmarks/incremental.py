@@ -47,7 +47,7 @@ MAIN: list[tuple[Case, float]] = [
     (Case("GPT-2 small", 100, 16), 0.001),
     (Case("GPT-2 medium", 8, 16), 0.001),
     (Case("GPT-2 large", 8, 16), 0.001),
-    (Case("GPT-2 XL", 8, 16), 0.001),
+    (Case("GPT-2 XL", 8, 16), 0.005),
     (Case("Llama 3.2 1B", 8, 16), 0.001),
 ]
 TWINS: list[tuple[Case, float]] = [
