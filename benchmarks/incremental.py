@@ -47,8 +47,8 @@ MAIN: list[tuple[Case, float]] = [
     (Case("GPT-2 small", 100, 16), 0.001),
     (Case("GPT-2 medium", 8, 16), 0.001),
     (Case("GPT-2 large", 8, 16), 0.001),
-    (Case("GPT-2 XL", 8, 16), 0.005),
-    (Case("Llama 3.2 1B", 8, 16), 0.001),
+    (Case("GPT-2 XL", 4, 8), 0.002),
+    (Case("Llama 3.2 1B", 4, 8), 0.01),
 ]
 TWINS: list[tuple[Case, float]] = [
     (Case("4 layers x 4 heads, width 128", 32, 16), 0.0005),

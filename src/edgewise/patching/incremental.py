@@ -117,7 +117,14 @@ class Costs:
 
 
 class IncrementalEngine:
-    """Answers a search's questions by recomputing only what an edge can change (see `discovery.Engine`)."""
+    """Answers a search's questions by recomputing only what an edge can change (see `discovery.Engine`).
+
+    Attributes:
+        current: the metric of the circuit as it is now.
+        plan: how it fits into memory; `most`: candidates at once, fewer after a GPU has been full.
+        seconds: time spent in each of `STAGES` (on a GPU, where its results are waited for: in the vocabulary).
+        blocks, computed: batches of candidates made, and candidates in them.
+    """
 
     def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
         """
