@@ -294,6 +294,15 @@ class IncrementalEngine:
         streams = ablated.mlp_streams if place.kind == "mlp" else ablated.attention_streams
         return reading.places.take(streams[place.layer])
 
+    def _delta(self, row: int, places: Places) -> Tensor:
+        """What a stream gains when a sender's clean value gives way to its ablated one, `[b, n, d_model]`."""
+        node = self.graph.sources[row]
+        if node.kind == "head":
+            return self._write(node, places.take(self._z_deltas[node.layer][:, :, node.head]))
+        if node.kind == "mlp":
+            return places.take(self._mlp_deltas[node.layer]).to(self.dtype)
+        return places.take(self._embedding_deltas[row])
+
     def _run(self, column: int, seed: Tensor, *, port: bool = False, keep: bool = False) -> Tensor:
         """Final streams `[c, b, n, d_model]` if an input held the streams `seed` `[c, b, n, d_model]`.
 
@@ -481,8 +490,12 @@ class _Flow:
         """An input's stream now, `[c, b, n, d_model]`."""
         engine = self.engine
         reading, changes = engine._readings[column], self.changes.pop(column)
-        if len(changes) == engine._edges[:, column].sum():  # nothing else leads there
+        present = set(engine._edges[:, column].nonzero()[0].tolist())
+        others = sorted(present - {row for row, _ in changes})
+        if not others or len(present) <= FEW:
             stream, parts = engine._floor(reading), self._level
+            for row in others:
+                stream = stream + self._still(row, column)
         else:
             stream, parts = reading.stream, self._gain
         (row, index), *rest = changes
@@ -506,6 +519,15 @@ class _Flow:
             whole = ablated.z[node.layer][:, :, node.head] if node.kind == "head" else ablated.mlp[node.layer]
             self.levels[row] = self._difference(row, self.moved[row][0], live.places.take(whole))
         return self.levels[row]
+
+    def _still(self, row: int, column: int) -> Tensor:
+        """What a sender that does not change adds to the ablated run's stream at an input, `[b, n, d_model]`."""
+        engine = self.engine
+        live = engine._live.get(row)
+        if live is None:
+            return -engine._delta(row, engine._readings[column].places)
+        self.moved.setdefault(row, (live.out[None], live.out))
+        return narrow(self._level(row), dict(live.readers)[column])[0]
 
     def _difference(self, row: int, new: Tensor, old: Tensor) -> Tensor:
         engine, node = self.engine, self.engine.graph.sources[row]
@@ -604,27 +626,19 @@ class _Question:
                 if len(left) <= FEW:
                     self._sum_up(left, streams[index])
                 else:
-                    torch.add(stream, self._delta(row), out=streams[index])
+                    torch.add(stream, engine._delta(row, self.places), out=streams[index])
                 if row not in self.stays:
                     stream, present = streams[index], left
             return streams
 
     def _sum_up(self, rows: set[int], out: Tensor) -> None:
         """The stream to which edges from these rows lead, from the ablated run's."""
-        out.copy_(self.engine._floor(self.engine._readings[self.column]))
+        engine = self.engine
+        out.copy_(engine._floor(engine._readings[self.column]))
         for row in sorted(rows):
             if row not in self.known:
-                self.known[row] = self._delta(row)
+                self.known[row] = engine._delta(row, self.places)
             out -= self.known[row]
-
-    def _delta(self, row: int) -> Tensor:
-        """What the stream gains when a sender's clean value gives way to its ablated one, `[b, n, d_model]`."""
-        engine, node = self.engine, self.engine.graph.sources[row]
-        if node.kind == "head":
-            return engine._write(node, self.places.take(engine._z_deltas[node.layer][:, :, node.head]))
-        if node.kind == "mlp":
-            return self.places.take(engine._mlp_deltas[node.layer]).to(engine.dtype)
-        return self.places.take(engine._embedding_deltas[row])
 
     def _learn(self, footing: float, rows: Sequence[int], metrics: Sequence[float]) -> None:
         """After a wrong guess: what is left of the block stood on a wrong footing, but it makes the best next guess."""
