@@ -1,7 +1,7 @@
 """The incremental engine against the plain one, side by side: whole runs, stages, growth, memory.
 
 Every line is one whole ACDC run of the incremental engine, with the plain engine's tested edge (one whole circuit run)
-timed in the same process, before and after it. Both make the same decisions and so the same tests, which gives the
+timed in the same process after it. Both make the same decisions and so the same tests, which gives the
 plain engine's whole run by multiplication where it would take hours; the tables mark it "about". Each case runs in a
 process of its own, so that its peak memory is its own.
 
@@ -34,6 +34,7 @@ from edgewise.discovery import acdc as run_acdc  # noqa: E402
 from edgewise.discovery.acdc import Progress  # noqa: E402
 from edgewise.graph import Circuit  # noqa: E402
 from edgewise.patching import Experiment, IncrementalEngine  # noqa: E402
+from edgewise.reports.terminal import duration  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 from shapes import Case, make_model, make_task  # noqa: E402
@@ -68,9 +69,7 @@ def measure(case: Case, threshold: float, device: str) -> dict[str, Any]:
     model = make_model(case, device)
     task = make_task(model, case)
     peak = Peak(device)
-    started = time.perf_counter()
     experiment = Experiment(model, task)
-    recorded = time.perf_counter() - started
     one = Circuit.full(experiment.graph).remove("m0->logits")
 
     def plain_edge() -> float:
@@ -95,15 +94,6 @@ def measure(case: Case, threshold: float, device: str) -> dict[str, Any]:
     memory = peak.read()
     # The plain engine afterwards, so that its memory does not count for the other one; once to warm up.
     plain = [plain_edge() for _ in range(4)][1:]
-    prompts = task.prompts
-    model.run_source(prompts.clean, prompts.mask, torch.arange(case.length, device=device)[None])
-    forwards = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        model.run_source(prompts.clean, prompts.mask, torch.arange(case.length, device=device)[None])
-        if device != "cpu":
-            torch.cuda.synchronize()
-        forwards.append(time.perf_counter() - begun)
     per_plain = statistics.median(plain)
     return {
         **asdict(case),
@@ -115,12 +105,10 @@ def measure(case: Case, threshold: float, device: str) -> dict[str, Any]:
         "computed": made[0].computed,
         "blocks": made[0].blocks,
         "seconds": whole,
-        "recording": recorded,
         "per_edge": whole / found.tests,
         "plain_per_edge": per_plain,
         "plain_seconds": per_plain * found.tests,
         "ratio": per_plain * found.tests / whole,
-        "forward": statistics.median(forwards),
         "stages": made[0].seconds,
         "peak": memory,
         "metric": found.metric,
@@ -220,12 +208,6 @@ HEAD = (
     "plain: per tested edge | plain: whole run | ratio | senders / attention / MLPs / vocabulary | peak memory | "
     "metric off by |\n|" + "---|" * 14
 )
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def run_table(title: str, cases: list[tuple[Case, float]], options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -317,6 +317,11 @@ def _finite(value: float, experiment: Experiment, where: str) -> float:
     raise EdgewiseError(f"metric {experiment.metric.name!r} came out as {value} {where}, so nothing can be compared")
 
 
+def removable(before: float, after: float, threshold: float, absolute: bool) -> bool:
+    """ACDC's rule. A metric that is not a number removes nothing; the search stops there and says so."""
+    return (abs(after - before) if absolute else after - before) < threshold
+
+
 class _Search:
     """The walk over one graph, with what is still present of it."""
 
@@ -345,9 +350,7 @@ class _Search:
         return Circuit(self.graph, self.edges, self.ports, self.scores, self.port_scores)
 
     def removable(self, before: float, after: float) -> bool:
-        """ACDC's rule. A metric that is not a number removes nothing; the search stops there and says so."""
-        change = abs(after - before) if self.absolute else after - before
-        return change < self.threshold
+        return removable(before, after, self.threshold, self.absolute)
 
     def run(self) -> None:
         for visit in visits(self.graph):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from edgewise.discovery.acdc import Order, check_options
+from edgewise.discovery.acdc import Order, check_options, removable
 from edgewise.graph import Graph
 from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan
 
@@ -68,12 +69,9 @@ def plan_acdc(
     costs = engine.calibrate()
     first, shares = None, SHARES
     if threshold is not None:
-
-        def removable(before: float, after: float) -> bool:
-            return (abs(after - before) if absolute else after - before) < threshold
-
+        rule = partial(removable, threshold=threshold, absolute=absolute)
         rows = (order or Order()).parents(graph)
-        kept = sum(not gone for *_, gone in engine.prune(len(graph.inputs) - 1, rows, removable))
+        kept = sum(not gone for *_, gone in engine.prune(len(graph.inputs) - 1, rows, rule))
         first = (len(rows), kept)
         share = max(kept, 1) / len(rows)
         shares = tuple(sorted({min(1.0, share * factor) for factor in (0.5, 1, 2)}))

@@ -102,7 +102,7 @@ class Experiment:
 
     def _rows_at_once(self) -> int:
         config = self.decoder.config
-        width = torch.finfo(stream_dtype(self.decoder.dtype)).bits // 8
+        width = stream_dtype(self.decoder.dtype).itemsize
         # What every node writes, and the streams that one layer's heads read.
         per_row = (
             self.task.prompts.clean.shape[1] * config.d_model * width * (len(self.graph.sources) + 4 * config.n_heads)

@@ -37,8 +37,9 @@ from torch import Tensor
 
 from edgewise.graph.names import Input, Node
 from edgewise.models.decoder import positions_of, stream_dtype
-from edgewise.models.forward import forward
+from edgewise.models.forward import Activations, forward
 from edgewise.models.matmul import fast_matmul
+from edgewise.patching.ablation import Ablated
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.memory import MOST_CANDIDATES, OutOfMemoryError, plan_memory
 from edgewise.patching.places import Places, narrow
@@ -67,19 +68,24 @@ def _computing() -> Iterator[None]:
         raise OutOfMemoryError(_NO_ROOM) from None
 
 
+def _written(node: Node, run: Activations | Ablated) -> Tensor:
+    """What a head (as z) or an MLP writes in a run, `[b, p, d_head or d_model]`."""
+    return run.z[node.layer][:, :, node.head] if node.kind == "head" else run.mlp[node.layer]
+
+
 @dataclass
 class _Live:
     """A node that the logits depend on: where its output is needed, what it is there now, and who reads it.
 
     Attributes:
         out: a head's z `[b, n, d_head]`, an MLP's output `[b, n, d_model]`.
-        readers: columns of the inputs that read it, each with its places among this node's.
+        readers: by column of the inputs that read it, their places among this node's.
     """
 
     node: Node
     places: Places
     out: Tensor
-    readers: list[tuple[int, Tensor | None]]
+    readers: dict[int, Tensor | None]
 
 
 @dataclass
@@ -148,13 +154,8 @@ class IncrementalEngine:
         with _computing():
             self._record(prompts.clean, prompts.mask)
             self._scored = Places.of(self._mask_of_scored(), self._fallback)
-            within = self._scored.mask.cumsum(dim=1) - 1
             self._scored_rows = prompts.scored_rows
-            self._scored_at = (
-                prompts.scored_positions
-                if self._scored.index is None
-                else within[prompts.scored_rows, prompts.scored_positions]
-            )
+            self._scored_at = self._scored.find(prompts.scored_rows, prompts.scored_positions)
             final = self._clean.streams[-1][prompts.scored_rows, prompts.scored_positions]
             self._score = scorer_for(self.decoder, experiment.metric, experiment.reference, final, self.plan.chunk)
             self._live: dict[int, _Live] = {}
@@ -229,8 +230,8 @@ class IncrementalEngine:
         for column in columns:
             needed = needed | self._readings[column].places.mask
         places = Places.of(needed, self._fallback)
-        whole = self._clean.z[node.layer][:, :, node.head] if node.kind == "head" else self._clean.mlp[node.layer]
-        readers = [(column, self._readings[column].places.within(places)) for column in columns]
+        whole = _written(node, self._clean)
+        readers = {column: self._readings[column].places.within(places) for column in columns}
         live = _Live(node, places, places.take(whole), readers)
         self._live[row] = live
         return live
@@ -254,10 +255,7 @@ class IncrementalEngine:
     def _value(self, place: Input, stream: Tensor, places: Places | None) -> Tensor:
         """A query, key or value `[c, b, n, d_head]` from its streams `[c, b, n, d_model]`."""
         layer, (count, rows) = self.decoder.layers[place.layer], stream.shape[:2]
-        # In a graph that gives every query head its own key and value input, several of them ask one key/value head.
-        heads = [place.head]
-        if place.kind != "q" and self.graph.n_kv_heads != self.config.n_kv_heads:
-            heads = [place.head // self.config.share]
+        heads = [self._asked(place)]
         x = stream.to(self.decoder.dtype).flatten(0, 1)[:, :, None]
         if place.kind == "v":
             value = layer.value(x, heads)
@@ -267,6 +265,14 @@ class IncrementalEngine:
                 at = places.index.repeat(count, 1)
             value = (layer.query if place.kind == "q" else layer.key)(x, at, heads)
         return value[:, :, 0].unflatten(0, (count, rows))
+
+    def _asked(self, place: Input) -> int:
+        """The model's query head, or key/value head, that an input asks.
+
+        In a graph that gives every query head its own key and value input, several of them ask one key/value head.
+        """
+        ungrouped = place.kind != "q" and self.graph.n_kv_heads != self.config.n_kv_heads
+        return place.head // self.config.share if ungrouped else place.head
 
     def _attend(self, live: _Live, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """A head's z `[c, b, n, d_head]`; `q`, `k` and `v` have c candidates or one."""
@@ -341,7 +347,7 @@ class IncrementalEngine:
             count = self.plan.candidates(1, 0, 0)
             streams = stream[None].repeat(count, 1, 1, 1)
             final = self._readings[self._logits].stream[None].repeat(min(4 * count, MOST_CANDIDATES), 1, 1, 1)
-            live = _Live(node, everywhere, self._clean.z[middle][:, :, 0], [])
+            live = _Live(node, everywhere, self._clean.z[middle][:, :, 0], {})
             places = (Input("q", middle, 0), Input("k", middle, 0), Input("v", middle, 0))
 
             def sender() -> object:
@@ -410,10 +416,8 @@ class IncrementalEngine:
 
     def _ablated_value(self, reading: _Reading) -> Tensor:
         place, ablated = reading.place, self.experiment.ablated_activations
-        head = place.head
-        if place.kind != "q" and self.graph.n_kv_heads != self.config.n_kv_heads:
-            head //= self.config.share
-        value = {"q": ablated.q, "k": ablated.k, "v": ablated.v}[place.kind][place.layer][:, :, head]
+        values = {"q": ablated.q, "k": ablated.k, "v": ablated.v}[place.kind][place.layer]
+        value = values[:, :, self._asked(place)]
         return reading.places.take(value) if place.kind == "q" else value
 
     def drop(self, column: int) -> None:
@@ -480,7 +484,7 @@ class _Flow:
             self.moved[row] = (new, live.out)
             if self.keep:
                 live.out = new[0]
-            for column, index in live.readers:
+            for column, index in live.readers.items():
                 if engine._readings[column].attached:
                     self.changes.setdefault(column, []).append((row, index))
                     self._wake(column)
@@ -515,9 +519,8 @@ class _Flow:
     def _level(self, row: int) -> Tensor:
         if row not in self.levels:
             live, ablated = self.engine._live[row], self.engine.experiment.ablated_activations
-            node = live.node
-            whole = ablated.z[node.layer][:, :, node.head] if node.kind == "head" else ablated.mlp[node.layer]
-            self.levels[row] = self._difference(row, self.moved[row][0], live.places.take(whole))
+            old = live.places.take(_written(live.node, ablated))
+            self.levels[row] = self._difference(row, self.moved[row][0], old)
         return self.levels[row]
 
     def _still(self, row: int, column: int) -> Tensor:
@@ -527,7 +530,7 @@ class _Flow:
         if live is None:
             return -engine._delta(row, engine._readings[column].places)
         self.moved.setdefault(row, (live.out[None], live.out))
-        return narrow(self._level(row), dict(live.readers)[column])[0]
+        return narrow(self._level(row), live.readers[column])[0]
 
     def _difference(self, row: int, new: Tensor, old: Tensor) -> Tensor:
         engine, node = self.engine, self.engine.graph.sources[row]

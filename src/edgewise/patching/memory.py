@@ -112,8 +112,7 @@ def plan_memory(decoder: Decoder, task: Task, graph: Graph, max_memory: int | No
 
 def _plan(decoder: Decoder, task: Task, graph: Graph, rows: int, max_memory: int | None) -> MemoryPlan:
     config, prompts = decoder.config, task.prompts
-    wide = torch.finfo(stream_dtype(decoder.dtype)).bits // 8
-    narrow = torch.finfo(decoder.dtype).bits // 8
+    wide, narrow = stream_dtype(decoder.dtype).itemsize, decoder.dtype.itemsize
     tokens = rows * prompts.clean.shape[1]
     layers, heads = config.n_layers, config.n_heads * config.d_head
     stream = tokens * config.d_model * wide

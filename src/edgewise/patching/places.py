@@ -69,10 +69,14 @@ class Places:
         """
         if self.index is None or (wider.index is not None and torch.equal(self.index, wider.index)):
             return None
-        if wider.index is None:
-            return self.index
-        lookup = wider.mask.cumsum(dim=1) - 1  # a position's number among the True ones of its row
-        return lookup.gather(1, self.index)
+        rows = torch.arange(self.index.shape[0], device=self.index.device)[:, None]
+        return wider.find(rows, self.index)
+
+    def find(self, rows: Tensor, positions: Tensor) -> Tensor:
+        """Where `positions` of `rows` are among these places, each of which they have to be."""
+        if self.index is None:
+            return positions
+        return (self.mask.cumsum(dim=1) - 1)[rows, positions]  # its number among the True ones of its row
 
 
 def narrow(x: Tensor, index: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ square a d_model x d_model matrix, and a metric that edgewise does not know its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -50,8 +50,7 @@ class _WholeLogits:
 
     def __init__(self, decoder: Decoder, metric: Metric, reference: Reference, chunk_bytes: int) -> None:
         self.decoder, self.metric, self.reference = decoder, metric, reference
-        width = torch.finfo(stream_dtype(decoder.dtype)).bits // 8
-        self.at_once = max(1, chunk_bytes // (width * reference.logits.numel()))
+        self.at_once = max(1, chunk_bytes // reference.logits.nbytes)
 
     def __call__(self, x: Tensor) -> Tensor:
         pieces = [self.decoder.logits(part) for part in x.split(self.at_once)]
@@ -143,28 +142,27 @@ class _Divergence:
         return self.finish(lambda ids: self._log_q(ids, difference, log_s + shift), self.reference)
 
     def _log_s(self, difference: Tensor, shift: Tensor) -> Tensor:
-        candidates, scored, d_model = difference.shape
-        rows = difference.to(self.weight.dtype).reshape(-1, d_model)
-        total = torch.zeros(scored, candidates, dtype=self.dtype, device=rows.device)
-        width = max(256, self.chunk_bytes // (rows.shape[0] * total.element_size()))
-        for first in range(0, self.weight.shape[0], width):
-            part = slice(first, first + width)
-            t = (rows @ self.weight[part].T).to(self.dtype).view(candidates, scored, -1)
-            t = t.sub_(shift[..., None]).expm1_()
-            total += torch.bmm(t.transpose(0, 1), self.p[:, part, None])[..., 0]
+        total = torch.zeros_like(shift.T)
+        for part, t in self._chunks(difference, shift):
+            total += torch.bmm(t.expm1_().transpose(0, 1), self.p[:, part, None])[..., 0]
         log_s = (total.T / self.total).log1p()
-        return log_s if bool(log_s.isfinite().all()) else self._log_s_far(rows, shift)
+        return log_s if bool(log_s.isfinite().all()) else self._log_s_far(difference, shift)
 
-    def _log_s_far(self, rows: Tensor, shift: Tensor) -> Tensor:
+    def _log_s_far(self, difference: Tensor, shift: Tensor) -> Tensor:
         """The same where a run is so far from the clean one that exp(t) overflows or 0 * inf appears."""
-        candidates, scored = shift.shape
         log_s = torch.full_like(shift, -torch.inf)
+        for part, t in self._chunks(difference, shift):
+            log_s = torch.logaddexp(log_s, (t + self.log_p[:, part]).logsumexp(dim=-1))
+        return log_s - self.total.log()
+
+    def _chunks(self, difference: Tensor, shift: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """t less the shift, `[candidates, scored, tokens]`, for so many tokens of the vocabulary at a time."""
+        rows = difference.to(self.weight.dtype).flatten(0, 1)
         width = max(256, self.chunk_bytes // (rows.shape[0] * shift.element_size()))
         for first in range(0, self.weight.shape[0], width):
             part = slice(first, first + width)
-            t = (rows @ self.weight[part].T).to(self.dtype).view(candidates, scored, -1)
-            log_s = torch.logaddexp(log_s, (t - shift[..., None] + self.log_p[:, part]).logsumexp(dim=-1))
-        return log_s - self.total.log()
+            t = (rows @ self.weight[part].T).to(self.dtype).view(*shift.shape, -1)
+            yield part, t.sub_(shift[..., None])
 
     def _log_q(self, ids: Tensor, difference: Tensor, log_s: Tensor) -> Tensor:
         # Log probabilities of ids [scored, k], [candidates, scored, k]; -inf where there is no token.

@@ -112,7 +112,7 @@ def plan_table(plan: Plan) -> Table:
     for column in ("nodes that stay", "edges tested", "time"):
         table.add_column(column, justify="right", overflow="fold")
     for one in plan.estimates:
-        table.add_row(f"{one.share:.1%}", f"{one.tests:,}", f"about {_duration(max(1.0, one.seconds))}")
+        table.add_row(f"{one.share:.1%}", f"{one.tests:,}", f"about {duration(max(1.0, one.seconds))}")
     return table
 
 
@@ -172,7 +172,7 @@ class _View:
         return (
             f"{progress.decided:,} of {progress.edges:,} edges decided, {progress.kept:,} kept, metric "
             f"{number(progress.metric)}, at {progress.at}, {progress.tests / seconds:.0f} tests/s, about "
-            f"{_duration(left)} left"
+            f"{duration(left)} left"
         )
 
 
@@ -217,7 +217,8 @@ class _PlainView(_View):
         pass
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as people say it: seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

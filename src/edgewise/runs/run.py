@@ -199,8 +199,8 @@ def discover(
         head_order=head_order,
         engine=engine,
     )
-    if engine == "incremental":  # before anything is recorded
-        plan_memory(model, task, model.config.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
+    if engine == "incremental":
+        _require_memory(model, task, ports, max_memory)
     experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
     options: dict[str, Any] = dict(
         order=Order(layer_order, head_order, seed),
@@ -243,6 +243,11 @@ def discover(
     raise RunInterrupted(why, Run(found, record, task)) from stopped.__cause__
 
 
+def _require_memory(model: Decoder, task: Task, ports: bool, max_memory: int | None) -> None:
+    """Refuse a search that does not fit, before an Experiment records anything."""
+    plan_memory(model, task, model.config.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
+
+
 def _stopped(progress: Progress, why: str) -> dict[str, Any]:
     return {"why": why, "at": progress.at, "decided": progress.decided, "of": progress.edges, "tests": progress.tests}
 
@@ -269,7 +274,7 @@ def plan_discovery(
     Raises:
         EdgewiseError: as `discover`.
     """
-    plan_memory(model, task, model.config.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
+    _require_memory(model, task, ports, max_memory)
     experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
     order = Order(layer_order, head_order, seed)
     return plan_acdc(experiment, threshold, order=order, absolute=absolute, max_memory=max_memory)
