@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,21 +61,12 @@ def llama(
 
 
 def plain(
-    seed: int = 0, dtype: torch.dtype = torch.float32, *, mlps: bool = True, causal: bool = True, layers: int = 3
+    seed: int = 0, dtype: torch.dtype = torch.float32, *, mlps: bool = True, layers: int = 3, **choices: Any
 ) -> Decoder:
     torch.manual_seed(seed)
-    config = PlainTransformerConfig(
-        n_layers=layers,
-        n_heads=2,
-        d_model=12,
-        d_head=5,
-        d_mlp=16 if mlps else 0,
-        d_vocab=VOCABULARY,
-        d_vocab_out=VOCABULARY - 3,
-        n_context=32,
-        activation="gelu",
-        causal=causal,
-    )
+    sizes: dict[str, Any] = dict(n_heads=2, d_model=12, d_head=5, d_mlp=16 if mlps else 0, n_context=32)
+    kinds: dict[str, Any] = dict(d_vocab=VOCABULARY, d_vocab_out=VOCABULARY - 3, activation="gelu")
+    config = PlainTransformerConfig(n_layers=layers, **{**sizes, **kinds, **choices})
     return load_model(_loud(PlainTransformer(config)), dtype=dtype)
 
 
@@ -94,6 +86,11 @@ FAMILIES: dict[str, Callable[..., Decoder]] = {
     "plain": plain,
     "plain-attention-only": lambda **kwargs: plain(mlps=False, **kwargs),
     "plain-bidirectional": lambda **kwargs: plain(causal=False, **kwargs),
+    "shortformer": lambda **kwargs: plain(mlps=False, normalization="LN", positions="shortformer", **kwargs),
+    "parallel": lambda **kwargs: plain(
+        **dict(normalization="RMS", positions="rotary", rotary_dim=4, n_heads=4, n_kv_heads=2, gated_mlp=True),
+        **dict(parallel=True, scale_by_layer=True, **kwargs),
+    ),
 }
 
 
@@ -120,6 +117,6 @@ def task(seed: int = 0, *, split_embedding: bool = False, metric: str = "kl_div"
             for row, other in zip(made.clean, made.corrupt, strict=True)
         ),
         metric=metric,
-        metrics=("kl_div", "logit_diff", "prob_diff", "nll", "match_nll", "l2", "frac_correct"),
+        metrics=("kl_div", "logit_diff", "logit_diff_max", "prob_diff", "nll", "match_nll", "l2", "frac_correct"),
         split_embedding=split_embedding,
     )

@@ -319,7 +319,8 @@ def test_ioi_runs_on_the_shipped_model_without_options(shell):
 def test_tasks_are_listed_with_what_they_use(shell):
     rows = json.loads(shell.works("tasks", "--json").out)
     by_name = {row["name"]: row for row in rows}
-    assert set(by_name) == {"ioi", "tracr-reverse", "tracr-xproportion", "or-gate"}
+    language = ["ioi", "greater-than", "docstring", "induction", "gender-pronoun"]
+    assert list(by_name) == [*language, "tracr-reverse", "tracr-xproportion", "or-gate"]
     assert by_name["ioi"]["model"] == "tiny-ioi"
     assert by_name["tracr-xproportion"]["variants"] == ["default", "paper", "published"]
 
@@ -340,7 +341,7 @@ def test_models_and_methods_are_listed(shell):
     methods = shell.works("methods", "--json").json
     assert "acdc" in methods["methods"]
     assert {"resample", "zero", "mean"} <= set(methods["ablations"])
-    assert len(methods["metrics"]) == 7
+    assert len(methods["metrics"]) == 8
     assert "tracr-reverse" in shell.works("models").out
     assert "logit_diff" in shell.works("methods").out
 

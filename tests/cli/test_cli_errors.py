@@ -46,7 +46,7 @@ def says(sentence: str, *parts: str) -> None:
 
 UNKNOWN_NAMES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "task": (["iio"], ["unknown task 'iio'", "did you mean 'ioi'", "tracr-reverse"]),
-    "task-like-nothing": (["zzzzzz"], ["unknown task 'zzzzzz'", "known: ioi, tracr-reverse"]),
+    "task-like-nothing": (["zzzzzz"], ["unknown task 'zzzzzz'", "known: ioi, greater-than, docstring"]),
     "task-in-capitals": (["TRACR-REVERSE"], ["unknown task 'TRACR-REVERSE'", "did you mean 'tracr-reverse'"]),
     "method": (["tracr-reverse", "--method", "acd"], ["unknown method 'acd'", "did you mean 'acdc'"]),
     "metric": (["tracr-reverse", "--metric", "kldiv"], ["unknown metric 'kldiv'", "did you mean 'kl_div'"]),

@@ -53,7 +53,7 @@ def test_a_plan_for_a_file_without_a_threshold_tells_several_sizes(shell):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["plan", "iio"], "unknown task 'iio'; did you mean 'ioi'?"),
+        (["plan", "iio"], "unknown task 'iio'; did you mean 'ioi'"),
         (["plan", "ioi", "--threshold", "nan"], "the threshold should be a finite number"),
         (["plan", "ioi", "--ablation", "resampel"], "unknown ablation"),
         (["plan", "ioi", "--max-memory", "lots"], "'lots' is no size of memory; write it like 3GB"),

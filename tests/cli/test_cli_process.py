@@ -59,7 +59,7 @@ def run(arguments: list[str], folder: Path, environment: dict[str, str]) -> tupl
 def test_bad_input_ends_with_code_2_and_a_sentence(tmp_path, environment):
     code, out, err = run(["discover", "iio"], tmp_path, environment)
     assert (code, out) == (2, "")
-    assert err.startswith("edgewise: unknown task 'iio'; did you mean 'ioi'?")
+    assert err.startswith("edgewise: unknown task 'iio'; did you mean 'ioi'")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

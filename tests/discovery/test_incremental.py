@@ -184,6 +184,10 @@ class Case:
         return Experiment(model, task, ablation=self.ablation, metric=self.metric, graph=graph)
 
 
+def adds_no_positions(model: str) -> bool:
+    return "llama" in model or model in ("shortformer", "parallel")
+
+
 def random_cases(model: str) -> list[Case]:
     """Cases in which every value of an option comes up equally often, unless it makes no sense with the others."""
     generator = random.Random(model)
@@ -195,7 +199,7 @@ def random_cases(model: str) -> list[Case]:
     cases = []
     for seed, values in enumerate(zip(*columns, strict=True)):
         case = Case(model, seed, **dict(zip(OPTIONS, values, strict=True)))
-        if "llama" in model:  # it adds no positions to its embedding
+        if adds_no_positions(model):  # so the embedding cannot be split
             case = dataclasses.replace(case, split_embedding=False)
         if case.prompts == "unpaired" and case.ablation in ("resample", "mean-positional"):
             case = dataclasses.replace(case, prompts="last-place")
@@ -205,12 +209,12 @@ def random_cases(model: str) -> list[Case]:
 
 def test_the_random_cases_are_more_than_three_hundred_and_leave_nothing_out():
     everything = [case for model in MODELS for case in random_cases(model)]
-    assert len(set(everything)) == len(everything) == 320
-    assert sum(case.dtype == torch.float64 for case in everything) == 256
+    assert len(set(everything)) == len(everything) == 400
+    assert sum(case.dtype == torch.float64 for case in everything) == 320
     for model, (option, values) in itertools.product(MODELS, OPTIONS.items()):
-        wanted = {False} if option == "split_embedding" and "llama" in model else set(values)
+        wanted = {False} if option == "split_embedding" and adds_no_positions(model) else set(values)
         assert {getattr(case, option) for case in random_cases(model)} == wanted, (model, option)
-    assert len({(case.metric, case.ablation) for case in everything}) == 8 * 4
+    assert len({(case.metric, case.ablation) for case in everything}) == 9 * 4
     assert {case.ablation for case in everything if case.prompts == "unpaired"} == {"zero", "mean"}
     assert {case.dtype for case in everything if case.absolute} == {torch.float64, torch.float32}
 

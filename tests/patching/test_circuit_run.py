@@ -77,7 +77,7 @@ def test_no_edge_present_leaves_mean_activations_under_mean_ablation(family):
 def _block_outputs(model, tokens, mask, index):
     """What attention and MLP of a layer add to the residual stream in the source model, biases included."""
     caught = {}
-    if model.config.architecture == "plain":
+    if model.config.architecture == "transformer-lens":
         block = model.source.blocks[index]
         parts = (block.attn, block.mlp)
     else:

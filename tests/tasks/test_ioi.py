@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from models_with_tokenizers import gpt2_with_random_weights, shared
 
 from edgewise.errors import EdgewiseError
-from edgewise.models import Decoder, load_model
+from edgewise.models import load_model
 from edgewise.tasks import load_task
 from edgewise.tasks.ioi import build_ioi, ioi_pairs
 from edgewise.tasks.word_lists import IOI_NAMES, IOI_OBJECTS, IOI_PLACES
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
-
-
-def shared(path: str) -> Path:
-    if not (SHARED / path).exists():
-        pytest.skip(f"shared/{path} is not beside this checkout")
-    return SHARED / path
 
 
 @cache
 def paper_rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in shared("paper/prompts/ioi.jsonl").read_text().splitlines()]
-
-
-@cache
-def gpt2_with_random_weights(positions: int = 16) -> Decoder:
-    """GPT-2's real tokenizer on a model that is as small as its vocabulary allows."""
-    folder = shared("tokenizers/gpt2")
-    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
-
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=50257, n_positions=positions, n_embd=8, n_layer=1, n_head=2)
-    return load_model(GPT2LMHeadModel(config), tokenizer=GPT2TokenizerFast.from_pretrained(folder))
 
 
 # --- the words --------------------------------------------------------------------------------------------------------
@@ -146,6 +127,41 @@ def test_validation_and_test_prompts_are_different_ones() -> None:
     model = gpt2_with_random_weights()
     validation, test = (load_task("ioi", model, examples=20, split=split) for split in ("validation", "test"))
     assert {text.clean for text in validation.text}.isdisjoint(text.clean for text in test.text)
+
+
+# --- three other people -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_distinct_prompts_always_name_three_other_people(seed: int) -> None:
+    pairs = ioi_pairs(200, seed, distinct=True)
+    assert [clean for clean, _ in pairs] == [clean for clean, _ in ioi_pairs(200, seed)]
+    for clean, corrupt in pairs:
+        first, second, giver, receiver = corrupt.mentions
+        assert len({first, second, giver, *clean.mentions}) == 5
+        assert first == receiver == corrupt.indirect_object
+        assert (clean.place, clean.thing) == (corrupt.place, corrupt.thing)
+    assert len({name for _, corrupt in pairs for name in corrupt.mentions}) > 90
+
+
+def test_distinct_prompts_stay_when_more_are_asked_for_and_differ_by_seed() -> None:
+    many = ioi_pairs(60, 3, distinct=True)
+    assert ioi_pairs(7, 3, distinct=True) == many[:7]
+    assert len({tuple(corrupt.text for _, corrupt in ioi_pairs(9, seed, distinct=True)) for seed in range(4)}) == 4
+
+
+def test_the_variant_chooses_the_corrupted_prompts_and_nothing_else() -> None:
+    model = gpt2_with_random_weights()
+    default, paper, distinct = (
+        build_ioi(model, examples=20, seed=0, split="test", variant=variant)
+        for variant in ("default", "paper", "distinct")
+    )
+    assert torch.equal(default.prompts.corrupt, paper.prompts.corrupt)
+    assert torch.equal(default.prompts.clean, distinct.prompts.clean)
+    assert [text.corrupt for text in distinct.text] == [
+        corrupt.text for _, corrupt in ioi_pairs(40, distinct=True)[20:]
+    ]
+    assert [text.corrupt for text in distinct.text] != [text.corrupt for text in paper.text]
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

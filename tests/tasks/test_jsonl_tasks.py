@@ -335,7 +335,7 @@ def test_a_file_is_told_from_a_mistyped_name(tmp_path: Path) -> None:
     assert find_spec(write(tmp_path, GOOD)) is None
     assert find_spec("not-there.jsonl") is None
     assert find_spec("some/where") is None
-    with pytest.raises(EdgewiseError, match=r"unknown task 'ioo'; did you mean 'ioi'.*known: ioi, tracr-reverse"):
+    with pytest.raises(EdgewiseError, match=r"unknown task 'ioo'; did you mean 'ioi'.*known: ioi, greater-than"):
         find_spec("ioo")
 
 

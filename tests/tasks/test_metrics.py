@@ -77,9 +77,14 @@ def slow_frac_correct(q: Row, p: Row, answers: list[int], wrong: list[int]) -> f
     return -1.0 if max(q[token] for token in answers) > max(q[token] for token in wrong) else 0.0
 
 
+def slow_logit_diff_max(q: Row, p: Row, answers: list[int], wrong: list[int]) -> float:
+    return max(q[token] for token in wrong) - max(q[token] for token in answers)
+
+
 SLOW: dict[str, Callable[[Row, Row, list[int], list[int]], float]] = {
     "kl_div": slow_kl_div,
     "logit_diff": slow_logit_diff,
+    "logit_diff_max": slow_logit_diff_max,
     "prob_diff": slow_prob_diff,
     "nll": slow_nll,
     "match_nll": slow_match_nll,

@@ -34,6 +34,8 @@ class DecoderConfig:
         parallel: attention and MLP of a layer read the same stream.
         causal: a token sees only itself and those before it.
         position_embedding: positions are added to the embedding, so that it can be split into `tok` and `pos`.
+        folded_value_biases: heads' value biases have been moved into the layer's bias (`fold_value_biases`).
+        permuted_seed: seed of the shuffled heads and neurons, in a control network (`permuted`).
     """
 
     architecture: str
@@ -50,6 +52,8 @@ class DecoderConfig:
     parallel: bool = False
     causal: bool = True
     position_embedding: bool = False
+    folded_value_biases: bool = False
+    permuted_seed: int | None = None
 
     @property
     def share(self) -> int:
@@ -120,7 +124,10 @@ class DecoderLayer:
         bias: `[d_model]`, what attention writes that belongs to no head.
         scale: factor on attention scores.
         mlp: the source model's own norm and MLP, `[..., d_model]` -> `[..., d_model]`; None where there is none.
+        mlp_inputs: the weights and biases that lead into the MLP's neurons, the neurons last: `[..., d_mlp]`.
         rotation: rotary positions, or None.
+        query_key_positions: positions `[batch or 1, pos]` -> what is added, behind the norm, to what queries and keys
+            are made of, `[batch or 1, pos, d_model]`; no node owns it, and it is never ablated. None in most models.
     """
 
     attention_norm: Callable[[Tensor], Tensor]
@@ -131,15 +138,17 @@ class DecoderLayer:
     bias: Tensor
     scale: float
     mlp: Callable[[Tensor], Tensor] | None
+    mlp_inputs: tuple[Tensor, ...] = ()
     rotation: Rotation | None = None
+    query_key_positions: Callable[[Tensor], Tensor] | None = None
 
     def query(self, x: Tensor, positions: Tensor, heads: Sequence[int] | None = None) -> Tensor:
         """Queries of some heads, rotated to `positions` `[batch or 1, pos]`, from their residual streams."""
-        return self._rotate(self.queries(self.attention_norm(x), heads), positions)
+        return self._rotate(self.queries(self._placed(x, positions), heads), positions)
 
     def key(self, x: Tensor, positions: Tensor, heads: Sequence[int] | None = None) -> Tensor:
         """Keys of some key/value heads (one may be asked for more than once), like `query`."""
-        return self._rotate(self.keys(self.attention_norm(x), heads), positions)
+        return self._rotate(self.keys(self._placed(x, positions), heads), positions)
 
     def value(self, x: Tensor, heads: Sequence[int] | None = None) -> Tensor:
         """Values of some key/value heads, from their residual streams."""
@@ -163,6 +172,10 @@ class DecoderLayer:
         """What each head adds to the residual stream, `[batch, pos, heads, d_model]`."""
         return self.output(z, heads)
 
+    def _placed(self, x: Tensor, positions: Tensor) -> Tensor:
+        normed = self.attention_norm(x)
+        return normed if self.query_key_positions is None else normed + self.query_key_positions(positions)[:, :, None]
+
     def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
         return x if self.rotation is None else self.rotation(x, positions)
 
@@ -184,6 +197,8 @@ class Decoder:
         run_source_streams: like `run_source`, but the residual stream entering each layer; used to say where a
             difference starts.
         tokenizer: the model's tokenizer, or None.
+        why_no_tokenizer: the reason, for errors.
+        original: the model that this one is a permuted copy of; comparisons are with that one.
     """
 
     name: str
@@ -196,6 +211,8 @@ class Decoder:
     run_source: Callable[[Tensor, Tensor, Tensor], Tensor]
     run_source_streams: Callable[[Tensor, Tensor, Tensor], list[Tensor]] | None = None
     tokenizer: Any = field(default=None, repr=False)
+    why_no_tokenizer: str = ""
+    original: Decoder | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -228,6 +245,12 @@ class Decoder:
         """Final norm and unembedding of residual streams `[..., d_model]`, in float32 at least."""
         logits = self.unembedding(self.final_norm(x.to(self.dtype)))
         return logits.to(stream_dtype(logits.dtype))
+
+    def permuted(self, seed: int) -> Decoder:
+        """The control network: this model with heads and neurons shuffled (see `edgewise.models.control.permuted`)."""
+        from edgewise.models.control import permuted
+
+        return permuted(self, seed)
 
     def fingerprint(self) -> str:
         """A hash of the weights: names, shapes, dtypes and up to 4,096 evenly spaced values of each tensor."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from edgewise.models.plain_transformer import PlainMLP, PlainTransformer, PlainTransformerConfig
 
@@ -49,6 +50,11 @@ def _mlp(model: PlainTransformer, layer: int) -> PlainMLP:
     mlp = model.blocks[layer].mlp
     assert mlp is not None, "every model here has MLPs"
     return mlp
+
+
+def _positions(model: PlainTransformer) -> Tensor:
+    assert model.pos_embed is not None, "every model here has learned positions"
+    return model.pos_embed.W_pos
 
 
 def tracr_reverse(dtype: torch.dtype = torch.float32) -> PlainTransformer:
@@ -101,7 +107,7 @@ def tracr_reverse(dtype: torch.dtype = torch.float32) -> PlainTransformer:
 
     _embed_with_one(model, d, TRACR_REVERSE_TOKENS)
     for index in indices:
-        model.pos_embed.W_pos[index + 1, d[f"index:{index}"]] = 1
+        _positions(model)[index + 1, d[f"index:{index}"]] = 1
 
     # a0.h0 counts: a letter attends evenly to all letters and to the BOS, so the BOS's share of its attention, which is
     # what the value carries, is 1 / (1 + number of letters). BOS (and a pad) attends to the BOS alone.
@@ -214,7 +220,7 @@ def tracr_xproportion_compiled(dtype: torch.dtype = torch.float32) -> PlainTrans
     )
     _embed_with_one(model, d, TRACR_XPROPORTION_TOKENS)
     for position in positions:
-        model.pos_embed.W_pos[position, d[f"position:{position}"]] = 1
+        _positions(model)[position, d[f"position:{position}"]] = 1
 
     _mark_x_and_read_out(model, d)
 
@@ -277,7 +283,7 @@ def tracr_xproportion(dtype: torch.dtype = torch.float32) -> PlainTransformer:
     model = PlainTransformer(config).to(dtype)
     _embed_with_one(model, d, TRACR_XPROPORTION_TOKENS)
     for position in positions:
-        model.pos_embed.W_pos[position, d[f"position:{position}"]] = 1
+        _positions(model)[position, d[f"position:{position}"]] = 1
 
     _mark_x_and_read_out(model, d)
 

@@ -65,6 +65,7 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
                 bias=block.attn.c_proj.bias,
                 scale=scale / (index + 1) if shape.scale_attn_by_inverse_layer_idx else scale,
                 mlp=_chain(block.ln_2, _with_fused_gelu(block.mlp)),
+                mlp_inputs=(block.mlp.c_fc.weight.detach(), block.mlp.c_fc.bias.detach()),
             )
         )
     config = DecoderConfig(
@@ -124,6 +125,7 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
                 bias=torch.zeros_like(attention.o_proj.weight[:, 0]) if bias is None else bias,
                 scale=attention.scaling,
                 mlp=_chain(block.post_attention_layernorm, block.mlp),
+                mlp_inputs=_llama_mlp_inputs(block.mlp),
                 rotation=_rotary(body.rotary_emb),
             )
         )
@@ -155,6 +157,12 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
 
 ADAPTERS: dict[str, Callable[[Any, str, Any], Decoder]] = {"gpt2": _gpt2, "llama": _llama}
 """Adapters by `model_type`, the name of an architecture in a model's config.json."""
+
+
+def _llama_mlp_inputs(mlp: Any) -> tuple[Tensor, ...]:
+    linears = (mlp.gate_proj, mlp.up_proj)
+    tensors = [linear.weight.T for linear in linears] + [linear.bias for linear in linears if linear.bias is not None]
+    return tuple(tensor.detach() for tensor in tensors)
 
 
 def _chain(first: nn.Module, second: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +14,21 @@ import torch
 from torch import nn
 
 from edgewise.errors import EdgewiseError, near_matches
+from edgewise.models.control import fold_value_biases as fold
 from edgewise.models.decoder import Decoder
 from edgewise.models.hand_built import HAND_BUILT
 from edgewise.models.huggingface import ADAPTERS, adapt, unsupported
 from edgewise.models.plain import adapt_plain
 from edgewise.models.plain_transformer import PlainTransformer
+from edgewise.models.transformer_lens import (
+    ALIASES,
+    build_transformer_lens,
+    choose_weights,
+    from_hooked,
+    is_transformer_lens,
+    read_config_file,
+    read_state,
+)
 
 SHIPPED = Path(__file__).parent / "shipped"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -60,27 +70,40 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: DType | torch.dtype | None = None,
     tokenizer: Any = None,
+    fold_value_biases: bool = False,
 ) -> Decoder:
     """Load a model for edgewise.
 
     Args:
-        model: a built-in name (`edgewise models` lists them), a Hugging Face hub id, a local folder in Hugging Face
-            layout, or a model object: a `transformers` model, or something that wraps one. A model object is used as it
-            is, not copied: it is put into evaluation mode, and moved or converted if `device` or `dtype` say so.
+        model: a built-in name (`edgewise models` lists them), a Hugging Face hub id, a local folder, or a model object.
+            What a hub id or folder holds may be in Hugging Face's layout or in TransformerLens' (a config.json with
+            that library's field names, and a state dict as .safetensors or .pth); TransformerLens' short names of such
+            checkpoints (`attn-only-4l`, `redwood_attn_2l`, …) work too. A model object is a `transformers` model,
+            something that wraps one, or a `HookedTransformer`. It is used as it is, not copied: it is put into
+            evaluation mode, and moved or converted if `device` or `dtype` say so.
         device: as torch names it; default: CUDA where there is one, else the CPU.
         dtype: `float32` (the default), `float64` or `bfloat16`.
         tokenizer: for a model object, its tokenizer, or None for tasks that need none.
+        fold_value_biases: count a head's value bias to the layer, not to the head. Only `zero` ablation can tell: then
+            the bias stays when the head goes, as in the ACDC paper's runs on GPT-2 (TransformerLens folds by default).
 
     Raises:
         EdgewiseError: no such model, no weights in the folder, an unknown device or dtype, or an architecture that is
             not supported; the message says which.
     """
-    wanted_dtype = _dtype(dtype)
+    loaded = _load(model, device, _dtype(dtype), tokenizer)
+    return fold(loaded) if fold_value_biases else loaded
+
+
+def _load(
+    model: str | Path | nn.Module, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Any
+) -> Decoder:
     if isinstance(model, nn.Module) or not isinstance(model, str | Path):
         inner = _unwrap(model)
-        moved = inner.to(device=None if device is None else _device(device), dtype=wanted_dtype)
-        name = getattr(getattr(moved, "config", None), "name_or_path", "") or type(moved).__name__
-        return _adapt(moved, name, tokenizer)
+        moved = inner.to(device=None if device is None else _device(device), dtype=dtype)
+        name = getattr(getattr(model, "cfg", None), "model_name", "") if isinstance(moved, PlainTransformer) else ""
+        name = name or getattr(getattr(moved, "config", None), "name_or_path", "") or type(moved).__name__
+        return adapt_model(moved, name, tokenizer)
 
     name = str(model)
     if not name.strip():
@@ -88,21 +111,22 @@ def load_model(
     target = _device(device)
     if name in HAND_BUILT:
         built = HAND_BUILT[name]()
-        return _adapt(built.to(device=target, dtype=wanted_dtype), name, None)
+        return adapt_model(built.to(device=target, dtype=dtype), name, None)
+    dtype = dtype or torch.float32
     if name in BUILT_IN:
-        return _from_transformers(name, BUILT_IN[name].folder, target, wanted_dtype or torch.float32, tokenizer)
+        return _from_folder(name, BUILT_IN[name].folder or SHIPPED, target, dtype, tokenizer)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        _require_files(folder)
-        return _from_transformers(name, folder, target, wanted_dtype or torch.float32, tokenizer)
+        return _from_folder(name, folder, target, dtype, tokenizer)
     if folder.exists():
         raise EdgewiseError(f"model {name!r} is a file; give the folder that holds its config.json and weights")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise EdgewiseError(f"model {name!r}: there is no such folder")
-    return _from_transformers(name, None, target, wanted_dtype or torch.float32, tokenizer)
+    return _from_hub(name, target, dtype, tokenizer)
 
 
-def _adapt(model: nn.Module, name: str, tokenizer: Any) -> Decoder:
+def adapt_model(model: nn.Module, name: str, tokenizer: Any) -> Decoder:
+    """A Decoder over a model that edgewise knows how to read."""
     if isinstance(model, PlainTransformer):
         model.eval()
         return adapt_plain(model, name, tokenizer)
@@ -116,12 +140,79 @@ def _unwrap(model: Any) -> nn.Module:
         if known or isinstance(model, PlainTransformer):
             return model
         inner = getattr(model, "original_model", None) or getattr(model, "_model", None)
+        inner = from_hooked(model, type(model).__name__) if inner is None else inner
         if inner is None:
             break
         model = inner
     if not isinstance(model, nn.Module):
         raise EdgewiseError(f"a {type(model).__name__} is not a model: give a name, a folder or a transformers model")
     return model
+
+
+def _from_folder(name: str, folder: Path, device: torch.device, dtype: torch.dtype, tokenizer: Any) -> Decoder:
+    if not (folder / "config.json").is_file():
+        raise EdgewiseError(
+            f"model folder {str(folder)!r} has no config.json, so it is neither in Hugging Face's layout nor in "
+            "TransformerLens'"
+        )
+    config = read_config_file(folder / "config.json", name)
+    if is_transformer_lens(config):
+        weights = folder / choose_weights([file.name for file in folder.iterdir()], name)
+        return _from_transformer_lens(name, folder, config, weights, device, dtype, tokenizer)
+    if not any((folder / file).is_file() for file in _WEIGHT_FILES):
+        raise EdgewiseError(
+            f"model folder {str(folder)!r} has no weights: none of {', '.join(_WEIGHT_FILES[:3])} is there"
+        )
+    return _from_transformers(name, folder, device, dtype, tokenizer)
+
+
+def _from_hub(name: str, device: torch.device, dtype: torch.dtype, tokenizer: Any) -> Decoder:
+    import huggingface_hub
+
+    repository, config, folder = ALIASES.get(name, name), {}, Path()
+    try:
+        path = Path(huggingface_hub.hf_hub_download(repository, "config.json"))
+        config, folder = read_config_file(path, name), path.parent
+    except (EdgewiseError, OSError, ValueError):
+        pass  # not there, not to be had, not an id: transformers looks again, and the error is made from what it says
+    if not is_transformer_lens(config):
+        if repository != name and not config:
+            raise _not_found(name, None, FileNotFoundError(), repository)
+        return _from_transformers(name, None, device, dtype, tokenizer)
+    try:
+        files = huggingface_hub.list_repo_files(repository)
+    except Exception:  # offline: what the local cache has
+        files = [file.name for file in folder.iterdir()]
+    chosen = choose_weights(files, name)
+    try:
+        weights = Path(huggingface_hub.hf_hub_download(repository, chosen))
+    except Exception as error:  # the hub's own errors, of many kinds
+        raise EdgewiseError(f"the weights of model {name!r} cannot be had: {_first_line(error)}") from None
+    return _from_transformer_lens(name, folder, config, weights, device, dtype, tokenizer)
+
+
+def _from_transformer_lens(
+    name: str,
+    folder: Path,
+    config: Mapping[str, Any],
+    weights: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    tokenizer: Any,
+) -> Decoder:
+    model = build_transformer_lens(config, read_state(weights, name), name, dtype)
+    why = ""
+    if tokenizer is None:
+        tokenizer = _tokenizer(name, folder)
+    other = config.get("tokenizer_name")
+    if tokenizer is None and other:
+        # Without it the model still serves tasks made of token ids.
+        try:
+            with _quiet():
+                tokenizer = _tokenizer(str(other), None)
+        except EdgewiseError as error:
+            why = f" (its config.json names {other!r}: {error})"
+    return replace(adapt_model(model.to(device), name, tokenizer), why_no_tokenizer=why)
 
 
 def _from_transformers(
@@ -148,18 +239,24 @@ def _from_transformers(
             if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
                 reason = "the checkpoint holds more than tensors, and edgewise runs no code from a checkpoint"
             raise EdgewiseError(f"the weights of model {name!r} cannot be read: {reason}") from None
-        if problems["missing_keys"] or problems["mismatched_keys"]:
-            missing = sorted(
-                key if isinstance(key, str) else key[0]
-                for key in (problems["missing_keys"] or problems["mismatched_keys"])
-            )
-            raise EdgewiseError(
-                f"the weights of model {name!r} do not fit its config.json: {len(missing)} tensors missing or of "
-                f"another shape, {missing[0]} among them"
-            )
+        _require_fit(name, sorted(problems["missing_keys"]), sorted(problems["mismatched_keys"]))
         if tokenizer is None:
             tokenizer = _tokenizer(name, folder)
     return adapt(model.to(device), name, tokenizer)
+
+
+def _require_fit(name: str, missing: Sequence[str], mismatched: Sequence[tuple[str, Any, Any]]) -> None:
+    """Refuse weights that do not fit a config.json, naming a tensor (and both of its shapes)."""
+    if mismatched:
+        key, found, wanted = mismatched[0]
+        what = f"tensor {key!r} has shape {list(found)}, config.json asks for {list(wanted)}"
+    elif missing:
+        what = f"tensor {missing[0]!r} is not in the checkpoint"
+    else:
+        return
+    count = len(mismatched) + len(missing)
+    more = f" ({count - 1} other tensors are missing or of another shape)" if count > 1 else ""
+    raise EdgewiseError(f"the weights of model {name!r} do not fit its config.json: {what}{more}")
 
 
 def _tokenizer(name: str, folder: Path | None) -> Any:
@@ -174,16 +271,7 @@ def _tokenizer(name: str, folder: Path | None) -> Any:
         raise EdgewiseError(f"the tokenizer of model {name!r} cannot be read: {_first_line(error)}") from None
 
 
-def _require_files(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise EdgewiseError(f"model folder {str(folder)!r} has no config.json, so it is not in Hugging Face layout")
-    if not any((folder / file).is_file() for file in _WEIGHT_FILES):
-        raise EdgewiseError(
-            f"model folder {str(folder)!r} has no weights: none of {', '.join(_WEIGHT_FILES[:3])} is there"
-        )
-
-
-def _not_found(name: str, folder: Path | None, error: Exception) -> EdgewiseError:
+def _not_found(name: str, folder: Path | None, error: Exception, repository: str = "") -> EdgewiseError:
     if folder is not None:
         return EdgewiseError(f"model {name!r}: its config.json cannot be used: {_first_line(error)}")
     causes: list[str] = []
@@ -197,10 +285,11 @@ def _not_found(name: str, folder: Path | None, error: Exception) -> EdgewiseErro
         why = "the Hugging Face hub has none of that name, or it is private"
     else:
         why = "it is not in the local Hugging Face cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
-    known = (*BUILT_IN, "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")
+    known = (*BUILT_IN, *ALIASES, "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")
     hint = "" if name in known else near_matches(name, known)
+    also = f" (hub id {repository})" if repository else ""
     return EdgewiseError(
-        f"cannot find model {name!r}: no built-in model or folder is called that; {why}{hint} "
+        f"cannot find model {name!r}{also}: no built-in model or folder is called that; {why}{hint} "
         f"(built-in: {', '.join(BUILT_IN)})"
     )
 

@@ -1,36 +1,41 @@
-"""The adapter for `PlainTransformer`, the project's own source model: attention and MLPs without norms."""
+"""The adapter for `PlainTransformer`: weights built by hand, and checkpoints in TransformerLens' format."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection, Unembedding
-from edgewise.models.plain_transformer import PlainTransformer
+from edgewise.models.plain_transformer import PlainBlock, PlainTransformer
 
 
 def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> Decoder:
-    """A Decoder over a model whose weights were built by hand."""
+    """A Decoder over a `PlainTransformer`."""
     shape = model.config
+    positions = model.pos_embed if shape.positions == "shortformer" else None
     layers = tuple(
         DecoderLayer(
-            attention_norm=_identity,
+            attention_norm=block.ln1,
             queries=Projection(block.attn.W_Q, block.attn.b_Q),
             keys=Projection(block.attn.W_K, block.attn.b_K),
             values=Projection(block.attn.W_V, block.attn.b_V),
             output=Projection(block.attn.W_O),
             bias=block.attn.b_O,
-            scale=shape.d_head**-0.5 if shape.attention_scale else 1.0,
-            mlp=block.mlp,
+            scale=1 / shape.divisor(index),
+            mlp=_mlp(block),
+            mlp_inputs=_mlp_inputs(block),
+            rotation=block.attn.rotary,
+            query_key_positions=positions,
         )
-        for block in model.blocks
+        for index, block in enumerate(model.blocks)
     )
     config = DecoderConfig(
-        architecture="plain",
+        architecture="transformer-lens",
         n_layers=shape.n_layers,
         n_heads=shape.n_heads,
-        n_kv_heads=shape.n_heads,
+        n_kv_heads=shape.key_value_heads,
         d_model=shape.d_model,
         d_head=shape.d_head,
         d_vocab=shape.d_vocab_out,
@@ -38,12 +43,15 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
         n_context=shape.n_context,
         mlps=shape.d_mlp > 0,
         d_mlp=shape.d_mlp,
+        parallel=shape.parallel,
         causal=shape.causal,
-        position_embedding=True,
+        position_embedding=shape.positions == "standard",
     )
 
-    def embed(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(tokens: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
         token_part = model.embed(tokens)
+        if shape.positions != "standard" or model.pos_embed is None:
+            return (token_part,)
         return token_part, model.pos_embed(positions).expand_as(token_part)
 
     return Decoder(
@@ -51,13 +59,24 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
         config=config,
         layers=layers,
         embed_parts=embed,
-        final_norm=_identity,
+        final_norm=model.ln_final,
         unembedding=Unembedding(model.unembed.W_U.T, model.unembed.b_U),
         source=model,
         run_source=lambda tokens, mask, positions: model(tokens, positions, mask),
+        run_source_streams=lambda tokens, mask, positions: model.streams(tokens, positions, mask)[:-1],
         tokenizer=tokenizer,
     )
 
 
-def _identity(x: Tensor) -> Tensor:
-    return x
+def _mlp(block: PlainBlock) -> Callable[[Tensor], Tensor] | None:
+    if block.mlp is None or block.ln2 is None:
+        return None
+    norm, mlp = block.ln2, block.mlp
+    return lambda x: mlp(norm(x))
+
+
+def _mlp_inputs(block: PlainBlock) -> tuple[Tensor, ...]:
+    if block.mlp is None:
+        return ()
+    weights = [block.mlp.W_in, block.mlp.b_in, block.mlp.W_gate]
+    return tuple(weight.detach() for weight in weights if weight is not None)

@@ -1,11 +1,10 @@
 """An ordinary decoder-only transformer, written out in the plainest way.
 
-It holds the weights that are built by hand (`hand_built.py`) and any checkpoint in TransformerLens' format that has
-learned positions and no norms: the parameters carry that library's field names, so `load_state_dict` takes such a
-state dict as it is. It is a *source model*: the library's own adapter is checked against it, so it shares no code with
-that adapter, and clarity goes before speed here.
+It holds the weights that are built by hand (`hand_built.py`) and any checkpoint in TransformerLens' format: the
+parameters carry that library's field names, so `load_state_dict` takes such a state dict as it is. It is a *source
+model*: the library's own adapter is checked against it, and clarity goes before speed here.
 
-Letters in the shape comments: b batch, q query position, k key position, h head.
+Letters in the shape comments: b batch, q query position, k key position, h head, m d_model, d d_head.
 """
 
 from __future__ import annotations
@@ -20,27 +19,62 @@ from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError, unknown
 
-Activation = Literal["relu", "gelu", "gelu_new", "silu"]
+Activation = Literal["relu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "solu", "solu_ln", "xielu"]
+Normalization = Literal["LN", "LNPre", "RMS", "RMSPre"]
+PositionType = Literal["standard", "shortformer", "rotary"]
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
     return nn.functional.gelu(x, approximate="tanh")
 
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+def _gelu_fast(x: Tensor) -> Tensor:
+    return 0.5 * x * (1 + torch.tanh(x * 0.7978845608 * (1 + 0.044715 * x * x)))  # sqrt(2/pi) to ten digits
+
+
+def _solu(x: Tensor) -> Tensor:
+    return x * x.softmax(dim=-1)
+
+
+def _xielu(x: Tensor) -> Tensor:
+    """xIELU (arXiv 2411.13010) with its fixed default parameters: alphas 0.8, beta 0.5."""
+    below = 0.8 * (torch.expm1(x.clamp_max(-1e-6)) - x)
+    return torch.where(x > 0, 0.8 * x * x, below) + 0.5 * x
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
     "gelu": nn.functional.gelu,
     "gelu_new": _gelu_tanh,
+    "gelu_fast": _gelu_fast,
+    "gelu_pytorch_tanh": _gelu_tanh,
     "silu": nn.functional.silu,
+    "solu": _solu,
+    "solu_ln": _solu,  # with a norm behind it
+    "xielu": _xielu,
 }
+NORMALIZATIONS = ("LN", "LNPre", "RMS", "RMSPre")
+POSITION_TYPES = ("standard", "shortformer", "rotary")
 
 
 @dataclass(frozen=True)
 class PlainTransformerConfig:
-    """The sizes of a `PlainTransformer` and the few choices it leaves open.
+    """The sizes of a `PlainTransformer` and the choices it leaves open.
 
-    `d_mlp` 0 means attention only: the blocks then have no MLP at all. `attention_scale` divides attention scores by
-    sqrt(d_head).
+    Attributes:
+        d_mlp: 0 means attention only: the blocks then have no MLP at all.
+        attention_scale: attention scores are divided by sqrt(d_head), or by `attention_divisor` where that is given.
+        scale_by_layer: and by the layer's number, from 1.
+        n_kv_heads: key/value heads that query heads share, or None for one each.
+        normalization: the norm before attention, before the MLP and before the unembedding: LayerNorm (`LN`),
+            LayerNorm without weights (`LNPre`), the same two of root-mean-square norm, or None for none.
+        final_rms: the last norm is a root-mean-square norm whatever the others are.
+        positions: `standard` adds learned positions to the embedding, `shortformer` to what queries and keys are made
+            of in every layer, after the norm; `rotary` turns queries and keys.
+        rotary_dim: how many of a head's dimensions are turned; None for all.
+        rotary_adjacent_pairs: dimensions 0 and 1 make a pair, 2 and 3, …; else those half of `rotary_dim` apart.
+        gated_mlp: activation(x W_gate) * (x W_in) + b_in instead of activation(x W_in + b_in).
+        parallel: attention and MLP of a block read the same stream.
     """
 
     n_layers: int
@@ -54,6 +88,18 @@ class PlainTransformerConfig:
     activation: Activation = "relu"
     causal: bool = True
     attention_scale: bool = True
+    attention_divisor: float | None = None
+    scale_by_layer: bool = False
+    n_kv_heads: int | None = None
+    normalization: Normalization | None = None
+    final_rms: bool = False
+    epsilon: float = 1e-5
+    positions: PositionType = "standard"
+    rotary_dim: int | None = None
+    rotary_base: float = 10_000.0
+    rotary_adjacent_pairs: bool = False
+    gated_mlp: bool = False
+    parallel: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_layers", "n_heads", "d_model", "d_head", "d_vocab", "d_vocab_out", "n_context"):
@@ -61,8 +107,34 @@ class PlainTransformerConfig:
                 raise EdgewiseError(f"{name} is {getattr(self, name)}; it has to be at least 1")
         if self.d_mlp < 0:
             raise EdgewiseError(f"d_mlp is {self.d_mlp}; it has to be 0 (no MLPs) or more")
-        if self.activation not in _ACTIVATIONS:
-            raise unknown("activation", self.activation, _ACTIVATIONS)
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+        if self.normalization is not None and self.normalization not in NORMALIZATIONS:
+            raise unknown("normalization", self.normalization, NORMALIZATIONS)
+        if self.positions not in POSITION_TYPES:
+            raise unknown("kind of positions", self.positions, POSITION_TYPES)
+        if self.n_heads % self.key_value_heads:
+            raise EdgewiseError(f"{self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly")
+        if self.positions == "rotary" and (self.turned % 2 or not 0 < self.turned <= self.d_head):
+            raise EdgewiseError(f"rotary_dim is {self.turned}; it has to be even and at most d_head, {self.d_head}")
+        if self.gated_mlp and self.activation == "solu_ln":
+            raise EdgewiseError("a gated MLP cannot have the activation solu_ln")
+
+    @property
+    def key_value_heads(self) -> int:
+        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
+
+    @property
+    def turned(self) -> int:
+        """How many dimensions of a head rotary positions turn."""
+        return self.d_head if self.rotary_dim is None else self.rotary_dim
+
+    def divisor(self, layer: int) -> float:
+        """What attention scores of a layer are divided by."""
+        divisor = 1.0
+        if self.attention_scale:
+            divisor = math.sqrt(self.d_head) if self.attention_divisor is None else self.attention_divisor
+        return divisor * (layer + 1) if self.scale_by_layer else divisor
 
 
 def _zeros(*shape: int) -> nn.Parameter:
@@ -83,7 +155,7 @@ class PlainEmbed(nn.Module):
 
 
 class PlainPosEmbed(nn.Module):
-    """Learned position embedding: W_pos [n_context, d_model]."""
+    """Learned positions: W_pos [n_context, d_model]."""
 
     def __init__(self, config: PlainTransformerConfig) -> None:
         super().__init__()
@@ -94,31 +166,100 @@ class PlainPosEmbed(nn.Module):
         return self.W_pos[position_ids]
 
 
-class PlainAttention(nn.Module):
-    """Multi-head attention with separate weights per head.
+class PlainNorm(nn.Module):
+    """LayerNorm or root-mean-square norm over the last dimension, with weights w (and b) or without (`…Pre`)."""
 
-    W_Q, W_K, W_V [heads, d_model, d_head], b_Q, b_K, b_V [heads, d_head], W_O [heads, d_head, d_model], b_O [d_model].
-    """
+    def __init__(self, kind: Normalization, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.centred, self.epsilon = kind.startswith("LN"), epsilon
+        self.w = nn.Parameter(torch.ones(width), requires_grad=False) if not kind.endswith("Pre") else None
+        self.b = _zeros(width) if kind == "LN" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., width] -> [..., width]; computed in float32 at least."""
+        y = x.to(torch.promote_types(x.dtype, torch.float32))
+        if self.centred:
+            y = y - y.mean(dim=-1, keepdim=True)
+        y = (y / (y.square().mean(dim=-1, keepdim=True) + self.epsilon).sqrt()).to(x.dtype)
+        y = y if self.w is None else y * self.w
+        return y if self.b is None else y + self.b
+
+
+def _norm(config: PlainTransformerConfig) -> nn.Module:
+    if config.normalization is None:
+        return nn.Identity()
+    return PlainNorm(config.normalization, config.d_model, config.epsilon)
+
+
+class PlainRotary(nn.Module):
+    """Rotary positions: turns pairs of a head's first `rotary_dim` dimensions, slower from pair to pair."""
 
     def __init__(self, config: PlainTransformerConfig) -> None:
         super().__init__()
-        heads, d_model, d_head = config.n_heads, config.d_model, config.d_head
+        self.width, self.base, self.adjacent = config.turned, config.rotary_base, config.rotary_adjacent_pairs
+
+    def forward(self, x: Tensor, position_ids: Tensor) -> Tensor:
+        """[batch, pos, heads, d_head] and [batch or 1, pos] position ids -> the same shape as x."""
+        half = self.width // 2
+        wide = torch.promote_types(x.dtype, torch.float32)
+        frequencies = self.base ** (-torch.arange(half, device=x.device, dtype=wide) / half)
+        angles = (position_ids[..., None].to(wide) * frequencies)[:, :, None]  # [batch or 1, pos, 1, half]
+        cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        turned, rest = x[..., : self.width], x[..., self.width :]
+        if self.adjacent:
+            left, right = turned[..., ::2], turned[..., 1::2]
+        else:
+            left, right = turned[..., :half], turned[..., half:]
+        new_left, new_right = left * cosine - right * sine, right * cosine + left * sine
+        if self.adjacent:
+            new = torch.stack((new_left, new_right), dim=-1).flatten(-2)
+        else:
+            new = torch.cat((new_left, new_right), dim=-1)
+        return torch.cat((new, rest), dim=-1)
+
+
+class PlainAttention(nn.Module):
+    """Multi-head attention with separate weights per head.
+
+    W_Q [heads, d_model, d_head], b_Q [heads, d_head]; W_K, W_V, b_K, b_V likewise for each key/value head;
+    W_O [heads, d_head, d_model], b_O [d_model].
+    """
+
+    def __init__(self, config: PlainTransformerConfig, layer: int) -> None:
+        super().__init__()
+        heads, shared, d_model, d_head = config.n_heads, config.key_value_heads, config.d_model, config.d_head
         self.causal = config.causal
-        self.scale = math.sqrt(d_head) if config.attention_scale else 1.0
+        self.scale = config.divisor(layer)
+        self.share = heads // shared
+        self.rotary = PlainRotary(config) if config.positions == "rotary" else None
         self.W_Q = _zeros(heads, d_model, d_head)
-        self.W_K = _zeros(heads, d_model, d_head)
-        self.W_V = _zeros(heads, d_model, d_head)
+        self.W_K = _zeros(shared, d_model, d_head)
+        self.W_V = _zeros(shared, d_model, d_head)
         self.W_O = _zeros(heads, d_head, d_model)
         self.b_Q = _zeros(heads, d_head)
-        self.b_K = _zeros(heads, d_head)
-        self.b_V = _zeros(heads, d_head)
+        self.b_K = _zeros(shared, d_head)
+        self.b_V = _zeros(shared, d_head)
         self.b_O = _zeros(d_model)
 
-    def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """[batch, pos, d_model] -> [batch, pos, d_model]; `attention_mask` [batch, pos] is True at keys to be seen."""
-        q = torch.einsum("bqm,hmd->bqhd", x, self.W_Q) + self.b_Q
-        k = torch.einsum("bkm,hmd->bkhd", x, self.W_K) + self.b_K
+    def forward(
+        self,
+        x: Tensor,
+        position_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        query_key_positions: Tensor | None = None,
+    ) -> Tensor:
+        """[batch, pos, d_model] -> [batch, pos, d_model].
+
+        `attention_mask` [batch, pos] is True at keys to be seen; `query_key_positions` [batch or 1, pos, d_model] is
+        added to what queries and keys are made of, but not values.
+        """
+        placed = x if query_key_positions is None else x + query_key_positions
+        q = torch.einsum("bqm,hmd->bqhd", placed, self.W_Q) + self.b_Q
+        k = torch.einsum("bkm,hmd->bkhd", placed, self.W_K) + self.b_K
         v = torch.einsum("bkm,hmd->bkhd", x, self.W_V) + self.b_V
+        if self.rotary is not None:
+            q, k = self.rotary(q, position_ids), self.rotary(k, position_ids)
+        k, v = k.repeat_interleave(self.share, dim=2), v.repeat_interleave(self.share, dim=2)
         scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / self.scale
 
         visible = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
@@ -136,35 +277,58 @@ class PlainAttention(nn.Module):
 
 
 class PlainMLP(nn.Module):
-    """One hidden layer: W_in [d_model, d_mlp], b_in [d_mlp], W_out [d_mlp, d_model], b_out [d_model]."""
+    """One hidden layer: W_in [d_model, d_mlp], b_in [d_mlp], W_out [d_mlp, d_model], b_out [d_model].
+
+    A gated one has W_gate [d_model, d_mlp] too. Behind the activation `solu_ln` stands a norm of the hidden layer.
+    """
 
     def __init__(self, config: PlainTransformerConfig) -> None:
         super().__init__()
-        self.activation = _ACTIVATIONS[config.activation]
+        self.activation = ACTIVATIONS[config.activation]
         self.W_in = _zeros(config.d_model, config.d_mlp)
+        self.W_gate = _zeros(config.d_model, config.d_mlp) if config.gated_mlp else None
         self.b_in = _zeros(config.d_mlp)
         self.W_out = _zeros(config.d_mlp, config.d_model)
         self.b_out = _zeros(config.d_model)
+        self.ln = None
+        if config.activation == "solu_ln":
+            # TransformerLens has a LayerNorm here whatever the kind of the other norms: with weights beside `LN`.
+            self.ln = PlainNorm("LN" if config.normalization == "LN" else "LNPre", config.d_mlp, config.epsilon)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, pos, d_model] -> [batch, pos, d_model]."""
-        return self.activation(x @ self.W_in + self.b_in) @ self.W_out + self.b_out
+        """[..., d_model] -> [..., d_model]."""
+        if self.W_gate is None:
+            hidden = self.activation(x @ self.W_in + self.b_in)
+        else:
+            hidden = self.activation(x @ self.W_gate) * (x @ self.W_in) + self.b_in
+        if self.ln is not None:
+            hidden = self.ln(hidden)
+        return hidden @ self.W_out + self.b_out
 
 
 class PlainBlock(nn.Module):
-    """Attention, then the MLP where there is one, each added to the residual stream."""
+    """Attention, then the MLP where there is one, each with its norm and added to the residual stream."""
 
-    def __init__(self, config: PlainTransformerConfig) -> None:
+    def __init__(self, config: PlainTransformerConfig, layer: int) -> None:
         super().__init__()
-        self.attn = PlainAttention(config)
+        self.parallel = config.parallel
+        self.ln1 = _norm(config)
+        self.attn = PlainAttention(config, layer)
+        self.ln2 = _norm(config) if config.d_mlp > 0 else None
         self.mlp = PlainMLP(config) if config.d_mlp > 0 else None
 
-    def forward(self, x: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        position_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        query_key_positions: Tensor | None = None,
+    ) -> Tensor:
         """[batch, pos, d_model] -> [batch, pos, d_model]."""
-        x = x + self.attn(x, attention_mask)
-        if self.mlp is not None:
-            x = x + self.mlp(x)
-        return x
+        after = x + self.attn(self.ln1(x), position_ids, attention_mask, query_key_positions)
+        if self.mlp is not None and self.ln2 is not None:
+            after = after + self.mlp(self.ln2(x if self.parallel else after))
+        return after
 
 
 class PlainUnembed(nn.Module):
@@ -181,7 +345,7 @@ class PlainUnembed(nn.Module):
 
 
 class PlainTransformer(nn.Module):
-    """Token and position embedding, blocks, unembedding; no norms. Every weight starts at zero.
+    """Embeddings, blocks, norm and unembedding. Every weight starts at zero (those of norms at one).
 
     `.to(torch.float64)` and `.to(torch.bfloat16)` work as for any module.
     """
@@ -190,9 +354,14 @@ class PlainTransformer(nn.Module):
         super().__init__()
         self.config = config
         self.embed = PlainEmbed(config)
-        self.pos_embed = PlainPosEmbed(config)
+        self.pos_embed = PlainPosEmbed(config) if config.positions != "rotary" else None
         # A ModuleList, so that the weights are registered; the cast tells type checkers what is in it.
-        self.blocks = cast("Sequence[PlainBlock]", nn.ModuleList(PlainBlock(config) for _ in range(config.n_layers)))
+        blocks = nn.ModuleList(PlainBlock(config, layer) for layer in range(config.n_layers))
+        self.blocks = cast("Sequence[PlainBlock]", blocks)
+        self.ln_final = _norm(config)
+        if config.final_rms and config.normalization in ("LN", "LNPre"):
+            kind: Normalization = "RMS" if config.normalization == "LN" else "RMSPre"
+            self.ln_final = PlainNorm(kind, config.d_model, config.epsilon)
         self.unembed = PlainUnembed(config)
 
     def forward(
@@ -207,12 +376,28 @@ class PlainTransformer(nn.Module):
         left-padded rows need their own. `attention_mask` [batch, pos] is True at real tokens and hides the rest from
         every query; without it every token is real.
         """
+        return self.unembed(self.ln_final(self.streams(tokens, position_ids, attention_mask)[-1]))
+
+    def streams(
+        self,
+        tokens: Tensor,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> list[Tensor]:
+        """The residual stream [batch, pos, d_model] entering each block, and the final one."""
         length = tokens.shape[1]
         if position_ids is None:
             if length > self.config.n_context:
                 raise EdgewiseError(f"{length} tokens are too many: this model has {self.config.n_context} positions")
             position_ids = torch.arange(length, device=tokens.device)[None]
-        x = self.embed(tokens) + self.pos_embed(position_ids)
+        x, query_key_positions = self.embed(tokens), None
+        if self.pos_embed is not None:
+            positions = self.pos_embed(position_ids)
+            if self.config.positions == "shortformer":
+                query_key_positions = positions
+            else:
+                x = x + positions
+        streams = [x]
         for block in self.blocks:
-            x = block(x, attention_mask)
-        return self.unembed(x)
+            streams.append(block(streams[-1], position_ids, attention_mask, query_key_positions))
+        return streams

@@ -24,7 +24,8 @@ class Experiment:
         decoder, task, graph, ablation, metric: as given.
         row_bytes: rows of prompts are run together as long as what the nodes write for them takes at most this much.
         ablated_activations: what absent edges carry, for all rows of prompts.
-        reference: the model's own logits at the scored places, and the answers.
+        reference: the model's own logits at the scored places, and the answers; for a permuted network, the logits of
+            the model that it was made from.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class Experiment:
         with torch.no_grad():
             prompts = task.prompts
             self.ablated_activations = ablate(decoder, prompts, self.ablation, task.split_embedding)
-            clean = forward(decoder, prompts.clean, prompts.mask).streams[-1]
-            logits = decoder.logits(clean[prompts.scored_rows, prompts.scored_positions])
+            judge = decoder.original or decoder
+            clean = forward(judge, prompts.clean, prompts.mask).streams[-1]
+            logits = judge.logits(clean[prompts.scored_rows, prompts.scored_positions])
         self.reference = Reference(logits, prompts.answers, prompts.wrong, task.outputs)
 
     def _graph(self, graph: Graph | None, ports: bool) -> Graph:

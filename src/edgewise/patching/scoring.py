@@ -7,7 +7,7 @@ patched run has l' = l + t, where t = W_U (y' - y). The bias cancels, and for p 
     KL(p || q) = log s - (W_U^T p) . (y' - y)
 
 so the clean run's expectation is a vector in d_model, only s needs the vocabulary, and it can go through it in chunks.
-Small differences from the clean run keep all their digits this way. A logit difference needs a few columns, a mean
+Small differences from the clean run keep all their digits this way. A difference of logits needs a few columns, a mean
 square a d_model x d_model matrix, and a metric that edgewise does not know its whole logits.
 """
 
@@ -36,10 +36,14 @@ def scorer_for(decoder: Decoder, metric: Metric, reference: Reference, clean: Te
         chunk_bytes: how much the logits in hand may take at any time.
     """
     function = metric.function
+    if decoder.original is not None:  # the reference is another model's: nothing here starts from the clean run
+        return _WholeLogits(decoder, metric, reference, chunk_bytes)
     if function in (METRICS["kl_div"].function, *_WITH_ANSWERS):
         return _Divergence(decoder, metric, reference, clean, chunk_bytes)
     if metric is METRICS["logit_diff"]:
         return _LogitDiff(decoder, reference)
+    if metric is METRICS["logit_diff_max"]:  # not frac_correct, where a tie has to stay one to the last bit
+        return _AnswerLogits(decoder, metric, reference)
     if metric is METRICS["l2"]:
         return _SquaredDistance(decoder, reference, clean)
     return _WholeLogits(decoder, metric, reference, chunk_bytes)
@@ -82,6 +86,27 @@ class _LogitDiff:
 
     def __call__(self, x: Tensor) -> Tensor:
         return (_normed(self.decoder, x).to(self.dtype) * self.direction).sum(dim=-1) + self.constant
+
+
+class _AnswerLogits:
+    """A metric of nothing but the answers' logits: from their columns of the unembedding at every scored place."""
+
+    def __init__(self, decoder: Decoder, metric: Metric, reference: Reference) -> None:
+        self.decoder, self.metric, self.dtype = decoder, metric, stream_dtype(decoder.dtype)
+        assert reference.answers is not None
+        assert reference.wrong is not None
+        ids, head = torch.cat((reference.answers, reference.wrong), dim=1), decoder.unembedding
+        self.columns = head.weight[ids.clamp_min(0)].to(self.dtype)  # [scored, k, d_model]
+        self.bias = None if head.bias is None else head.bias[ids.clamp_min(0)].to(self.dtype)
+        # The same question about logits that have these k columns only.
+        places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids).masked_fill(ids == NO_TOKEN, NO_TOKEN)
+        answers, wrong = places.split((reference.answers.shape[1], reference.wrong.shape[1]), dim=1)
+        self.reference = Reference(reference.logits, answers, wrong)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        logits = torch.einsum("csd,skd->csk", _normed(self.decoder, x).to(self.dtype), self.columns)
+        logits = logits if self.bias is None else logits + self.bias
+        return torch.stack([self.metric(one, self.reference) for one in logits])
 
 
 class _SquaredDistance:

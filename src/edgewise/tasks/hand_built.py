@@ -139,7 +139,7 @@ def _task(
 
 
 def _require_tokens(model: Decoder, tokens: tuple[str, ...], task: str) -> None:
-    if model.config.architecture != "plain":
+    if model.config.architecture != "transformer-lens":
         raise EdgewiseError(f"task {task!r} is made of the tokens of its own model and does not run on {model.name!r}")
     vocabulary = model.config.n_tokens
     if vocabulary != len(tokens):

@@ -2,7 +2,8 @@
 
 The template, word lists and pairing are those of the ACDC paper's code: one template with the indirect
 object named first, and corrupted prompts that name three other people. A seed draws the same prompts as that code does
-with seed 0, 1, 2, 3 for the prompts and the three replacements.
+with seed 0, 1, 2, 3 for the prompts and the three replacements. `variant="distinct"` has the same clean prompts, and
+corrupted ones that always name three different people, none of them in the clean one.
 """
 
 from __future__ import annotations
@@ -40,9 +41,14 @@ class IoiPrompt:
         return TEMPLATE.format(first=first, second=second, giver=giver, place=self.place, thing=self.thing)
 
 
-def ioi_pairs(count: int, seed: int = 0) -> list[tuple[IoiPrompt, IoiPrompt]]:
-    """The first `count` clean and corrupted prompts of a seed. Asking for more leaves the first ones as they are."""
+def ioi_pairs(count: int, seed: int = 0, *, distinct: bool = False) -> list[tuple[IoiPrompt, IoiPrompt]]:
+    """The first `count` clean and corrupted prompts of a seed. Asking for more leaves the first ones as they are.
+
+    With `distinct`, corrupted prompts always name three different people who are not in the clean one.
+    """
     clean = _draw(count, seed)
+    if distinct:
+        return list(zip(clean, _strangers(clean, seed + 1), strict=True))
     corrupt = _new_indirect_object(clean, seed + 1)
     corrupt = _new_subject(corrupt, seed + 2, everywhere=True)
     corrupt = _new_subject(corrupt, seed + 3, everywhere=False)
@@ -99,13 +105,30 @@ def _new_subject(prompts: list[IoiPrompt], seed: int, *, everywhere: bool) -> li
     return changed
 
 
+def _strangers(prompts: list[IoiPrompt], seed: int) -> list[IoiPrompt]:
+    names = _names(seed)
+    changed = []
+    for prompt in prompts:
+        drawn: list[str] = []
+        while len(drawn) < 3:
+            name = next(names)
+            if name not in (prompt.indirect_object, prompt.subject, *drawn):
+                drawn.append(name)
+        first, second, giver = drawn
+        mentions = (first, second, giver, first)
+        changed.append(replace(prompt, indirect_object=first, subject=second, mentions=mentions))
+    return changed
+
+
 def build_ioi(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
     """The IOI task on a model's tokens: `examples` pairs, the first ones for validation, the next ones for test.
+
+    All variants but `distinct` are the paper's prompts.
 
     Raises:
         EdgewiseError: the model's tokenizer has no word for part of a prompt, or splits a name into several tokens.
     """
-    pairs = ioi_pairs(2 * examples, seed)
+    pairs = ioi_pairs(2 * examples, seed, distinct=variant == "distinct")
     pairs = pairs[examples:] if split == "test" else pairs[:examples]
     people = {name for pair in pairs for prompt in pair for name in prompt.mentions}
     token = {name: _name_token(model, name) for name in sorted(people)}

@@ -9,9 +9,14 @@ from typing import Protocol
 
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.models import Decoder, check
+from edgewise.tasks.docstring import build_docstring
+from edgewise.tasks.gender_pronoun import build_gender_pronoun
+from edgewise.tasks.greater_than import build_greater_than
 from edgewise.tasks.hand_built import build_or_gate, build_tracr_reverse, build_tracr_xproportion
+from edgewise.tasks.induction import build_induction
 from edgewise.tasks.ioi import build_ioi
 from edgewise.tasks.jsonl import build_jsonl
+from edgewise.tasks.known import known_circuit
 from edgewise.tasks.task import Split, Task
 
 
@@ -65,6 +70,49 @@ TASKS: dict[str, TaskSpec] = {
             examples=32,
             threshold=0.01,
             thresholds=dict.fromkeys(("gpt2", "openai-community/gpt2"), 0.0575),  # the paper's, for its figure 1
+            variants=("default", "paper", "distinct"),
+        ),
+        TaskSpec(
+            name="greater-than",
+            summary="which years end later than 1289?",
+            source="Hanna et al. 2023; ACDC paper",
+            model="tiny-greater-than",
+            build=build_greater_than,
+            examples=32,
+            threshold=0.01,
+            thresholds=dict.fromkeys(("gpt2", "openai-community/gpt2"), 0.01585),  # the paper's
+            variants=("default", "paper"),
+        ),
+        TaskSpec(
+            name="docstring",
+            summary="the next argument that a docstring names",
+            source="Heimersheim and Janiak 2023; ACDC paper",
+            model="tiny-docstring",
+            build=build_docstring,
+            examples=20,
+            threshold=0.01,
+            thresholds=dict.fromkeys(("attn-only-4l", "NeelNanda/Attn_Only_4L512W_C4_Code"), 0.095),  # the paper's
+            variants=("default", "paper"),
+        ),
+        TaskSpec(
+            name="induction",
+            summary="what followed this token before?",
+            source="Olsson et al. 2022; ACDC paper",
+            model="tiny-induction",
+            build=build_induction,
+            examples=24,
+            threshold=0.01,
+            thresholds=dict.fromkeys(("redwood_attn_2l", "ArthurConmy/redwood_attn_2l"), 0.1),  # the paper's
+            variants=("default", "paper"),
+        ),
+        TaskSpec(
+            name="gender-pronoun",
+            summary="he or she?",
+            source="ACDC paper, appendix K",
+            model="tiny-pronoun",
+            build=build_gender_pronoun,
+            examples=24,
+            threshold=0.01,
         ),
         TaskSpec(
             name="tracr-reverse",
@@ -179,6 +227,7 @@ def load_task(
             ablation=spec.ablation,
             threshold=spec.thresholds.get(model.name, spec.threshold),
             settings={"task": spec.name, "examples": count, "seed": seed, "split": split, "variant": variant},
+            known_circuit=known_circuit(spec.name, model),
         )
     prompts = loaded.prompts.to(model.device)
     check(model, prompts.clean, prompts.mask)

@@ -7,6 +7,7 @@ code.
 |---|---|
 | `kl_div` | sum over the vocabulary of p (log p - log q) |
 | `logit_diff` | -(mean logit of the answers - mean logit of the wrong answers) |
+| `logit_diff_max` | -(best logit of the answers - best logit of the wrong answers) |
 | `prob_diff` | -(probability of the answers - probability of the wrong answers) |
 | `nll` | -log of the probability of the answers |
 | `match_nll` | nll of the patched run - nll of the model |
@@ -72,6 +73,12 @@ def logit_diff(logits: Tensor, reference: Reference) -> Tensor:
     return _mean_at(logits, reference.wrong) - _mean_at(logits, reference.answers)
 
 
+def logit_diff_max(logits: Tensor, reference: Reference) -> Tensor:
+    """Minus the best answer's logit over the best wrong answer's: the docstring task's own metric."""
+    right, wrong = _best(logits, reference)
+    return wrong - right
+
+
 def prob_diff(logits: Tensor, reference: Reference) -> Tensor:
     """Minus the probability of the answers over that of the wrong answers."""
     probabilities = logits.softmax(dim=-1)
@@ -97,9 +104,8 @@ def l2(logits: Tensor, reference: Reference) -> Tensor:
 
 def frac_correct(logits: Tensor, reference: Reference) -> Tensor:
     """-1 where an answer beats every wrong answer."""
-    right = _gather(logits, reference.answers, fill=-math.inf).amax(dim=-1)
-    best_wrong = _gather(logits, reference.wrong, fill=-math.inf).amax(dim=-1)
-    return -(right > best_wrong).to(logits.dtype)
+    right, wrong = _best(logits, reference)
+    return -(right > wrong).to(logits.dtype)
 
 
 METRICS: dict[str, Metric] = {
@@ -107,6 +113,9 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("kl_div", kl_div, "divergence from the full model's distribution"),
         Metric("logit_diff", logit_diff, "minus (answers' logit - wrong answers' logit)", ("answers", "wrong")),
+        Metric(
+            "logit_diff_max", logit_diff_max, "minus (best answer's logit - best wrong one's)", ("answers", "wrong")
+        ),
         Metric("prob_diff", prob_diff, "minus (answers' probability - wrong answers')", ("answers", "wrong")),
         Metric("nll", nll, "negative log-likelihood of the answers", ("answers",)),
         Metric("match_nll", match_nll, "nll above the full model's", ("answers",)),
@@ -152,6 +161,12 @@ def _gather(values: Tensor, ids: Tensor | None, fill: float) -> Tensor:
     """`values[place, ids[place]]` as `[scored, k]`, with `fill` where there is no token."""
     assert ids is not None, "find_metric checks what a metric needs"
     return values.gather(1, ids.clamp_min(0)).masked_fill(ids == NO_TOKEN, fill)
+
+
+def _best(logits: Tensor, reference: Reference) -> tuple[Tensor, Tensor]:
+    """The highest logit among the answers and among the wrong answers, each `[scored]`."""
+    right, wrong = (_gather(logits, ids, fill=-math.inf) for ids in (reference.answers, reference.wrong))
+    return right.amax(dim=-1), wrong.amax(dim=-1)
 
 
 def _sum_at(values: Tensor, ids: Tensor | None) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError
+from edgewise.tasks.known import KnownCircuit
 
 Split = Literal["validation", "test"]
 NO_TOKEN = -1
@@ -95,6 +96,7 @@ class Task:
         settings: what makes the same task again: name, examples, seed, variant, split, or file.
         n_tokens: how many tokens the model has that it was made for; None for any.
         why_no_answers: why `answers` or `wrong` are missing, for errors.
+        known_circuit: the circuit that people worked out for this task in this model, or None.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Task:
     settings: Mapping[str, Any] = field(default_factory=dict)
     n_tokens: int | None = None
     why_no_answers: str = "the task has no answers"
+    known_circuit: KnownCircuit | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)

@@ -59,5 +59,7 @@ def check_length(model: Decoder, ids: list[int], what: str) -> None:
 
 def _tokenizer(model: Decoder) -> Any:  # whatever transformers returns
     if model.tokenizer is None:
-        raise EdgewiseError(f"model {model.name!r} has no tokenizer, and this task is made of text")
+        raise EdgewiseError(
+            f"model {model.name!r} has no tokenizer{model.why_no_tokenizer}, and this task is made of text"
+        )
     return model.tokenizer

@@ -1,0 +1,75 @@
+"""The same model changed on purpose: value biases moved, or heads and neurons shuffled for a control experiment."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from edgewise.models.decoder import Decoder, DecoderLayer, Projection
+
+
+def fold_value_biases(decoder: Decoder) -> Decoder:
+    """The same function with every head's value bias moved into what attention writes for no head.
+
+    An attention pattern sums to 1, so the bias b_V of a head adds b_V W_O whatever the prompt. Folded, that belongs to
+    no node and stays when the head is removed under `zero` ablation; unfolded it goes with the head. Nothing else
+    differs: not the model's logits, and no other ablation. TransformerLens folds by default, so the ACDC paper's runs
+    on GPT-2 and attn-only-4l did.
+    """
+
+    def fold(layer: DecoderLayer) -> DecoderLayer:
+        if layer.values.bias is None:
+            return layer
+        share = decoder.config.share
+        written = torch.einsum("hd,hdm->m", layer.values.bias.repeat_interleave(share, dim=0), layer.output.weight)
+        return replace(layer, values=Projection(layer.values.weight), bias=layer.bias + written)
+
+    with torch.no_grad():
+        layers = tuple(fold(layer) for layer in decoder.layers)
+    return replace(decoder, layers=layers, config=replace(decoder.config, folded_value_biases=True))
+
+
+def permuted(decoder: Decoder, seed: int) -> Decoder:
+    """A network with the same weights in the wrong places: the ACDC paper's control (its reset networks).
+
+    In every layer the queries', keys' and values' weights and biases are each permuted over heads, and the weights and
+    biases into the MLP's neurons over neurons, all independently; output weights, norms and embeddings stay. One
+    generator makes the permutations, in the order of the original's code (weights of q, k, v, then biases, then the
+    MLP, layer by layer), so on the same weights a seed gives the same network as there. (The paper's weights had value
+    biases folded, `fold_value_biases`, and in GPT-2 and attn-only-4l norms as well: there its networks are others of
+    the same kind.)
+
+    `original` of the result is the model it was made from: KL divergence and other comparisons with the whole model are
+    comparisons with that one, as in the paper.
+    """
+    from edgewise.models.load import adapt_model  # a Decoder is rebuilt over the copy
+
+    if decoder.original is not None:
+        raise ValueError("the model is a permuted one already")
+    copied = adapt_model(copy.deepcopy(decoder.source), decoder.name, decoder.tokenizer)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer, given in zip(copied.layers, decoder.layers, strict=True):
+            if decoder.config.folded_value_biases and layer.values.bias is not None:
+                layer.bias.copy_(given.bias)  # folded from the heads in their right order
+                layer.values.bias.zero_()
+            projections = (layer.queries, layer.keys, layer.values)
+            for projection in projections:
+                _shuffle(projection.weight, 0, generator)
+            for projection in projections:
+                if projection.bias is not None:
+                    _shuffle(projection.bias, 0, generator)
+            for tensor in layer.mlp_inputs:
+                _shuffle(tensor, -1, generator)
+    if decoder.config.folded_value_biases:
+        copied = fold_value_biases(copied)
+    return replace(copied, config=replace(copied.config, permuted_seed=seed), original=decoder)
+
+
+def _shuffle(tensor: Tensor, dim: int, generator: torch.Generator) -> None:
+    # In place: adapters hold views of the source model's own tensors.
+    order = torch.randperm(tensor.shape[dim], generator=generator).to(tensor.device)
+    tensor.copy_(tensor.index_select(dim, order))

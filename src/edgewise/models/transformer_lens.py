@@ -1,0 +1,264 @@
+"""Checkpoints in TransformerLens' format: a `config.json` with that library's field names, and a state dict.
+
+They are the paper's attention-only models and any toy model that people train with that library. The library itself is
+not needed: a `PlainTransformer` holds the tensors under the same names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from edgewise.errors import EdgewiseError, unknown
+from edgewise.models.plain_transformer import (
+    ACTIVATIONS,
+    NORMALIZATIONS,
+    POSITION_TYPES,
+    PlainTransformer,
+    PlainTransformerConfig,
+)
+
+ALIASES = {
+    "redwood_attn_2l": "ArthurConmy/redwood_attn_2l",
+    **{f"attn-only-{n}l": f"NeelNanda/Attn_Only_{n}L512W_C4_Code" for n in (1, 2, 3, 4)},
+    **{f"gelu-{n}l": f"NeelNanda/GELU_{n}L512W_C4_Code" for n in (1, 2, 3, 4)},
+    **{f"solu-{n}l": f"NeelNanda/SoLU_{n}L512W_C4_Code" for n in (1, 2, 3, 4)},
+}
+"""TransformerLens' short names of checkpoints that lie on the hub in its format, and their hub ids."""
+
+WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt")
+
+_REFUSED: dict[str, tuple[object, ...]] = {
+    # Field: the values that change nothing. Any other one means a computation that PlainTransformer does not have.
+    "use_local_attn": (False, None),
+    "use_qk_norm": (False, None),
+    "num_experts": (None, 0),
+    "use_normalization_before_and_after": (False, None),
+    "post_embedding_ln": (False, None),
+    "attn_scores_soft_cap": (-1, 0, None),
+    "output_logits_soft_cap": (-1, 0, None),
+    "use_NTK_by_parts_rope": (False, None),
+    "use_yarn_rope": (False, None),
+    "rotary_scaling_factor": (1, None),
+    "load_in_4bit": (False, None),
+}
+
+
+def is_transformer_lens(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json has TransformerLens' field names rather than Hugging Face's."""
+    return "model_type" not in config and {"n_layers", "d_model"} <= set(config)
+
+
+def read_config_file(path: Path, name: str) -> dict[str, Any]:
+    """What a config.json holds.
+
+    Raises:
+        EdgewiseError: it is not a JSON object.
+    """
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise EdgewiseError(f"model {name!r}: its config.json cannot be used: {error}") from None
+    if not isinstance(config, dict):
+        raise EdgewiseError(f"model {name!r}: its config.json cannot be used: it holds no JSON object")
+    return config
+
+
+def choose_weights(files: Sequence[str], name: str) -> str:
+    """Which of a folder's or repository's files holds the weights.
+
+    `model.safetensors` before one that ends in `final.pth` (what training runs call their last checkpoint), before any
+    other if it is the only one.
+
+    Raises:
+        EdgewiseError: there is none, or several and none of them stands out.
+    """
+    weights = sorted(file for file in files if "/" not in file and file.endswith(WEIGHT_ENDINGS))
+    for wanted in ("model.safetensors", "final.safetensors", "final.pth", "final.pt"):
+        found = [file for file in weights if file.endswith(wanted)]
+        if len(found) == 1:
+            return found[0]
+    if len(weights) == 1:
+        return weights[0]
+    if not weights:
+        raise EdgewiseError(f"model {name!r} has no weights: no file that ends in {', '.join(WEIGHT_ENDINGS)}")
+    raise EdgewiseError(
+        f"model {name!r} has several files of weights ({', '.join(weights)}); call the one to use model.safetensors, "
+        "or model_final.pth"
+    )
+
+
+def read_state(path: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, by name. Nothing but tensors is ever unpickled.
+
+    Raises:
+        EdgewiseError: the file cannot be read, or holds something other than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever safetensors, torch or pickle raise over a broken file
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "weights_only" in str(error) or "Weights only" in str(error):
+            reason = f"{path.name} holds more than tensors, and edgewise runs no code from a checkpoint"
+        raise EdgewiseError(f"the weights of model {name!r} cannot be read: {reason}") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise EdgewiseError(f"the weights of model {name!r} cannot be read: {path.name} is not a state dict of tensors")
+    return dict(state)
+
+
+def build_transformer_lens(
+    config: Mapping[str, Any], state: Mapping[str, Tensor], name: str, dtype: torch.dtype
+) -> PlainTransformer:
+    """The model that a configuration and a state dict describe.
+
+    Raises:
+        EdgewiseError: a field is missing or has a value that is not supported, or a tensor is missing, unknown or of
+            another shape than the configuration asks for; the message names it.
+    """
+    tensors = {_own_name(key): value for key, value in state.items() if not _is_buffer(key)}
+    shape = read_config(config, name, tensors)
+    in_file = {key.split(".")[1] for key in tensors if key.startswith("blocks.")}
+    if len(in_file) != shape.n_layers:
+        raise EdgewiseError(f"model {name!r}: config.json has n_layers {shape.n_layers}, the checkpoint {len(in_file)}")
+    with torch.device("meta"):  # no memory for what may turn out not to fit
+        model = PlainTransformer(shape)
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    for key, size in wanted.items():
+        if key not in tensors and key.rsplit(".", 1)[-1].startswith("b_"):
+            tensors[key] = torch.zeros(size, device=next(iter(tensors.values())).device)  # trained without biases
+    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    for problem, keys in (("is not in the checkpoint", missing), ("is nothing that config.json accounts for", extra)):
+        if keys:
+            more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+            raise EdgewiseError(f"model {name!r}: tensor {keys[0]!r}{more} {problem}")
+    for key, size in wanted.items():
+        if tuple(tensors[key].shape) != size:
+            raise EdgewiseError(
+                f"model {name!r}: tensor {key!r} has shape {list(tensors[key].shape)}, config.json asks for "
+                f"{list(size)}"
+            )
+        if not tensors[key].is_floating_point():
+            raise EdgewiseError(
+                f"model {name!r}: tensor {key!r} holds {tensors[key].dtype}, not floating-point numbers"
+            )
+    model.load_state_dict({key: tensors[key].to(dtype).contiguous() for key in wanted}, assign=True)
+    return model.requires_grad_(False)
+
+
+def read_config(config: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor]) -> PlainTransformerConfig:
+    """TransformerLens' fields as a `PlainTransformerConfig`; fields that are missing have that library's defaults.
+
+    Raises:
+        EdgewiseError: as `build_transformer_lens`.
+    """
+    for field, harmless in _REFUSED.items():
+        if config.get(field, harmless[0]) not in harmless:
+            raise EdgewiseError(f"model {name!r}: edgewise does not support {field} {config[field]!r} (config.json)")
+    attention_only = bool(config.get("attn_only", False))
+    normalization = config.get("normalization_type", config.get("normalization", "LN"))
+    positions = config.get("positional_embedding_type", "shortformer" if config.get("shortformer_pos") else "standard")
+    direction = config.get("attention_dir", "causal")
+    activation = config.get("act_fn") or "relu"
+    choices: tuple[tuple[str, object, Sequence[object]], ...] = (
+        ("normalization_type", normalization, (None, *NORMALIZATIONS)),
+        ("positional_embedding_type", positions, POSITION_TYPES),
+        ("attention_dir", direction, ("causal", "bidirectional")),
+        ("act_fn", "relu" if attention_only else activation, tuple(ACTIVATIONS)),
+    )
+    for field, value, known in choices:
+        if value not in known:
+            raise unknown(f"{field} in the config.json of model {name!r}:", str(value), [str(one) for one in known])
+    d_model, d_vocab = _size(config, "d_model", name), config.get("d_vocab")
+    if d_vocab in (None, -1) and "embed.W_E" in tensors:
+        d_vocab = tensors["embed.W_E"].shape[0]
+    n_heads = config.get("n_heads")
+    if n_heads in (None, -1):
+        n_heads = d_model // _size(config, "d_head", name)
+    d_mlp = 0 if attention_only else config.get("d_mlp") or 4 * d_model
+    divisor = config.get("attn_scale")
+    sizes = {
+        "n_layers": config.get("n_layers"),
+        "n_heads": n_heads,
+        "d_head": config.get("d_head") or d_model // max(1, n_heads),
+        "d_mlp": d_mlp,
+        "d_vocab": d_vocab,
+        "d_vocab_out": config.get("d_vocab_out") if config.get("d_vocab_out") not in (None, -1) else d_vocab,
+        "n_ctx": config.get("n_ctx"),
+    }
+    n = {field: _size(sizes, field, name, least=0 if field == "d_mlp" else 1) for field in sizes}
+    try:
+        return PlainTransformerConfig(
+            n_layers=n["n_layers"],
+            n_heads=n["n_heads"],
+            d_model=d_model,
+            d_head=n["d_head"],
+            d_mlp=n["d_mlp"],
+            d_vocab=n["d_vocab"],
+            d_vocab_out=n["d_vocab_out"],
+            n_context=n["n_ctx"],
+            activation="relu" if attention_only else activation,
+            causal=direction == "causal",
+            attention_scale=bool(config.get("use_attn_scale", True)),
+            attention_divisor=None if divisor in (None, -1) else float(divisor),
+            scale_by_layer=bool(config.get("scale_attn_by_inverse_layer_idx", False)),
+            n_kv_heads=config.get("n_key_value_heads"),
+            normalization=normalization,
+            final_rms=bool(config.get("final_rms", False)),
+            epsilon=float(config.get("eps", 1e-5)),
+            positions=positions,
+            rotary_dim=config.get("rotary_dim"),
+            rotary_base=float(config.get("rotary_base", 10_000)),
+            rotary_adjacent_pairs=bool(config.get("rotary_adjacent_pairs", False)),
+            gated_mlp=bool(config.get("gated_mlp", False)) and not attention_only,
+            parallel=bool(config.get("parallel_attn_mlp", False)) and not attention_only,
+        )
+    except (TypeError, ValueError) as error:
+        raise EdgewiseError(f"model {name!r}: its config.json cannot be used: {error}") from None
+    except EdgewiseError as error:
+        raise EdgewiseError(f"model {name!r}: its config.json cannot be used: {error}") from None
+
+
+def from_hooked(model: Any, name: str) -> PlainTransformer | None:
+    """The model inside a live `HookedTransformer` of TransformerLens before version 4, or None if it is not one.
+
+    Its weights are referred to, not copied; the norms, activations and positions are read off its `cfg`.
+    """
+    shape = getattr(model, "cfg", None)
+    if shape is None or not hasattr(shape, "d_model") or not hasattr(model, "state_dict"):
+        return None
+    state = model.state_dict()
+    if "embed.W_E" not in state:
+        return None
+    known = [one.name for one in fields(shape)] if is_dataclass(shape) else list(vars(shape))
+    config = {field: getattr(shape, field) for field in known}
+    return build_transformer_lens(config, state, name, state["embed.W_E"].dtype)
+
+
+def _own_name(key: str) -> str:
+    """The name of a tensor here; TransformerLens marks keys and values that query heads share with an underscore."""
+    for letter in ("W_K", "W_V", "b_K", "b_V"):
+        key = key.replace(f".attn._{letter}", f".attn.{letter}")
+    return key
+
+
+def _is_buffer(key: str) -> bool:
+    return key.endswith((".mask", ".IGNORE", ".rotary_sin", ".rotary_cos"))
+
+
+def _size(values: Mapping[str, Any], field: str, name: str, least: Literal[0, 1] = 1) -> int:
+    value = values.get(field)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        what = "is missing" if value is None else f"is {value!r}; it should be a whole number of at least {least}"
+        raise EdgewiseError(f"model {name!r}: {field} in its config.json {what}")
+    return value

@@ -1,0 +1,144 @@
+"""Docstring: a Python function whose docstring goes through its arguments -> the name of the next one.
+
+    def old(self, first, files, page, names, size, read):
+        \"\"\"sector gap population
+
+        :param page: message tree
+        :param names: detail mine
+        :param                                                                                        -> " size"
+
+Template, word lists and draws are those of Heimersheim and Janiak 2023 as the ACDC paper's code has them. Corrupted
+prompts (`random_random` there) have other names in the middle of the definition, and others again in the docstring.
+Seed 0 draws the paper's prompts.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from edgewise.errors import EdgewiseError
+from edgewise.models import Decoder
+from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
+from edgewise.tasks.tokens import check_length, continuation, encode, show, unknown_words
+from edgewise.tasks.word_lists import DOCSTRING_NAMES, DOCSTRING_NOUNS
+
+METRICS = ("kl_div", "logit_diff_max", "frac_correct", "logit_diff", "nll", "match_nll")
+SEED_STRIDE = 1_000_003
+"""Prompt i of seed s is drawn with Python's random seeded s * SEED_STRIDE + i."""
+
+
+@dataclass(frozen=True)
+class DocstringPrompt:
+    """One pair of prompts. `wrong` are all argument names drawn but the right one, those of corrupted prompts too."""
+
+    clean: str
+    corrupt: str
+    answer: str
+    wrong: tuple[str, ...]
+
+
+def docstring_prompts(count: int, seed: int = 0) -> list[DocstringPrompt]:
+    """The first `count` prompts of a seed. Asking for more leaves the first ones as they are."""
+    return [_draw(random.Random(seed * SEED_STRIDE + index)) for index in range(count)]
+
+
+def _draw(generator: random.Random) -> DocstringPrompt:
+    # The draws, and their order, that the original code makes. Three of the names are for corruptions other than this
+    # one: they stand in no prompt, but count as wrong answers.
+    function, *names = generator.sample(DOCSTRING_NAMES, 15)
+    corrupt_middle, corrupt_described = names[1:4], names[4:6]
+    middle, before, after = names[8:11], names[11:13], names[13:]
+    description = generator.sample(DOCSTRING_NOUNS, 3)
+    nouns = [generator.sample(DOCSTRING_NOUNS, 2) for _ in middle[:-1]]
+
+    def text(defined: list[str], described: list[str]) -> str:
+        return _text(function, [*before, *defined, *after], description, described, nouns)
+
+    return DocstringPrompt(
+        clean=text(middle, middle[:-1]),
+        corrupt=text(corrupt_middle, corrupt_described),
+        answer=middle[-1],
+        wrong=tuple(name for name in names if name != middle[-1]),
+    )
+
+
+def _text(
+    function: str, defined: list[str], description: list[str], described: list[str], nouns: list[list[str]]
+) -> str:
+    lines = [
+        "",
+        f"def {function}(self, {', '.join(defined)}):",
+        f'    """{" ".join(description)}',
+        "",
+        *(f"    :param {name}: {' '.join(words)}" for name, words in zip(described, nouns, strict=True)),
+        "    :param",
+    ]
+    return "\n".join(lines)
+
+
+def build_docstring(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
+    """The docstring task on a model's tokens: `examples` pairs, the first ones for validation, the next for test.
+
+    Prompts begin with a BOS token if the tokenizer has one, as the paper's do. `logit_diff_max` is the paper's
+    `docstring_metric`, and `frac_correct` its `docstring_stefan`. All variants are the paper's prompts.
+
+    Raises:
+        EdgewiseError: the model's tokenizer has no word for part of a prompt, or does not take every argument's name
+            for one token.
+    """
+    prompts = docstring_prompts(2 * examples, seed)
+    prompts = prompts[examples:] if split == "test" else prompts[:examples]
+    # The names come first: one that is several tokens makes the prompts of a pair differ in length, too.
+    token: dict[str, int] = {}
+    for prompt in prompts:
+        for name in (prompt.answer, *prompt.wrong):
+            if name not in token:
+                token[name] = _name_token(model, prompt.clean, name)
+    clean = [_encode(model, prompt.clean) for prompt in prompts]
+    corrupt = [_encode(model, prompt.corrupt) for prompt in prompts]
+    for prompt, ids, other in zip(prompts, clean, corrupt, strict=True):
+        if len(ids) != len(other):
+            raise EdgewiseError(
+                "task 'docstring' needs the prompts of a pair to have the same number of tokens, and the tokenizer of "
+                f"{model.name!r} makes {len(ids)} and {len(other)} of {prompt.clean!r} and {prompt.corrupt!r}"
+            )
+    return Task(
+        name="docstring",
+        prompts=last_token_prompts(
+            clean,
+            corrupt,
+            [[token[prompt.answer]] for prompt in prompts],
+            [[token[name] for name in prompt.wrong] for prompt in prompts],
+        ),
+        text=tuple(
+            PromptText(prompt.clean, prompt.corrupt, (f" {prompt.answer}",), tuple(f" {name}" for name in prompt.wrong))
+            for prompt in prompts
+        ),
+        metric="kl_div",
+        metrics=METRICS,
+    )
+
+
+def _encode(model: Decoder, text: str) -> list[int]:
+    ids = encode(model, text)
+    bos = getattr(model.tokenizer, "bos_token_id", None)
+    if bos is not None and ids[:1] != [bos]:
+        ids = [bos, *ids]
+    check_length(model, ids, f"the prompt {text!r}")
+    if unknown_words(model, ids):
+        raise EdgewiseError(
+            f"task 'docstring' cannot run on {model.name!r}: its tokenizer has no word for part of {text!r}"
+        )
+    return ids
+
+
+def _name_token(model: Decoder, prompt: str, name: str) -> int:
+    ids = continuation(model, prompt, f" {name}")
+    if len(ids) != 1 or unknown_words(model, ids):
+        pieces = show(model, ids) if len(ids) > 1 else "none"
+        raise EdgewiseError(
+            f"task 'docstring' needs every argument's name to be one token, and {name!r} is not one for the tokenizer "
+            f"of {model.name!r} (its tokens: {pieces})"
+        )
+    return ids[0]

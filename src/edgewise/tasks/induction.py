@@ -1,0 +1,236 @@
+"""Induction: "A B … A" -> "B", on random tokens of which a part is repeated.
+
+Scored are the places before every second B: those whose next token has followed the same token before. Corrupted
+prompts are those of other rows. `variant="paper"` has the ACDC paper's data instead, web text that comes as files.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgewise.errors import EdgewiseError
+from edgewise.models import Decoder
+from edgewise.tasks.task import Prompts, PromptText, Split, Task
+from edgewise.tasks.tokens import check_length
+
+LENGTH = 32
+METRICS = ("kl_div", "nll", "match_nll")
+PAPER_REPOSITORY = "ArthurConmy/redwood_attn_2l"
+PAPER_TOKENS, PAPER_MASK = "validation_data.pt", "mask_repeat_candidates.pkl"
+PAPER_LENGTH = 300
+PAPER_SEED = 42
+
+
+def induction_mask(tokens: Tensor) -> Tensor:
+    """Where the next token is the second B of a pattern A B … A B, `[rows, pos]` -> bool `[rows, pos]`.
+
+    True at position i if some j < i has `tokens[j] == tokens[i]` and `tokens[j + 1] == tokens[i + 1]`; never at the
+    last position, whose next token is not there.
+    """
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    same = tokens[:, :, None] == tokens[:, None, :]
+    again = same[:, :-1, :-1] & same[:, 1:, 1:]
+    mask[:, :-1] = again.tril(diagonal=-1).any(dim=2)
+    return mask
+
+
+def repeated_tokens(
+    rows: int,
+    length: int,
+    n_tokens: int,
+    generator: torch.Generator,
+    forbidden: Collection[int] = (),
+    first: int | None = None,
+) -> Tensor:
+    """Rows of random tokens that repeat themselves, int64 `[rows, length]`; more rows leave the first ones as they are.
+
+    A row is a string of different tokens again and again. How long that string is (from a quarter to half of `length`)
+    differs from row to row, so that looking back by a fixed number of places does not help.
+
+    Args:
+        n_tokens: ids are drawn from 0 to `n_tokens` - 1.
+        forbidden: ids that are never drawn.
+        first: an id that every row begins with; it is not drawn either.
+
+    Raises:
+        EdgewiseError: the rows are too short to repeat anything, or there are too few ids for a string of different
+            ones.
+    """
+    body = length - (first is not None)
+    if body < 4:
+        raise EdgewiseError(f"prompts of length {length} are too short to repeat a part (A B A B is the shortest)")
+    allowed = torch.tensor([token for token in range(n_tokens) if token not in {*forbidden, first}], dtype=torch.long)
+    shortest, longest = max(2, length // 4), min(length // 2, body - 2, len(allowed))
+    if longest < shortest:
+        raise EdgewiseError(
+            f"prompts of length {length} that repeat a part need at least {shortest} different tokens to draw from, "
+            f"and there are {len(allowed)}"
+        )
+    drawn = []
+    for _ in range(rows):
+        period = int(torch.randint(shortest, longest + 1, (), generator=generator))
+        string = allowed[torch.randperm(len(allowed), generator=generator)[:period]]
+        row = string.repeat(body // period + 1)[:body]
+        drawn.append(row if first is None else torch.cat((torch.tensor([first]), row)))
+    return torch.stack(drawn)
+
+
+def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
+    """The induction task: `examples` rows, the first ones for validation, the next for test.
+
+    The corrupted prompts are the same rows in another order, in which none stays in its place. Rows are drawn by a
+    seed, from all tokens but special ones, and begin with BOS if the model's tokenizer has one. More examples leave
+    the first clean rows as they are, but not which row corrupts which.
+
+    `variant="paper"` reads the original's rows and mask from the hub, or from the model's folder if they lie there;
+    seed 0 takes its rows in its order, which may leave rows in their place.
+
+    Raises:
+        EdgewiseError: fewer than two examples, a model that looks ahead, reads too few tokens or has too few, or, for
+            the paper's data, files that cannot be had, hold something else, or do not fit the model.
+    """
+    if not model.config.causal:
+        raise EdgewiseError(
+            f"task 'induction' asks for the next token, and {model.name!r} has seen it: its attention looks ahead"
+        )
+    if variant == "paper":
+        clean, corrupt, mask, answers = _paper_rows(model, examples, seed, split)
+    else:
+        clean, corrupt = _drawn_rows(model, examples, seed, split)
+        mask = induction_mask(clean)
+        answers = clean.roll(-1, dims=1)
+    rows, positions = mask.nonzero(as_tuple=True)
+    everything = torch.ones_like(clean, dtype=torch.bool)
+    return Task(
+        name="induction",
+        prompts=Prompts(
+            clean=clean,
+            corrupt=corrupt,
+            mask=everything,
+            corrupt_mask=everything,
+            scored_rows=rows,
+            scored_positions=positions,
+            answers=answers[rows, positions][:, None],
+        ),
+        text=tuple(
+            PromptText(_text(model, row), _text(model, other)) for row, other in zip(clean, corrupt, strict=True)
+        ),
+        metric="kl_div",
+        metrics=METRICS,
+        why_no_answers="task 'induction' has a right answer, the token that came before, and no particular wrong one",
+    )
+
+
+def _drawn_rows(model: Decoder, examples: int, seed: int, split: Split) -> tuple[Tensor, Tensor]:
+    if examples < 2:
+        raise EdgewiseError("task 'induction' corrupts a prompt with another one, so it needs at least 2 examples")
+    length = min(LENGTH, model.config.n_context or LENGTH)
+    n_tokens = min(model.config.n_tokens, model.config.d_vocab)
+    if model.tokenizer is not None:
+        n_tokens = min(n_tokens, len(model.tokenizer))  # an embedding is often padded with rows that are no token
+    bos = getattr(model.tokenizer, "bos_token_id", None)
+    special = getattr(model.tokenizer, "all_special_ids", ())
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    try:
+        rows = repeated_tokens(2 * examples, length, n_tokens, generator, special, bos)
+    except EdgewiseError as error:
+        raise EdgewiseError(f"task 'induction' cannot run on {model.name!r}: {error}") from None
+    clean = rows[examples:] if split == "test" else rows[:examples]
+    check_length(model, clean[0].tolist(), "a prompt of task 'induction'")  # BOS may be unknown to the model
+    # In one round trip through all rows none comes back to itself.
+    order = list(range(examples))
+    random.Random(f"{split} {seed}").shuffle(order)
+    corrupt = torch.empty_like(clean)
+    corrupt[order] = clean[order[1:] + order[:1]]
+    return clean, corrupt
+
+
+def _text(model: Decoder, row: Tensor) -> str:
+    if model.tokenizer is None:
+        return " ".join(map(str, row.tolist()))
+    return str(model.tokenizer.decode(row.tolist()))
+
+
+# --- the paper's data -------------------------------------------------------------------------------------------------
+
+
+def _paper_rows(model: Decoder, examples: int, seed: int, split: Split) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clean, corrupt, mask and the tokens that follow, `[examples, 300]` each."""
+    tokens, mask = _paper_tensor(model, PAPER_TOKENS), _paper_tensor(model, PAPER_MASK)
+    if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        raise EdgewiseError(f"{PAPER_TOKENS} should hold token ids, not {_dtype(tokens)}")
+    if mask.dtype != torch.bool:
+        raise EdgewiseError(f"{PAPER_MASK} should hold True and False, not {_dtype(mask)}")
+    if tokens.dim() != 2 or tokens.shape != mask.shape or tokens.shape[1] <= PAPER_LENGTH:
+        raise EdgewiseError(
+            f"{PAPER_TOKENS} and {PAPER_MASK} should both hold rows of more than {PAPER_LENGTH} tokens, and have the "
+            f"shapes {list(tokens.shape)} and {list(mask.shape)}"
+        )
+    if len(tokens) < 2 * examples:
+        raise EdgewiseError(
+            f"{PAPER_TOKENS} has {len(tokens)} rows; {examples} examples for validation and as many for test need "
+            f"{2 * examples}"
+        )
+    if seed != 0:
+        shuffled = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed % 2**63))
+        tokens, mask = tokens[shuffled], mask[shuffled]
+    half = slice(examples, 2 * examples) if split == "test" else slice(0, examples)
+    tokens, mask = tokens[half, : PAPER_LENGTH + 1].long(), mask[half, :PAPER_LENGTH]
+    if int(tokens.min()) < 0:
+        raise EdgewiseError(f"{PAPER_TOKENS} has the token id {int(tokens.min())}, which cannot be one")
+    most = int(tokens.max())
+    n_tokens = min(model.config.n_tokens, model.config.d_vocab)
+    if most >= n_tokens:
+        raise EdgewiseError(
+            f"{PAPER_TOKENS} has the token id {most}, but model {model.name!r} has only {n_tokens} tokens: the data "
+            f"is made for {PAPER_REPOSITORY}"
+        )
+    if not mask.any():
+        raise EdgewiseError(f"{PAPER_MASK} marks no place in the {split} rows, so nothing can be scored")
+    clean = tokens[:, :-1]
+    check_length(model, clean[0].tolist(), f"a row of {PAPER_TOKENS}")
+    # The original means to seed the test rows otherwise, and does not.
+    order = torch.randperm(examples, generator=torch.Generator().manual_seed((PAPER_SEED + seed) % 2**63))
+    return clean, clean[order], mask, tokens[:, 1:]
+
+
+def _paper_tensor(model: Decoder, file: str) -> Tensor:
+    path = Path(model.name).expanduser() / file
+    if not path.is_file():
+        path = _download(file)
+    try:
+        value: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise EdgewiseError(f"{path} is no file of tensors alone, and edgewise runs no code from a data file") from None
+    except Exception as error:  # whatever torch and zipfile raise over a broken file
+        raise EdgewiseError(f"{path} cannot be read: {_first_line(error)}") from None
+    if not isinstance(value, Tensor):
+        raise EdgewiseError(f"{path} should hold a tensor, not a {type(value).__name__}")
+    return value
+
+
+def _download(file: str) -> Path:
+    import huggingface_hub  # imported here: no other task needs the hub
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(repo_id=PAPER_REPOSITORY, filename=file))
+    except Exception as error:  # the hub, its cache and the network raise errors of many kinds
+        raise EdgewiseError(
+            f"variant 'paper' of task 'induction' needs {file} of the hub repository {PAPER_REPOSITORY}, which is not "
+            f"in the model's folder and cannot be had from the hub: {_first_line(error)}"
+        ) from None
+
+
+def _dtype(values: Tensor) -> str:
+    return str(values.dtype).removeprefix("torch.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

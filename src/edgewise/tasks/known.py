@@ -1,0 +1,266 @@
+"""Circuits that people worked out by hand, as rules over groups of components.
+
+A rule says that every sender of some groups feeds some inputs of every receiver of others, as far as the sender comes
+earlier in the model. A head needs its query (key, value), that is, its port edge is in, if that input reads anything.
+Groups and rules are those of the ACDC paper's ground truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from edgewise.errors import EdgewiseError
+from edgewise.graph import Circuit, Graph
+from edgewise.models import Decoder
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Every node of the groups `senders` feeds every node of `receivers`, heads at the inputs named in `at`.
+
+    A group is one of the circuit's own, a node's name, or `embedding`, `MLPs` or `logits`.
+    """
+
+    senders: tuple[str, ...]
+    receivers: tuple[str, ...]
+    at: str = "qkv"
+
+
+@dataclass(frozen=True)
+class GroupFound:
+    """How much of a group of components a circuit has."""
+
+    group: str
+    found: tuple[str, ...]
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KnownCircuit:
+    """A task's true circuit in one model, as far as people know it.
+
+    Attributes:
+        source: who worked it out.
+        groups: names of components `a9.h9`, `m0` by the name of their group.
+        rules: what makes its edges.
+        graph: the graph of the model it was found in, port edges included.
+        n_tokens: how many tokens that model reads; it tells other models of the same size.
+    """
+
+    source: str
+    groups: Mapping[str, tuple[str, ...]]
+    rules: tuple[Rule, ...]
+    graph: Graph
+    n_tokens: int
+
+    @cached_property
+    def circuit(self) -> Circuit:
+        """The circuit, port edges included."""
+        return self.on(self.graph)
+
+    @property
+    def n_edges(self) -> int:
+        """Edges of the circuit, port edges included: the number that the ACDC paper gives."""
+        return self.circuit.n_edges
+
+    def on(self, graph: Graph) -> Circuit:
+        """The circuit in a graph of that model, with or without port edges.
+
+        Raises:
+            EdgewiseError: the graph is another model's.
+        """
+        if [node.name for node in graph.sources] != [node.name for node in self.graph.sources]:
+            raise EdgewiseError(f"the known circuit is one of {self.graph.describe()}, not of {graph.describe()}")
+        edges = np.zeros_like(graph.edges)
+        for rule in self.rules:
+            rows = [graph.source_index[name] for group in rule.senders for name in self._members(group, graph)]
+            columns = [
+                column
+                for group in rule.receivers
+                for name in self._members(group, graph)
+                for column in graph.inputs_of(graph.node(name))
+                if graph.inputs[column].kind in (*rule.at, "mlp", "logits")
+            ]
+            edges[np.ix_(rows, columns)] = True
+        edges &= graph.edges
+        return Circuit(graph, edges, graph.port_edges & edges.any(axis=0))
+
+    def group_of(self, node: str) -> str | None:
+        """The group that a node belongs to."""
+        return next((group for group, members in self.groups.items() if node in members), None)
+
+    def groups_in(self, circuit: Circuit) -> list[GroupFound]:
+        """What a circuit has of every group."""
+        nodes = set(circuit.nodes())
+        return [
+            GroupFound(group, tuple(name for name in members if name in nodes), members)
+            for group, members in self.groups.items()
+        ]
+
+    def _members(self, group: str, graph: Graph) -> tuple[str, ...]:
+        if group in self.groups:
+            return self.groups[group]
+        if group == "embedding":
+            return tuple(node.name for node in graph.sources[: graph.n_embeddings])
+        if group == "MLPs":
+            return tuple(node.name for node in graph.sources if node.kind == "mlp")
+        return (group,)
+
+
+def _heads(*names: str) -> tuple[str, ...]:
+    return tuple("a{}.h{}".format(*name.split(".")) for name in names)
+
+
+def _mlps(*layers: int) -> tuple[str, ...]:
+    return tuple(f"m{layer}" for layer in layers)
+
+
+_GPT2_SMALL = Graph(12, 12, ports=True)
+
+# FACTS of the paper's code, section by section: IOI (after Wang et al. 2023).
+_TO_LOGITS = ("name mover", "backup name mover", "negative name mover")
+IOI = KnownCircuit(
+    source="Wang et al. 2023",
+    groups={
+        "name mover": _heads("9.9", "10.0", "9.6"),
+        "backup name mover": _heads("10.10", "10.6", "10.2", "10.1", "11.2", "9.7", "9.0", "11.9"),
+        "negative name mover": _heads("10.7", "11.10"),
+        "S-inhibition": _heads("7.3", "7.9", "8.6", "8.10"),
+        "induction": _heads("5.5", "5.8", "5.9", "6.9"),
+        "duplicate token": _heads("0.1", "0.10", "3.0"),
+        "previous token": _heads("2.2", "4.11"),
+    },
+    rules=(
+        # Nobody looked into the MLPs, so all that leads into and out of them is taken to matter.
+        Rule(("embedding", "MLPs"), ("MLPs", "logits")),
+        Rule(("MLPs",), (*_TO_LOGITS, "S-inhibition", "induction", "duplicate token", "previous token")),
+        Rule((*_TO_LOGITS, "S-inhibition", "induction", "duplicate token", "previous token"), ("MLPs",)),
+        Rule(("embedding",), ("previous token", "duplicate token")),
+        Rule(("embedding",), ("S-inhibition",), "q"),
+        Rule(("embedding",), _TO_LOGITS, "kv"),
+        Rule(("previous token",), ("induction",), "kv"),
+        Rule(("induction", "duplicate token"), ("S-inhibition",), "kv"),
+        Rule(("S-inhibition",), _TO_LOGITS, "q"),
+        Rule(_TO_LOGITS, ("logits",)),
+    ),
+    graph=_GPT2_SMALL,
+    n_tokens=50257,
+)
+
+# Greater-Than (after Hanna et al. 2023). The groups' names are those of the ACDC paper.
+GREATER_THAN = KnownCircuit(
+    source="Hanna et al. 2023",
+    groups={
+        "heads 0.3, 0.5": _heads("0.3", "0.5"),
+        "head 0.1": _heads("0.1"),
+        "early MLPs": _mlps(0, 1, 2, 3),
+        "mid heads": _heads("5.5", "6.1", "6.9", "7.10", "8.11", "9.1"),
+        "late MLPs": _mlps(8, 9, 10, 11),
+    },
+    rules=(
+        Rule(("embedding",), ("head 0.1", "heads 0.3, 0.5", "early MLPs")),
+        Rule(("head 0.1",), ("early MLPs", "mid heads")),
+        Rule(("heads 0.3, 0.5", "early MLPs"), ("mid heads",)),
+        Rule(("early MLPs",), ("early MLPs",)),
+        Rule(("mid heads",), ("late MLPs", "logits")),
+        Rule(("late MLPs",), ("late MLPs", "logits")),
+        # What Hanna et al. leave clean in the mid heads' queries.
+        Rule(_mlps(*range(9)), _mlps(*range(9))),
+        Rule(_mlps(*range(9)), ("mid heads",), "q"),
+    ),
+    graph=_GPT2_SMALL,
+    n_tokens=50257,
+)
+
+# Docstring (after Heimersheim and Janiak 2023). Argument movers are their name; the others say what a group does here.
+DOCSTRING = KnownCircuit(
+    source="Heimersheim and Janiak 2023",
+    groups={
+        "argument mover": _heads("3.0", "3.6"),
+        "feeds movers' queries": _heads("1.4"),
+        "feeds movers' keys": _heads("1.2", "2.0"),
+        "carries tokens": _heads("0.5"),
+    },
+    rules=(
+        Rule(("embedding",), ("carries tokens",), "v"),
+        Rule(("embedding", "carries tokens"), ("feeds movers' queries", "argument mover"), "v"),
+        Rule(("embedding", "carries tokens"), ("feeds movers' keys",), "qk"),
+        Rule(("feeds movers' queries",), _heads("2.0"), "v"),
+        Rule(("feeds movers' queries",), ("argument mover",), "q"),
+        Rule(("feeds movers' keys",), ("argument mover",), "k"),
+        Rule(("argument mover",), ("logits",)),
+    ),
+    graph=Graph(4, 8, mlps=False, ports=True),
+    n_tokens=48262,
+)
+
+# tracr's two programs and the OR gate: their circuits follow from how they are built.
+TRACR_REVERSE = KnownCircuit(
+    source="Lindner et al. 2023",
+    groups={
+        "finds the length": ("a0.h0", "m0"),
+        "length minus position": ("m1", "m2"),
+        "fetches the letter": ("a3.h0",),
+    },
+    rules=(
+        Rule(("tok",), ("a0.h0",), "v"),
+        Rule(("a0.h0", "tok"), ("m0",)),
+        Rule(("m0", "tok", "pos"), ("m1",)),
+        Rule(("m1",), ("m2",)),
+        Rule(("m2",), ("a3.h0",), "q"),
+        Rule(("pos",), ("a3.h0",), "k"),
+        Rule(("tok",), ("a3.h0",), "v"),
+        Rule(("a3.h0",), ("logits",)),
+    ),
+    graph=Graph(4, 1, split_embedding=True, ports=True),
+    n_tokens=5,
+)
+TRACR_XPROPORTION = KnownCircuit(
+    source="Lindner et al. 2023",
+    groups={"marks the x": ("m0",), "averages": ("a1.h0",)},
+    rules=(
+        Rule(("tok",), ("m0",)),
+        Rule(("tok", "pos"), ("a1.h0",), "qk"),
+        Rule(("m0",), ("a1.h0",), "v"),
+        Rule(("a1.h0",), ("logits",)),
+    ),
+    graph=Graph(2, 1, split_embedding=True, ports=True),
+    n_tokens=6,
+)
+OR_GATE = KnownCircuit(
+    source="ACDC paper, appendix M",
+    groups={"inputs": ("a0.h0", "a0.h1"), "the gate": ("m0",)},
+    rules=(Rule(("inputs",), ("the gate",)), Rule(("the gate",), ("logits",))),
+    graph=Graph(1, 2, ports=True),
+    n_tokens=1,
+)
+
+KNOWN_CIRCUITS: dict[str, KnownCircuit] = {
+    "ioi": IOI,
+    "greater-than": GREATER_THAN,
+    "docstring": DOCSTRING,
+    "tracr-reverse": TRACR_REVERSE,
+    "tracr-xproportion": TRACR_XPROPORTION,
+    "or-gate": OR_GATE,
+}
+"""Known circuits by task."""
+
+
+def known_circuit(task: str, model: Decoder) -> KnownCircuit | None:
+    """The known circuit of a task in a model, or None where nobody knows it.
+
+    A model is taken for the one that a circuit was found in if it has as many layers, heads and tokens, so that a
+    fine-tuned copy, or a permuted one, is held against it too.
+    """
+    known = KNOWN_CIRCUITS.get(task)
+    if known is None:
+        return None
+    config = model.config
+    ours = (config.n_layers, config.n_heads, config.n_kv_heads, config.mlps, config.parallel, config.n_tokens)
+    graph = known.graph
+    theirs = (graph.n_layers, graph.n_heads, graph.n_kv_heads, graph.mlps, graph.parallel, known.n_tokens)
+    return known if ours == theirs else None
