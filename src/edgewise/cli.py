@@ -8,13 +8,14 @@ import math
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgewise import __version__
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.files import read_bytes
 from edgewise.process import tune_process
 
@@ -69,6 +70,21 @@ SeedOption = Annotated[int, typer.Option(help="Seed of the prompts, and of shuff
 VariantOption = Annotated[str, typer.Option(help="How the task's prompts are made (see: edgewise tasks).")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, ... Default: CUDA where there is one.")]
 DtypeOption = Annotated[str | None, typer.Option(help="float32 (default), float64 or bfloat16.")]
+FoldOption = Annotated[
+    bool,
+    typer.Option(
+        "--fold-value-biases",
+        help="Count heads' value biases to their layer, so that they stay when a head is removed under zero ablation "
+        "(as in the paper's runs on GPT-2).",
+    ),
+]
+PermutedOption = Annotated[
+    int | None,
+    typer.Option(
+        help="A control: shuffle the model's heads and neurons with this seed, and compare with the model as it was.",
+        show_default=False,
+    ),
+]
 PortsOption = Annotated[
     bool,
     typer.Option("--ports/--no-ports", help="Test whether heads need their q, k and v at all, as the paper does."),
@@ -132,6 +148,8 @@ def discover(
     max_memory: MemoryOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    fold_value_biases: FoldOption = False,
+    permuted: PermutedOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write. Default: runs/TASK-METHOD, numbered if that is taken.")
     ] = None,
@@ -164,7 +182,9 @@ def discover(
     if out is not None:
         out = _some_path(out, "--out").expanduser()
         require_free(out)
-    loaded, prompts = _load(task, model, examples, seed, "validation", variant, device, dtype)
+    loaded, prompts = _load(
+        task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
+    )
     claimed = RunFolder.claim(out) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
     with claimed as folder:
         messages = Console(stderr=True, quiet=quiet)
@@ -219,6 +239,8 @@ def plan(
     max_memory: MemoryOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    fold_value_biases: FoldOption = False,
+    permuted: PermutedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a discovery would cost (edges, memory, time) from a short calibration, without running it."""
@@ -236,7 +258,9 @@ def plan(
         head_order=head_order,
     )
     limit = None if max_memory is None else parse_size(max_memory)
-    loaded, prompts = _load(task, model, examples, seed, "validation", variant, device, dtype)
+    loaded, prompts = _load(
+        task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
+    )
     planned = plan_discovery(
         loaded,
         prompts,
@@ -329,6 +353,7 @@ def evaluate(
                     "metric_full": main.full,
                     "metric_ablated": main.ablated,
                     "metrics": measured,
+                    "known_circuit": None if result.known is None else dataclasses.asdict(result.known),
                     "ablation": result.ablation,
                     "split": measured_split,
                     "examples": len(prompts),
@@ -347,7 +372,7 @@ def tasks(as_json: JsonOption = False) -> None:
     """List the built-in tasks."""
     from rich.table import Table
 
-    from edgewise.tasks import TASKS
+    from edgewise.tasks import KNOWN_CIRCUITS, TASKS
 
     if as_json:
         rows = [
@@ -355,10 +380,13 @@ def tasks(as_json: JsonOption = False) -> None:
                 "name": spec.name,
                 "summary": spec.summary,
                 "model": spec.model,
+                "paper_model": spec.paper_model,
                 "examples": spec.examples,
                 "threshold": spec.threshold,
                 "ablation": spec.ablation,
+                "metrics": list(spec.metrics),
                 "variants": list(spec.variants),
+                "known_circuit": KNOWN_CIRCUITS[spec.name].n_edges if spec.name in KNOWN_CIRCUITS else None,
                 "source": spec.source,
             }
             for spec in TASKS.values()
@@ -366,22 +394,71 @@ def tasks(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows))
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("task", "what it is", "default model", "threshold", "ablation", "variants"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("task", "ablation"))
+    for column in ("task", "behaviour", "default model", "paper's model", "metrics", "known circuit", "variants"):
+        table.add_column(column, overflow="fold", no_wrap=column == "task")
     for spec in TASKS.values():
+        known = KNOWN_CIRCUITS.get(spec.name)
         table.add_row(
             spec.name,
             f"{spec.summary} [dim]({spec.source})[/dim]",
             spec.model,
-            f"{spec.threshold:g}",
-            spec.ablation,
-            ", ".join(spec.variants),
+            spec.paper_model if spec.paper_model != spec.model else "the same",
+            ", ".join(spec.metrics),
+            "" if known is None else f"{known.n_edges:,} edges",
+            ", ".join(spec.variants[1:]),
         )
     console = _console()
     console.print(table)
     console.print(
-        "\nYour own: a JSONL file with clean, corrupt, answer and wrong on every line.", highlight=False, soft_wrap=True
+        "\nKnown circuits are those of the paper's models; the first metric is the default. To see a task's prompts: "
+        "edgewise prompts TASK.\nYour own: a JSONL file with clean, corrupt, answer and wrong on every line.",
+        highlight=False,
+        soft_wrap=True,
     )
+
+
+@app.command(epilog="Example: edgewise prompts greater-than --examples 3")
+def prompts(
+    task: TaskArgument,
+    model: ModelOption = None,
+    examples: Annotated[int, typer.Option(help="How many pairs to show.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the prompts.")] = 0,
+    split: Annotated[str, typer.Option(help="validation: the prompts a search uses; test: others like them.")] = (
+        "validation"
+    ),
+    variant: VariantOption = "default",
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a task's prompt pairs, the answers, and what the model says."""
+    from edgewise.evaluation import answers_of
+    from edgewise.reports import show_pair
+    from edgewise.tasks import check_request
+
+    spec = check_request(task, examples, split, variant)
+    # As many as a search would take: pairs may be made from each other, and the first ones have to be the same.
+    loaded, made = _load(
+        task, model, None if spec is None else max(examples, spec.examples), seed, split, variant, device, dtype
+    )
+    every = answers_of(loaded, made)
+    shown = list(zip(made.text, every, strict=True))[:examples]
+    if as_json:
+        rows = [{**dataclasses.asdict(pair), **dataclasses.asdict(said)} for pair, said in shown]
+        typer.echo(json.dumps({"task": made.name, "model": loaded.name, "split": split, "prompts": rows}))
+        return
+    console = _console()
+    console.print(f"{_headline(made, loaded)}\n", highlight=False, markup=False, soft_wrap=True)
+    for number, (pair, said) in enumerate(shown, start=1):
+        show_pair(console, number, pair, said)
+    right = [said.right for said in every if said.right is not None]
+    if right:
+        places = sum(said.places for said in every)
+        console.print(
+            f"right on {sum(right)} of {places} places of the {len(every)} clean prompts ({sum(right) / places:.0%})",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @app.command(epilog="Example: edgewise models")
@@ -470,6 +547,8 @@ def _load(
     variant: str,
     device: str | None,
     dtype: str | None,
+    fold_value_biases: bool = False,
+    permuted: int | None = None,
 ) -> tuple[Decoder, Task]:
     from edgewise.models import load_model
     from edgewise.tasks import check_request, load_task
@@ -479,7 +558,9 @@ def _load(
         if spec is None:
             raise EdgewiseError("prompts from a file need a model: say which with --model")
         model = spec.default_model(variant)
-    loaded = load_model(model, device=device, dtype=dtype)  # type: ignore[arg-type] - checked by load_model
+    loaded = load_model(model, device=device, dtype=dtype, fold_value_biases=fold_value_biases)  # type: ignore[arg-type] - checked by load_model
+    if permuted is not None:
+        loaded = loaded.permuted(permuted)
     prompts = load_task(task, loaded, examples=examples, seed=seed, split=split, variant=variant)  # type: ignore[arg-type]
     return loaded, prompts
 
@@ -499,7 +580,10 @@ def _load_again(
     """Model and task of a run, except where the user asks for others; refused if they have changed since."""
     ran_on, ran_with = settings["task"], settings["model"]
     same_weights = model is None and dtype in (None, ran_with["dtype"])
-    if model is None:
+    folded, permuted = ran_with.get("folded_value_biases", False), ran_with.get("permuted_seed")
+    if model is not None:
+        permuted = None
+    else:
         model = ran_with.get("folder") or ran_with["name"]
         dtype = dtype or ran_with["dtype"]
     name = None
@@ -513,7 +597,9 @@ def _load_again(
         examples = ran_on["examples"] if examples is None else examples
         seed = ran_on.get("seed", 0) if seed is None else seed
         variant = ran_on.get("variant", "default") if variant is None else variant
-    loaded, prompts = _load(task, model, examples, seed or 0, split, variant or "default", device, dtype)
+    loaded, prompts = _load(
+        task, model, examples, seed or 0, split, variant or "default", device, dtype, folded, permuted
+    )
     if same_weights and loaded.fingerprint() != ran_with["fingerprint"]:
         raise EdgewiseError(
             f"model {loaded.name!r} has other weights now than when {str(run)!r} was made (fingerprint "
@@ -589,11 +675,16 @@ def _say_stopped(run: Any, written: Path) -> None:
 
 def _headline(task: Task, model: Decoder) -> str:
     graph = model.config.graph(ports=False)
-    return f"{task.describe()}; model {model.name}: {graph.describe()}, {model.dtype_name} on {model.device}"
+    changes = [
+        *([f"permuted with seed {model.config.permuted_seed}"] if model.config.permuted_seed is not None else []),
+        *(["value biases folded"] if model.config.folded_value_biases else []),
+    ]
+    changed = f" ({', '.join(changes)})" if changes else ""
+    return f"{task.describe()}; model {model.name}{changed}: {graph.describe()}, {model.dtype_name} on {model.device}"
 
 
 def _show_run(console: Console, found: Any, written: Path) -> None:
-    from edgewise.reports import circuit_table, strongest_edges
+    from edgewise.reports import circuit_table, known_table, strongest_edges
     from edgewise.reports.terminal import number
 
     result, settings = found.record["result"], found.record["settings"]
@@ -628,6 +719,9 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
     console.print(circuit_table(shown))
     console.print()
     console.print(strongest_edges(found.trace))
+    if found.task.known_circuit is not None:
+        console.print()
+        console.print(known_table(found.task.known_circuit.compare(found.circuit)))
     console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -678,7 +772,7 @@ def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> No
 
 
 def _show_evaluation(console: Console, result: Any, task: Task, model: Decoder, split: str) -> None:
-    from edgewise.reports import evaluation_table
+    from edgewise.reports import evaluation_table, known_table
 
     console.print(
         f"{result.n_edges:,} of {result.n_graph_edges:,} edges ({result.n_edges_connected:,} on a path from the "
@@ -688,11 +782,15 @@ def _show_evaluation(console: Console, result: Any, task: Task, model: Decoder, 
     )
     console.print(f"{_headline(task, model)}\n", highlight=False, markup=False, soft_wrap=True)
     console.print(evaluation_table(result))
+    if result.known is not None:
+        console.print()
+        console.print(known_table(result.known))
 
 
 def main() -> None:
     """The `edgewise` command: what a user can put right becomes one sentence and exit code 2, never a traceback."""
     tune_process()
+    warnings.showwarning = _say_warning
     # Being asked to end (SIGTERM) is the same as Ctrl-C, but for the exit code.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -712,6 +810,12 @@ def main() -> None:
         if end.code == 130 and not isinstance(end, _Kept):  # typer has already turned Ctrl-C into this
             typer.echo(_INTERRUPTED, err=True)
         raise
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+    """A warning as a sentence. Those of other libraries are for programmers, and are left out."""
+    if issubclass(category, EdgewiseWarning):
+        typer.echo(f"edgewise: warning: {message}", err=True)
 
 
 _INTERRUPTED = "edgewise: interrupted; nothing was written"

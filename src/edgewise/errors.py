@@ -14,6 +14,10 @@ class EdgewiseError(Exception):
     """
 
 
+class EdgewiseWarning(UserWarning):
+    """Something worth knowing before a result is believed. The command line prints it as a sentence."""
+
+
 def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
     """A clause such as `; did you mean 'ioi'?`, or an empty string where nothing is close."""
     by_lower_case = {name.lower(): name for name in known}

@@ -241,13 +241,11 @@ def test_resampling_finds_what_facts_5_4_says_can_be_seen(seed):
     ("task", "key"), [("tracr-reverse", "tracr-reverse"), ("tracr-xproportion", "tracr-proportion")]
 )
 def test_the_known_circuits_are_found_in_tracrs_own_compiled_weights_too(task, key):
-    from safetensors.torch import load_file
-
-    variant = "paper" if task == "tracr-xproportion" else "default"
-    model = load_model(TASKS[task].default_model(variant))
-    model.source.load_state_dict(load_file(tiny.SHARED / "models" / task / "model.safetensors"))
-    found = acdc(Experiment(model, load_task(task, model, variant=variant), ablation="zero"), 0.01)
+    model = load_model(tiny.SHARED / "models" / task)
+    loaded = load_task(task, model, variant="paper" if task == "tracr-xproportion" else "default")
+    found = acdc(Experiment(model, loaded, ablation="zero"), 0.01)
     assert set(found.circuit.names()) == canonical(key)
+    assert found.circuit == loaded.known_circuit.circuit
 
 
 def test_one_side_of_the_or_gate_survives_and_which_depends_on_the_order():

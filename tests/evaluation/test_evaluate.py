@@ -10,6 +10,7 @@ from edgewise.evaluation import Measured, evaluate
 from edgewise.graph import Circuit
 from edgewise.models.decoder import positions_of
 from edgewise.patching import Experiment
+from edgewise.tasks import METRICS
 
 
 def source_logits(model, tokens, task):
@@ -25,7 +26,7 @@ def test_every_metric_of_model_and_ablated_run_is_that_of_the_source_model():
     corrupt = source_logits(model, task.prompts.corrupt, task)
     p, q = clean.softmax(-1), corrupt.softmax(-1)
     divergence = (p * (p.log() - q.log())).sum(-1).mean().item()
-    assert set(result.measured) == {"kl_div", "logit_diff", "prob_diff", "nll", "match_nll", "l2", "frac_correct"}
+    assert set(result.measured) == set(METRICS)
     kl = result.measured["kl_div"]
     assert divergence > 0.05
     assert kl.circuit == kl.ablated == pytest.approx(divergence, rel=1e-6)
@@ -48,11 +49,13 @@ def test_evaluation_agrees_with_the_search_that_found_the_circuit():
 
 
 def test_recovered_is_one_for_the_model_zero_for_nothing_and_none_where_there_is_no_way():
-    assert Measured(circuit=0.0, full=0.0, ablated=2.0).recovered == 1.0
-    assert Measured(circuit=2.0, full=0.0, ablated=2.0).recovered == 0.0
-    assert Measured(circuit=0.5, full=0.0, ablated=2.0).recovered == 0.75
-    assert Measured(circuit=-3.0, full=-4.0, ablated=0.0).recovered == 0.75
-    assert Measured(circuit=1.0, full=1.0, ablated=1.0).recovered is None
+    assert Measured(circuit=0.0, full=0.0, ablated=2.0, target=0.0).recovered == 1.0
+    assert Measured(circuit=2.0, full=0.0, ablated=2.0, target=0.0).recovered == 0.0
+    assert Measured(circuit=0.5, full=0.0, ablated=2.0, target=0.0).recovered == 0.75
+    assert Measured(circuit=-3.0, full=-4.0, ablated=0.0, target=-4.0).recovered == 0.75
+    assert Measured(circuit=1.0, full=1.0, ablated=1.0, target=1.0).recovered is None
+    # A permuted network's circuit is held against the model that it was made from.
+    assert Measured(circuit=3.0, full=8.0, ablated=4.0, target=0.0).recovered == 0.25
 
 
 def test_metrics_without_their_answers_are_left_out_and_refused_when_asked_for():

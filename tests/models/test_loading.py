@@ -53,6 +53,15 @@ def test_every_built_in_model_loads(name):
     assert load_model(name).name == name
 
 
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_inner": 40}))
+    with pytest.raises(
+        EdgewiseError, match=r"tensor '\S+' has shape \[\d.*\], config.json asks for \[.*40.*other tensors"
+    ):
+        load_model(folder)
+
+
 def test_a_folder_without_weights_is_refused(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(EdgewiseError, match="has no weights"):

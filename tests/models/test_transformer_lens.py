@@ -4,12 +4,16 @@ import json
 import math
 import types
 
+import huggingface_hub.constants
 import pytest
 import tiny
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
-from edgewise import load_model
+from edgewise import load_model, load_task
 from edgewise.errors import EdgewiseError
 from edgewise.models import check
 from edgewise.models.plain_transformer import ACTIVATIONS
@@ -342,3 +346,50 @@ def test_tracrs_own_weights_give_their_recorded_outputs(name):
     assert recorded["outputs"][:, 1:].abs().max() > 0.99
     assert (found - recorded["outputs"])[:, 1:].abs().max() < 1e-5
     assert check(model, tokens, everything) < 1e-5
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Puts repositories into a local hub cache, with the hub itself out of reach."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def put(repository):
+        folder = tmp_path / "cache" / f"models--{repository.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text("0" * 40)
+        (folder / "snapshots").mkdir()
+        return folder / "snapshots" / ("0" * 40)
+
+    return put
+
+
+@pytest.mark.parametrize("name", ["attn-only-4l", "NeelNanda/Attn_Only_4L512W_C4_Code"])
+def test_a_checkpoint_on_the_hub_loads_by_its_id_and_by_its_short_name(name, hub):
+    config = BASE | {"n_layers": 4, "attn_only": True, "tokenizer_name": "NeelNanda/gpt-neox-tokenizer-digits"}
+    state = random_state(config)
+    write(hub("NeelNanda/Attn_Only_4L512W_C4_Code"), config, state, "Attn_Only_4L512W_C4_Code_final.pth")
+    model = load_model(name, dtype="float64")
+    assert (model.name, model.config.n_layers, model.config.mlps) == (name, 4, False)
+    assert torch.equal(model.source.embed.W_E, state["embed.W_E"])
+    # Its tokenizer is not in the cache: only tasks made of text miss it, and they say why.
+    assert model.tokenizer is None
+    with pytest.raises(
+        EdgewiseError, match=r"no tokenizer \(its config.json names 'NeelNanda/gpt-neox-tokenizer-digits'"
+    ):
+        load_task("ioi", model)
+    assert load_task("induction", model, examples=2).name == "induction"
+
+
+def test_a_checkpoint_that_is_not_in_the_cache_is_said_to_be_missing_with_its_hub_id(hub):
+    with pytest.raises(
+        EdgewiseError, match=r"'attn-only-4l' \(hub id NeelNanda/Attn_Only_4L512W_C4_Code\).*hub cannot"
+    ):
+        load_model("attn-only-4l")
+
+
+def test_a_tokenizer_in_the_folder_is_the_models(tmp_path):
+    folder = write(tmp_path / "m", BASE, random_state(BASE))
+    words = Tokenizer(WordLevel({"<unk>": 0, "boy": 1, "girl": 2}, unk_token="<unk>"))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
+    assert load_model(folder).tokenizer.convert_tokens_to_ids("girl") == 2

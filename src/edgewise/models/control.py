@@ -49,13 +49,14 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
 
     if decoder.original is not None:
         raise ValueError("the model is a permuted one already")
-    copied = adapt_model(copy.deepcopy(decoder.source), decoder.name, decoder.tokenizer)
+    source = copy.deepcopy(decoder.source)
+    copied = adapt_model(source, decoder.name, decoder.tokenizer)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer, given in zip(copied.layers, decoder.layers, strict=True):
             if decoder.config.folded_value_biases and layer.values.bias is not None:
-                layer.bias.copy_(given.bias)  # folded from the heads in their right order
-                layer.values.bias.zero_()
+                layer.bias.detach().copy_(given.bias)  # folded from the heads in their right order
+                layer.values.bias.detach().zero_()
             projections = (layer.queries, layer.keys, layer.values)
             for projection in projections:
                 _shuffle(projection.weight, 0, generator)
@@ -64,12 +65,13 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
                     _shuffle(projection.bias, 0, generator)
             for tensor in layer.mlp_inputs:
                 _shuffle(tensor, -1, generator)
+    copied = adapt_model(source, decoder.name, decoder.tokenizer)  # with views that nothing was written through
     if decoder.config.folded_value_biases:
         copied = fold_value_biases(copied)
     return replace(copied, config=replace(copied.config, permuted_seed=seed), original=decoder)
 
 
 def _shuffle(tensor: Tensor, dim: int, generator: torch.Generator) -> None:
-    # In place: adapters hold views of the source model's own tensors.
+    # In place, since adapters hold views of the source model's own tensors.
     order = torch.randperm(tensor.shape[dim], generator=generator).to(tensor.device)
-    tensor.copy_(tensor.index_select(dim, order))
+    tensor.detach().copy_(tensor.index_select(dim, order))

@@ -14,7 +14,7 @@ from edgewise.models.decoder import stream_dtype
 from edgewise.models.forward import forward
 from edgewise.patching.ablation import ablate, check_ablation, cut_rows
 from edgewise.patching.circuit_run import circuit_run
-from edgewise.tasks import Metric, Reference, Task, find_metric, mean_over_places
+from edgewise.tasks import Metric, Reference, Task, find_metric, mean_over_places, right_answers
 
 
 class Experiment:
@@ -122,6 +122,12 @@ class Experiment:
     def full(self) -> float:
         """The metric of the model itself: every edge present."""
         return self.score(Circuit.full(self.graph))
+
+    def accuracy(self) -> float | None:
+        """The share of scored places where the model itself is right on the clean prompts; None without answers."""
+        logits = self.reference.logits if self.decoder.original is None else self.logits(Circuit.full(self.graph))
+        right = right_answers(logits, self.reference)
+        return None if right is None else float(right.double().mean())
 
     @torch.no_grad()
     def ablated(self) -> float:

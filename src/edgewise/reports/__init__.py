@@ -1,5 +1,21 @@
 """What people look at."""
 
-from edgewise.reports.terminal import circuit_table, evaluation_table, plan_table, search_progress, strongest_edges
+from edgewise.reports.prompts import show_pair
+from edgewise.reports.terminal import (
+    circuit_table,
+    evaluation_table,
+    known_table,
+    plan_table,
+    search_progress,
+    strongest_edges,
+)
 
-__all__ = ["circuit_table", "evaluation_table", "plan_table", "search_progress", "strongest_edges"]
+__all__ = [
+    "circuit_table",
+    "evaluation_table",
+    "known_table",
+    "plan_table",
+    "search_progress",
+    "show_pair",
+    "strongest_edges",
+]

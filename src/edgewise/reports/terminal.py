@@ -16,6 +16,7 @@ from rich.text import Text
 from edgewise.discovery import Decision, Plan, Progress, ProgressCallback
 from edgewise.evaluation import Evaluation
 from edgewise.graph import Circuit
+from edgewise.tasks import Comparison
 
 PLAIN_LINE_EVERY = 5.0
 """Seconds between progress lines where there is no terminal to draw on."""
@@ -93,15 +94,31 @@ def strongest_edges(trace: Sequence[Decision], count: int = 8) -> Table:
     return table
 
 
+def known_table(known: Comparison) -> Group:
+    """What a circuit has of the components that people know, group by group."""
+    title = f"known circuit ({known.source}): {known.found:,} of its {known.n_edges:,} edges found"
+    table = Table(box=None, pad_edge=False)
+    for column in ("components", "found", "which", "not found"):
+        table.add_column(column, overflow="fold")
+    for group in known.groups:
+        missed = [name for name in group.members if name not in group.found]
+        share = f"{len(group.found)} of {len(group.members)}"
+        table.add_row(Text(group.group), share, " ".join(group.found), Text(" ".join(missed), style="dim"))
+    return Group(Text(title, style="italic", no_wrap=True, overflow="ignore"), table)
+
+
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Every metric of the circuit beside those of the whole model and of no edge at all."""
     table = Table(box=None, pad_edge=False)
     table.add_column("metric (lower is better)", overflow="fold")
-    for column in ("circuit", "whole model", f"{evaluation.ablation}-ablated", "recovered"):
+    permuted = any(measured.target != measured.full for measured in evaluation.measured.values())
+    whole = ["permuted model", "model"] if permuted else ["whole model"]
+    for column in ("circuit", *whole, f"{evaluation.ablation}-ablated", "recovered"):
         table.add_column(column, justify="right", overflow="fold")
     for name, measured in evaluation.measured.items():
         recovered = "" if measured.recovered is None else f"{measured.recovered:.1%}"
-        numbers = [number(value) for value in (measured.circuit, measured.full, measured.ablated)]
+        wholes = [measured.full, measured.target] if permuted else [measured.full]
+        numbers = [number(value) for value in (measured.circuit, *wholes, measured.ablated)]
         table.add_row(Text(name), *numbers, recovered, style="bold" if name == evaluation.metric else None)
     return table
 

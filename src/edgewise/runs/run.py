@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -30,13 +31,13 @@ from edgewise.discovery import (
     check_options,
     plan_acdc,
 )
-from edgewise.errors import EdgewiseError, unknown
+from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import BUILT_IN, Decoder
 from edgewise.patching import ABLATIONS, Experiment, OutOfMemoryError, plan_memory
 from edgewise.runs.folder import FORM, RunFolder
-from edgewise.tasks import METRICS, Metric, PromptText, Reference, Task
+from edgewise.tasks import METRICS, Metric, PromptText, Reference, Task, share_by_chance
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,10 @@ class RunInterrupted(KeyboardInterrupt):
         self.run = run
 
 
-_COUNTS = ("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "tests", "seconds")
+_COUNTS = (
+    *("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "accuracy_full"),
+    *("known_circuit", "tests", "seconds"),
+)
 
 
 def check_request(
@@ -202,6 +206,8 @@ def discover(
     if engine == "incremental":
         _require_memory(model, task, ports, max_memory)
     experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
+    accuracy = experiment.accuracy()
+    _warn_if_wrong(accuracy, experiment)
     options: dict[str, Any] = dict(
         order=Order(layer_order, head_order, seed),
         absolute=absolute,
@@ -236,9 +242,9 @@ def discover(
     }
     if stopped is None:
         # Every finished search is measured again from scratch, by one circuit run.
-        return Run(found, _record(settings, found, command, experiment.score(found.circuit)), task)
+        return Run(found, _record(settings, found, command, experiment.score(found.circuit), accuracy, task), task)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
-    record = _record(settings, found, command, found.metric)
+    record = _record(settings, found, command, found.metric, accuracy, task)
     record.update(finished=False, stopped=_stopped(stopped.progress, why))
     raise RunInterrupted(why, Run(found, record, task)) from stopped.__cause__
 
@@ -246,6 +252,14 @@ def discover(
 def _require_memory(model: Decoder, task: Task, ports: bool, max_memory: int | None) -> None:
     """Refuse a search that does not fit, before an Experiment records anything."""
     plan_memory(model, task, model.config.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
+
+
+def _warn_if_wrong(accuracy: float | None, experiment: Experiment) -> None:
+    """Say so before the search if the model cannot do the task: right less than half-way between chance and always."""
+    if accuracy is not None and accuracy < (1 + share_by_chance(experiment.reference)) / 2:
+        warnings.warn(
+            f"the model gets {accuracy:.0%} right; there may be no circuit to find", EdgewiseWarning, stacklevel=3
+        )
 
 
 def _stopped(progress: Progress, why: str) -> dict[str, Any]:
@@ -281,7 +295,11 @@ def plan_discovery(
 
 
 def describe_model(model: Decoder) -> dict[str, Any]:
-    """What tells this model from another: name, folder if it has one, dtype, device, architecture, fingerprint."""
+    """What tells this model from another: name, folder if it has one, dtype, device, architecture, fingerprint.
+
+    And what was done to it: whether value biases were folded, which changes what zero ablation means, and the seed with
+    which heads and neurons were shuffled for a control.
+    """
     folder = Path(model.name).expanduser()
     return {
         "name": model.name,
@@ -290,6 +308,8 @@ def describe_model(model: Decoder) -> dict[str, Any]:
         "dtype": model.dtype_name,
         "device": str(model.device),
         "fingerprint": model.fingerprint(),
+        "folded_value_biases": model.config.folded_value_biases,
+        "permuted_seed": model.config.permuted_seed,
     }
 
 
@@ -299,7 +319,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
-def _record(settings: dict[str, Any], found: Discovery, command: Sequence[str] | None, metric: float) -> dict[str, Any]:
+def _record(
+    settings: dict[str, Any],
+    found: Discovery,
+    command: Sequence[str] | None,
+    metric: float,
+    accuracy: float | None,
+    task: Task,
+) -> dict[str, Any]:
+    known = task.known_circuit
     return {
         "form": FORM,
         "finished": True,
@@ -315,6 +343,8 @@ def _record(settings: dict[str, Any], found: Discovery, command: Sequence[str] |
             "metric_in_search": found.metric,
             "metric_full": found.metric_full,
             "metric_ablated": found.metric_ablated,
+            "accuracy_full": accuracy,
+            "known_circuit": None if known is None else asdict(known.compare(found.circuit)),
             "tests": found.tests,
             "seconds": round(found.seconds, 3),
             "tried": [{"threshold": threshold, "n_edges": size} for threshold, size in found.tried],

@@ -1,12 +1,25 @@
 """What behaviour is looked for: tasks, their prompts, and the metrics that judge logits."""
 
+from edgewise.tasks.known import KNOWN_CIRCUITS, Comparison, GroupFound, KnownCircuit, known_circuit
 from edgewise.tasks.load import TASKS, TaskSpec, check_request, find_spec, load_task
-from edgewise.tasks.metrics import METRICS, Metric, Reference, find_metric, mean_over_places
+from edgewise.tasks.metrics import (
+    METRICS,
+    Metric,
+    Reference,
+    find_metric,
+    mean_over_places,
+    right_answers,
+    share_by_chance,
+)
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
 
 __all__ = [
+    "KNOWN_CIRCUITS",
     "METRICS",
     "TASKS",
+    "Comparison",
+    "GroupFound",
+    "KnownCircuit",
     "Metric",
     "PromptText",
     "Prompts",
@@ -17,6 +30,9 @@ __all__ = [
     "check_request",
     "find_metric",
     "find_spec",
+    "known_circuit",
     "load_task",
     "mean_over_places",
+    "right_answers",
+    "share_by_chance",
 ]

@@ -21,6 +21,7 @@ from edgewise.models.hand_built import (
 )
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
 
+METRICS = ("l2",)
 POSITION_SEED = 49
 """Seed of the one permutation of positions that corrupted prompts have."""
 
@@ -132,7 +133,7 @@ def _task(
             PromptText(text(clean), text(other)) for clean, other in zip(prompts.clean, prompts.corrupt, strict=True)
         ),
         metric="l2",
-        metrics=("l2",),
+        metrics=METRICS,
         split_embedding=split_embedding,
         outputs=outputs,
     )

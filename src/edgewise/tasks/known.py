@@ -40,6 +40,23 @@ class GroupFound:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A circuit beside the known one.
+
+    Attributes:
+        source: who worked the known one out.
+        n_edges: edges of the known one, in the circuit's graph.
+        found: how many of them the circuit has.
+        groups: what it has of every group of components.
+    """
+
+    source: str
+    n_edges: int
+    found: int
+    groups: tuple[GroupFound, ...]
+
+
+@dataclass(frozen=True)
 class KnownCircuit:
     """A task's true circuit in one model, as far as people know it.
 
@@ -93,13 +110,23 @@ class KnownCircuit:
         """The group that a node belongs to."""
         return next((group for group, members in self.groups.items() if node in members), None)
 
-    def groups_in(self, circuit: Circuit) -> list[GroupFound]:
+    def groups_in(self, circuit: Circuit) -> tuple[GroupFound, ...]:
         """What a circuit has of every group."""
         nodes = set(circuit.nodes())
-        return [
+        return tuple(
             GroupFound(group, tuple(name for name in members if name in nodes), members)
             for group, members in self.groups.items()
-        ]
+        )
+
+    def compare(self, circuit: Circuit) -> Comparison:
+        """A circuit beside this one, in the circuit's own graph: without port edges if that has none.
+
+        Raises:
+            EdgewiseError: the circuit is over another model's graph.
+        """
+        known = self.on(circuit.graph)
+        found = int((known.edges & circuit.edges).sum() + (known.ports & circuit.ports).sum())
+        return Comparison(self.source, known.n_edges, found, self.groups_in(circuit))
 
     def _members(self, group: str, graph: Graph) -> tuple[str, ...]:
         if group in self.groups:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.models import Decoder, check
+from edgewise.tasks import docstring, gender_pronoun, greater_than, hand_built, induction, ioi
 from edgewise.tasks.docstring import build_docstring
 from edgewise.tasks.gender_pronoun import build_gender_pronoun
 from edgewise.tasks.greater_than import build_greater_than
@@ -32,6 +33,8 @@ class TaskSpec:
 
     Attributes:
         model: the built-in model it runs on unless told otherwise.
+        metrics: the metrics that make sense, the default first.
+        paper_model: the model that the ACDC paper ran it on.
         examples: how many pairs, unless told otherwise.
         most_examples: how many there are, for each split; None for no limit.
         ablation, threshold: what a search uses unless told otherwise.
@@ -47,6 +50,8 @@ class TaskSpec:
     build: Builder
     examples: int
     threshold: float
+    metrics: tuple[str, ...]
+    paper_model: str | None = None
     ablation: str = "resample"
     most_examples: int | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -69,6 +74,8 @@ TASKS: dict[str, TaskSpec] = {
             build=build_ioi,
             examples=32,
             threshold=0.01,
+            metrics=ioi.METRICS,
+            paper_model="gpt2",
             thresholds=dict.fromkeys(("gpt2", "openai-community/gpt2"), 0.0575),  # the paper's, for its figure 1
             variants=("default", "paper", "distinct"),
         ),
@@ -80,6 +87,8 @@ TASKS: dict[str, TaskSpec] = {
             build=build_greater_than,
             examples=32,
             threshold=0.01,
+            metrics=greater_than.METRICS,
+            paper_model="gpt2",
             thresholds=dict.fromkeys(("gpt2", "openai-community/gpt2"), 0.01585),  # the paper's
             variants=("default", "paper"),
         ),
@@ -91,6 +100,8 @@ TASKS: dict[str, TaskSpec] = {
             build=build_docstring,
             examples=20,
             threshold=0.01,
+            metrics=docstring.METRICS,
+            paper_model="attn-only-4l",
             thresholds=dict.fromkeys(("attn-only-4l", "NeelNanda/Attn_Only_4L512W_C4_Code"), 0.095),  # the paper's
             variants=("default", "paper"),
         ),
@@ -102,6 +113,8 @@ TASKS: dict[str, TaskSpec] = {
             build=build_induction,
             examples=24,
             threshold=0.01,
+            metrics=induction.METRICS,
+            paper_model="redwood_attn_2l",
             thresholds=dict.fromkeys(("redwood_attn_2l", "ArthurConmy/redwood_attn_2l"), 0.1),  # the paper's
             variants=("default", "paper"),
         ),
@@ -113,6 +126,8 @@ TASKS: dict[str, TaskSpec] = {
             build=build_gender_pronoun,
             examples=24,
             threshold=0.01,
+            metrics=gender_pronoun.METRICS,
+            paper_model="gpt2",
         ),
         TaskSpec(
             name="tracr-reverse",
@@ -123,6 +138,8 @@ TASKS: dict[str, TaskSpec] = {
             examples=6,
             most_examples=6,
             threshold=0.01,
+            metrics=hand_built.METRICS,
+            paper_model="tracr-reverse",
             ablation="zero",
             variants=("default", "published"),
         ),
@@ -135,6 +152,8 @@ TASKS: dict[str, TaskSpec] = {
             examples=50,
             most_examples=128,
             threshold=0.01,
+            metrics=hand_built.METRICS,
+            paper_model="tracr-xproportion",
             ablation="zero",
             variants=("default", "paper", "published"),
             variant_models={"paper": "tracr-xproportion-compiled", "published": "tracr-xproportion-compiled"},
@@ -148,6 +167,8 @@ TASKS: dict[str, TaskSpec] = {
             examples=1,
             most_examples=1,
             threshold=0.01,
+            metrics=hand_built.METRICS,
+            paper_model="or-gate",
             ablation="zero",
         ),
     )

@@ -178,6 +178,26 @@ def _mean_at(values: Tensor, ids: Tensor | None) -> Tensor:
     return _sum_at(values, ids) / (ids != NO_TOKEN).sum(dim=-1)
 
 
+def right_answers(logits: Tensor, reference: Reference) -> Tensor | None:
+    """Whether the answer is right at every scored place, `[scored]`; None on a task without answers.
+
+    It is if the best answer beats every wrong answer or, where the task has no wrong answers, every other token.
+    """
+    if reference.answers is None:
+        return None
+    if reference.wrong is not None:
+        return frac_correct(logits, reference) < 0
+    return (logits.argmax(dim=-1, keepdim=True) == reference.answers).any(dim=-1)
+
+
+def share_by_chance(reference: Reference) -> float:
+    """The share of places that someone who picks among right and wrong answers at random gets right."""
+    if reference.answers is None or reference.wrong is None:
+        return 0.0
+    right, wrong = ((ids != NO_TOKEN).sum(dim=-1) for ids in (reference.answers, reference.wrong))
+    return float((right / (right + wrong)).mean())
+
+
 def mean_over_places(values: Tensor) -> float:
     """A metric's value: the mean over scored places `[scored]`, summed in float64."""
     return values.to(torch.float64).mean().item()

@@ -1,0 +1,148 @@
+"""`edgewise prompts`, known circuits and warnings on screen, and control experiments from the shell."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from word_models import write_prompts
+
+from edgewise.reports.prompts import differing
+
+
+def test_pairs_are_printed_with_what_differs_the_answer_and_what_the_model_says(shell):
+    out = shell.works("prompts", "ioi", "--examples", "2").out
+    assert "clean   Then, [Mary] and [Jeffrey] went to the restaurant. [Jeffrey] gave a bone to" in out
+    assert "corrupt Then, [Melissa] and [Nicole] went to the restaurant. [Anthony] gave a bone to" in out
+    assert "answer  ' Mary'   not ' Jeffrey'" in out
+    assert "model   right: 'Mary' 9" in out
+    assert out.count("clean   ") == 2
+    assert "right on 32 of 32 places of the 32 clean prompts (100%)" in out
+
+
+def test_differences_are_coloured_where_there_are_colours(shell, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = shell.works("prompts", "ioi", "--examples", "1").out
+    assert "\x1b[1;32mMary\x1b[0m" in out
+    assert "\x1b[1;31mMelissa\x1b[0m" in out
+    assert "[Mary]" not in out
+
+
+def test_prompts_as_json_hold_the_same(shell):
+    found = shell.json("prompts", "ioi", "--examples", "3", "--split", "test")
+    assert (found["task"], found["model"], found["split"], len(found["prompts"])) == ("ioi", "tiny-ioi", "test", 3)
+    first = found["prompts"][0]
+    assert set(first) == {"clean", "corrupt", "answers", "wrong", "places", "right", "likeliest", "outputs"}
+    assert (first["places"], first["right"]) == (1, 1)
+    token, share = first["likeliest"][0]
+    assert f" {token}" == first["answers"][0]
+    assert 0.9 < share <= 1
+
+
+def test_numbers_are_shown_where_a_model_gives_numbers(shell):
+    out = shell.works("prompts", "tracr-reverse", "--examples", "1").out
+    assert "BOS 1 [2] [3]" in out or "BOS [1] [2] [3]" in out
+    assert "(0.00, 0.00, 1.00)  (0.00, 1.00, 0.00)  (1.00, 0.00, 0.00)" in out
+    assert "right on" not in out
+
+
+def test_prompts_of_a_file_are_shown_on_ones_own_model(shell, models):
+    path = write_prompts(shell.folder / "mine.jsonl")
+    found = shell.json("prompts", path, "--model", models / "gpt2", "--examples", "2")
+    assert [one["clean"] for one in found["prompts"]] == ["the girl named Lily ran .", "the boy named Max went home ."]
+    assert {one["right"] for one in found["prompts"]} <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prompts", "iio"], "unknown task 'iio'"),
+        (["prompts", "ioi", "--examples", "0"], "--examples should be at least 1"),
+        (["prompts", "ioi", "--variant", "publishd"], "unknown variant of task 'ioi'"),
+        (["prompts", "or-gate", "--examples", "9"], "has 1 example at most, not 9"),
+        (["prompts", "mine.jsonl"], "no such file"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_in_a_sentence(shell, arguments, message):
+    ended = shell(*arguments)
+    assert ended.code == 2
+    assert message in ended.err
+    assert ended.out == ""
+
+
+def test_texts_are_compared_word_by_word_or_as_they_match():
+    assert differing("the year 1289 to", "the year 1201 to")[1][4] == ("1201", True)
+    moved = differing("BOS 1 2 3", "BOS 3 1 2")
+    assert [part for part, differs in moved[1] if differs] == ["3", "1", "2"]
+    longer = differing("a b c", "a b b c d")
+    assert longer[0] == [("a b ", False), ("c", False)]
+    assert "".join(part for part, differs in longer[1] if differs).split() == ["b", "d"]
+    for pieces, text in zip(longer, ("a b c", "a b b c d"), strict=True):
+        assert "".join(part for part, _ in pieces) == text
+
+
+def test_the_known_circuit_is_shown_group_by_group(shell):
+    out = shell.works("discover", "tracr-reverse").out
+    assert "known circuit (Lindner et al. 2023): 15 of its 15 edges found" in out
+    assert "finds the length" in out
+    assert "2 of 2" in out
+    found = shell.json("discover", "or-gate")
+    known = found["known_circuit"]
+    assert (known["n_edges"], known["found"]) == (3, 2)
+    groups = {one["group"]: (one["found"], one["members"]) for one in known["groups"]}
+    assert groups["inputs"] == (["a0.h0"], ["a0.h0", "a0.h1"])
+    measured = shell.json("evaluate", found["run_dir"])
+    assert measured["known_circuit"] == known
+    assert shell.json("discover", "ioi", "--examples", "4")["known_circuit"] is None
+
+
+def test_a_model_that_cannot_do_the_task_is_warned_about_before_the_search(shell, models):
+    path = write_prompts(shell.folder / "mine.jsonl")
+    ended = shell("discover", path, "--model", models / "gpt2", "--threshold", "0.01", "--json")
+    assert ended.code == 0
+    accuracy = json.loads(ended.out)["accuracy_full"]
+    assert accuracy < 0.7, "this random model would be no test otherwise"
+    assert f"edgewise: warning: the model gets {accuracy:.0%} right; there may be no circuit to find\n" in ended.err
+    good = shell("discover", "ioi", "--examples", "4", "--json")
+    assert json.loads(good.out)["accuracy_full"] == 1
+    assert "warning" not in good.err
+
+
+def test_a_control_runs_and_measures_again_on_the_permuted_network(shell):
+    found = shell.json("discover", "induction", "--permuted", "7")
+    assert found["settings"]["model"]["permuted_seed"] == 7
+    assert found["metric_full"] > 1, "its divergence is from the trained model"
+    measured = shell.json("evaluate", found["run_dir"])
+    assert measured["metric"] == pytest.approx(found["metric"], abs=1e-5)
+    assert measured["metrics"]["kl_div"]["target"] == pytest.approx(0, abs=1e-6)
+    assert "permuted model" in shell.works("evaluate", found["run_dir"]).out
+    other = shell.json("discover", "induction")
+    assert other["settings"]["model"]["permuted_seed"] is None
+    assert other["settings"]["model"]["fingerprint"] != found["settings"]["model"]["fingerprint"]
+
+
+def test_folded_value_biases_are_recorded_and_used_again(shell):
+    found = shell.json("discover", "or-gate", "--fold-value-biases")
+    assert found["settings"]["model"]["folded_value_biases"] is True
+    # Both heads write through their value biases alone: folded, these stay, and no head is in the circuit.
+    assert not any("h" in name for name in found["edges"] if not name.startswith("m0->"))
+    plain = shell.json("discover", "or-gate")
+    assert plain["edges"] == ["a0.h0->m0", "m0->logits"]
+    measured = shell.json("evaluate", found["run_dir"])
+    assert measured["metric_ablated"] == pytest.approx(found["metric_ablated"])
+
+
+def test_the_list_of_tasks_tells_of_models_metrics_and_known_circuits(shell, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = {row["name"]: row for row in json.loads(shell.works("tasks", "--json").out)}
+    assert [rows[name]["known_circuit"] for name in ("ioi", "greater-than", "docstring", "induction")] == [
+        1041,
+        262,
+        37,
+        None,
+    ]
+    assert rows["docstring"]["paper_model"] == "attn-only-4l"
+    assert rows["greater-than"]["metrics"][:2] == ["kl_div", "prob_diff"]
+    out = shell.works("tasks").out
+    for part in ("redwood_attn_2l", "tiny-docstring", "1,041 edges", "logit_diff_max", "Hanna et al. 2023"):
+        assert part in out

@@ -1,0 +1,139 @@
+"""Folding value biases changes nothing but zero ablation; a permuted network has the same weights in other places."""
+
+import pytest
+import tiny
+import torch
+from tiny import FAMILIES
+
+from edgewise.graph import Circuit
+from edgewise.models import check, load_model
+from edgewise.models.control import fold_value_biases
+from edgewise.patching import Experiment
+
+WITH_VALUE_BIASES = ["gpt2", "llama-with-biases", "plain", "shortformer", "parallel"]
+
+
+def whole(model, task):
+    prompts = task.prompts
+    return model.run_source(prompts.clean, prompts.mask, torch.arange(prompts.clean.shape[1])[None])[prompts.mask]
+
+
+def circuits(graph):
+    yield Circuit.full(graph)
+    yield Circuit.empty(graph)
+    names = Circuit.full(graph).names()
+    yield Circuit.from_names(graph, [name for number, name in enumerate(names) if number % 3])
+
+
+@pytest.mark.parametrize("family", WITH_VALUE_BIASES)
+def test_folding_value_biases_shows_only_under_zero_ablation(family):
+    model, task = FAMILIES[family](dtype=torch.float64), tiny.task()
+    folded = fold_value_biases(model)
+    check(folded, task.prompts.clean, task.prompts.mask)
+    assert folded.config.folded_value_biases
+    assert not model.config.folded_value_biases
+    for ablation in ("resample", "mean", "zero"):
+        one, other = (Experiment(each, task, ablation=ablation) for each in (model, folded))
+        for number, circuit in enumerate(circuits(one.graph)):
+            difference = (one.logits(circuit) - other.logits(circuit)).abs().max()
+            if ablation == "zero" and number > 0:
+                assert difference > 1e-3, "the biases stay when the heads go"
+            else:
+                assert difference < 1e-9
+
+
+def test_folded_value_biases_stay_when_every_head_is_gone():
+    model, task = FAMILIES["plain-attention-only"](dtype=torch.float64), tiny.task()
+    folded = fold_value_biases(model)
+    written = torch.zeros(model.config.d_model, dtype=torch.float64)
+    for layer in model.layers:
+        written += layer.bias
+        for head in range(model.config.n_heads):
+            written += layer.values.bias[head] @ layer.output.weight[head]
+    experiment = Experiment(folded, task, ablation="zero", metric="l2")
+    left = experiment.logits(Circuit.empty(experiment.graph))
+    assert torch.allclose(left, model.logits(written).expand_as(left), atol=1e-9)
+
+
+def test_loading_with_folded_value_biases_is_recorded():
+    assert load_model("or-gate", fold_value_biases=True).config.folded_value_biases
+    # The gate's heads write nothing but their value biases, so then there is no circuit to find.
+    model, task = load_model("or-gate", fold_value_biases=True), tiny.task
+    assert model.layers[0].values.bias is None
+    assert model.layers[0].bias.tolist() == [2, 0]
+    assert task
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_permuted_network_shuffles_heads_and_neurons_and_nothing_else(family):
+    model = FAMILIES[family](dtype=torch.float64)
+    before = {key: value.clone() for key, value in model.source.state_dict().items()}
+    permuted = model.permuted(3)
+    assert all(torch.equal(before[key], value) for key, value in model.source.state_dict().items())
+    moved = 0
+    for layer, other in zip(model.layers, permuted.layers, strict=True):
+        for name in ("queries", "keys", "values"):
+            mine, theirs = getattr(layer, name), getattr(other, name)
+            for tensor, shuffled in ((mine.weight, theirs.weight), (mine.bias, theirs.bias)):
+                if tensor is None:
+                    continue
+                order = [next(i for i, one in enumerate(tensor) if torch.equal(one, row)) for row in shuffled]
+                assert sorted(order) == list(range(len(tensor)))
+                moved += order != sorted(order)
+        for tensor, shuffled in zip(layer.mlp_inputs, other.mlp_inputs, strict=True):
+            assert torch.equal(*(torch.sort(one, dim=-1).values.sum(dim=-1) for one in (tensor, shuffled)))
+            moved += not torch.equal(tensor, shuffled)
+        assert torch.equal(layer.output.weight, other.output.weight)
+        assert torch.equal(layer.bias, other.bias)
+    assert moved > 2
+    assert torch.equal(model.unembedding.weight, permuted.unembedding.weight)
+    # It is a model like any other, read as its source computes it.
+    prompts = tiny.prompts()
+    check(permuted, prompts.clean, prompts.mask)
+    assert (whole(model, tiny.task()) - whole(permuted, tiny.task())).abs().max() > 1e-3
+    assert permuted.fingerprint() != model.fingerprint()
+
+
+def test_the_seed_decides_and_the_draws_are_those_of_the_papers_code():
+    model = tiny.gpt2(dtype=torch.float64, layers=2)
+    assert model.permuted(5).fingerprint() == model.permuted(5).fingerprint() != model.permuted(6).fingerprint()
+    permuted, heads, neurons = model.permuted(5), model.config.n_heads, model.config.d_mlp
+    torch.manual_seed(5)  # what the original does: one global generator, tensor by tensor
+    for layer, other in zip(model.layers, permuted.layers, strict=True):
+        for part in ("weight", "bias"):
+            for name in ("queries", "keys", "values"):
+                wanted = getattr(getattr(layer, name), part)[torch.randperm(heads)]
+                assert torch.equal(getattr(getattr(other, name), part), wanted)
+        for tensor, shuffled in zip(layer.mlp_inputs, other.mlp_inputs, strict=True):
+            assert torch.equal(shuffled, tensor[..., torch.randperm(neurons)])
+
+
+def test_with_folded_value_biases_what_was_folded_stays_in_place():
+    model = tiny.gpt2(dtype=torch.float64)
+    folded = fold_value_biases(model)
+    permuted = folded.permuted(4)
+    assert permuted.config.folded_value_biases
+    for layer, other in zip(folded.layers, permuted.layers, strict=True):
+        assert other.values.bias is None
+        assert torch.allclose(layer.bias, other.bias)
+    prompts = tiny.prompts()
+    check(permuted, prompts.clean, prompts.mask)
+
+
+def test_a_permuted_network_is_held_against_the_model_it_was_made_from():
+    model, task = tiny.gpt2(dtype=torch.float64), tiny.task()
+    permuted = model.permuted(2)
+    assert permuted.original is model
+    experiment = Experiment(permuted, task)
+    prompts = task.prompts
+    own, other = (
+        each.run_source(prompts.clean, prompts.mask, torch.arange(prompts.clean.shape[1])[None])[
+            prompts.scored_rows, prompts.scored_positions
+        ].log_softmax(dim=-1)
+        for each in (model, permuted)
+    )
+    wanted = (own.exp() * (own - other)).sum(dim=-1).mean().item()
+    assert wanted > 0.01
+    assert experiment.full() == pytest.approx(wanted)
+    with pytest.raises(ValueError, match="a permuted one already"):
+        permuted.permuted(1)
