@@ -63,6 +63,13 @@ def test_the_table_of_the_readme_comes_out(tmp_path, monkeypatch, capsys):
     assert f"`kl_div` {on_test['metric']:.4f}, {-on_test['metrics']['frac_correct']['circuit']:.0%}" in readme
     sized = run(monkeypatch, capsys, "discover", "ioi", "--edges", "20")
     assert f"{sized['n_edges']} edges at threshold {sized['settings']['threshold']:.3f}" in readme
+    for task in ("greater-than", "docstring", "gender-pronoun"):
+        found = run(monkeypatch, capsys, "discover", task)
+        row = next(line for line in readme.splitlines() if f"`edgewise discover {task}`" in line)
+        assert f"{found['n_edges']} of " in row
+        assert f"`kl_div` {found['metric']:.4f} ({found['metric_ablated']:.3g} ablated)" in row
+    assert f"{run(monkeypatch, capsys, 'discover', 'induction')['n_edges']} of 105 edges" in readme
+    assert run(monkeypatch, capsys, "discover", "induction", "--permuted", "0")["metric"] > 5
     for task, edges in (("tracr-reverse", 15), ("tracr-xproportion", 10)):
         assert run(monkeypatch, capsys, "discover", task)["n_edges"] == edges
     assert run(monkeypatch, capsys, "discover", "or-gate")["edges"] == ["a0.h0->m0", "m0->logits"]

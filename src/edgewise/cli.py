@@ -380,7 +380,7 @@ def tasks(as_json: JsonOption = False) -> None:
                 "name": spec.name,
                 "summary": spec.summary,
                 "model": spec.model,
-                "paper_model": spec.paper_model,
+                "paper_model": spec.paper_models[0] if spec.paper_models else None,
                 "examples": spec.examples,
                 "threshold": spec.threshold,
                 "ablation": spec.ablation,
@@ -394,23 +394,29 @@ def tasks(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows))
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("task", "behaviour", "default model", "paper's model", "metrics", "known circuit", "variants"):
-        table.add_column(column, overflow="fold", no_wrap=column == "task")
+    # Names are there to be typed, so they stay whole; prose takes the room that is left.
+    for column, whole in (
+        ("task", True),
+        ("model (the paper's)", True),
+        ("known circuit", False),
+        ("behaviour", False),
+    ):
+        table.add_column(column, overflow="fold", no_wrap=whole)
     for spec in TASKS.values():
         known = KNOWN_CIRCUITS.get(spec.name)
+        paper = "" if spec.model in spec.paper_models else "".join(f"\n({name})" for name in spec.paper_models[:1])
+        variants = f"; variants {' '.join(spec.variants[1:])}" if spec.variants[1:] else ""
+        about = f"metrics {' '.join(spec.metrics)}; ablation {spec.ablation}"
         table.add_row(
             spec.name,
-            f"{spec.summary} [dim]({spec.source})[/dim]",
-            spec.model,
-            spec.paper_model if spec.paper_model != spec.model else "the same",
-            ", ".join(spec.metrics),
+            f"{spec.model}{paper}",
             "" if known is None else f"{known.n_edges:,} edges",
-            ", ".join(spec.variants[1:]),
+            f"{spec.summary} [dim]({spec.source})\n{about}{variants}[/dim]",
         )
     console = _console()
     console.print(table)
     console.print(
-        "\nKnown circuits are those of the paper's models; the first metric is the default. To see a task's prompts: "
+        "\nKnown circuits are those in the paper's models; the first metric is the default. To see a task's prompts: "
         "edgewise prompts TASK.\nYour own: a JSONL file with clean, corrupt, answer and wrong on every line.",
         highlight=False,
         soft_wrap=True,
@@ -468,10 +474,12 @@ def models(as_json: JsonOption = False) -> None:
 
     from edgewise.models import BUILT_IN
     from edgewise.models.huggingface import ADAPTERS
+    from edgewise.models.transformer_lens import ALIASES
 
     if as_json:
         built_in = [{"name": model.name, "description": model.description} for model in BUILT_IN.values()]
-        typer.echo(json.dumps({"built_in": built_in, "architectures": sorted(ADAPTERS)}))
+        found = {"built_in": built_in, "architectures": sorted(ADAPTERS), "transformer_lens": ALIASES}
+        typer.echo(json.dumps(found))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("built-in model", overflow="fold")
@@ -481,7 +489,11 @@ def models(as_json: JsonOption = False) -> None:
     console = _console()
     console.print(table)
     names = ", ".join(sorted(ADAPTERS))
-    console.print(f"\nHugging Face ids and folders of these architectures: {names}.", highlight=False)
+    console.print(
+        f"\nHugging Face ids and folders of these architectures: {names}.\nIds and folders in TransformerLens' format; "
+        f"short names of some: {', '.join(ALIASES)}.",
+        highlight=False,
+    )
 
 
 @app.command(epilog="Example: edgewise check HuggingFaceTB/SmolLM2-135M --dtype bfloat16")

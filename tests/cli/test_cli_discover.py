@@ -268,7 +268,7 @@ def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(shell, mode
 def test_a_file_name_with_brackets_and_spaces_is_shown_as_it_is(shell, models):
     path = write_prompts(shell.folder / "my [bold]prompts.jsonl")
     finished = shell.works("discover", path.name, "--model", models / "llama", "--threshold", "0.01")
-    assert finished.err.startswith("my [bold]prompts: 3 prompt pairs")
+    assert "\nmy [bold]prompts: 3 prompt pairs" in finished.err
     assert finished.out.rstrip().endswith("written to runs/my [bold]prompts-acdc")
     assert (shell.folder / "runs" / "my [bold]prompts-acdc" / "run.json").is_file()
 
@@ -329,7 +329,7 @@ def test_names_in_the_list_of_tasks_are_whole(shell, monkeypatch):
     # Names are there to be typed; 80 columns is also what a pipe gets.
     monkeypatch.setenv("COLUMNS", "80")
     out = shell.works("tasks").out
-    for name in ("tracr-reverse", "tracr-xproportion", "resample", "published"):
+    for name in ("tracr-reverse", "tracr-xproportion", "tiny-greater-than", "redwood_attn_2l", "resample", "published"):
         assert name in out
     assert "…" not in out
 

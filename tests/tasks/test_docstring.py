@@ -164,7 +164,7 @@ def test_the_loaded_task_says_what_it_is_and_how_to_make_it_again() -> None:
     assert task.metric == "kl_div"
     for metric in task.metrics:
         assert find_metric(metric, task).name == metric
-    assert TASKS["docstring"].thresholds["attn-only-4l"] == 0.095
+    assert TASKS["docstring"].threshold_for("attn-only-4l") == 0.095
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_the_loaded_task_says_what_it_is_and_how_to_make_it_again() -> None:
     assert task.metric == "kl_div"
     for metric in task.metrics:
         assert find_metric(metric, task).name == metric
-    assert TASKS["greater-than"].thresholds["gpt2"] == 0.01585
+    assert TASKS["greater-than"].threshold_for("gpt2") == 0.01585
 
 
 def test_validation_and_test_prompts_are_different_ones() -> None:

@@ -1,5 +1,6 @@
 """Known circuits are the paper's, edge for edge, and say what a circuit has of them."""
 
+import dataclasses
 import json
 import re
 
@@ -10,6 +11,8 @@ import transformers
 from edgewise import load_model, load_task
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
+from edgewise.models.decoder import Unembedding
+from edgewise.tasks import TASKS
 from edgewise.tasks.known import KNOWN_CIRCUITS, known_circuit
 
 PAPER_NAMES = {
@@ -129,3 +132,26 @@ def test_tasks_carry_their_known_circuit(task, count):
 
 def test_the_shipped_ioi_model_is_too_small_for_the_known_circuit():
     assert load_task("ioi", load_model("tiny-ioi"), examples=2).known_circuit is None
+
+
+def test_a_model_with_too_few_outputs_for_the_answers_is_refused():
+    model = load_model("tiny-ioi")
+    few = Unembedding(model.unembedding.weight[:20])
+    short = dataclasses.replace(
+        model,
+        unembedding=few,
+        config=dataclasses.replace(model.config, d_vocab=20),
+        run_source=lambda *given: model.run_source(*given)[..., :20],
+    )
+    with pytest.raises(
+        EdgewiseError, match=r"has an answer with the token id \d+, but model 'tiny-ioi' has only 20 out"
+    ):
+        load_task("ioi", short)
+
+
+def test_the_papers_models_get_the_papers_sizes_and_thresholds():
+    ioi = TASKS["ioi"]
+    assert [ioi.examples_for(name) for name in ("gpt2", "openai-community/gpt2", "tiny-ioi")] == [100, 100, 32]
+    assert [ioi.threshold_for(name) for name in ("gpt2", "tiny-ioi")] == [0.0575, 0.01]
+    assert TASKS["induction"].examples_for("redwood_attn_2l") == 50
+    assert TASKS["gender-pronoun"].threshold_for("gpt2") == TASKS["gender-pronoun"].threshold

@@ -16,6 +16,10 @@ Pieces = list[tuple[str, bool]]
 """Parts of a text in order, and whether each differs from the other text."""
 
 
+_INDENT = 13
+"""Columns before a prompt; its other lines are moved in as far."""
+
+
 def differing(clean: str, corrupt: str) -> tuple[Pieces, Pieces]:
     """Both texts cut where they differ: word against word, or as they match best if one has more words."""
     words = [re.findall(r"\w+|\s+|[^\w\s]", text) for text in (clean, corrupt)]
@@ -33,24 +37,20 @@ def differing(clean: str, corrupt: str) -> tuple[Pieces, Pieces]:
 
 def show_pair(console: Console, number: int, pair: PromptText, said: Said) -> None:
     """Print one pair. Where there are no colours, what differs stands in [brackets]."""
-    for label, pieces in zip(("clean", "corrupt"), differing(pair.clean, pair.corrupt), strict=True):
-        text = Text(f"{number:>3}  {label:<8}" if label == "clean" else f"     {label:<8}", style="dim")
-        for part, differs in pieces:
-            plain = part if console.color_system or not differs else f"[{part}]"
-            text.append(
-                plain,
-                style=("not dim bold green" if label == "clean" else "not dim bold red") if differs else "not dim",
-            )
+
+    def line(label: str, *parts: tuple[str, str]) -> None:
+        text = Text(f"{'' if label != 'clean' else number:>3}  {label:<8}", style="dim")
+        for part, style in parts:
+            text.append(part.replace("\n", "\n" + " " * _INDENT), style=f"not dim {style}")
         console.print(text, soft_wrap=True, highlight=False)
+
+    clean, corrupt = differing(pair.clean, pair.corrupt)
+    for label, pieces, colour in (("clean", clean, "bold green"), ("corrupt", corrupt, "bold red")):
+        marked = [(part if console.color_system or not differs else f"[{part}]", differs) for part, differs in pieces]
+        line(label, *((part, colour if differs else "") for part, differs in marked))
     if pair.answers:
-        text = Text("     answer  ", style="dim")
-        text.append(_some(pair.answers), style="not dim bold")
-        if pair.wrong:
-            text.append(f"   not {_some(pair.wrong)}")
-        console.print(text, soft_wrap=True, highlight=False)
-    console.print(
-        Text("     model   ", style="dim").append(_says(said), style="not dim"), soft_wrap=True, highlight=False
-    )
+        line("answer", (_some(pair.answers), "bold"), (f"   not {_some(pair.wrong)}" if pair.wrong else "", ""))
+    line("model", (_says(said), ""))
     console.print()
 
 

@@ -34,11 +34,11 @@ class TaskSpec:
     Attributes:
         model: the built-in model it runs on unless told otherwise.
         metrics: the metrics that make sense, the default first.
-        paper_model: the model that the ACDC paper ran it on.
+        paper_models: names of the model that the ACDC paper ran it on, the usual one first.
+        paper_threshold, paper_examples: what a search there uses unless told otherwise: the paper's own.
         examples: how many pairs, unless told otherwise.
         most_examples: how many there are, for each split; None for no limit.
         ablation, threshold: what a search uses unless told otherwise.
-        thresholds: other suggestions, by model name.
         variants: the ways of making its prompts, `default` first.
         variant_models: models for some variants, where it is not `model`.
     """
@@ -51,10 +51,11 @@ class TaskSpec:
     examples: int
     threshold: float
     metrics: tuple[str, ...]
-    paper_model: str | None = None
+    paper_models: tuple[str, ...] = ()
+    paper_threshold: float | None = None
+    paper_examples: int | None = None
     ablation: str = "resample"
     most_examples: int | None = None
-    thresholds: Mapping[str, float] = field(default_factory=dict)
     variants: tuple[str, ...] = ("default",)
     variant_models: Mapping[str, str] = field(default_factory=dict)
 
@@ -62,6 +63,18 @@ class TaskSpec:
         """The built-in model that `variant` runs on."""
         return self.variant_models.get(variant, self.model)
 
+    def examples_for(self, model: str) -> int:
+        """How many pairs to take on a model, unless told otherwise."""
+        return self.paper_examples if self.paper_examples and model in self.paper_models else self.examples
+
+    def threshold_for(self, model: str) -> float:
+        """The threshold to search with on a model, unless told otherwise."""
+        return self.paper_threshold if self.paper_threshold and model in self.paper_models else self.threshold
+
+
+_GPT2 = ("gpt2", "openai-community/gpt2")
+_ATTN_ONLY_4L = ("attn-only-4l", "NeelNanda/Attn_Only_4L512W_C4_Code")
+_REDWOOD = ("redwood_attn_2l", "ArthurConmy/redwood_attn_2l")
 
 TASKS: dict[str, TaskSpec] = {
     spec.name: spec
@@ -75,8 +88,9 @@ TASKS: dict[str, TaskSpec] = {
             examples=32,
             threshold=0.01,
             metrics=ioi.METRICS,
-            paper_model="gpt2",
-            thresholds=dict.fromkeys(("gpt2", "openai-community/gpt2"), 0.0575),  # the paper's, for its figure 1
+            paper_models=_GPT2,
+            paper_threshold=0.0575,
+            paper_examples=100,
             variants=("default", "paper", "distinct"),
         ),
         TaskSpec(
@@ -88,8 +102,9 @@ TASKS: dict[str, TaskSpec] = {
             examples=32,
             threshold=0.01,
             metrics=greater_than.METRICS,
-            paper_model="gpt2",
-            thresholds=dict.fromkeys(("gpt2", "openai-community/gpt2"), 0.01585),  # the paper's
+            paper_models=_GPT2,
+            paper_threshold=0.01585,
+            paper_examples=100,
             variants=("default", "paper"),
         ),
         TaskSpec(
@@ -101,8 +116,9 @@ TASKS: dict[str, TaskSpec] = {
             examples=20,
             threshold=0.01,
             metrics=docstring.METRICS,
-            paper_model="attn-only-4l",
-            thresholds=dict.fromkeys(("attn-only-4l", "NeelNanda/Attn_Only_4L512W_C4_Code"), 0.095),  # the paper's
+            paper_models=_ATTN_ONLY_4L,
+            paper_threshold=0.095,
+            paper_examples=50,
             variants=("default", "paper"),
         ),
         TaskSpec(
@@ -114,8 +130,9 @@ TASKS: dict[str, TaskSpec] = {
             examples=24,
             threshold=0.01,
             metrics=induction.METRICS,
-            paper_model="redwood_attn_2l",
-            thresholds=dict.fromkeys(("redwood_attn_2l", "ArthurConmy/redwood_attn_2l"), 0.1),  # the paper's
+            paper_models=_REDWOOD,
+            paper_threshold=0.1,
+            paper_examples=50,
             variants=("default", "paper"),
         ),
         TaskSpec(
@@ -127,7 +144,7 @@ TASKS: dict[str, TaskSpec] = {
             examples=24,
             threshold=0.01,
             metrics=gender_pronoun.METRICS,
-            paper_model="gpt2",
+            paper_models=_GPT2,
         ),
         TaskSpec(
             name="tracr-reverse",
@@ -139,7 +156,7 @@ TASKS: dict[str, TaskSpec] = {
             most_examples=6,
             threshold=0.01,
             metrics=hand_built.METRICS,
-            paper_model="tracr-reverse",
+            paper_models=("tracr-reverse",),
             ablation="zero",
             variants=("default", "published"),
         ),
@@ -153,7 +170,7 @@ TASKS: dict[str, TaskSpec] = {
             most_examples=128,
             threshold=0.01,
             metrics=hand_built.METRICS,
-            paper_model="tracr-xproportion",
+            paper_models=("tracr-xproportion",),
             ablation="zero",
             variants=("default", "paper", "published"),
             variant_models={"paper": "tracr-xproportion-compiled", "published": "tracr-xproportion-compiled"},
@@ -168,7 +185,7 @@ TASKS: dict[str, TaskSpec] = {
             most_examples=1,
             threshold=0.01,
             metrics=hand_built.METRICS,
-            paper_model="or-gate",
+            paper_models=("or-gate",),
             ablation="zero",
         ),
     )
@@ -242,14 +259,26 @@ def load_task(
     if spec is None:
         loaded = build_jsonl(model, Path(task), examples=examples, split=split)
     else:
-        count = spec.examples if examples is None else examples
+        count = spec.examples_for(model.name) if examples is None else examples
         loaded = replace(
             spec.build(model, examples=count, seed=seed, split=split, variant=variant),
             ablation=spec.ablation,
-            threshold=spec.thresholds.get(model.name, spec.threshold),
+            threshold=spec.threshold_for(model.name),
             settings={"task": spec.name, "examples": count, "seed": seed, "split": split, "variant": variant},
             known_circuit=known_circuit(spec.name, model),
         )
+    _require_outputs(loaded, model)
     prompts = loaded.prompts.to(model.device)
     check(model, prompts.clean, prompts.mask)
     return replace(loaded, prompts=prompts, n_tokens=model.config.n_tokens)
+
+
+def _require_outputs(task: Task, model: Decoder) -> None:
+    """Refuse answers that the model has no output for: some models put out fewer tokens than they read."""
+    for ids in (task.prompts.answers, task.prompts.wrong):
+        most = -1 if ids is None else int(ids.max())
+        if most >= model.config.d_vocab:
+            raise EdgewiseError(
+                f"task {task.name!r} has an answer with the token id {most}, but model {model.name!r} has only "
+                f"{model.config.d_vocab} outputs"
+            )
