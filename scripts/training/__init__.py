@@ -1,0 +1,1 @@
+"""What the scripts that train the shipped models share: one module each for the loop, the folder and every recipe."""
