@@ -27,6 +27,11 @@ def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
     return "; did you mean " + " or ".join(repr(name) for name in close) + "?"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, or its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def unknown(kind: str, wrong: str, known: Iterable[str]) -> EdgewiseError:
     """The error for a name that is none of the `known` ones: `unknown task 'iio'; did you mean 'ioi'? …`."""
     names = list(known)

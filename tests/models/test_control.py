@@ -5,6 +5,7 @@ import tiny
 import torch
 from tiny import FAMILIES
 
+from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.models import check, load_model
 from edgewise.models.control import fold_value_biases
@@ -135,5 +136,5 @@ def test_a_permuted_network_is_held_against_the_model_it_was_made_from():
     wanted = (own.exp() * (own - other)).sum(dim=-1).mean().item()
     assert wanted > 0.01
     assert experiment.full() == pytest.approx(wanted)
-    with pytest.raises(ValueError, match="a permuted one already"):
+    with pytest.raises(EdgewiseError, match="a permuted one already"):
         permuted.permuted(1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.models.decoder import Decoder, DecoderLayer, Projection
 
 
@@ -42,16 +44,23 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     biases folded, `fold_value_biases`, and in GPT-2 and attn-only-4l norms as well: there its networks are others of
     the same kind.)
 
+    A model of one head and one neuron a layer (tracr-xproportion) has nothing to shuffle; a warning says so.
+
     `original` of the result is the model it was made from: KL divergence and other comparisons with the whole model are
     comparisons with that one, as in the paper.
+
+    Raises:
+        EdgewiseError: the seed is no whole number, or the model is a permuted one already.
     """
     from edgewise.models.load import adapt_model  # a Decoder is rebuilt over the copy
 
     if decoder.original is not None:
-        raise ValueError("the model is a permuted one already")
+        raise EdgewiseError(f"model {decoder.name!r} is a permuted one already")
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise EdgewiseError(f"the seed of a permutation should be a whole number, not {seed!r}")
     source = copy.deepcopy(decoder.source)
     copied = adapt_model(source, decoder.name, decoder.tokenizer)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed % 2**63)
     with torch.no_grad():
         for layer, given in zip(copied.layers, decoder.layers, strict=True):
             if decoder.config.folded_value_biases and layer.values.bias is not None:
@@ -68,6 +77,10 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     copied = adapt_model(source, decoder.name, decoder.tokenizer)  # with views that nothing was written through
     if decoder.config.folded_value_biases:
         copied = fold_value_biases(copied)
+    if copied.fingerprint() == decoder.fingerprint():
+        warnings.warn(
+            f"permuting {decoder.name!r} with seed {seed} left it as it was, so this is no control", EdgewiseWarning, 3
+        )
     return replace(copied, config=replace(copied.config, permuted_seed=seed), original=decoder)
 
 

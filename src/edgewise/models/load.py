@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from edgewise.errors import EdgewiseError, near_matches
+from edgewise.errors import EdgewiseError, first_line, near_matches
 from edgewise.models.control import fold_value_biases as fold
 from edgewise.models.decoder import Decoder
 from edgewise.models.hand_built import HAND_BUILT
@@ -57,11 +57,13 @@ BUILT_IN: dict[str, BuiltIn] = {
     for model in (
         BuiltIn("tiny-ioi", "GPT-2 of 4 layers of 4 heads, trained on IOI sentences", SHIPPED / "tiny-ioi"),
         BuiltIn(
-            "tiny-greater-than", "GPT-2 of a few layers, trained on years and later ones", SHIPPED / "tiny-greater-than"
+            "tiny-greater-than",
+            "GPT-2 of 2 layers of 4 heads, trained on years and later ones",
+            SHIPPED / "tiny-greater-than",
         ),
         BuiltIn(
             "tiny-docstring",
-            "attention only, trained to name a function's arguments in order",
+            "attention only, 3 layers of 4 heads, trained to name arguments in order",
             SHIPPED / "tiny-docstring",
         ),
         BuiltIn(
@@ -203,7 +205,7 @@ def _from_hub(name: str, device: torch.device, dtype: torch.dtype, tokenizer: An
     try:
         weights = Path(huggingface_hub.hf_hub_download(repository, chosen))
     except Exception as error:  # the hub's own errors, of many kinds
-        raise EdgewiseError(f"the weights of model {name!r} cannot be had: {_first_line(error)}") from None
+        raise EdgewiseError(f"the weights of model {name!r} cannot be had: {first_line(error)}") from None
     return _from_transformer_lens(name, folder, config, weights, device, dtype, tokenizer)
 
 
@@ -251,7 +253,7 @@ def _from_transformers(
             )
             model, problems = loaded
         except Exception as error:  # whatever safetensors, torch or the hub raise over a broken file
-            reason = _first_line(error)
+            reason = first_line(error)
             if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
                 reason = "the checkpoint holds more than tensors, and edgewise runs no code from a checkpoint"
             raise EdgewiseError(f"the weights of model {name!r} cannot be read: {reason}") from None
@@ -284,12 +286,12 @@ def _tokenizer(name: str, folder: Path | None) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(name if folder is None else str(folder))
     except Exception as error:  # whatever tokenizers and transformers raise over a broken file
-        raise EdgewiseError(f"the tokenizer of model {name!r} cannot be read: {_first_line(error)}") from None
+        raise EdgewiseError(f"the tokenizer of model {name!r} cannot be read: {first_line(error)}") from None
 
 
 def _not_found(name: str, folder: Path | None, error: Exception, repository: str = "") -> EdgewiseError:
     if folder is not None:
-        return EdgewiseError(f"model {name!r}: its config.json cannot be used: {_first_line(error)}")
+        return EdgewiseError(f"model {name!r}: its config.json cannot be used: {first_line(error)}")
     causes: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
@@ -308,10 +310,6 @@ def _not_found(name: str, folder: Path | None, error: Exception, repository: str
         f"cannot find model {name!r}{also}: no built-in model or folder is called that; {why}{hint} "
         f"(built-in: {', '.join(BUILT_IN)})"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -10,12 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from edgewise.errors import EdgewiseError, unknown
+from edgewise.errors import EdgewiseError, first_line, unknown
 from edgewise.models.plain_transformer import (
     ACTIVATIONS,
     NORMALIZATIONS,
@@ -79,7 +79,9 @@ def choose_weights(files: Sequence[str], name: str) -> str:
     Raises:
         EdgewiseError: there is none, or several and none of them stands out.
     """
-    weights = sorted(file for file in files if "/" not in file and file.endswith(WEIGHT_ENDINGS))
+    weights = sorted(
+        file for file in files if "/" not in file and file.endswith(WEIGHT_ENDINGS) and "optim" not in file.lower()
+    )
     for wanted in ("model.safetensors", "final.safetensors", "final.pth", "final.pt"):
         found = [file for file in weights if file.endswith(wanted)]
         if len(found) == 1:
@@ -108,13 +110,21 @@ def read_state(path: Path, name: str) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever safetensors, torch or pickle raise over a broken file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if "weights_only" in str(error) or "Weights only" in str(error):
             reason = f"{path.name} holds more than tensors, and edgewise runs no code from a checkpoint"
         raise EdgewiseError(f"the weights of model {name!r} cannot be read: {reason}") from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise EdgewiseError(f"the weights of model {name!r} cannot be read: {path.name} is not a state dict of tensors")
+    if isinstance(state, Mapping):  # training scripts often keep it beside other things
+        state = next((state[key] for key in ("model", "state_dict", "model_state_dict") if key in state), state)
+    if not isinstance(state, Mapping) or not all(_is_plain_tensor(*item) for item in state.items()):
+        raise EdgewiseError(
+            f"the weights of model {name!r} cannot be read: {path.name} is not a state dict of tensors by name"
+        )
     return dict(state)
+
+
+def _is_plain_tensor(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def build_transformer_lens(
@@ -129,14 +139,20 @@ def build_transformer_lens(
     tensors = {_own_name(key): value for key, value in state.items() if not _is_buffer(key)}
     shape = read_config(config, name, tensors)
     in_file = {key.split(".")[1] for key in tensors if key.startswith("blocks.")}
-    if len(in_file) != shape.n_layers:
-        raise EdgewiseError(f"model {name!r}: config.json has n_layers {shape.n_layers}, the checkpoint {len(in_file)}")
+    numbers = {block for block in in_file if block.isdecimal()}
+    if not numbers:
+        some = f"; it has {next(iter(tensors))!r}" if tensors else ""
+        raise EdgewiseError(f"model {name!r}: the checkpoint has no tensor called 'blocks.0.…'{some}")
+    if len(numbers) != shape.n_layers:
+        raise EdgewiseError(f"model {name!r}: config.json has n_layers {shape.n_layers}, the checkpoint {len(numbers)}")
     with torch.device("meta"):  # no memory for what may turn out not to fit
         model = PlainTransformer(shape)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    in_checkpoint = {key.rsplit(".", 1)[-1] for key in tensors}
     for key, size in wanted.items():
-        if key not in tensors and key.rsplit(".", 1)[-1].startswith("b_"):
-            tensors[key] = torch.zeros(size, device=next(iter(tensors.values())).device)  # trained without biases
+        kind = key.rsplit(".", 1)[-1]
+        if kind.startswith("b_") and kind not in in_checkpoint:  # trained without biases of this kind
+            tensors[key] = torch.zeros(size, device=next(iter(tensors.values())).device)
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     for problem, keys in (("is not in the checkpoint", missing), ("is nothing that config.json accounts for", extra)):
         if keys:
@@ -165,11 +181,10 @@ def read_config(config: Mapping[str, Any], name: str, tensors: Mapping[str, Tens
     for field, harmless in _REFUSED.items():
         if config.get(field, harmless[0]) not in harmless:
             raise EdgewiseError(f"model {name!r}: edgewise does not support {field} {config[field]!r} (config.json)")
-    attention_only = bool(config.get("attn_only", False))
+    attention_only = _flag(config, "attn_only", name)
     normalization = config.get("normalization_type", config.get("normalization", "LN"))
     positions = config.get("positional_embedding_type", "shortformer" if config.get("shortformer_pos") else "standard")
-    direction = config.get("attention_dir", "causal")
-    activation = config.get("act_fn") or "relu"
+    direction, activation = config.get("attention_dir", "causal"), config.get("act_fn", "relu")
     choices: tuple[tuple[str, object, Sequence[object]], ...] = (
         ("normalization_type", normalization, (None, *NORMALIZATIONS)),
         ("positional_embedding_type", positions, POSITION_TYPES),
@@ -177,56 +192,56 @@ def read_config(config: Mapping[str, Any], name: str, tensors: Mapping[str, Tens
         ("act_fn", "relu" if attention_only else activation, tuple(ACTIVATIONS)),
     )
     for field, value, known in choices:
-        if value not in known:
-            raise unknown(f"{field} in the config.json of model {name!r}:", str(value), [str(one) for one in known])
-    d_model, d_vocab = _size(config, "d_model", name), config.get("d_vocab")
-    if d_vocab in (None, -1) and "embed.W_E" in tensors:
-        d_vocab = tensors["embed.W_E"].shape[0]
-    n_heads = config.get("n_heads")
-    if n_heads in (None, -1):
-        n_heads = d_model // _size(config, "d_head", name)
-    d_mlp = 0 if attention_only else config.get("d_mlp") or 4 * d_model
-    divisor = config.get("attn_scale")
-    sizes = {
-        "n_layers": config.get("n_layers"),
-        "n_heads": n_heads,
-        "d_head": config.get("d_head") or d_model // max(1, n_heads),
-        "d_mlp": d_mlp,
-        "d_vocab": d_vocab,
-        "d_vocab_out": config.get("d_vocab_out") if config.get("d_vocab_out") not in (None, -1) else d_vocab,
-        "n_ctx": config.get("n_ctx"),
+        if not any(value is one or (isinstance(value, str) and value == one) for one in known):
+            names = ["null" if one is None else str(one) for one in known]
+            raise unknown(f"{field} in the config.json of model {name!r}:", str(value), names)
+    sizes = dict(config)
+    if config.get("d_vocab") in (None, -1) and "embed.W_E" in tensors and tensors["embed.W_E"].dim() == 2:
+        sizes["d_vocab"] = tensors["embed.W_E"].shape[0]
+    if config.get("d_vocab_out") in (None, -1):
+        sizes["d_vocab_out"] = sizes.get("d_vocab")
+    d_model = _size(sizes, "d_model", name)
+    if config.get("n_heads") in (None, -1):
+        sizes["n_heads"] = d_model // _size(sizes, "d_head", name)
+    n_heads = _size(sizes, "n_heads", name)
+    if config.get("d_head") is None:
+        sizes["d_head"] = d_model // n_heads
+    if config.get("d_mlp") is None:
+        sizes["d_mlp"] = 4 * d_model
+    optional = {
+        field: None if config.get(field) is None else _size(sizes, field, name)
+        for field in ("n_key_value_heads", "rotary_dim")
     }
-    n = {field: _size(sizes, field, name, least=0 if field == "d_mlp" else 1) for field in sizes}
+    divisor = config.get("attn_scale")
     try:
         return PlainTransformerConfig(
-            n_layers=n["n_layers"],
-            n_heads=n["n_heads"],
+            n_layers=_size(sizes, "n_layers", name),
+            n_heads=n_heads,
             d_model=d_model,
-            d_head=n["d_head"],
-            d_mlp=n["d_mlp"],
-            d_vocab=n["d_vocab"],
-            d_vocab_out=n["d_vocab_out"],
-            n_context=n["n_ctx"],
+            d_head=_size(sizes, "d_head", name),
+            d_mlp=0 if attention_only else _size(sizes, "d_mlp", name),
+            d_vocab=_size(sizes, "d_vocab", name),
+            d_vocab_out=_size(sizes, "d_vocab_out", name),
+            n_context=_size(sizes, "n_ctx", name),
             activation="relu" if attention_only else activation,
             causal=direction == "causal",
-            attention_scale=bool(config.get("use_attn_scale", True)),
-            attention_divisor=None if divisor in (None, -1) else float(divisor),
-            scale_by_layer=bool(config.get("scale_attn_by_inverse_layer_idx", False)),
-            n_kv_heads=config.get("n_key_value_heads"),
+            attention_scale=_flag(config, "use_attn_scale", name, default=True),
+            attention_divisor=None if divisor in (None, -1) else _positive(config, "attn_scale", name, 0.0),
+            scale_by_layer=_flag(config, "scale_attn_by_inverse_layer_idx", name),
+            n_kv_heads=optional["n_key_value_heads"],
             normalization=normalization,
-            final_rms=bool(config.get("final_rms", False)),
-            epsilon=float(config.get("eps", 1e-5)),
+            final_rms=_flag(config, "final_rms", name),
+            epsilon=_positive(config, "eps", name, 1e-5),
             positions=positions,
-            rotary_dim=config.get("rotary_dim"),
-            rotary_base=float(config.get("rotary_base", 10_000)),
-            rotary_adjacent_pairs=bool(config.get("rotary_adjacent_pairs", False)),
-            gated_mlp=bool(config.get("gated_mlp", False)) and not attention_only,
-            parallel=bool(config.get("parallel_attn_mlp", False)) and not attention_only,
+            rotary_dim=optional["rotary_dim"],
+            rotary_base=_positive(config, "rotary_base", name, 10_000.0),
+            rotary_adjacent_pairs=_flag(config, "rotary_adjacent_pairs", name),
+            gated_mlp=_flag(config, "gated_mlp", name) and not attention_only,
+            parallel=_flag(config, "parallel_attn_mlp", name) and not attention_only,
         )
-    except (TypeError, ValueError) as error:
-        raise EdgewiseError(f"model {name!r}: its config.json cannot be used: {error}") from None
     except EdgewiseError as error:
-        raise EdgewiseError(f"model {name!r}: its config.json cannot be used: {error}") from None
+        said = str(error)
+        raise EdgewiseError(said if repr(name) in said else f"model {name!r}: its config.json: {said}") from None
 
 
 def from_hooked(model: Any, name: str) -> PlainTransformer | None:
@@ -256,9 +271,30 @@ def _is_buffer(key: str) -> bool:
     return key.endswith((".mask", ".IGNORE", ".rotary_sin", ".rotary_cos"))
 
 
-def _size(values: Mapping[str, Any], field: str, name: str, least: Literal[0, 1] = 1) -> int:
-    value = values.get(field)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        what = "is missing" if value is None else f"is {value!r}; it should be a whole number of at least {least}"
+_LARGEST = {"d_vocab": 10**9, "d_vocab_out": 10**9, "n_ctx": 10**9}
+"""The largest size that is taken for a size; a million for the others."""
+
+
+def _size(values: Mapping[str, Any], field: str, name: str) -> int:
+    value, most = values.get(field), _LARGEST.get(field, 10**6)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        what = "is missing" if value is None else f"is {value!r}; it should be a whole number from 1 to {most:,}"
         raise EdgewiseError(f"model {name!r}: {field} in its config.json {what}")
     return value
+
+
+def _flag(config: Mapping[str, Any], field: str, name: str, *, default: bool = False) -> bool:
+    value = config.get(field, default)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise EdgewiseError(f"model {name!r}: {field} in its config.json is {value!r}; it should be true or false")
+    return value
+
+
+def _positive(config: Mapping[str, Any], field: str, name: str, default: float) -> float:
+    value = config.get(field, default)
+    right = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
+    if not right:
+        raise EdgewiseError(f"model {name!r}: {field} in its config.json is {value!r}; it should be a number above 0")
+    return float(value)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
-from edgewise.tasks.tokens import check_length, continuation, encode, show, unknown_words
+from edgewise.tasks.tokens import continuation, encode_prompt, one_token
 from edgewise.tasks.word_lists import DOCSTRING_NAMES, DOCSTRING_NOUNS
 
 METRICS = ("kl_div", "logit_diff_max", "frac_correct", "logit_diff", "nll", "match_nll")
@@ -94,9 +94,10 @@ def build_docstring(model: Decoder, *, examples: int, seed: int, split: Split, v
     for prompt in prompts:
         for name in (prompt.answer, *prompt.wrong):
             if name not in token:
-                token[name] = _name_token(model, prompt.clean, name)
-    clean = [_encode(model, prompt.clean) for prompt in prompts]
-    corrupt = [_encode(model, prompt.corrupt) for prompt in prompts]
+                ids = continuation(model, prompt.clean, f" {name}")
+                token[name] = one_token(model, ids, name, "docstring", "every argument's name to be one token")
+    clean = [encode_prompt(model, prompt.clean, "docstring", bos=True) for prompt in prompts]
+    corrupt = [encode_prompt(model, prompt.corrupt, "docstring", bos=True) for prompt in prompts]
     for prompt, ids, other in zip(prompts, clean, corrupt, strict=True):
         if len(ids) != len(other):
             raise EdgewiseError(
@@ -118,27 +119,3 @@ def build_docstring(model: Decoder, *, examples: int, seed: int, split: Split, v
         metric="kl_div",
         metrics=METRICS,
     )
-
-
-def _encode(model: Decoder, text: str) -> list[int]:
-    ids = encode(model, text)
-    bos = getattr(model.tokenizer, "bos_token_id", None)
-    if bos is not None and ids[:1] != [bos]:
-        ids = [bos, *ids]
-    check_length(model, ids, f"the prompt {text!r}")
-    if unknown_words(model, ids):
-        raise EdgewiseError(
-            f"task 'docstring' cannot run on {model.name!r}: its tokenizer has no word for part of {text!r}"
-        )
-    return ids
-
-
-def _name_token(model: Decoder, prompt: str, name: str) -> int:
-    ids = continuation(model, prompt, f" {name}")
-    if len(ids) != 1 or unknown_words(model, ids):
-        pieces = show(model, ids) if len(ids) > 1 else "none"
-        raise EdgewiseError(
-            f"task 'docstring' needs every argument's name to be one token, and {name!r} is not one for the tokenizer "
-            f"of {model.name!r} (its tokens: {pieces})"
-        )
-    return ids[0]

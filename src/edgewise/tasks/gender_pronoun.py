@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
-from edgewise.tasks.tokens import check_length, continuation, encode, show, unknown_words
+from edgewise.tasks.tokens import check_length, continuation, encode, one_token, show, unknown_words
 from edgewise.tasks.word_lists import FEMALE_NAMES, MALE_NAMES
 
 TEMPLATE = "So {name} is a really great friend, isn't"
@@ -73,7 +73,11 @@ def build_gender_pronoun(model: Decoder, *, examples: int, seed: int, split: Spl
     pairs = pairs[examples : 2 * examples] if split == "test" else pairs[:examples]
     for name in dict.fromkeys(name for pair in pairs for name in pair):
         check_length(model, prompts[name], f"the prompt {TEMPLATE.format(name=name)!r}")
-    he, she = (_pronoun_token(model, pairs[0][0], pronoun) for pronoun in PRONOUNS)
+    sentence, needs = TEMPLATE.format(name=pairs[0][0]), "' he' and ' she' to be one token each"
+    he, she = (
+        one_token(model, continuation(model, sentence, pronoun), pronoun, "gender-pronoun", needs)
+        for pronoun in PRONOUNS
+    )
     if he == she:
         raise EdgewiseError(
             f"task 'gender-pronoun' needs ' he' and ' she' to be different tokens, and the tokenizer of {model.name!r} "
@@ -106,14 +110,3 @@ def _known(model: Decoder, names: Iterable[str]) -> dict[str, list[int]]:
     """The tokens of each name's prompt, for the names that the tokenizer knows."""
     prompts = {name: encode(model, TEMPLATE.format(name=name)) for name in names}
     return {name: ids for name, ids in prompts.items() if not unknown_words(model, ids)}
-
-
-def _pronoun_token(model: Decoder, name: str, pronoun: str) -> int:
-    ids = continuation(model, TEMPLATE.format(name=name), pronoun)
-    if len(ids) != 1 or unknown_words(model, ids):
-        pieces = show(model, ids) if len(ids) > 1 else "none"
-        raise EdgewiseError(
-            f"task 'gender-pronoun' needs ' he' and ' she' to be one token each, and {pronoun!r} is not one for the "
-            f"tokenizer of {model.name!r} (its tokens: {pieces})"
-        )
-    return ids[0]

@@ -14,7 +14,7 @@ import torch
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
-from edgewise.tasks.tokens import check_length, continuation, encode, show, unknown_words
+from edgewise.tasks.tokens import continuation, encode, encode_prompt, one_token, show
 from edgewise.tasks.word_lists import GREATER_THAN_NOUNS, GREATER_THAN_YEARS
 
 BEGINNING = "The {noun} lasted from the year"
@@ -76,7 +76,7 @@ def build_greater_than(model: Decoder, *, examples: int, seed: int, split: Split
     """
     prompts = greater_than_prompts(2 * examples, seed)
     prompts = prompts[examples:] if split == "test" else prompts[:examples]
-    clean = [_encode(model, prompt.clean) for prompt in prompts]
+    clean = [encode_prompt(model, prompt.clean, "greater-than") for prompt in prompts]
     digits = _two_digit_tokens(model, prompts[0])
     corrupt = [_corrupt(model, prompt, ids, digits) for prompt, ids in zip(prompts, clean, strict=True)]
     return Task(
@@ -96,28 +96,12 @@ def build_greater_than(model: Decoder, *, examples: int, seed: int, split: Split
     )
 
 
-def _encode(model: Decoder, text: str) -> list[int]:
-    ids = encode(model, text)
-    check_length(model, ids, f"the prompt {text!r}")
-    if unknown_words(model, ids):
-        raise EdgewiseError(
-            f"task 'greater-than' cannot run on {model.name!r}: its tokenizer has no word for part of {text!r}"
-        )
-    return ids
-
-
 def _two_digit_tokens(model: Decoder, prompt: GreaterThanPrompt) -> list[int]:
     """The ids of "00" to "99" as they stand after a century."""
-    tokens = []
-    for text in TWO_DIGITS:
-        ids = continuation(model, prompt.clean, text)
-        if len(ids) != 1 or unknown_words(model, ids):
-            pieces = show(model, ids) if len(ids) > 1 else "none"
-            raise EdgewiseError(
-                "task 'greater-than' needs each of '00' to '99' to be one token after a century, and "
-                f"{text!r} is not one for the tokenizer of {model.name!r} (its tokens: {pieces})"
-            )
-        tokens.append(ids[0])
+    needs = "each of '00' to '99' to be one token after a century"
+    tokens = [
+        one_token(model, continuation(model, prompt.clean, text), text, "greater-than", needs) for text in TWO_DIGITS
+    ]
     if len(set(tokens)) != len(tokens):
         raise EdgewiseError(
             f"task 'greater-than' needs '00' to '99' to be different tokens; the tokenizer of {model.name!r} has only "

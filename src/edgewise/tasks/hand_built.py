@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def build_tracr_reverse(model: Decoder, *, examples: int, seed: int, split: Spli
     scored = torch.ones_like(clean, dtype=torch.bool)
     scored[:, 0] = False
     prompts = _prompts(clean, corrupt, scored, permute_positions=variant != "published")
-    return _task("tracr-reverse", prompts, TRACR_REVERSE_TOKENS, outputs=None)
+    return _task("tracr-reverse", prompts, TRACR_REVERSE_TOKENS, lambda row: row[:0:-1], outputs=None)
 
 
 def build_tracr_xproportion(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
@@ -67,7 +68,13 @@ def build_tracr_xproportion(model: Decoder, *, examples: int, seed: int, split: 
         torch.arange(clean.shape[1])[None] <= torch.tensor(letters)[:, None]
     )
     prompts = _prompts(clean, corrupt, scored, permute_positions=variant != "published")
-    return _task("tracr-xproportion", prompts, TRACR_XPROPORTION_TOKENS, outputs=(0,))
+
+    def shares(row: list[str]) -> list[str]:
+        # The share of x among all that stands after the first position, up to each scored one.
+        so_far = [row[1 : place + 1] for place in range(1, len(row)) if row[place] != "pad" or variant != "default"]
+        return [f"{letters.count('x') / len(letters):.2f}" for letters in so_far]
+
+    return _task("tracr-xproportion", prompts, TRACR_XPROPORTION_TOKENS, shares, outputs=(0,))
 
 
 def build_or_gate(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
@@ -75,7 +82,7 @@ def build_or_gate(model: Decoder, *, examples: int, seed: int, split: Split, var
     _require_tokens(model, OR_GATE_TOKENS, "or-gate")
     token = torch.zeros(1, 1, dtype=torch.long)
     prompts = _prompts(token, token, torch.ones(1, 1, dtype=torch.bool), permute_positions=False)
-    return _task("or-gate", prompts, OR_GATE_TOKENS, outputs=None, split_embedding=False)
+    return _task("or-gate", prompts, OR_GATE_TOKENS, lambda row: ["1"], outputs=None, split_embedding=False)
 
 
 def _padded_strings(generator: random.Random, count: int) -> tuple[list[list[int]], list[int]]:
@@ -121,16 +128,25 @@ def _prompts(clean: Tensor, corrupt: Tensor, scored: Tensor, *, permute_position
 
 
 def _task(
-    name: str, prompts: Prompts, tokens: tuple[str, ...], outputs: tuple[int, ...] | None, split_embedding: bool = True
+    name: str,
+    prompts: Prompts,
+    tokens: tuple[str, ...],
+    answers: Callable[[list[str]], list[str]],
+    *,
+    outputs: tuple[int, ...] | None,
+    split_embedding: bool = True,
 ) -> Task:
-    def text(row: Tensor) -> str:
-        return " ".join(tokens[index] for index in row.tolist())
+    """The task; `answers` says in words what should come out at a row's scored places."""
+
+    def words(row: Tensor) -> list[str]:
+        return [tokens[index] for index in row.tolist()]
 
     return Task(
         name=name,
         prompts=prompts,
         text=tuple(
-            PromptText(text(clean), text(other)) for clean, other in zip(prompts.clean, prompts.corrupt, strict=True)
+            PromptText(" ".join(words(clean)), " ".join(words(other)), tuple(answers(words(clean))))
+            for clean, other in zip(prompts.clean, prompts.corrupt, strict=True)
         ),
         metric="l2",
         metrics=METRICS,

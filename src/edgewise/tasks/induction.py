@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, first_line
 from edgewise.models import Decoder
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
 from edgewise.tasks.tokens import check_length
@@ -100,6 +100,11 @@ def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, v
         raise EdgewiseError(
             f"task 'induction' asks for the next token, and {model.name!r} has seen it: its attention looks ahead"
         )
+    if model.config.architecture == "transformer-lens" and model.config.d_vocab != model.config.n_tokens:
+        raise EdgewiseError(
+            f"task 'induction' asks for the next token, and the {model.config.d_vocab} outputs of {model.name!r} are "
+            f"not its {model.config.n_tokens} tokens"
+        )
     if variant == "paper":
         clean, corrupt, mask, answers = _paper_rows(model, examples, seed, split)
     else:
@@ -120,12 +125,17 @@ def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, v
             answers=answers[rows, positions][:, None],
         ),
         text=tuple(
-            PromptText(_text(model, row), _text(model, other)) for row, other in zip(clean, corrupt, strict=True)
+            PromptText(_text(model, row), _text(model, other), tuple(_text(model, answer) for answer in right[:, None]))
+            for row, other, right in zip(clean, corrupt, _by_row(answers, mask), strict=True)
         ),
         metric="kl_div",
         metrics=METRICS,
         why_no_answers="task 'induction' has a right answer, the token that came before, and no particular wrong one",
     )
+
+
+def _by_row(answers: Tensor, mask: Tensor) -> list[Tensor]:
+    return [row[scored] for row, scored in zip(answers, mask, strict=True)]
 
 
 def _drawn_rows(model: Decoder, examples: int, seed: int, split: Split) -> tuple[Tensor, Tensor]:
@@ -210,7 +220,7 @@ def _paper_tensor(model: Decoder, file: str) -> Tensor:
     except pickle.UnpicklingError:
         raise EdgewiseError(f"{path} is no file of tensors alone, and edgewise runs no code from a data file") from None
     except Exception as error:  # whatever torch and zipfile raise over a broken file
-        raise EdgewiseError(f"{path} cannot be read: {_first_line(error)}") from None
+        raise EdgewiseError(f"{path} cannot be read: {first_line(error)}") from None
     if not isinstance(value, Tensor):
         raise EdgewiseError(f"{path} should hold a tensor, not a {type(value).__name__}")
     return value
@@ -224,13 +234,9 @@ def _download(file: str) -> Path:
     except Exception as error:  # the hub, its cache and the network raise errors of many kinds
         raise EdgewiseError(
             f"variant 'paper' of task 'induction' needs {file} of the hub repository {PAPER_REPOSITORY}, which is not "
-            f"in the model's folder and cannot be had from the hub: {_first_line(error)}"
+            f"in the model's folder and cannot be had from the hub: {first_line(error)}"
         ) from None
 
 
 def _dtype(values: Tensor) -> str:
     return str(values.dtype).removeprefix("torch.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

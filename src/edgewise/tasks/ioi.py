@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
-from edgewise.tasks.tokens import check_length, encode, show, unknown_words
+from edgewise.tasks.tokens import encode, encode_prompt, one_token
 from edgewise.tasks.word_lists import IOI_NAMES, IOI_OBJECTS, IOI_PLACES
 
 TEMPLATE = "Then, {first} and {second} went to the {place}. {giver} gave a {thing} to"
@@ -132,14 +131,8 @@ def build_ioi(model: Decoder, *, examples: int, seed: int, split: Split, variant
     pairs = pairs[examples:] if split == "test" else pairs[:examples]
     people = {name for pair in pairs for prompt in pair for name in prompt.mentions}
     token = {name: _name_token(model, name) for name in sorted(people)}
-    clean = [encode(model, prompt.text) for prompt, _ in pairs]
-    corrupt = [encode(model, prompt.text) for _, prompt in pairs]
-    for ids, (prompt, _) in zip(clean, pairs, strict=True):
-        check_length(model, ids, f"the prompt {prompt.text!r}")
-        if unknown_words(model, ids):
-            raise EdgewiseError(
-                f"task 'ioi' cannot run on {model.name!r}: its tokenizer has no word for part of {prompt.text!r}"
-            )
+    clean = [encode_prompt(model, prompt.text, "ioi") for prompt, _ in pairs]
+    corrupt = [encode_prompt(model, prompt.text, "ioi") for _, prompt in pairs]
     return Task(
         name="ioi",
         prompts=last_token_prompts(
@@ -159,10 +152,4 @@ def build_ioi(model: Decoder, *, examples: int, seed: int, split: Split, variant
 
 def _name_token(model: Decoder, name: str) -> int:
     ids = encode(model, f"Then, {name}")[len(encode(model, "Then,")) :]
-    if len(ids) != 1 or unknown_words(model, ids):
-        pieces = show(model, ids) if len(ids) > 1 else "none"
-        raise EdgewiseError(
-            f"task 'ioi' needs every name to be one token, and {name!r} is not one for the tokenizer of {model.name!r} "
-            f"(its tokens: {pieces})"
-        )
-    return ids[0]
+    return one_token(model, ids, name, "ioi", "every name to be one token")

@@ -90,7 +90,11 @@ class KnownCircuit:
         Raises:
             EdgewiseError: the graph is another model's.
         """
-        if [node.name for node in graph.sources] != [node.name for node in self.graph.sources]:
+        shape, own = (
+            (one.n_layers, one.n_heads, one.n_kv_heads, one.mlps, one.parallel, one.split_embedding)
+            for one in (graph, self.graph)
+        )
+        if shape != own:
             raise EdgewiseError(f"the known circuit is one of {self.graph.describe()}, not of {graph.describe()}")
         edges = np.zeros_like(graph.edges)
         for rule in self.rules:

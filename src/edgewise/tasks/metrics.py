@@ -43,6 +43,12 @@ class Reference:
     wrong: Tensor | None
     outputs: tuple[int, ...] | None = None
 
+    def at(self, places: Tensor) -> Reference:
+        """The same for some of the scored places, by number or as a mask over them."""
+        answers = None if self.answers is None else self.answers[places]
+        wrong = None if self.wrong is None else self.wrong[places]
+        return Reference(self.logits[places], answers, wrong, self.outputs)
+
 
 MetricFunction = Callable[[Tensor, Reference], Tensor]
 """Patched logits `[scored, d_vocab]` and what to judge them against -> one number per scored place `[scored]`."""
@@ -181,21 +187,23 @@ def _mean_at(values: Tensor, ids: Tensor | None) -> Tensor:
 def right_answers(logits: Tensor, reference: Reference) -> Tensor | None:
     """Whether the answer is right at every scored place, `[scored]`; None on a task without answers.
 
-    It is if the best answer beats every wrong answer or, where the task has no wrong answers, every other token.
+    One answer is right if it beats every wrong answer or, where the task has no wrong answers, every other token. Where
+    a place has several answers, they have to be likelier together than the wrong ones.
     """
     if reference.answers is None:
         return None
     if reference.wrong is not None:
-        return frac_correct(logits, reference) < 0
+        several = (reference.answers != NO_TOKEN).sum(dim=-1) > 1
+        return torch.where(several, prob_diff(logits, reference) < 0, frac_correct(logits, reference) < 0)
     return (logits.argmax(dim=-1, keepdim=True) == reference.answers).any(dim=-1)
 
 
 def share_by_chance(reference: Reference) -> float:
-    """The share of places that someone who picks among right and wrong answers at random gets right."""
+    """The share of places that guessing gets right: one answer among the wrong ones, or either of two sets of them."""
     if reference.answers is None or reference.wrong is None:
         return 0.0
     right, wrong = ((ids != NO_TOKEN).sum(dim=-1) for ids in (reference.answers, reference.wrong))
-    return float((right / (right + wrong)).mean())
+    return float(torch.where(right > 1, 0.5, 1 / (1 + wrong)).mean())
 
 
 def mean_over_places(values: Tensor) -> float:

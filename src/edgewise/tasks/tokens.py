@@ -57,6 +57,42 @@ def check_length(model: Decoder, ids: list[int], what: str) -> None:
         raise EdgewiseError(f"{what} has {len(ids)} tokens; model {model.name!r} reads at most {limit}")
 
 
+def encode_prompt(model: Decoder, text: str, task: str, bos: bool = False) -> list[int]:
+    """Token ids of a built-in task's prompt.
+
+    Args:
+        bos: put the tokenizer's BOS first, if it has one and encoding did not put it there already.
+
+    Raises:
+        EdgewiseError: the model cannot read that many tokens, or its tokenizer has no word for part of the prompt.
+    """
+    ids = encode(model, text)
+    first = getattr(model.tokenizer, "bos_token_id", None)
+    if bos and first is not None and ids[:1] != [first]:
+        ids = [first, *ids]
+    check_length(model, ids, f"the prompt {text!r}")
+    if unknown_words(model, ids):
+        raise EdgewiseError(
+            f"task {task!r} cannot run on {model.name!r}: its tokenizer has no word for part of {text!r}"
+        )
+    return ids
+
+
+def one_token(model: Decoder, ids: list[int], word: str, task: str, needs: str) -> int:
+    """The one token of `word`, whose ids these are; `needs` is what the task needs, as in "every name to be one token".
+
+    Raises:
+        EdgewiseError: it is several tokens, or unknown.
+    """
+    if len(ids) != 1 or unknown_words(model, ids):
+        pieces = show(model, ids) if len(ids) > 1 else "none"
+        raise EdgewiseError(
+            f"task {task!r} needs {needs}, and {word!r} is not one for the tokenizer of {model.name!r} "
+            f"(its tokens: {pieces})"
+        )
+    return ids[0]
+
+
 def _tokenizer(model: Decoder) -> Any:  # whatever transformers returns
     if model.tokenizer is None:
         raise EdgewiseError(
