@@ -85,6 +85,21 @@ PermutedOption = Annotated[
         show_default=False,
     ),
 ]
+PathOption = Annotated[
+    str | None, typer.Option(help="edge-attribution-ig: what moves along the path, inputs (default) or activations.")
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(help="edge-attribution-ig: points of the path (5); subnetwork-probing: training steps (3000)."),
+]
+LambdaOption = Annotated[
+    float | None, typer.Option("--lambda", help="subnetwork-probing: weight of the regulariser (50); more keeps less.")
+]
+LearningRateOption = Annotated[float | None, typer.Option(help="subnetwork-probing: Adam's rate (0.001).")]
+MethodVariantOption = Annotated[
+    str | None,
+    typer.Option(help="head-importance, subnetwork-probing: published, as the paper's numbers were made."),
+]
 PortsOption = Annotated[
     bool,
     typer.Option("--ports/--no-ports", help="Test whether heads need their q, k and v at all, as the paper does."),
@@ -127,13 +142,13 @@ def discover(
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Keep an edge if the metric rises by at least this much without it. Default: the task's; "
-            "a file has none.",
+            help="Keep an edge if the metric rises by at least this much without it (methods that score edges: if its "
+            "score is at least this). Default: the task's; a file has none.",
             show_default=False,
         ),
     ] = None,
     edges: Annotated[
-        int | None, typer.Option(help="Instead of a threshold: search one that keeps at most this many edges.")
+        int | None, typer.Option(help="Instead of a threshold: a circuit of at most this many edges.")
     ] = None,
     ablation: AblationOption = None,
     metric: MetricOption = None,
@@ -146,6 +161,11 @@ def discover(
     absolute: AbsoluteOption = False,
     engine: EngineOption = "incremental",
     max_memory: MemoryOption = None,
+    path: PathOption = None,
+    steps: StepsOption = None,
+    regularisation: LambdaOption = None,
+    learning_rate: LearningRateOption = None,
+    method_variant: MethodVariantOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     fold_value_biases: FoldOption = False,
@@ -165,6 +185,14 @@ def discover(
     from edgewise.runs import discover as run_discovery
     from edgewise.tasks import check_request as check_task
 
+    given = {
+        "path": path,
+        "steps": steps,
+        "regularisation": regularisation,
+        "learning_rate": learning_rate,
+        "variant": method_variant,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
     # What can be refused before a model is loaded is refused now.
     spec = check_task(task, examples, "validation", variant)
     check_request(
@@ -177,6 +205,7 @@ def discover(
         layer_order=layer_order,
         head_order=head_order,
         engine=engine,
+        options=options,
     )
     limit = None if max_memory is None else parse_size(max_memory)
     if out is not None:
@@ -205,6 +234,7 @@ def discover(
                     absolute=absolute,
                     engine=engine,
                     max_memory=limit,
+                    options=options,
                     progress=progress,
                     command=["edgewise", *sys.argv[1:]],
                 )
@@ -427,7 +457,9 @@ def tasks(as_json: JsonOption = False) -> None:
 def prompts(
     task: TaskArgument,
     model: ModelOption = None,
-    examples: Annotated[int, typer.Option(help="How many pairs to show.")] = 5,
+    examples: Annotated[
+        int | None, typer.Option(help="How many pairs to show. Default: 5, if there are as many.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the prompts.")] = 0,
     split: Annotated[str, typer.Option(help="validation: the prompts a search uses; test: others like them.")] = (
         "validation"
@@ -440,15 +472,15 @@ def prompts(
     """Show a task's prompt pairs, the answers, and what the model says."""
     from edgewise.evaluation import answers_of
     from edgewise.reports import show_pair
-    from edgewise.tasks import check_request
+    from edgewise.tasks import check_request, load_task
 
-    spec = check_request(task, examples, split, variant)
-    # As many as a search would take: pairs may be made from each other, and the first ones have to be the same.
-    loaded, made = _load(
-        task, model, None if spec is None else max(examples, spec.examples), seed, split, variant, device, dtype
-    )
+    check_request(task, examples, split, variant)
+    # The number that a search takes decides where the test prompts begin, and how some are paired; so it is kept.
+    loaded, made = _load(task, model, None, seed, split, variant, device, dtype)
+    if examples is not None and examples > len(made) and split == "validation":
+        made = load_task(task, loaded, examples=examples, seed=seed, variant=variant)
     every = answers_of(loaded, made)
-    shown = list(zip(made.text, every, strict=True))[:examples]
+    shown = list(zip(made.text, every, strict=True))[: 5 if examples is None else examples]
     if as_json:
         rows = [{**dataclasses.asdict(pair), **dataclasses.asdict(said)} for pair, said in shown]
         typer.echo(json.dumps({"task": made.name, "model": loaded.name, "split": split, "prompts": rows}))
@@ -532,13 +564,20 @@ def methods(as_json: JsonOption = False) -> None:
     from edgewise.tasks import METRICS
 
     groups = {
-        "method": METHODS,
         "metric": {metric.name: metric.summary for metric in METRICS.values()},
         "ablation": ABLATIONS,
     }
     if as_json:
-        typer.echo(json.dumps({f"{kind}s": names for kind, names in groups.items()}))
+        about = ("summary", "cost", "paper", "when", "options")
+        listed = {name: {key: getattr(method, key) for key in about} for name, method in METHODS.items()}
+        typer.echo(json.dumps({"methods": listed, **{f"{kind}s": names for kind, names in groups.items()}}))
         return
+    table = Table(box=None, pad_edge=False)
+    for column in ("method", "what it does", "cost in passes over the prompts", "when to use it"):
+        table.add_column(column, overflow="fold", no_wrap=column == "method")
+    for method in METHODS.values():
+        table.add_row(method.name, f"{method.summary} [dim]({method.paper})[/dim]", method.cost, method.when)
+    _console().print(table, "")
     console = _console()
     for kind, names in groups.items():
         table = Table(box=None, pad_edge=False)
@@ -696,18 +735,20 @@ def _headline(task: Task, model: Decoder) -> str:
 
 
 def _show_run(console: Console, found: Any, written: Path) -> None:
-    from edgewise.reports import circuit_table, known_table, strongest_edges
+    from edgewise.reports import circuit_table, highest_scores, known_table, strongest_edges
     from edgewise.reports.terminal import number
 
     result, settings = found.record["result"], found.record["settings"]
+    whole = "whole" if settings["model"]["permuted_seed"] is None else "permuted"
+    cut = "" if settings["threshold"] is None else f" at threshold {settings['threshold']:.4g}"
     console.print(
         f"kept {result['n_edges']:,} of {result['n_graph_edges']:,} edges ({result['n_edges_connected']:,} on a path "
-        f"from the embedding to the logits) at threshold {settings['threshold']:.4g}",
+        f"from the embedding to the logits){cut}",
         highlight=False,
         soft_wrap=True,
     )
     console.print(
-        f"{settings['metric']} {number(result['metric'])}; the whole model has {number(result['metric_full'])}, with "
+        f"{settings['metric']} {number(result['metric'])}; the {whole} model has {number(result['metric_full'])}, with "
         f"every edge ablated {number(result['metric_ablated'])}",
         highlight=False,
         soft_wrap=True,
@@ -718,19 +759,27 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    off = abs(result["metric"] - result["metric_in_search"])
-    console.print(
-        f"{result['tests']:,} edges tested in {result['seconds']:.1f} s; measured again from scratch, the metric is "
-        f"{'what the search had' if off == 0 else f'within {off:.0e} of what the search had'}\n",
-        highlight=False,
-        soft_wrap=True,
-    )
+    scoring = result["scoring"]
+    if scoring is None:
+        off = abs(result["metric"] - result["metric_in_search"])
+        how = (
+            f"{result['tests']:,} edges tested in {result['seconds']:.1f} s; measured again from scratch, the metric "
+            f"is {'what the search had' if off == 0 else f'within {off:.0e} of what the search had'}"
+        )
+    else:
+        details = {name: value for name, value in scoring.items() if name not in ("taken", "dangling")}
+        words = "".join(f", {name.replace('_', ' ')} {value}" for name, value in details.items())
+        how = (
+            f"scored by {settings['method']}{words} in {result['seconds']:.1f} s; {scoring['taken']:,} edges taken, "
+            f"{scoring['dangling']:,} of them dropped because they lay on no path"
+        )
+    console.print(f"{how}\n", highlight=False, soft_wrap=True)
     # Under resampling, edges on no path from the embedding carry nothing; under other ablations they may.
     connected = found.circuit.connected()
     shown = connected if connected and settings["ablation"] == "resample" else found.circuit
     console.print(circuit_table(shown))
     console.print()
-    console.print(strongest_edges(found.trace))
+    console.print(strongest_edges(found.trace) if scoring is None else highest_scores(found.circuit))
     if found.task.known_circuit is not None:
         console.print()
         console.print(known_table(found.task.known_circuit.compare(found.circuit)))
@@ -803,6 +852,10 @@ def main() -> None:
     """The `edgewise` command: what a user can put right becomes one sentence and exit code 2, never a traceback."""
     tune_process()
     warnings.showwarning = _say_warning
+    warnings.simplefilter("always", EdgewiseWarning)
+    # What other libraries have to say is for programmers; what stops a command comes as an error all the same.
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
     # Being asked to end (SIGTERM) is the same as Ctrl-C, but for the exit code.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

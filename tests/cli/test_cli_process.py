@@ -109,7 +109,13 @@ def test_a_search_that_is_stopped_leaves_a_folder_that_says_how_far_it_got(tmp_p
 
 def test_ctrl_c_before_the_search_leaves_nothing(tmp_path, environment):
     process = start(["discover", "ioi"], tmp_path, environment)
-    time.sleep(1)  # torch is still being imported
+    maps = Path(f"/proc/{process.pid}/maps")
+    if maps.exists():  # Linux: wait until torch is being imported
+        deadline = time.monotonic() + 60
+        while "libtorch" not in maps.read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    else:
+        time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")

@@ -19,33 +19,52 @@ from edgewise.discovery.acdc import (
     check_options,
     visits,
 )
+from edgewise.discovery.edge_attribution import Attribution, clean_corrupted, edge_attribution, edge_attribution_ig
+from edgewise.discovery.exact import exact_effects
+from edgewise.discovery.head_importance import head_importance
+from edgewise.discovery.methods import METHODS, Method, Scored
 from edgewise.discovery.plan import Estimate, Plan, plan_acdc
-
-METHODS: dict[str, str] = {
-    "acdc": "prune edges one by one from the logits back (Conmy et al. 2023)",
-}
-"""Methods by name, each with a line on what it does."""
+from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, top
+from edgewise.discovery.subnetwork_probing import Probe
+from edgewise.discovery.units import Units, masked, scored_by_units
 
 __all__ = [
     "DEFAULT_ENGINE",
     "ENGINES",
     "METHODS",
     "ORDER_MODES",
+    "Attribution",
     "Decision",
     "Discovery",
     "Engine",
     "Estimate",
     "Interrupted",
+    "Method",
     "Order",
     "OrderMode",
     "PlainEngine",
     "Plan",
+    "Probe",
     "Progress",
     "ProgressCallback",
+    "Scored",
+    "Selected",
+    "Units",
     "Visit",
     "acdc",
     "acdc_with_edges",
+    "at_most",
+    "by_threshold",
     "check_options",
+    "clean_corrupted",
+    "edge_attribution",
+    "edge_attribution_ig",
+    "exact_effects",
+    "greedy",
+    "head_importance",
+    "masked",
     "plan_acdc",
+    "scored_by_units",
+    "top",
     "visits",
 ]

@@ -68,6 +68,10 @@ def _computing() -> Iterator[None]:
         raise OutOfMemoryError(_NO_ROOM) from None
 
 
+def _never(before: float, after: float) -> bool:
+    return False
+
+
 def _written(node: Node, run: Activations | Ablated) -> Tensor:
     """What a head (as z) or an MLP writes in a run, `[b, p, d_head or d_model]`."""
     return run.z[node.layer][:, :, node.head] if node.kind == "head" else run.mlp[node.layer]
@@ -388,6 +392,20 @@ class IncrementalEngine:
             return
         question = _Question(self, column, [row for row in rows if row is not None], removable)
         yield from question.answers()
+
+    def one_by_one(self, column: int, rows: Sequence[int | None]) -> Iterator[tuple[int | None, float]]:
+        """The metric with one edge into an input removed and every other one present, for each of some in turn.
+
+        Rows are as in `prune`; nothing is removed for good. Inputs have to be asked about in a search's order.
+        """
+        for row in rows:
+            if row is None:
+                yield row, self._prune_port(column, _never)[2]
+        plain = [row for row in rows if row is not None]
+        question = _Question(self, column, plain, _never)
+        question.stays.update(plain)  # no guess that anything goes, so no block is ever cut short
+        for row, _, after, _ in question.answers():
+            yield row, after
 
     def _prune_port(self, column: int, removable: Removable) -> tuple[None, float, float, bool]:
         with _computing():

@@ -4,6 +4,7 @@ from edgewise.reports.prompts import show_pair
 from edgewise.reports.terminal import (
     circuit_table,
     evaluation_table,
+    highest_scores,
     known_table,
     plan_table,
     search_progress,
@@ -13,6 +14,7 @@ from edgewise.reports.terminal import (
 __all__ = [
     "circuit_table",
     "evaluation_table",
+    "highest_scores",
     "known_table",
     "plan_table",
     "search_progress",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +92,19 @@ def strongest_edges(trace: Sequence[Decision], count: int = 8) -> Table:
     kept = [decision for decision in trace if decision.kept]
     for decision in sorted(kept, key=lambda one: -one.effect)[:count]:
         table.add_row(Text(decision.edge), f"{decision.effect:+.4f}")
+    return table
+
+
+def highest_scores(circuit: Circuit, count: int = 8) -> Table:
+    """The circuit's edges with the highest scores."""
+    table = Table(title="highest scores", title_justify="left", box=None, pad_edge=False)
+    table.add_column("edge", overflow="fold")
+    table.add_column("score", justify="right", overflow="fold")
+    assert circuit.scores is not None
+    rows, columns = circuit.edges.nonzero()
+    found = sorted(zip(circuit.scores[rows, columns].tolist(), rows, columns, strict=True), key=lambda one: -one[0])
+    for score, row, column in found[:count]:
+        table.add_row(Text(f"{circuit.graph.sources[row].name}->{circuit.graph.inputs[column].name}"), f"{score:+.4g}")
     return table
 
 
@@ -185,6 +199,9 @@ class _View:
         return f"{self.what}, try {progress.attempt} (threshold {progress.threshold:.3g})"
 
     def words(self, progress: Progress, seconds: float) -> str:
+        if math.isnan(progress.metric):  # a method that scores edges
+            left = seconds * (progress.edges - progress.decided) / max(1, progress.decided)
+            return f"{progress.decided:,} of {progress.edges:,} {progress.at}, about {duration(left)} left"
         left = seconds * (progress.edges - progress.decided) / max(1, progress.decided)
         return (
             f"{progress.decided:,} of {progress.edges:,} edges decided, {progress.kept:,} kept, metric "

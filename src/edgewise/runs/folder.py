@@ -1,9 +1,10 @@
 """Run folders: plain files that anyone can read, written whole or not at all.
 
-run.json       everything needed to run it again, and what came out
-circuit.json   the circuit, in EAP-IG's form
-trace.jsonl    every tested edge, in order
-prompts.jsonl  the prompts, where they came from a user's file
+run.json            everything needed to run it again, and what came out
+circuit.json        the circuit, in EAP-IG's form
+trace.jsonl         every tested edge, in order
+scores.safetensors  a score for every edge, where the method gives them
+prompts.jsonl       the prompts, where they came from a user's file
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from edgewise.errors import EdgewiseError
-from edgewise.files import read_json, write_text
+from edgewise.files import read_json, write_bytes
 from edgewise.graph import Circuit, load_circuit
 
 FORM = 1
@@ -77,7 +78,7 @@ class RunFolder:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
 
-    def finish(self, files: Mapping[str, str]) -> Path:
+    def finish(self, files: Mapping[str, str | bytes]) -> Path:
         """Write the files, by name, and give the folder its own name. Returns the folder.
 
         If something else has taken the name in the meantime, it is the first of `path-2`, `path-3`, … that is free,
@@ -86,8 +87,8 @@ class RunFolder:
         Raises:
             EdgewiseError: the disk is full, or the folder's parent has gone.
         """
-        for name, text in files.items():
-            write_text(self._partial / name, text)
+        for name, content in files.items():
+            write_bytes(self._partial / name, content if isinstance(content, bytes) else content.encode())
         self._partial.chmod(0o755)
         while True:
             path = _first_free(self.path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,13 +23,18 @@ from edgewise.discovery import (
     Decision,
     Discovery,
     Interrupted,
+    Method,
     Order,
     OrderMode,
     Plan,
     Progress,
     ProgressCallback,
+    Scored,
+    Selected,
     acdc,
     acdc_with_edges,
+    at_most,
+    by_threshold,
     check_options,
     plan_acdc,
 )
@@ -37,6 +44,7 @@ from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import BUILT_IN, Decoder
 from edgewise.patching import ABLATIONS, Experiment, OutOfMemoryError, plan_memory
 from edgewise.runs.folder import FORM, RunFolder
+from edgewise.runs.scores import scores_to_bytes
 from edgewise.tasks import METRICS, Metric, PromptText, Reference, Task, share_by_chance
 
 
@@ -70,7 +78,9 @@ class Run:
         return self.record["result"]["metric"]
 
     def save(self, folder: str | Path) -> Path:
-        """Write `run.json`, `circuit.json` and `trace.jsonl` (and `prompts.jsonl`, for prompts that came from a file).
+        """Write `run.json`, `circuit.json` and `trace.jsonl`.
+
+        And `scores.safetensors`, if the method scores edges; and `prompts.jsonl`, for prompts that came from a file.
 
         Raises:
             EdgewiseError: the folder holds something already, or cannot be written.
@@ -78,13 +88,15 @@ class Run:
         with RunFolder.claim(Path(folder).expanduser()) as claimed:
             return claimed.finish(self.files())
 
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str | bytes]:
         """The files of the run folder, by name."""
-        files = {
+        files: dict[str, str | bytes] = {
             "run.json": json.dumps(self.record, indent=2) + "\n",
             "circuit.json": json.dumps(circuit_to_dict(self.circuit)),
             "trace.jsonl": "".join(json.dumps(asdict(decision)) + "\n" for decision in self.trace),
         }
+        if self.record["result"].get("scoring") is not None:
+            files["scores.safetensors"] = scores_to_bytes(self.circuit)
         if "sha256" in self.task.settings:
             files["prompts.jsonl"] = "".join(json.dumps(_row(text)) + "\n" for text in self.task.text)
         return files
@@ -128,18 +140,30 @@ def check_request(
     layer_order: str = "normal",
     head_order: str = "normal",
     engine: str = DEFAULT_ENGINE,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuse what `discover` could not be asked for on any model; `suggested` is the task's own threshold.
 
     Raises:
-        EdgewiseError: an unknown name, a threshold that is no number, or neither or both of threshold and edges.
+        EdgewiseError: an unknown name, a threshold that is no number, neither or both of threshold and edges, or an
+            option that the method does not have.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     if threshold is not None and edges is not None:
         raise EdgewiseError("give a threshold or a number of edges, not both")
-    if threshold is None and edges is None and suggested is None:
-        raise EdgewiseError("the task suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges")
+    chosen = METHODS[method]
+    if threshold is None and edges is None and not chosen.rounds:
+        if not chosen.metric_units:
+            raise EdgewiseError(f"method {method!r} needs --edges, or --threshold in its own units")
+        if suggested is None:
+            raise EdgewiseError(
+                "the task suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges"
+            )
+    for name in options or {}:
+        if name not in chosen.options:
+            takes = f"it takes: {', '.join(chosen.options)}" if chosen.options else "it takes none"
+            raise EdgewiseError(f"method {method!r} has no option {name!r} ({takes})")
     check_options(threshold=threshold, edges=edges, engine=engine)
     for order in (layer_order, head_order):
         if order not in ORDER_MODES:
@@ -166,14 +190,16 @@ def discover(
     absolute: bool = False,
     engine: str = DEFAULT_ENGINE,
     max_memory: int | None = None,
+    options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
     command: Sequence[str] | None = None,
 ) -> Run:
     """Find the circuit of a task in a model.
 
     Args:
-        method: `acdc`.
-        threshold: ACDC's threshold, in the metric's units; by default the task's suggestion.
+        method: `acdc`, or one that scores edges (`METHODS` and `edgewise methods` list them).
+        threshold: ACDC's threshold, or the lowest score that is kept; in the metric's units, or, for methods whose
+            scores have units of their own, in those. By default the task's suggestion.
         edges: instead of a threshold, the most edges the circuit may have.
         ablation: what an absent edge carries: `resample`, `zero`, `mean`, `mean-positional`; by default the task's.
         metric: a metric's name, or a function of logits `[scored, d_vocab]` and a `Reference` that gives one number per
@@ -181,9 +207,10 @@ def discover(
         ports: whether to test heads' port edges too, as the paper does.
         layer_order, head_order: how parents are ordered: `normal`, `reverse` or `shuffle`.
         seed: of shuffled orders.
-        absolute: compare the size of the metric's change with the threshold, not the signed change.
+        absolute: compare the size of the metric's change (or of a score) with the threshold, not the signed one.
         engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
         max_memory: bytes that the search may use beyond the model's weights; by default what the machine has.
+        options: what the method takes besides, by name (`METHODS[method].options` has the defaults).
         progress: called with a `Progress` as the search goes.
         command: the shell command that asked for this, kept in the record.
 
@@ -202,13 +229,15 @@ def discover(
         layer_order=layer_order,
         head_order=head_order,
         engine=engine,
+        options=options,
     )
-    if engine == "incremental":
+    if method == "acdc" and engine == "incremental":
         _require_memory(model, task, ports, max_memory)
     experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
     accuracy = experiment.accuracy()
     _warn_if_wrong(accuracy, experiment)
-    options: dict[str, Any] = dict(
+    started = time.perf_counter()
+    search: dict[str, Any] = dict(
         order=Order(layer_order, head_order, seed),
         absolute=absolute,
         engine=engine,
@@ -216,19 +245,27 @@ def discover(
         progress=progress,
     )
     stopped: Interrupted | None = None
+    scoring: dict[str, Any] | None = None
+    taken = {**METHODS[method].options, **(options or {})}
+    wanted = threshold if threshold is not None else task.threshold
     try:
-        if edges is not None:
-            found = acdc_with_edges(experiment, edges, **options)
+        if method != "acdc":
+            scored = _score(experiment, METHODS[method], taken, max_memory, progress)
+            selected = _select(scored, METHODS[method], threshold, edges, wanted, absolute)
+            found = _scored_discovery(experiment, selected, time.perf_counter() - started)
+            scoring = {"taken": selected.taken, "dangling": selected.dangling, **scored.details}
+        elif edges is not None:
+            found = acdc_with_edges(experiment, edges, **search)
         else:
-            wanted = threshold if threshold is not None else task.threshold
             assert wanted is not None
-            found = acdc(experiment, wanted, **options)
+            found = acdc(experiment, wanted, **search)
     except Interrupted as stop:
         found, stopped = stop.discovery, stop
     settings = {
         "method": method,
-        "threshold": found.threshold,
+        "threshold": found.threshold if math.isfinite(found.threshold) else None,
         "edges": edges,
+        "method_options": taken,
         "ablation": experiment.ablation,
         "metric": experiment.metric.name,
         "ports": ports,
@@ -242,11 +279,57 @@ def discover(
     }
     if stopped is None:
         # Every finished search is measured again from scratch, by one circuit run.
-        return Run(found, _record(settings, found, command, experiment.score(found.circuit), accuracy, task), task)
+        record = _record(settings, found, command, experiment.score(found.circuit), accuracy, task)
+        record["result"]["scoring"] = scoring
+        return Run(found, record, task)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
     record = _record(settings, found, command, found.metric, accuracy, task)
     record.update(finished=False, stopped=_stopped(stopped.progress, why))
     raise RunInterrupted(why, Run(found, record, task)) from stopped.__cause__
+
+
+def _score(
+    experiment: Experiment,
+    method: Method,
+    options: Mapping[str, Any],
+    max_memory: int | None,
+    progress: ProgressCallback | None,
+) -> Scored:
+    """Every edge's score by a method, with its progress told in a search's words."""
+
+    def report(done: int, of: int) -> None:
+        if progress is not None:
+            progress(Progress(done, of, 0, done, math.nan, method.counts, math.nan))
+
+    assert method.score is not None
+    return method.score(experiment, report, max_memory, **options)
+
+
+def _select(
+    scored: Scored, method: Method, threshold: float | None, edges: int | None, wanted: float | None, absolute: bool
+) -> Selected:
+    if edges is not None:
+        return at_most(scored.circuit, edges, absolute=absolute, whole_ties=scored.units, above=scored.above)
+    if threshold is None and method.rounds:
+        assert scored.own is not None
+        circuit = scored.own.connected()
+        taken = int(scored.own.edges.sum())
+        return Selected(circuit, taken, taken - int(circuit.edges.sum()), 0.0)
+    assert wanted is not None
+    return by_threshold(scored.circuit, wanted, absolute=absolute)
+
+
+def _scored_discovery(experiment: Experiment, selected: Selected, seconds: float) -> Discovery:
+    return Discovery(
+        circuit=selected.circuit,
+        trace=(),
+        metric=experiment.score(selected.circuit),
+        metric_full=experiment.full(),
+        metric_ablated=experiment.ablated(),
+        threshold=selected.cut,
+        seconds=seconds,
+        tests=0,
+    )
 
 
 def _require_memory(model: Decoder, task: Task, ports: bool, max_memory: int | None) -> None:

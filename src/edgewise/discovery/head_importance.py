@@ -1,0 +1,90 @@
+"""Head importance score for pruning (HISP; Michel et al. 2019, as the ACDC paper's appendix D.2 uses it).
+
+A unit is a head's query, key or value, or an MLP's output. Its importance is
+
+    I = mean over examples of | sum over positions of (C(x) - C(x')) . dF(x)/dC |
+
+with C its activation, x' the corrupted prompt and F the metric; under zero ablation C(x') is left out. In each layer
+all importances are divided by their joint L2 norm. Units are masked from the least important to the most, and masks
+turned into edges (units.py), so the scores give the whole sweep of circuits.
+
+`variant="published"` gives what the published numbers did. Their code set no corrupted activation, so their scores are
+those of zero ablation whatever was ablated. Where F is at its minimum on the clean run by definition (KL divergence or
+the squared distance from the model itself), the gradient is zero and what they ranked was rounding noise: here the
+scores are zero then. The default takes the gradient's mean along the path of inputs instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from edgewise.discovery.edge_attribution import FLAT_AT_CLEAN, NOT_SMOOTH, STEPS, along_inputs
+from edgewise.discovery.units import KINDS, Units, scored_by_units
+from edgewise.errors import EdgewiseError, unknown
+from edgewise.graph import Circuit
+from edgewise.patching import Experiment
+from edgewise.patching.gradients import Changed, Rows, gradients_at, rows_of
+
+VARIANTS = ("default", "published")
+SMALLEST_NORM = 1e-6
+
+
+def head_importance(
+    experiment: Experiment, *, variant: str = "default", progress: Callable[[int, int], None] | None = None
+) -> tuple[Circuit, Units]:
+    """Importances of all units, and the full circuit with the scores that follow for edges.
+
+    Raises:
+        EdgewiseError: an unknown variant, or a metric without a gradient.
+    """
+    if variant not in VARIANTS:
+        raise unknown("variant", variant, VARIANTS)
+    name, config = experiment.metric.name, experiment.decoder.config
+    if name in NOT_SMOOTH:
+        raise EdgewiseError(f"metric {name!r} has no gradient; choose another for this method")
+    flat = name in FLAT_AT_CLEAN and experiment.decoder.original is None
+    units = Units.full(config, 0.0, experiment.decoder.device)
+    if not (flat and variant == "published"):
+        against = variant == "default" and experiment.ablation != "zero"
+        for rows in rows_of(experiment):
+            points = list(along_inputs(rows, STEPS)) if flat else [Changed()]
+            for kind, importance in _importance(experiment, rows, points, against).items():
+                getattr(units, kind).add_(importance.to(units.q.dtype) / len(experiment.task))
+            if progress is not None:
+                progress(rows.stop, len(experiment.task))
+    for layer in range(config.n_layers):
+        parts = [getattr(units, kind)[layer] for kind in KINDS[: 4 if config.mlps else 3]]
+        norm = torch.cat([part.reshape(-1) for part in parts]).norm().clamp_min(SMALLEST_NORM)
+        for part in parts:
+            part.div_(norm)
+    return scored_by_units(experiment.graph, units), units
+
+
+def _importance(experiment: Experiment, rows: Rows, points: list[Changed], against: bool) -> dict[str, Tensor]:
+    """Each unit's importance summed over some rows, before it is normalised."""
+    # F of an example is its mean over the example's scored places.
+    counts = torch.bincount(rows.prompts.scored_rows, minlength=len(rows.prompts))
+    weights = 1 / counts[rows.prompts.scored_rows].to(experiment.reference.logits.dtype)
+    every = [gradients_at(experiment, rows, weights, point) for point in points]
+    found: dict[str, Tensor] = {}
+    for kind in ("q", "k", "v"):
+        pairs = zip(getattr(rows, kind), getattr(rows.ablated, kind), strict=True)
+        layers = []
+        for layer, (clean, ablated) in enumerate(pairs):
+            gradient = torch.stack([getattr(one, kind)[layer] for one in every]).mean(dim=0)
+            if gradient.shape[2] != clean.shape[2]:  # one per query head: they ask the same key or value
+                gradient = gradient.unflatten(2, (clean.shape[2], -1)).sum(dim=3)
+            change = clean - ablated if against else clean
+            layers.append((change * gradient).double().sum(dim=(1, 3)).abs().sum(dim=0))
+        found[kind] = torch.stack(layers)
+    if rows.clean.mlp:
+        layers = []
+        for layer, (clean, ablated) in enumerate(zip(rows.clean.mlp, rows.ablated.mlp, strict=True)):
+            gradient = torch.stack([one.mlp_outputs[layer] for one in every]).mean(dim=0)
+            change = clean - ablated if against else clean
+            layers.append((change * gradient).double().sum(dim=(1, 2)).abs().sum(dim=0))
+        found["mlp"] = torch.stack(layers)
+    return found

@@ -1,0 +1,184 @@
+"""Methods by name: what each is, what it costs, who thought of it, and when to use it.
+
+ACDC gives a circuit; every other method gives a score per edge, from which a circuit is cut (selection.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgewise.discovery import subnetwork_probing
+from edgewise.discovery.edge_attribution import (
+    STEPS,
+    Attribution,
+    clean_corrupted,
+    edge_attribution,
+    edge_attribution_ig,
+)
+from edgewise.discovery.exact import exact_effects
+from edgewise.discovery.head_importance import head_importance
+from edgewise.graph import Circuit
+from edgewise.patching import Experiment
+
+StepProgress = Callable[[int, int], None]
+"""Called with how much of the work is done, and of how much."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a scoring method found.
+
+    Attributes:
+        circuit: the full circuit with a score for every edge.
+        details: how the scores were made, for the record.
+        units: scores are of whole queries, keys, values and MLPs, so that edges of one score come and go together.
+        above: a score at which an edge is not needed.
+        own: the circuit that the method itself rounds to, if it does.
+    """
+
+    circuit: Circuit
+    details: Mapping[str, Any] = field(default_factory=dict)
+    units: bool = False
+    above: float = 0.0
+    own: Circuit | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to find circuits.
+
+    Attributes:
+        cost: in passes through the model over all prompts.
+        options: what it takes besides the experiment, by name, with the default.
+        counts: what its progress counts.
+        score: how it scores edges, called with an experiment, a progress callback or None, the most bytes to use or
+            None, and its options by name; None for ACDC, which decides.
+        metric_units: its scores are in the metric's units, so that a task's threshold makes sense for them.
+        rounds: it has a circuit of its own, so that neither threshold nor number of edges is needed.
+    """
+
+    name: str
+    summary: str
+    cost: str
+    paper: str
+    when: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    counts: str = "prompts"
+    score: Callable[..., Scored] | None = None
+    metric_units: bool = True
+    rounds: bool = False
+
+
+def _attribution(found: Attribution) -> Scored:
+    return Scored(found.scored, {"gradient_at": found.gradient_at, "passes": found.passes})
+
+
+def _eap(experiment: Experiment, progress: StepProgress | None, max_memory: int | None) -> Scored:
+    return _attribution(edge_attribution(experiment, progress=progress))
+
+
+def _eap_ig(experiment: Experiment, progress: StepProgress | None, max_memory: int | None, **options: Any) -> Scored:
+    return _attribution(edge_attribution_ig(experiment, progress=progress, **options))
+
+
+def _clean_corrupted(experiment: Experiment, progress: StepProgress | None, max_memory: int | None) -> Scored:
+    return _attribution(clean_corrupted(experiment, progress=progress))
+
+
+def _exact(experiment: Experiment, progress: StepProgress | None, max_memory: int | None) -> Scored:
+    return Scored(exact_effects(experiment, max_memory=max_memory, progress=progress))
+
+
+def _head_importance(
+    experiment: Experiment, progress: StepProgress | None, max_memory: int | None, **options: Any
+) -> Scored:
+    scored, _ = head_importance(experiment, progress=progress, **options)
+    return Scored(scored, options, units=True)
+
+
+def _subnetwork_probing(
+    experiment: Experiment, progress: StepProgress | None, max_memory: int | None, **options: Any
+) -> Scored:
+    probe = subnetwork_probing.subnetwork_probing(experiment, progress=progress, **options)
+    metric, regulariser = probe.loss
+    details = {**options, "loss_metric": metric, "loss_regulariser": regulariser}
+    return Scored(probe.circuit, details, units=True, above=-math.inf, own=probe.circuit)
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            name="acdc",
+            summary="prune edges one by one from the logits back",
+            cost="one part of a forward pass per tested edge",
+            paper="Conmy et al. 2023",
+            when="a small circuit in which every edge has been tested together with the others",
+        ),
+        Method(
+            name="exact",
+            summary="ablate every edge alone and measure",
+            cost="one part of a forward pass per edge",
+            paper="activation patching",
+            when="the ground truth that scores are judged against; small models",
+            counts="edges",
+            score=_exact,
+        ),
+        Method(
+            name="edge-attribution",
+            summary="estimate every edge's effect by its gradient at the clean run (EAP)",
+            cost="2 forward, 1 backward (KL and l2, flat there: as edge-attribution-ig)",
+            paper="Syed et al. 2023",
+            when="a first look at a large model",
+            score=_eap,
+        ),
+        Method(
+            name="edge-attribution-ig",
+            summary="the same with gradients averaged along a path (EAP-IG)",
+            cost="1 forward and, for each step, a forward and a backward; path activations: 1 + 2 layers times that",
+            paper="Hanna et al. 2024",
+            when="scores of all edges of a large model",
+            options={"path": "inputs", "steps": STEPS},
+            score=_eap_ig,
+        ),
+        Method(
+            name="clean-corrupted",
+            summary="the same with gradients at the clean and the corrupted run",
+            cost="3 forward, 2 backward",
+            paper="Hanna et al. 2024",
+            when="cheaper than a path",
+            score=_clean_corrupted,
+        ),
+        Method(
+            name="head-importance",
+            summary="importance of each query, key, value and MLP, normalised by layer (HISP)",
+            cost="2 forward, 1 backward (KL and l2: 5 of each)",
+            paper="Michel et al. 2019; ACDC paper, appendix D.2",
+            when="to compare with the paper",
+            options={"variant": "default"},
+            score=_head_importance,
+            metric_units=False,
+        ),
+        Method(
+            name="subnetwork-probing",
+            summary="learn a mask for each query, key, value and MLP (SP)",
+            cost="a forward and a backward per step: 3,000 by default",
+            paper="Cao et al. 2021; ACDC paper, appendix D.1",
+            when="to compare with the paper; units that work together",
+            options={
+                "regularisation": subnetwork_probing.LAMBDA,
+                "steps": subnetwork_probing.STEPS,
+                "learning_rate": subnetwork_probing.LEARNING_RATE,
+                "variant": "default",
+                "seed": 0,
+            },
+            counts="steps",
+            score=_subnetwork_probing,
+            metric_units=False,
+            rounds=True,
+        ),
+    )
+}

@@ -1,0 +1,88 @@
+"""Queries, keys, values and MLPs as units that are kept or masked, and what that means for edges.
+
+The ACDC paper's two baselines judge such units, not edges. An edge is absent if either of its ends is masked: a masked
+query (key, value) takes its port edge and every edge into it; a head's output is masked when its query, key and value
+all are; a masked MLP takes the edges on both its sides. The embedding and the logits are never masked, so the edge
+between them always stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgewise.graph import Circuit, Graph
+from edgewise.graph.circuit import Floats
+from edgewise.models import DecoderConfig
+
+KINDS = ("q", "k", "v", "mlp")
+
+
+@dataclass(frozen=True)
+class Units:
+    """One number per unit.
+
+    Attributes:
+        q: `[layers, heads]`; k, v: `[layers, key/value heads]`; mlp: `[layers]`, empty without MLPs.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mlp: Tensor
+
+    @classmethod
+    def full(cls, config: DecoderConfig, value: float, device: torch.device) -> Units:
+        """The same number for every unit of a model."""
+        shared = (config.n_layers, config.n_kv_heads)
+        shapes = ((config.n_layers, config.n_heads), shared, shared, (config.n_layers if config.mlps else 0,))
+        return cls(*(torch.full(shape, value, device=device) for shape in shapes))
+
+    def tensors(self) -> list[Tensor]:
+        return [self.q, self.k, self.v, self.mlp]
+
+    def __len__(self) -> int:
+        return sum(tensor.numel() for tensor in self.tensors())
+
+
+def scored_by_units(graph: Graph, units: Units) -> Circuit:
+    """The full circuit in which every edge's score is the highest threshold at which both its ends are still kept.
+
+    Keeping the edges whose score is at least t is masking the units below t. The edge from the embedding to the logits
+    gets a score above all others.
+    """
+    by_kind = {kind: getattr(units, kind).detach().double().cpu().numpy() for kind in KINDS}
+    highest = max(values.max() for values in by_kind.values() if values.size)
+    reader = np.full(len(graph.inputs), highest + 1.0)
+    for column, place in enumerate(graph.inputs):
+        if place.kind in ("q", "k", "v"):
+            row = by_kind[place.kind][place.layer]
+            # A graph may give every query head a key and a value input of its own.
+            inputs = graph.n_heads if place.kind == "q" else graph.n_kv_heads
+            reader[column] = row[place.head * len(row) // inputs]
+        elif place.kind == "mlp":
+            reader[column] = by_kind["mlp"][place.layer]
+    sender = np.full(len(graph.sources), highest + 1.0)
+    for row, node in enumerate(graph.sources):
+        columns = graph.inputs_of(node)
+        if columns:
+            sender[row] = max(reader[column] for column in columns)
+    scores: Floats = np.where(graph.edges, np.minimum(sender[:, None], reader[None, :]), 0.0)
+    return Circuit.full(graph).with_scores(scores, np.where(graph.port_edges, reader, 0.0))
+
+
+def masked(scored: Circuit, threshold: float) -> Circuit:
+    """The circuit left when every unit below `threshold` is masked, edges that dangle included, as the paper counts."""
+    assert scored.scores is not None
+    assert scored.port_scores is not None
+    graph = scored.graph
+    return Circuit(
+        graph,
+        graph.edges & (scored.scores >= threshold),
+        graph.port_edges & (scored.port_scores >= threshold),
+        scored.scores,
+        scored.port_scores,
+    )

@@ -1,0 +1,70 @@
+"""A score per edge as a file: one `[sources, inputs]` tensor, with the names of its rows and columns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from edgewise.errors import EdgewiseError
+from edgewise.files import read_bytes, write_bytes
+from edgewise.graph import Circuit, Graph
+
+
+def scores_to_bytes(scored: Circuit) -> bytes:
+    """A circuit's scores in safetensors form.
+
+    Tensors: `scores` `[sources, inputs]` and `edges`, which of them the circuit has; `port_scores` and `ports`
+    `[inputs]`. The header holds the graph and the names of sources and inputs, as JSON.
+    """
+    assert scored.scores is not None
+    tensors = {
+        "scores": torch.from_numpy(scored.scores.copy()),
+        "edges": torch.from_numpy(scored.edges.copy()),
+        "ports": torch.from_numpy(scored.ports.copy()),
+    }
+    if scored.port_scores is not None:
+        tensors["port_scores"] = torch.from_numpy(scored.port_scores.copy())
+    header = {
+        "graph": json.dumps(asdict(scored.graph)),
+        "sources": json.dumps([node.name for node in scored.graph.sources]),
+        "inputs": json.dumps([place.name for place in scored.graph.inputs]),
+    }
+    return save(tensors, metadata=header)
+
+
+def save_scores(path: str | Path, scored: Circuit) -> None:
+    """Write a circuit's scores (see `scores_to_bytes`), whole or not at all."""
+    write_bytes(Path(path), scores_to_bytes(scored))
+
+
+def load_scores(path: str | Path, graph: Graph | None = None) -> Circuit:
+    """The circuit, with scores, that `save_scores` wrote.
+
+    Raises:
+        EdgewiseError: there is no such file, it holds something else, or it is of another graph than `graph`.
+    """
+    path = Path(path)
+    data = read_bytes(path, "the scores")
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])["__metadata__"]
+        own = Graph(**json.loads(header["graph"]))
+        ports = tensors.get("port_scores")
+        circuit = Circuit(
+            own,
+            tensors["edges"].numpy(),
+            tensors["ports"].numpy(),
+            tensors["scores"].numpy(),
+            None if ports is None else ports.numpy(),
+        )
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise EdgewiseError(f"the scores {str(path)!r} are no file of scores: {error}") from None
+    if graph is not None:
+        circuit.require_graph(graph)
+    return circuit
