@@ -14,12 +14,13 @@ What differs is where g_r is taken:
 * `edge_attribution_ig` with path `inputs`: the mean over runs whose embedding is moved from the ablated to the clean
   one in equal steps 1/steps, 2/steps, …, 1 (Hanna et al. 2024, EAP-IG).
 * with path `activations`: the mean over runs in which one group of nodes (the embedding, one layer's heads, one MLP) is
-  moved in these steps, for every group in turn (EAP-IG's `ig-activations`).
+  moved in these steps, for every group in turn (EAP-IG's `ig-activations`). As in its code, nothing flows back through
+  the group that is moved, so that early edges come out somewhat low.
 * `clean_corrupted`: the mean of the clean run and of the one whose embedding is ablated.
 
 A metric that is at its minimum on the clean run by definition (`kl_div`, `l2`) has no gradient there. Ranking rounding
 noise is refused: the first takes the path of five steps then, and the record says so. Where the embedding does not
-change when it is ablated, a path of inputs leads nowhere, and the path of activations is taken.
+change when it is ablated, a path of inputs leads nowhere, and all of them take the path of activations.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def edge_attribution(experiment: Experiment, *, progress: AttributionProgress | 
     Raises:
         EdgewiseError: the metric has no gradient at all, or a score is not a finite number, or all are zero.
     """
-    if experiment.metric.name in FLAT_AT_CLEAN and experiment.decoder.original is None:
+    if flat_at_clean(experiment):
         return edge_attribution_ig(experiment, progress=progress)
     return _attribute(experiment, "clean", 1, lambda rows: iter([Changed()]), progress)
 
@@ -101,6 +102,10 @@ def edge_attribution_ig(
         raise unknown("path", path, PATHS)
     if steps < 1:
         raise EdgewiseError(f"a path needs at least 1 step, not {steps}")
+    if steps == 1 and path == "inputs" and flat_at_clean(experiment):
+        raise EdgewiseError(
+            f"1 step is the clean run, where metric {experiment.metric.name!r} has no gradient; take more than 1 step"
+        )
     if path == "inputs" and not _moves(experiment):
         path = "activations"
     if path == "inputs":
@@ -115,7 +120,14 @@ def clean_corrupted(experiment: Experiment, *, progress: AttributionProgress | N
     Raises:
         EdgewiseError: as `edge_attribution`.
     """
+    if not _moves(experiment):
+        return edge_attribution_ig(experiment, path="activations", progress=progress)
     return _attribute(experiment, "clean-corrupted", 2, lambda rows: _with_embeddings(rows, [0.0, 1.0]), progress)
+
+
+def flat_at_clean(experiment: Experiment) -> bool:
+    """Whether the metric has no gradient at the clean run, whatever the model."""
+    return experiment.metric.name in FLAT_AT_CLEAN and experiment.decoder.original is None
 
 
 def _moves(experiment: Experiment) -> bool:

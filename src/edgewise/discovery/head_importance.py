@@ -21,7 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import FLAT_AT_CLEAN, NOT_SMOOTH, STEPS, along_inputs
+from edgewise.discovery.edge_attribution import NOT_SMOOTH, STEPS, along_inputs, flat_at_clean
 from edgewise.discovery.units import KINDS, Units, scored_by_units
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
@@ -45,7 +45,7 @@ def head_importance(
     name, config = experiment.metric.name, experiment.decoder.config
     if name in NOT_SMOOTH:
         raise EdgewiseError(f"metric {name!r} has no gradient; choose another for this method")
-    flat = name in FLAT_AT_CLEAN and experiment.decoder.original is None
+    flat = flat_at_clean(experiment)
     units = Units.full(config, 0.0, experiment.decoder.device)
     if not (flat and variant == "published"):
         against = variant == "default" and experiment.ablation != "zero"

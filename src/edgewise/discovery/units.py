@@ -52,11 +52,11 @@ def scored_by_units(graph: Graph, units: Units) -> Circuit:
     """The full circuit in which every edge's score is the highest threshold at which both its ends are still kept.
 
     Keeping the edges whose score is at least t is masking the units below t. The edge from the embedding to the logits
-    gets a score above all others.
+    gets a score above all others, and above zero.
     """
     by_kind = {kind: getattr(units, kind).detach().double().cpu().numpy() for kind in KINDS}
-    highest = max(values.max() for values in by_kind.values() if values.size)
-    reader = np.full(len(graph.inputs), highest + 1.0)
+    always = abs(max(values.max() for values in by_kind.values() if values.size)) + 1.0
+    reader = np.full(len(graph.inputs), always)
     for column, place in enumerate(graph.inputs):
         if place.kind in ("q", "k", "v"):
             row = by_kind[place.kind][place.layer]
@@ -65,7 +65,7 @@ def scored_by_units(graph: Graph, units: Units) -> Circuit:
             reader[column] = row[place.head * len(row) // inputs]
         elif place.kind == "mlp":
             reader[column] = by_kind["mlp"][place.layer]
-    sender = np.full(len(graph.sources), highest + 1.0)
+    sender = np.full(len(graph.sources), always)
     for row, node in enumerate(graph.sources):
         columns = graph.inputs_of(node)
         if columns:
