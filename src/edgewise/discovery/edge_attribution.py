@@ -18,6 +18,8 @@ What differs is where g_r is taken:
   the group that is moved, so that early edges come out somewhat low.
 * `clean_corrupted`: the mean of the clean run and of the one whose embedding is ablated.
 
+`relp` takes it at the clean run too, but goes backward by other rules.
+
 A metric that is at its minimum on the clean run by definition (`kl_div`, `l2`) has no gradient there. Ranking rounding
 noise is refused: the first takes the path of five steps then, and the record says so. Where the embedding does not
 change when it is ablated, a path of inputs leads nowhere, and all of them take the path of activations.
@@ -125,6 +127,22 @@ def clean_corrupted(experiment: Experiment, *, progress: AttributionProgress | N
     return _attribute(experiment, "clean-corrupted", 2, lambda rows: _with_embeddings(rows, [0.0, 1.0]), progress)
 
 
+def relp(experiment: Experiment, *, progress: AttributionProgress | None = None) -> Attribution:
+    """RelP (Jafari et al. 2025): EAP with a backward pass by LRP's rules (patching/relevance.py).
+
+    For a metric that has no gradient at the clean run, the mean of the same along the path of inputs.
+
+    Raises:
+        EdgewiseError: as `edge_attribution`.
+    """
+    if not flat_at_clean(experiment):
+        return _attribute(experiment, "clean", 1, lambda rows: iter([Changed()]), progress, relevance=True)
+    if not _moves(experiment):
+        points, passes = _along_activations, STEPS * (1 + experiment.graph.n_layers * (1 + experiment.graph.mlps))
+        return _attribute(experiment, "activations", passes, lambda rows: points(rows, STEPS), progress, relevance=True)
+    return _attribute(experiment, "inputs", STEPS, lambda rows: along_inputs(rows, STEPS), progress, relevance=True)
+
+
 def flat_at_clean(experiment: Experiment) -> bool:
     """Whether the metric has no gradient at the clean run, whatever the model."""
     return experiment.metric.name in FLAT_AT_CLEAN and experiment.decoder.original is None
@@ -166,6 +184,8 @@ def _attribute(
     passes: int,
     points: Callable[[Rows], Iterator[Changed]],
     progress: AttributionProgress | None,
+    *,
+    relevance: bool = False,
 ) -> Attribution:
     if experiment.metric.name in NOT_SMOOTH:
         raise EdgewiseError(f"metric {experiment.metric.name!r} has no gradient; choose another for this method")
@@ -175,7 +195,7 @@ def _attribute(
     for rows in rows_of(experiment):
         changes, weights = changes_when_ablated(experiment, rows), place_weights(experiment, rows)
         for point in points(rows):
-            gradients = gradients_at(experiment, rows, weights, point)
+            gradients = gradients_at(experiment, rows, weights, point, relevance=relevance)
             add_edge_effects(scores, experiment, gradients, rows, changes, 1 / passes)
             _add_port_effects(ports, experiment, gradients, rows, 1 / passes)
         if progress is not None:

@@ -17,6 +17,7 @@ from edgewise.discovery.edge_attribution import (
     clean_corrupted,
     edge_attribution,
     edge_attribution_ig,
+    relp,
 )
 from edgewise.discovery.exact import exact_effects
 from edgewise.discovery.head_importance import head_importance
@@ -88,6 +89,10 @@ def _clean_corrupted(experiment: Experiment, progress: StepProgress | None, max_
     return _attribution(clean_corrupted(experiment, progress=progress))
 
 
+def _relp(experiment: Experiment, progress: StepProgress | None, max_memory: int | None) -> Scored:
+    return _attribution(relp(experiment, progress=progress))
+
+
 def _exact(experiment: Experiment, progress: StepProgress | None, max_memory: int | None) -> Scored:
     return Scored(exact_effects(experiment, max_memory=max_memory, progress=progress))
 
@@ -151,6 +156,14 @@ METHODS: dict[str, Method] = {
             paper="Hanna et al. 2024",
             when="cheaper than a path",
             score=_clean_corrupted,
+        ),
+        Method(
+            name="relp",
+            summary="edge attribution with a backward pass by the rules of relevance propagation",
+            cost="as edge-attribution",
+            paper="Jafari et al. 2025",
+            when="a first look at a large model with MLPs",
+            score=_relp,
         ),
         Method(
             name="head-importance",

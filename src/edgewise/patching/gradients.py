@@ -11,6 +11,7 @@ the gradient at its reader: sum over positions of (ã_u - a_u) . dM/dx_r, summed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,7 @@ from edgewise.models.forward import Activations, forward
 from edgewise.models.matmul import fast_matmul
 from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.experiment import Experiment
+from edgewise.patching.relevance import relevance_rules
 from edgewise.tasks import Prompts, Reference
 
 SENDER_BYTES = 2**28
@@ -47,6 +49,7 @@ class Gradients:
             values per key/value head, or per query head in a graph that gives each its own.
         mlp_inputs, mlp_outputs: per layer `[batch, pos, d_model]`; empty without MLPs.
         final: at the final stream, `[batch, pos, d_model]`.
+        relevance: whether gradients follow LRP's rules (relevance.py).
     """
 
     streams: list[Tensor]
@@ -56,6 +59,7 @@ class Gradients:
     mlp_inputs: list[Tensor]
     mlp_outputs: list[Tensor]
     final: Tensor
+    relevance: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,15 @@ def rows_of(experiment: Experiment, at_once: int | None = None) -> Iterator[Rows
         yield Rows(first, stop, rows, reference, clean, ablated, q, k, v)
 
 
-def gradients_at(experiment: Experiment, rows: Rows, weights: Tensor, changed: Changed | None = None) -> Gradients:
+def gradients_at(
+    experiment: Experiment, rows: Rows, weights: Tensor, changed: Changed | None = None, *, relevance: bool = False
+) -> Gradients:
     """The gradient of the metric in the model's own run on clean prompts, or in one that is changed at some nodes.
 
     Args:
         weights: `[scored]`, how much each of the rows' scored places counts.
         changed: what some nodes write instead; the rest follows from that.
+        relevance: go backward by LRP's rules.
     """
     decoder, changed = experiment.decoder, changed or Changed()
     config, prompts = decoder.config, rows.prompts
@@ -114,7 +121,7 @@ def gradients_at(experiment: Experiment, rows: Rows, weights: Tensor, changed: C
     embedding = rows.clean.embedding.sum(dim=0) if changed.embedding is None else changed.embedding
     stream = embedding.to(stream_dtype(decoder.dtype)).detach().requires_grad_()
     streams, qs, ks, vs, inputs, outputs = [], [], [], [], [], []
-    with torch.enable_grad(), fast_matmul():
+    with torch.enable_grad(), fast_matmul(), _rules(relevance):
         for index, layer in enumerate(decoder.layers):
             streams.append(stream.detach())
             x = stream.to(decoder.dtype)[:, :, None]
@@ -143,7 +150,11 @@ def gradients_at(experiment: Experiment, rows: Rows, weights: Tensor, changed: C
     # What does not reach the metric has no gradient: heads whose output is replaced, for one.
     filled = iter([torch.zeros_like(one) if got is None else got for one, got in zip(wanted, found, strict=True)])
     lists = [[next(filled) for _ in group] for group in (qs, ks, vs, inputs, outputs)]
-    return Gradients(streams, *lists, final=next(filled))
+    return Gradients(streams, *lists, final=next(filled), relevance=relevance)
+
+
+def _rules(relevance: bool) -> AbstractContextManager[object]:
+    return relevance_rules() if relevance else nullcontext()
 
 
 def input_gradients(experiment: Experiment, gradients: Gradients, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
@@ -165,7 +176,7 @@ def input_gradients(experiment: Experiment, gradients: Gradients, rows: Rows) ->
         for kind, (project, gradient) in ask.items():
             # Each head reads a stream of its own, so that its gradient comes back apart.
             stream = gradients.streams[index].to(decoder.dtype)[:, :, None].repeat(1, 1, gradient.shape[2], 1)
-            with torch.enable_grad(), fast_matmul():
+            with torch.enable_grad(), fast_matmul(), _rules(gradients.relevance):
                 stream.requires_grad_()
                 (back,) = torch.autograd.grad(project(stream), stream, gradient)
             yield graph.attention_columns(kind, index), back.permute(2, 0, 1, 3).to(dtype)
