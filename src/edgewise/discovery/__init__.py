@@ -19,9 +19,18 @@ from edgewise.discovery.acdc import (
     check_options,
     visits,
 )
-from edgewise.discovery.edge_attribution import Attribution, clean_corrupted, edge_attribution, edge_attribution_ig
+from edgewise.discovery.attribution_patching import attribution_patching
+from edgewise.discovery.edge_attribution import (
+    Attribution,
+    clean_corrupted,
+    edge_attribution,
+    edge_attribution_ig,
+    relp,
+)
 from edgewise.discovery.exact import exact_effects
 from edgewise.discovery.head_importance import head_importance
+from edgewise.discovery.heat_maps import HeatMaps, heat_maps
+from edgewise.discovery.information_flow import information_flow
 from edgewise.discovery.methods import METHODS, Method, Scored
 from edgewise.discovery.plan import Estimate, Plan, plan_acdc
 from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, top
@@ -38,6 +47,7 @@ __all__ = [
     "Discovery",
     "Engine",
     "Estimate",
+    "HeatMaps",
     "Interrupted",
     "Method",
     "Order",
@@ -54,6 +64,7 @@ __all__ = [
     "acdc",
     "acdc_with_edges",
     "at_most",
+    "attribution_patching",
     "by_threshold",
     "check_options",
     "clean_corrupted",
@@ -62,8 +73,11 @@ __all__ = [
     "exact_effects",
     "greedy",
     "head_importance",
+    "heat_maps",
+    "information_flow",
     "masked",
     "plan_acdc",
+    "relp",
     "scored_by_units",
     "top",
     "visits",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgewise.discovery import subnetwork_probing
+from edgewise.discovery.attribution_patching import attribution_patching
 from edgewise.discovery.edge_attribution import (
     STEPS,
     Attribution,
@@ -21,6 +22,7 @@ from edgewise.discovery.edge_attribution import (
 )
 from edgewise.discovery.exact import exact_effects
 from edgewise.discovery.head_importance import head_importance
+from edgewise.discovery.information_flow import information_flow
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 
@@ -97,6 +99,17 @@ def _exact(experiment: Experiment, progress: StepProgress | None, max_memory: in
     return Scored(exact_effects(experiment, max_memory=max_memory, progress=progress))
 
 
+def _attribution_patching(
+    experiment: Experiment, progress: StepProgress | None, max_memory: int | None, **options: Any
+) -> Scored:
+    scored, _ = attribution_patching(experiment, progress=progress, **options)
+    return Scored(scored, options, units=True)
+
+
+def _information_flow(experiment: Experiment, progress: StepProgress | None, max_memory: int | None) -> Scored:
+    return Scored(information_flow(experiment, progress=progress))
+
+
 def _head_importance(
     experiment: Experiment, progress: StepProgress | None, max_memory: int | None, **options: Any
 ) -> Scored:
@@ -164,6 +177,24 @@ METHODS: dict[str, Method] = {
             paper="Jafari et al. 2025",
             when="a first look at a large model with MLPs",
             score=_relp,
+        ),
+        Method(
+            name="attribution-patching",
+            summary="estimate the effect of each query, key, value and MLP by gradients (AtP)",
+            cost="2 forward, 1 backward (KL and l2: 5 of each)",
+            paper="Nanda 2023; Kramar et al. 2024",
+            when="which heads and MLPs matter, in a large model",
+            options={"qk_fix": True},
+            score=_attribution_patching,
+        ),
+        Method(
+            name="information-flow",
+            summary="how much of each stream comes from each sender (IFR); knows no metric",
+            cost="1 forward",
+            paper="Ferrando and Voita 2024",
+            when="to compare with the MIB benchmark",
+            score=_information_flow,
+            metric_units=False,
         ),
         Method(
             name="head-importance",

@@ -47,6 +47,7 @@ class Gradients:
         streams: what each layer's heads read, `[batch, pos, d_model]` each.
         q, k, v: at queries, keys and values as they enter attention, per layer `[batch, pos, heads, d_head]`; keys and
             values per key/value head, or per query head in a graph that gives each its own.
+        z: at what each head reads, per layer `[batch, pos, heads, d_head]`.
         mlp_inputs, mlp_outputs: per layer `[batch, pos, d_model]`; empty without MLPs.
         final: at the final stream, `[batch, pos, d_model]`.
         relevance: whether gradients follow LRP's rules (relevance.py).
@@ -56,6 +57,7 @@ class Gradients:
     q: list[Tensor]
     k: list[Tensor]
     v: list[Tensor]
+    z: list[Tensor]
     mlp_inputs: list[Tensor]
     mlp_outputs: list[Tensor]
     final: Tensor
@@ -120,7 +122,7 @@ def gradients_at(
     at, allowed = positions_of(prompts.clean), decoder.allowed(prompts.mask)
     embedding = rows.clean.embedding.sum(dim=0) if changed.embedding is None else changed.embedding
     stream = embedding.to(stream_dtype(decoder.dtype)).detach().requires_grad_()
-    streams, qs, ks, vs, inputs, outputs = [], [], [], [], [], []
+    streams, qs, ks, vs, zs, inputs, outputs = [], [], [], [], [], [], []
     with torch.enable_grad(), fast_matmul(), _rules(relevance):
         for index, layer in enumerate(decoder.layers):
             streams.append(stream.detach())
@@ -132,7 +134,8 @@ def gradients_at(
             vs.append(many_v if ungrouped else v)
             z = layer.attend(q, many_k, many_v, allowed)
             if changed.z is not None and index in changed.z:
-                z = changed.z[index]
+                z = changed.z[index].clone().requires_grad_()
+            zs.append(z)
             after = stream + layer.write(z).sum(dim=2) + layer.bias
             if layer.mlp is not None:
                 read = (stream if config.parallel else after).to(decoder.dtype).clone()  # apart from the stream itself
@@ -145,11 +148,11 @@ def gradients_at(
             stream = after
         logits = decoder.logits(stream[prompts.scored_rows, prompts.scored_positions])
         total = (experiment.metric(logits, rows.reference) * weights).sum()
-        wanted = [*qs, *ks, *vs, *inputs, *outputs, stream]
+        wanted = [*qs, *ks, *vs, *zs, *inputs, *outputs, stream]
         found = torch.autograd.grad(total, wanted, allow_unused=True)
     # What does not reach the metric has no gradient: heads whose output is replaced, for one.
     filled = iter([torch.zeros_like(one) if got is None else got for one, got in zip(wanted, found, strict=True)])
-    lists = [[next(filled) for _ in group] for group in (qs, ks, vs, inputs, outputs)]
+    lists = [[next(filled) for _ in group] for group in (qs, ks, vs, zs, inputs, outputs)]
     return Gradients(streams, *lists, final=next(filled), relevance=relevance)
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from edgewise.discovery import Decision, Plan, Progress, ProgressCallback
+from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.evaluation import Evaluation
 from edgewise.graph import Circuit
-from edgewise.tasks import Comparison
+from edgewise.tasks import Comparison, Task
 
 PLAIN_LINE_EVERY = 5.0
 """Seconds between progress lines where there is no terminal to draw on."""
@@ -108,6 +108,46 @@ def highest_scores(circuit: Circuit, count: int = 8) -> Table:
     return table
 
 
+def heat_tables(maps: HeatMaps, task: Task) -> Iterator[RenderableType]:
+    """Layer by head (and MLP), and layer by position, the strongest effects marked; wide ones in several tables."""
+    n_layers, n_heads = maps.heads.shape
+    titles = [*(f"h{head}" for head in range(n_heads)), *(["MLP"] if len(maps.mlps) else [])]
+    rows = [
+        [*maps.heads[layer].tolist(), *([maps.mlps[layer].item()] if len(maps.mlps) else [])]
+        for layer in range(n_layers)
+    ]
+    parts = ("embedding",) if len(maps.embedding) == 1 else ("tokens", "positions")
+    together = ", ".join(f"{name} {number(value)}" for name, value in zip(parts, maps.embedding.tolist(), strict=True))
+    yield Text(f"layer x head ({together})", style="italic")
+    yield from _heat_table(titles, rows)
+    yield Text("layer x position of the stream that enters it; the first prompt is", style="italic")
+    yield Text(task.text[0].clean, style="dim")
+    yield from _heat_table([str(place) for place in range(maps.positions.shape[1])], maps.positions.tolist())
+
+
+_HEAT_COLUMNS = 12
+
+
+def _heat_table(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> Iterator[Table]:
+    largest = max((abs(value) for row in rows for value in row), default=0.0)
+    for first in range(0, len(columns), _HEAT_COLUMNS):
+        part = slice(first, first + _HEAT_COLUMNS)
+        table = Table(box=None, pad_edge=False)
+        table.add_column("layer", justify="right", style="bold")
+        for column in columns[part]:
+            table.add_column(column, justify="right", no_wrap=True)
+        for layer, row in reversed(list(enumerate(rows))):
+            table.add_row(str(layer), *(_heat_cell(value, largest) for value in row[part]))
+        yield table
+
+
+def _heat_cell(value: float, largest: float) -> Text:
+    share = abs(value) / largest if largest else 0.0
+    style = "dim" if share < 0.01 else "bold" if share > 0.3 else ""
+    colour = " red" if value > 0 else " blue"
+    return Text("." if share < 0.001 else f"{value:.2f}", style=(style + colour if share >= 0.1 else style).strip())
+
+
 def known_table(known: Comparison) -> Group:
     """What a circuit has of the components that people know, group by group."""
     title = f"known circuit ({known.source}): {known.found:,} of its {known.n_edges:,} edges found"
@@ -152,6 +192,18 @@ def number(value: float) -> str:
     if value == 0 or abs(value) >= 5e-5:
         return f"{value:.4f}"
     return "0.0000" if abs(value) < 1e-6 else f"{value:.1e}"
+
+
+@contextmanager
+def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, for work that is so many steps; elsewhere nothing."""
+    bar = Bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True)
+    if not console.is_terminal:
+        yield lambda done, of: None
+        return
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from edgewise.discovery import HeatMaps
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes, write_bytes
 from edgewise.graph import Circuit, Graph
@@ -40,6 +41,11 @@ def scores_to_bytes(scored: Circuit) -> bytes:
 def save_scores(path: str | Path, scored: Circuit) -> None:
     """Write a circuit's scores (see `scores_to_bytes`), whole or not at all."""
     write_bytes(Path(path), scores_to_bytes(scored))
+
+
+def save_heat_maps(path: str | Path, maps: HeatMaps) -> None:
+    """Write heat maps as tensors `heads`, `mlps`, `embedding` and `positions`, whole or not at all."""
+    write_bytes(Path(path), save({key: value.contiguous() for key, value in vars(maps).items()}))
 
 
 def load_scores(path: str | Path, graph: Graph | None = None) -> Circuit:
