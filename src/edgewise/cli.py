@@ -90,12 +90,16 @@ PathOption = Annotated[
 ]
 StepsOption = Annotated[
     int | None,
-    typer.Option(help="edge-attribution-ig: points of the path (5); subnetwork-probing: training steps (3000)."),
+    typer.Option(
+        help="edge-attribution-ig: points of the path (5); subnetwork-probing, edge-pruning: steps (3000, 300)."
+    ),
 ]
 LambdaOption = Annotated[
     float | None, typer.Option("--lambda", help="subnetwork-probing: weight of the regulariser (50); more keeps less.")
 ]
-LearningRateOption = Annotated[float | None, typer.Option(help="subnetwork-probing: Adam's rate (0.001).")]
+LearningRateOption = Annotated[
+    float | None, typer.Option(help="subnetwork-probing, edge-pruning: Adam's rate (0.001, 0.1).")
+]
 MethodVariantOption = Annotated[
     str | None,
     typer.Option(help="head-importance, subnetwork-probing: published, as the paper's numbers were made."),

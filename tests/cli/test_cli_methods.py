@@ -15,7 +15,10 @@ from edgewise.patching import Experiment
 from edgewise.runs.scores import load_scores, save_scores
 from edgewise.tasks import TASKS
 
-FEW_STEPS = {"subnetwork-probing": ["--steps", "20", "--learning-rate", "0.1"]}
+FEW_STEPS = {
+    "subnetwork-probing": ["--steps", "20", "--learning-rate", "0.1"],
+    "edge-pruning": ["--steps", "20"],
+}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -115,6 +118,7 @@ def test_methods_are_listed_with_cost_paper_and_use(shell):
         ),
         (["--method", "edge-attribution-ig", "--edges", "5", "--path", "up"], "unknown path 'up'"),
         (["--method", "edge-attribution-ig", "--edges", "5", "--steps", "0"], "at least 1 step, not 0"),
+        (["--method", "edge-pruning", "--threshold", "1"], "needs --edges: the size that masks are pressed to"),
         (["--method", "head-importance"], "needs --edges, or --threshold in its own units"),
         (["--method", "head-importance", "--edges", "5", "--method-variant", "x"], "unknown variant 'x'"),
         (["--method", "edge-attribution", "--metric", "frac_correct", "--edges", "5"], "has no gradient"),

@@ -20,9 +20,11 @@ from edgewise.discovery.edge_attribution import (
     edge_attribution_ig,
     relp,
 )
+from edgewise.discovery.edge_pruning import edge_pruning
 from edgewise.discovery.exact import exact_effects
 from edgewise.discovery.head_importance import head_importance
 from edgewise.discovery.information_flow import information_flow
+from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 
@@ -104,6 +106,17 @@ def _attribution_patching(
 ) -> Scored:
     scored, _ = attribution_patching(experiment, progress=progress, **options)
     return Scored(scored, options, units=True)
+
+
+def _edge_pruning(
+    experiment: Experiment, progress: StepProgress | None, max_memory: int | None, *, target: int | None, **options: Any
+) -> Scored:
+    if target is None:
+        raise EdgewiseError("method 'edge-pruning' needs --edges: the size that masks are pressed to")
+    target = min(target, experiment.graph.n_edges)
+    found = edge_pruning(experiment, target, progress=progress, **options)
+    details = {"target": target, **options, "loss_metric": found.metric, "expected_edges": round(found.expected, 1)}
+    return Scored(found.scored, details, above=-math.inf)
 
 
 def _information_flow(experiment: Experiment, progress: StepProgress | None, max_memory: int | None) -> Scored:
@@ -204,6 +217,17 @@ METHODS: dict[str, Method] = {
             when="to compare with the paper",
             options={"variant": "default"},
             score=_head_importance,
+            metric_units=False,
+        ),
+        Method(
+            name="edge-pruning",
+            summary="learn a mask for every edge, pressed to a wanted number of edges",
+            cost="a circuit run and its backward per step: 300 by default",
+            paper="Bhaskar et al. 2024",
+            when="the most faithful circuit of a given size, on models that a soft circuit run fits",
+            options={"target": None, "steps": 300, "learning_rate": 0.1, "warm_start": True, "seed": 0},
+            counts="steps",
+            score=_edge_pruning,
             metric_units=False,
         ),
         Method(

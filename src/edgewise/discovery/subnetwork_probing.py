@@ -2,9 +2,7 @@
 
 Every query, key, value and MLP output (units.py) has a mask Z between 0 and 1, and its activation becomes
 Z C(x) + (1 - Z) C(x'), with C(x') the corrupted run's (under zero ablation Z C(x)). Masks are drawn from a hard
-concrete distribution with one parameter theta each:
-
-    s = sigmoid((log u - log(1 - u) + theta) / beta),  Z = clamp(s (zeta - gamma) + gamma, 0, 1),  u uniform
+concrete distribution with one parameter theta each (hard_concrete.py).
 
 Adam lowers metric + lambda R, where R is the mean over mask tensors of the mean probability that a mask is not zero.
 A unit is kept if its mask without noise is at least one half, that is, if theta >= 0; `variant="published"` samples the
@@ -24,6 +22,7 @@ import torch
 from torch import Tensor
 
 from edgewise.discovery.edge_attribution import NOT_SMOOTH
+from edgewise.discovery.hard_concrete import GAMMA, ZETA, alive, sample
 from edgewise.discovery.units import Units, masked, scored_by_units
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
@@ -32,11 +31,9 @@ from edgewise.models.matmul import fast_matmul
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Rows, place_weights, rows_of
 
-BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 FIRST_MASK = 0.9
 FIRST_THETA = math.log((FIRST_MASK - GAMMA) / (ZETA - FIRST_MASK))  # log 5
 LAMBDA, STEPS, LEARNING_RATE = 50.0, 3000, 0.001
-EDGE_OF_UNIFORM = 1e-4
 VARIANTS = ("default", "published")
 
 
@@ -96,8 +93,8 @@ def subnetwork_probing(
     metric, regulariser = math.nan, math.nan
     for step in range(1, steps + 1):
         optimizer.zero_grad()
-        masks = Units(*(_sample(tensor, generator) for tensor in theta.tensors()))
-        penalty = torch.stack([_alive(tensor).mean() for tensor in parts]).mean()
+        masks = Units(*(sample(tensor, generator) for tensor in theta.tensors()))
+        penalty = torch.stack([alive(tensor).mean() for tensor in parts]).mean()
         metric = 0.0
         # One graph of the masks serves all pieces of the prompts; each piece's own graph is freed as it goes.
         leaves = Units(*(mask.detach().requires_grad_() for mask in masks.tensors()))
@@ -120,7 +117,7 @@ def subnetwork_probing(
             progress(step, steps)
     learned = Units(*(tensor.detach() for tensor in theta.tensors()))
     if variant == "published":
-        keep = Units(*(_sample(tensor, generator) - 0.5 for tensor in learned.tensors()))
+        keep = Units(*(sample(tensor, generator) - 0.5 for tensor in learned.tensors()))
         return Probe(masked(scored_by_units(experiment.graph, keep), 0.0), learned, (metric, regulariser))
     return Probe(masked(scored_by_units(experiment.graph, learned), 0.0), learned, (metric, regulariser))
 
@@ -150,15 +147,3 @@ def masked_metric(experiment: Experiment, rows: Rows, masks: Units) -> Tensor:
             stream = after
         logits = decoder.logits(stream[prompts.scored_rows, prompts.scored_positions])
         return (experiment.metric(logits, rows.reference) * place_weights(experiment, rows)).sum()
-
-
-def _sample(theta: Tensor, generator: torch.Generator) -> Tensor:
-    # Drawn on the CPU, so that a seed gives the same masks on every device.
-    uniform = torch.rand(theta.shape, generator=generator).clamp(EDGE_OF_UNIFORM, 1 - EDGE_OF_UNIFORM).to(theta.device)
-    s = torch.sigmoid((uniform.log() - (1 - uniform).log() + theta) / BETA)
-    return (s * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
-
-
-def _alive(theta: Tensor) -> Tensor:
-    """The probability that a mask is not zero."""
-    return torch.sigmoid(theta - BETA * math.log(-GAMMA / ZETA))

@@ -93,7 +93,7 @@ class Experiment:
         edges = torch.from_numpy(circuit.edges.copy()).to(device)
         ports = torch.from_numpy(circuit.ports.copy()).to(device)
         prompts, pieces = self.task.prompts, []
-        step = self._rows_at_once()
+        step = self.rows_at_once()
         for first in range(0, len(prompts), step):
             stop = min(first + step, len(prompts))
             rows = prompts.rows(first, stop)
@@ -102,7 +102,8 @@ class Experiment:
             pieces.append(self.decoder.logits(final[rows.scored_rows, rows.scored_positions]))
         return torch.cat(pieces)
 
-    def _rows_at_once(self) -> int:
+    def rows_at_once(self) -> int:
+        """How many rows of prompts a circuit run takes at once."""
         config = self.decoder.config
         width = stream_dtype(self.decoder.dtype).itemsize
         # What every node writes, and the streams that one layer's heads read.

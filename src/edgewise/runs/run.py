@@ -247,6 +247,8 @@ def discover(
     stopped: Interrupted | None = None
     scoring: dict[str, Any] | None = None
     taken = {**METHODS[method].options, **(options or {})}
+    if "target" in taken and taken["target"] is None:
+        taken["target"] = edges
     wanted = threshold if threshold is not None else task.threshold
     try:
         if method != "acdc":
