@@ -38,7 +38,13 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "edge-attribution-ig, activations": ("edge-attribution-ig", {"path": "activations", "steps": 5}),
     "clean-corrupted": ("clean-corrupted", {}),
     "relp": ("relp", {}),
+    "attribution-patching": ("attribution-patching", {"qk_fix": True}),
+    "information-flow": ("information-flow", {}),
     "head-importance": ("head-importance", {"variant": "default"}),
+    "edge-pruning, 300 steps to a tenth of the edges": (
+        "edge-pruning",
+        {"steps": 300, "learning_rate": 0.1, "warm_start": True, "seed": 0, "target": None},
+    ),
     "subnetwork-probing, 300 steps at 0.05, lambda 1": (
         "subnetwork-probing",
         {"steps": 300, "learning_rate": 0.05, "regularisation": 1.0},
@@ -86,6 +92,8 @@ def main() -> None:
         for label, (method, options) in RUNS.items():
             score = METHODS[method].score
             assert score is not None
+            if "target" in options:
+                options = {**options, "target": experiment.graph.n_edges // 10}
             started = time.perf_counter()
             scored = score(experiment, None, None, **options).circuit
             cells = agreement(scored, exact)

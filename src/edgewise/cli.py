@@ -154,6 +154,14 @@ def discover(
     edges: Annotated[
         int | None, typer.Option(help="Instead of a threshold: a circuit of at most this many edges.")
     ] = None,
+    share: Annotated[float | None, typer.Option(help="The same as a share of the graph's edges, as in 0.05.")] = None,
+    select: Annotated[
+        str,
+        typer.Option(
+            help="How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), "
+            "greedy (grown from the logits)."
+        ),
+    ] = "at-most",
     ablation: AblationOption = None,
     metric: MetricOption = None,
     examples: ExamplesOption = None,
@@ -210,6 +218,8 @@ def discover(
         head_order=head_order,
         engine=engine,
         options=options,
+        share=share,
+        select=select,
     )
     limit = None if max_memory is None else parse_size(max_memory)
     if out is not None:
@@ -229,6 +239,8 @@ def discover(
                     method=method,
                     threshold=threshold,
                     edges=edges,
+                    share=share,
+                    select=select,
                     ablation=ablation,
                     metric=metric,
                     ports=ports,
@@ -826,7 +838,7 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
             f"is {'what the search had' if off == 0 else f'within {off:.0e} of what the search had'}"
         )
     else:
-        details = {name: value for name, value in scoring.items() if name not in ("taken", "dangling")}
+        details = {name: value for name, value in scoring.items() if name not in ("rule", "taken", "dangling")}
         words = "".join(f", {name.replace('_', ' ')} {value}" for name, value in details.items())
         how = (
             f"scored by {settings['method']}{words} in {result['seconds']:.1f} s; {scoring['taken']:,} edges taken, "

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from word_models import write_prompts
 
 from edgewise import EdgewiseError, discover, load_circuit, load_model, load_task
-from edgewise.discovery import METHODS, at_most, edge_attribution_ig, exact_effects
+from edgewise.discovery import METHODS, at_most, edge_attribution_ig, exact_effects, greedy, top
 from edgewise.patching import Experiment
 from edgewise.runs.scores import load_scores, save_scores
 from edgewise.tasks import TASKS
@@ -78,6 +78,28 @@ def test_a_threshold_is_in_the_metrics_units(shell):
     assert found["settings"]["threshold"] >= 0.5
 
 
+def test_a_share_of_the_graph_and_other_rules(shell):
+    few = shell.json("discover", "ioi", "--method", "edge-attribution", "--share", "0.05")
+    assert few["settings"]["edges"] == int(0.05 * 527)
+    assert 0 < few["n_edges"] <= int(0.05 * 527)
+    model = load_model("tiny-ioi")
+    scored = edge_attribution_ig(Experiment(model, load_task("ioi", model))).scored
+    for name, rule in (("top", top), ("greedy", greedy)):
+        found = shell.json("discover", "ioi", "--method", "edge-attribution", "--edges", "40", "--select", name)
+        assert found["edges"] == rule(scored, 40).circuit.names()
+        record = json.loads((shell.folder / found["run_dir"] / "run.json").read_text())
+        assert (record["result"]["scoring"]["rule"], record["result"]["scoring"]["taken"]) == (name, 40)
+    assert shell.json("discover", "induction", "--share", "0.1")["n_edges"] <= 10
+
+
+def test_little_memory_gives_the_same_scores(shell):
+    found = [
+        shell.json("discover", "ioi", "--method", "edge-attribution", "--edges", "40", *limit)
+        for limit in ([], ["--max-memory", "1MB"])
+    ]
+    assert found[0]["edges"] == found[1]["edges"]
+
+
 def test_what_was_done_is_said(shell):
     out = shell.works("discover", "induction", "--method", "edge-attribution", "--edges", "9").out
     assert "scored by edge-attribution, gradient at inputs, passes 5 in " in out
@@ -119,6 +141,11 @@ def test_methods_are_listed_with_cost_paper_and_use(shell):
         (["--method", "edge-attribution-ig", "--edges", "5", "--path", "up"], "unknown path 'up'"),
         (["--method", "edge-attribution-ig", "--edges", "5", "--steps", "0"], "at least 1 step, not 0"),
         (["--method", "edge-pruning", "--threshold", "1"], "needs --edges: the size that masks are pressed to"),
+        (["--method", "exact", "--edges", "9999", "--select", "top"], "cannot choose 9,999 edges: the graph has"),
+        (["--method", "exact", "--edges", "9", "--select", "best"], "unknown selection 'best'"),
+        (["--edges", "9", "--select", "top"], "selection 'top' is for methods that score edges"),
+        (["--method", "exact", "--share", "1.5"], "--share should be above 0 and at most 1, not 1.5"),
+        (["--edges", "9", "--share", "0.5"], "a number of edges (or a share of them), not both"),
         (["--method", "head-importance"], "needs --edges, or --threshold in its own units"),
         (["--method", "head-importance", "--edges", "5", "--method-variant", "x"], "unknown variant 'x'"),
         (["--method", "edge-attribution", "--metric", "frac_correct", "--edges", "5"], "has no gradient"),

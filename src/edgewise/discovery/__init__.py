@@ -33,9 +33,9 @@ from edgewise.discovery.heat_maps import HeatMaps, heat_maps
 from edgewise.discovery.information_flow import information_flow
 from edgewise.discovery.methods import METHODS, Method, Scored
 from edgewise.discovery.plan import Estimate, Plan, plan_acdc
-from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, top
+from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, require_count, top
 from edgewise.discovery.subnetwork_probing import Probe
-from edgewise.discovery.units import Units, masked, scored_by_units
+from edgewise.discovery.units import Units, masked, scored_by_units, sweep
 
 __all__ = [
     "DEFAULT_ENGINE",
@@ -78,7 +78,9 @@ __all__ = [
     "masked",
     "plan_acdc",
     "relp",
+    "require_count",
     "scored_by_units",
+    "sweep",
     "top",
     "visits",
 ]

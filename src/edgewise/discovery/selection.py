@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, Graph
 from edgewise.graph.circuit import Floats
 from edgewise.graph.graph import Bools
 
@@ -50,7 +50,7 @@ def top(scored: Circuit, count: int, *, absolute: bool = False) -> Selected:
     Raises:
         EdgewiseError: the circuit has no scores, or the graph fewer edges.
     """
-    _require_count(scored, count)
+    require_count(scored.graph, count)
     strength = _strength(scored, absolute)
     return _finish(scored, strength, _strongest(scored, _ranking(scored, strength), count))
 
@@ -90,7 +90,7 @@ def greedy(scored: Circuit, count: int, *, absolute: bool = False) -> Selected:
     Raises:
         EdgewiseError: the circuit has no scores, or the graph fewer edges.
     """
-    _require_count(scored, count)
+    require_count(scored.graph, count)
     graph, strength = scored.graph, _strength(scored, absolute)
     chosen = np.zeros_like(graph.edges)
     opened = np.zeros(len(graph.inputs), dtype=bool)
@@ -117,8 +117,9 @@ def _strength(scored: Circuit, absolute: bool) -> Floats:
     return np.abs(scored.scores) if absolute else scored.scores
 
 
-def _require_count(scored: Circuit, count: int) -> None:
-    edges = int(scored.graph.edges.sum())
+def require_count(graph: Graph, count: int) -> None:
+    """Raise an EdgewiseError unless a graph has at least `count` edges, port edges left aside."""
+    edges = int(graph.edges.sum())
     if not 1 <= count <= edges:
         raise EdgewiseError(f"cannot choose {count:,} edges: the graph has {edges:,} (port edges not counted)")
 

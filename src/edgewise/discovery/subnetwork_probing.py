@@ -33,6 +33,8 @@ from edgewise.patching.gradients import Rows, place_weights, rows_of
 
 FIRST_MASK = 0.9
 FIRST_THETA = math.log((FIRST_MASK - GAMMA) / (ZETA - FIRST_MASK))  # log 5
+PAPER_LAMBDAS = (*(10 ** (-2 + 0.2 * step) for step in range(11)), *range(2, 11), *range(30, 251, 20))
+"""The paper's sweep for IOI, Greater-Than, docstring and induction (its KL runs): 32 weights of the regulariser."""
 LAMBDA, STEPS, LEARNING_RATE = 50.0, 3000, 0.001
 VARIANTS = ("default", "published")
 

@@ -8,6 +8,7 @@ between them always stays.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,18 @@ def scored_by_units(graph: Graph, units: Units) -> Circuit:
             sender[row] = max(reader[column] for column in columns)
     scores: Floats = np.where(graph.edges, np.minimum(sender[:, None], reader[None, :]), 0.0)
     return Circuit.full(graph).with_scores(scores, np.where(graph.port_edges, reader, 0.0))
+
+
+def sweep(scored: Circuit) -> Iterator[tuple[float, Circuit]]:
+    """Every circuit that masking units one after another gives, from the full one down to embedding->logits alone.
+
+    With each the threshold below which units are masked. Units of one score are masked together.
+    """
+    assert scored.port_scores is not None
+    assert scored.scores is not None
+    everything = np.concatenate([scored.scores[scored.graph.edges], scored.port_scores[scored.graph.port_edges]])
+    for threshold in np.unique(everything):
+        yield float(threshold), masked(scored, float(threshold))
 
 
 def masked(scored: Circuit, threshold: float) -> Circuit:

@@ -88,7 +88,7 @@ def rows_of(experiment: Experiment, at_once: int | None = None) -> Iterator[Rows
     prompts = task.prompts
     if at_once is None:
         width = stream_dtype(decoder.dtype).itemsize * decoder.config.d_model * prompts.clean.shape[1]
-        at_once = max(1, SENDER_BYTES // (width * len(graph.sources)))
+        at_once = max(1, min(SENDER_BYTES, experiment.row_bytes) // (width * len(graph.sources)))
     for first in range(0, len(prompts), at_once):
         stop = min(first + at_once, len(prompts))
         rows = prompts.rows(first, stop)

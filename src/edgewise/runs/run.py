@@ -36,7 +36,10 @@ from edgewise.discovery import (
     at_most,
     by_threshold,
     check_options,
+    greedy,
     plan_acdc,
+    require_count,
+    top,
 )
 from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
 from edgewise.graph import Circuit
@@ -123,6 +126,7 @@ class RunInterrupted(KeyboardInterrupt):
         self.run = run
 
 
+SELECTIONS = ("at-most", "top", "greedy")
 _COUNTS = (
     *("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "accuracy_full"),
     *("known_circuit", "tests", "seconds"),
@@ -141,6 +145,8 @@ def check_request(
     head_order: str = "normal",
     engine: str = DEFAULT_ENGINE,
     options: Mapping[str, Any] | None = None,
+    share: float | None = None,
+    select: str = "at-most",
 ) -> None:
     """Refuse what `discover` could not be asked for on any model; `suggested` is the task's own threshold.
 
@@ -150,10 +156,16 @@ def check_request(
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    if threshold is not None and edges is not None:
-        raise EdgewiseError("give a threshold or a number of edges, not both")
+    if sum(given is not None for given in (threshold, edges, share)) > 1:
+        raise EdgewiseError("give a threshold or a number of edges (or a share of them), not both")
+    if share is not None and not 0 < share <= 1:
+        raise EdgewiseError(f"--share should be above 0 and at most 1, not {share}")
+    if select not in SELECTIONS:
+        raise unknown("selection", select, SELECTIONS)
+    if select != "at-most" and (method == "acdc" or (edges is None and share is None)):
+        raise EdgewiseError(f"selection {select!r} is for methods that score edges, with --edges or --share")
     chosen = METHODS[method]
-    if threshold is None and edges is None and not chosen.rounds:
+    if threshold is None and edges is None and share is None and not chosen.rounds:
         if not chosen.metric_units:
             raise EdgewiseError(f"method {method!r} needs --edges, or --threshold in its own units")
         if suggested is None:
@@ -181,6 +193,8 @@ def discover(
     method: str = "acdc",
     threshold: float | None = None,
     edges: int | None = None,
+    share: float | None = None,
+    select: str = "at-most",
     ablation: str | None = None,
     metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
     ports: bool = True,
@@ -201,6 +215,9 @@ def discover(
         threshold: ACDC's threshold, or the lowest score that is kept; in the metric's units, or, for methods whose
             scores have units of their own, in those. By default the task's suggestion.
         edges: instead of a threshold, the most edges the circuit may have.
+        share: the same as a share of the graph's edges, from 0 to 1.
+        select: how scores become that many edges: `at-most` (as many as leave at most that many when what dangles is
+            dropped), `top` (exactly so many, then pruned) or `greedy` (grown from the logits, then pruned).
         ablation: what an absent edge carries: `resample`, `zero`, `mean`, `mean-positional`; by default the task's.
         metric: a metric's name, or a function of logits `[scored, d_vocab]` and a `Reference` that gives one number per
             scored place, lower being better; by default the task's.
@@ -230,7 +247,14 @@ def discover(
         head_order=head_order,
         engine=engine,
         options=options,
+        share=share,
+        select=select,
     )
+    whole = model.config.graph(ports=ports, split_embedding=task.split_embedding)
+    if share is not None:
+        edges = max(1, int(share * whole.n_edges))
+    if edges is not None and select != "at-most":
+        require_count(whole, edges)  # before anything is scored
     if method == "acdc" and engine == "incremental":
         _require_memory(model, task, ports, max_memory)
     experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
@@ -253,9 +277,14 @@ def discover(
     try:
         if method != "acdc":
             scored = _score(experiment, METHODS[method], taken, max_memory, progress)
-            selected = _select(scored, METHODS[method], threshold, edges, wanted, absolute)
+            selected = _select(scored, METHODS[method], threshold, edges, wanted, absolute, select)
             found = _scored_discovery(experiment, selected, time.perf_counter() - started)
-            scoring = {"taken": selected.taken, "dangling": selected.dangling, **scored.details}
+            scoring = {
+                "rule": select if edges is not None else "threshold",
+                "taken": selected.taken,
+                "dangling": selected.dangling,
+                **scored.details,
+            }
         elif edges is not None:
             found = acdc_with_edges(experiment, edges, **search)
         else:
@@ -304,13 +333,23 @@ def _score(
             progress(Progress(done, of, 0, done, math.nan, method.counts, math.nan))
 
     assert method.score is not None
+    if max_memory is not None:  # what is in hand for some rows is several times what their nodes write
+        experiment.row_bytes = min(experiment.row_bytes, max_memory // 8)
     return method.score(experiment, report, max_memory, **options)
 
 
 def _select(
-    scored: Scored, method: Method, threshold: float | None, edges: int | None, wanted: float | None, absolute: bool
+    scored: Scored,
+    method: Method,
+    threshold: float | None,
+    edges: int | None,
+    wanted: float | None,
+    absolute: bool,
+    rule: str,
 ) -> Selected:
     if edges is not None:
+        if rule != "at-most":
+            return (greedy if rule == "greedy" else top)(scored.circuit, edges, absolute=absolute)
         return at_most(scored.circuit, edges, absolute=absolute, whole_ties=scored.units, above=scored.above)
     if threshold is None and method.rounds:
         assert scored.own is not None
