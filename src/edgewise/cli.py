@@ -66,7 +66,7 @@ RunDtypeOption = Annotated[
 ExamplesOption = Annotated[
     int | None, typer.Option(help="Prompt pairs to use. Default: the task's suggestion, or all rows of a file.")
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of the prompts, and of shuffled orders.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of the prompts, of shuffled orders, and of learned masks.")]
 VariantOption = Annotated[str, typer.Option(help="How the task's prompts are made (see: edgewise tasks).")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, ... Default: CUDA where there is one.")]
 DtypeOption = Annotated[str | None, typer.Option(help="float32 (default), float64 or bfloat16.")]

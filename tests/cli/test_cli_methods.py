@@ -119,6 +119,15 @@ def test_subnetwork_probing_rounds_by_itself_and_says_its_loss(shell):
     assert {"regularisation", "steps", "loss_metric", "loss_regulariser"} <= set(record["result"]["scoring"])
 
 
+def test_the_seed_is_the_masks_too(shell):
+    options = ["--method", "edge-pruning", "--edges", "9", "--steps", "10"]
+    found = [shell.json("discover", "or-gate", *options, "--seed", seed) for seed in ("3", "3", "4")]
+    scores = [load_scores(shell.folder / one["run_dir"] / "scores.safetensors").scores for one in found]
+    assert found[0]["settings"]["method_options"]["seed"] == 3
+    assert np.array_equal(scores[0], scores[1])
+    assert not np.array_equal(scores[0], scores[2])
+
+
 def test_methods_are_listed_with_cost_paper_and_use(shell):
     listed = shell.works("methods", "--json").json["methods"]
     assert list(listed) == list(METHODS)

@@ -223,7 +223,7 @@ def discover(
             scored place, lower being better; by default the task's.
         ports: whether to test heads' port edges too, as the paper does.
         layer_order, head_order: how parents are ordered: `normal`, `reverse` or `shuffle`.
-        seed: of shuffled orders.
+        seed: of shuffled orders, and of the noise that methods learn masks with.
         absolute: compare the size of the metric's change (or of a score) with the threshold, not the signed one.
         engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
         max_memory: bytes that the search may use beyond the model's weights; by default what the machine has.
@@ -270,7 +270,8 @@ def discover(
     )
     stopped: Interrupted | None = None
     scoring: dict[str, Any] | None = None
-    taken = {**METHODS[method].options, **(options or {})}
+    taken = {**METHODS[method].options, **({"seed": seed} if "seed" in METHODS[method].options else {})}
+    taken.update(options or {})
     if "target" in taken and taken["target"] is None:
         taken["target"] = edges
     wanted = threshold if threshold is not None else task.threshold
