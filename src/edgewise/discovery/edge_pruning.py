@@ -83,7 +83,7 @@ def edge_pruning(
             f"edge pruning needs at least 2 steps and a learning rate above 0, not {steps} and {learning_rate}"
         )
     exists = torch.from_numpy(np.concatenate([graph.edges.ravel(), graph.port_edges])).to(device)
-    theta = _first_theta(experiment, warm_start)[exists].to(device).requires_grad_()
+    theta = _first_theta(experiment, warm_start).to(device)[exists].requires_grad_()
     lambdas = torch.zeros(2, device=device, requires_grad=True)
     optimizer = torch.optim.Adam(
         [{"params": [theta], "lr": learning_rate}, {"params": [lambdas], "lr": LAMBDA_RATE, "maximize": True}]
