@@ -159,7 +159,7 @@ def discover(
         str,
         typer.Option(
             help="How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), "
-            "greedy (grown from the logits)."
+            "greedy (so many, grown from the logits, then pruned); the last two do not count port edges."
         ),
     ] = "at-most",
     ablation: AblationOption = None,
@@ -220,6 +220,7 @@ def discover(
         options=options,
         share=share,
         select=select,
+        absolute=absolute,
     )
     limit = None if max_memory is None else parse_size(max_memory)
     if out is not None:
@@ -811,7 +812,11 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
 
     result, settings = found.record["result"], found.record["settings"]
     whole = "whole" if settings["model"]["permuted_seed"] is None else "permuted"
-    cut = "" if settings["threshold"] is None else f" at threshold {settings['threshold']:.4g}"
+    scoring = result["scoring"]
+    if scoring is None:
+        cut = f" at threshold {settings['threshold']:.4g}"
+    else:
+        cut = f", scores down to {scoring['cut']:.4g}" if found.circuit and scoring["cut"] is not None else ""
     console.print(
         f"kept {result['n_edges']:,} of {result['n_graph_edges']:,} edges ({result['n_edges_connected']:,} on a path "
         f"from the embedding to the logits){cut}",
@@ -830,7 +835,6 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    scoring = result["scoring"]
     if scoring is None:
         off = abs(result["metric"] - result["metric_in_search"])
         how = (
@@ -838,7 +842,7 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
             f"is {'what the search had' if off == 0 else f'within {off:.0e} of what the search had'}"
         )
     else:
-        details = {name: value for name, value in scoring.items() if name not in ("rule", "taken", "dangling")}
+        details = {name: value for name, value in scoring.items() if name not in ("rule", "cut", "taken", "dangling")}
         words = "".join(f", {name.replace('_', ' ')} {value}" for name, value in details.items())
         how = (
             f"scored by {settings['method']}{words} in {result['seconds']:.1f} s; {scoring['taken']:,} edges taken, "

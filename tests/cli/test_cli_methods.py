@@ -44,7 +44,8 @@ def test_every_method_works_on_every_task(shell, method, task):
     assert scores == circuit
     assert np.array_equal(scores.scores, circuit.scores)
     with safe_open(folder / "scores.safetensors", "np") as file:
-        names = [json.loads(file.metadata()[key]) for key in ("sources", "inputs")]
+        header = json.loads(file.metadata()["edgewise"])
+        names = [header["sources"], header["inputs"]]
         assert file.get_tensor("scores").shape == tuple(map(len, names))
     assert names[0][-1] == circuit.graph.sources[-1].name
 
@@ -149,12 +150,20 @@ def test_methods_are_listed_with_cost_paper_and_use(shell):
         ),
         (["--method", "edge-attribution-ig", "--edges", "5", "--path", "up"], "unknown path 'up'"),
         (["--method", "edge-attribution-ig", "--edges", "5", "--steps", "0"], "at least 1 step, not 0"),
-        (["--method", "edge-pruning", "--threshold", "1"], "needs --edges: the size that masks are pressed to"),
+        (["--method", "edge-pruning", "--threshold", "1"], "needs --edges: the size that its masks are pressed to"),
         (["--method", "exact", "--edges", "9999", "--select", "top"], "cannot choose 9,999 edges: the graph has"),
         (["--method", "exact", "--edges", "9", "--select", "best"], "unknown selection 'best'"),
         (["--edges", "9", "--select", "top"], "selection 'top' is for methods that score edges"),
         (["--method", "exact", "--share", "1.5"], "--share should be above 0 and at most 1, not 1.5"),
         (["--edges", "9", "--share", "0.5"], "a number of edges (or a share of them), not both"),
+        (["--method", "edge-pruning", "--edges", "9", "--absolute"], "has no use for --absolute"),
+        (["--method", "head-importance", "--edges", "9", "--select", "top"], "would split what method"),
+        (["--method", "exact", "--edges", "9", "--engine", "plain"], "are ACDC's; method 'exact' has none"),
+        (
+            ["--method", "edge-attribution-ig", "--path", "activations", "--steps", "1", "--edges", "9"],
+            "more than 1 step",
+        ),
+        (["--method", "subnetwork-probing", "--lambda", "-1"], "a lambda of 0 or more"),
         (["--method", "head-importance"], "needs --edges, or --threshold in its own units"),
         (["--method", "head-importance", "--edges", "5", "--method-variant", "x"], "unknown variant 'x'"),
         (["--method", "edge-attribution", "--metric", "frac_correct", "--edges", "5"], "has no gradient"),

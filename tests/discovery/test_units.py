@@ -191,7 +191,9 @@ def test_a_probe_that_diverges_stops_with_the_step():
     with pytest.raises(EdgewiseError, match="diverged: at step 1 the metric came out as nan"):
         subnetwork_probing(experiment, steps=3)
     for options in (dict(steps=0), dict(regularisation=float("inf")), dict(learning_rate=0.0)):
-        with pytest.raises(EdgewiseError, match="needs at least 1 step, a finite lambda and a learning rate above 0"):
+        with pytest.raises(
+            EdgewiseError, match="needs at least 1 step, a lambda of 0 or more and a learning rate above 0"
+        ):
             subnetwork_probing(Experiment(model, tiny.task()), **options)
     with pytest.raises(EdgewiseError, match="'frac_correct' has no gradient"):
         subnetwork_probing(Experiment(model, tiny.task(), metric="frac_correct"))

@@ -13,9 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import NOT_SMOOTH, STEPS, along_inputs, flat_at_clean
+from edgewise.discovery.edge_attribution import STEPS, along_inputs, flat_at_clean, require_gradient
 from edgewise.discovery.units import Units, scored_by_units
-from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Changed, Gradients, Rows, gradients_at, place_weights, rows_of
@@ -31,8 +30,7 @@ def attribution_patching(
     Raises:
         EdgewiseError: the metric has no gradient.
     """
-    if experiment.metric.name in NOT_SMOOTH:
-        raise EdgewiseError(f"metric {experiment.metric.name!r} has no gradient; choose another for this method")
+    require_gradient(experiment)
     units = Units.full(experiment.decoder.config, 0.0, experiment.decoder.device)
     for rows in rows_of(experiment):
         weights = place_weights(experiment, rows)

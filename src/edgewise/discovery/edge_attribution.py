@@ -48,6 +48,7 @@ from edgewise.patching.gradients import (
     place_weights,
     rows_of,
 )
+from edgewise.tasks import mean_over_places
 
 Path = Literal["inputs", "activations"]
 PATHS = ("inputs", "activations")
@@ -55,6 +56,8 @@ FLAT_AT_CLEAN = ("kl_div", "l2")
 """Metrics whose gradient is zero at the clean run, whatever the model."""
 NOT_SMOOTH = ("frac_correct",)
 """Metrics that have no gradient anywhere."""
+ROUNDING = 1e-6
+"""Scores that are smaller than this share of what ablating everything does to the metric are rounding."""
 STEPS = 5
 
 
@@ -104,16 +107,24 @@ def edge_attribution_ig(
         raise unknown("path", path, PATHS)
     if steps < 1:
         raise EdgewiseError(f"a path needs at least 1 step, not {steps}")
-    if steps == 1 and path == "inputs" and flat_at_clean(experiment):
+    if steps == 1 and flat_at_clean(experiment):
         raise EdgewiseError(
             f"1 step is the clean run, where metric {experiment.metric.name!r} has no gradient; take more than 1 step"
         )
-    if path == "inputs" and not _moves(experiment):
-        path = "activations"
-    if path == "inputs":
-        return _attribute(experiment, path, steps, lambda rows: along_inputs(rows, steps), progress)
-    groups = 1 + experiment.graph.n_layers * (1 + experiment.graph.mlps)
-    return _attribute(experiment, path, groups * steps, lambda rows: _along_activations(rows, steps), progress)
+    return _along(experiment, path, steps, progress)
+
+
+def _along(
+    experiment: Experiment, path: Path, steps: int, progress: AttributionProgress | None, *, relevance: bool = False
+) -> Attribution:
+    if path == "inputs" and _moves(experiment):
+        return _attribute(
+            experiment, path, steps, lambda rows: along_inputs(rows, steps), progress, relevance=relevance
+        )
+    passes = steps * (1 + experiment.graph.n_layers * (1 + experiment.graph.mlps))
+    return _attribute(
+        experiment, "activations", passes, lambda rows: _along_activations(rows, steps), progress, relevance=relevance
+    )
 
 
 def clean_corrupted(experiment: Experiment, *, progress: AttributionProgress | None = None) -> Attribution:
@@ -135,12 +146,15 @@ def relp(experiment: Experiment, *, progress: AttributionProgress | None = None)
     Raises:
         EdgewiseError: as `edge_attribution`.
     """
-    if not flat_at_clean(experiment):
-        return _attribute(experiment, "clean", 1, lambda rows: iter([Changed()]), progress, relevance=True)
-    if not _moves(experiment):
-        points, passes = _along_activations, STEPS * (1 + experiment.graph.n_layers * (1 + experiment.graph.mlps))
-        return _attribute(experiment, "activations", passes, lambda rows: points(rows, STEPS), progress, relevance=True)
-    return _attribute(experiment, "inputs", STEPS, lambda rows: along_inputs(rows, STEPS), progress, relevance=True)
+    if flat_at_clean(experiment):
+        return _along(experiment, "inputs", STEPS, progress, relevance=True)
+    return _attribute(experiment, "clean", 1, lambda rows: iter([Changed()]), progress, relevance=True)
+
+
+def require_gradient(experiment: Experiment) -> None:
+    """Raise an EdgewiseError if the metric has no gradient anywhere."""
+    if experiment.metric.name in NOT_SMOOTH:
+        raise EdgewiseError(f"metric {experiment.metric.name!r} has no gradient; choose another for this method")
 
 
 def flat_at_clean(experiment: Experiment) -> bool:
@@ -187,8 +201,7 @@ def _attribute(
     *,
     relevance: bool = False,
 ) -> Attribution:
-    if experiment.metric.name in NOT_SMOOTH:
-        raise EdgewiseError(f"metric {experiment.metric.name!r} has no gradient; choose another for this method")
+    require_gradient(experiment)
     graph, device = experiment.graph, experiment.decoder.device
     scores = torch.zeros(len(graph.sources), len(graph.inputs), dtype=torch.float64, device=device)
     ports = torch.zeros(len(graph.inputs), dtype=torch.float64, device=device)
@@ -205,10 +218,11 @@ def _attribute(
         row, column = np.argwhere(~np.isfinite(found))[0]
         edge = f"{graph.sources[row].name}->{graph.inputs[column].name}"
         raise EdgewiseError(f"the score of {edge} came out as {found[row, column]}: the model's gradients overflow")
-    if not found.any():
+    whole = mean_over_places(experiment.metric(experiment.reference.logits, experiment.reference))
+    if experiment.decoder.original is None and np.abs(found).max() <= ROUNDING * abs(experiment.ablated() - whole):
         raise EdgewiseError(
             f"metric {experiment.metric.name!r} has no gradient at any input of model {experiment.decoder.name!r} on "
-            "these prompts, so every score is zero"
+            "these prompts, so scores would be nothing but rounding"
         )
     every = Circuit.full(graph).with_scores(found, ports.cpu().numpy())
     return Attribution(every, gradient_at, passes)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import NOT_SMOOTH, edge_attribution_ig
+from edgewise.discovery.edge_attribution import edge_attribution_ig, require_gradient
 from edgewise.discovery.hard_concrete import alive, sample
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
@@ -74,8 +74,7 @@ def edge_pruning(
             message gives the step.
     """
     graph, device = experiment.graph, experiment.decoder.device
-    if experiment.metric.name in NOT_SMOOTH:
-        raise EdgewiseError(f"metric {experiment.metric.name!r} has no gradient; choose another for this method")
+    require_gradient(experiment)
     if not 1 <= target <= graph.n_edges:
         raise EdgewiseError(f"cannot prune to {target:,} edges: the graph has {graph.n_edges:,}")
     if steps < 2 or not (math.isfinite(learning_rate) and learning_rate > 0):

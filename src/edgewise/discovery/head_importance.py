@@ -16,14 +16,15 @@ scores are zero then. The default takes the gradient's mean along the path of in
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import NOT_SMOOTH, STEPS, along_inputs, flat_at_clean
+from edgewise.discovery.edge_attribution import STEPS, along_inputs, flat_at_clean, require_gradient
 from edgewise.discovery.units import KINDS, Units, scored_by_units
-from edgewise.errors import EdgewiseError, unknown
+from edgewise.errors import EdgewiseWarning, unknown
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Changed, Rows, gradients_at, rows_of
@@ -42,9 +43,8 @@ def head_importance(
     """
     if variant not in VARIANTS:
         raise unknown("variant", variant, VARIANTS)
-    name, config = experiment.metric.name, experiment.decoder.config
-    if name in NOT_SMOOTH:
-        raise EdgewiseError(f"metric {name!r} has no gradient; choose another for this method")
+    config = experiment.decoder.config
+    require_gradient(experiment)
     flat = flat_at_clean(experiment)
     units = Units.full(config, 0.0, experiment.decoder.device)
     if not (flat and variant == "published"):
@@ -55,6 +55,12 @@ def head_importance(
                 getattr(units, kind).add_(importance.to(units.q.dtype) / len(experiment.task))
             if progress is not None:
                 progress(rows.stop, len(experiment.task))
+    if flat and variant == "published":
+        warnings.warn(
+            f"metric {experiment.metric.name!r} has no gradient at the clean run, so every importance is zero",
+            EdgewiseWarning,
+            stacklevel=2,
+        )
     for layer in range(config.n_layers):
         parts = [getattr(units, kind)[layer] for kind in KINDS[: 4 if config.mlps else 3]]
         norm = torch.cat([part.reshape(-1) for part in parts]).norm().clamp_min(SMALLEST_NORM)

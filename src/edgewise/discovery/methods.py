@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgewise.discovery import subnetwork_probing
+from edgewise.discovery import edge_pruning, subnetwork_probing
 from edgewise.discovery.attribution_patching import attribution_patching
 from edgewise.discovery.edge_attribution import (
     STEPS,
@@ -20,7 +20,6 @@ from edgewise.discovery.edge_attribution import (
     edge_attribution_ig,
     relp,
 )
-from edgewise.discovery.edge_pruning import edge_pruning
 from edgewise.discovery.exact import exact_effects
 from edgewise.discovery.head_importance import head_importance
 from edgewise.discovery.information_flow import information_flow
@@ -39,14 +38,12 @@ class Scored:
     Attributes:
         circuit: the full circuit with a score for every edge.
         details: how the scores were made, for the record.
-        units: scores are of whole queries, keys, values and MLPs, so that edges of one score come and go together.
         above: a score at which an edge is not needed.
         own: the circuit that the method itself rounds to, if it does.
     """
 
     circuit: Circuit
     details: Mapping[str, Any] = field(default_factory=dict)
-    units: bool = False
     above: float = 0.0
     own: Circuit | None = None
 
@@ -62,6 +59,8 @@ class Method:
         score: how it scores edges, called with an experiment, a progress callback or None, the most bytes to use or
             None, and its options by name; None for ACDC, which decides.
         metric_units: its scores are in the metric's units, so that a task's threshold makes sense for them.
+        units: its scores are of whole queries, keys, values and MLPs, so that edges of one score come and go together.
+        sized: the size of a score without its sign means something.
         rounds: it has a circuit of its own, so that neither threshold nor number of edges is needed.
     """
 
@@ -74,6 +73,8 @@ class Method:
     counts: str = "prompts"
     score: Callable[..., Scored] | None = None
     metric_units: bool = True
+    units: bool = False
+    sized: bool = True
     rounds: bool = False
 
 
@@ -105,16 +106,16 @@ def _attribution_patching(
     experiment: Experiment, progress: StepProgress | None, max_memory: int | None, **options: Any
 ) -> Scored:
     scored, _ = attribution_patching(experiment, progress=progress, **options)
-    return Scored(scored, options, units=True)
+    return Scored(scored, options)
 
 
 def _edge_pruning(
     experiment: Experiment, progress: StepProgress | None, max_memory: int | None, *, target: int | None, **options: Any
 ) -> Scored:
     if target is None:
-        raise EdgewiseError("method 'edge-pruning' needs --edges: the size that masks are pressed to")
+        raise EdgewiseError("edge pruning needs a target: the number of edges that its masks are pressed to")
     target = min(target, experiment.graph.n_edges)
-    found = edge_pruning(experiment, target, progress=progress, **options)
+    found = edge_pruning.edge_pruning(experiment, target, progress=progress, **options)
     details = {"target": target, **options, "loss_metric": found.metric, "expected_edges": round(found.expected, 1)}
     return Scored(found.scored, details, above=-math.inf)
 
@@ -127,7 +128,7 @@ def _head_importance(
     experiment: Experiment, progress: StepProgress | None, max_memory: int | None, **options: Any
 ) -> Scored:
     scored, _ = head_importance(experiment, progress=progress, **options)
-    return Scored(scored, options, units=True)
+    return Scored(scored, options)
 
 
 def _subnetwork_probing(
@@ -136,7 +137,7 @@ def _subnetwork_probing(
     probe = subnetwork_probing.subnetwork_probing(experiment, progress=progress, **options)
     metric, regulariser = probe.loss
     details = {**options, "loss_metric": metric, "loss_regulariser": regulariser}
-    return Scored(probe.circuit, details, units=True, above=-math.inf, own=probe.circuit)
+    return Scored(probe.circuit, details, above=-math.inf, own=probe.circuit)
 
 
 METHODS: dict[str, Method] = {
@@ -199,6 +200,8 @@ METHODS: dict[str, Method] = {
             when="which heads and MLPs matter, in a large model",
             options={"qk_fix": True},
             score=_attribution_patching,
+            units=True,
+            sized=False,
         ),
         Method(
             name="information-flow",
@@ -218,6 +221,8 @@ METHODS: dict[str, Method] = {
             options={"variant": "default"},
             score=_head_importance,
             metric_units=False,
+            units=True,
+            sized=False,
         ),
         Method(
             name="edge-pruning",
@@ -225,10 +230,17 @@ METHODS: dict[str, Method] = {
             cost="a circuit run and its backward per step: 300 by default",
             paper="Bhaskar et al. 2024",
             when="the most faithful circuit of a given size, on models that a soft circuit run fits",
-            options={"target": None, "steps": 300, "learning_rate": 0.1, "warm_start": True, "seed": 0},
+            options={
+                "target": None,
+                "steps": edge_pruning.STEPS,
+                "learning_rate": edge_pruning.LEARNING_RATE,
+                "warm_start": True,
+                "seed": 0,
+            },
             counts="steps",
             score=_edge_pruning,
             metric_units=False,
+            sized=False,
         ),
         Method(
             name="subnetwork-probing",
@@ -246,6 +258,8 @@ METHODS: dict[str, Method] = {
             counts="steps",
             score=_subnetwork_probing,
             metric_units=False,
+            units=True,
+            sized=False,
             rounds=True,
         ),
     )

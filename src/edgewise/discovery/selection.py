@@ -7,6 +7,7 @@ to the logits are dropped, and `Selected` says how many those were.
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +39,10 @@ def by_threshold(scored: Circuit, threshold: float, *, absolute: bool = False) -
     """Every edge whose score (its size, if `absolute`) is at least `threshold`.
 
     Raises:
-        EdgewiseError: the circuit has no scores.
+        EdgewiseError: the circuit has no scores, or the threshold is no number.
     """
+    if math.isnan(threshold):
+        raise EdgewiseError("the threshold should be a number, not nan")
     strength = _strength(scored, absolute)
     return _finish(scored, strength, scored.graph.edges & (strength >= threshold))
 
@@ -67,6 +70,8 @@ def at_most(
     Raises:
         EdgewiseError: the circuit has no scores.
     """
+    if not isinstance(count, int) or count < 1:
+        raise EdgewiseError(f"a circuit should be allowed at least 1 edge, not {count}")
     strength = _strength(scored, absolute)
     ranking = _ranking(scored, strength)
     ranking = ranking[strength[tuple(ranking.T)] > above]
@@ -120,7 +125,7 @@ def _strength(scored: Circuit, absolute: bool) -> Floats:
 def require_count(graph: Graph, count: int) -> None:
     """Raise an EdgewiseError unless a graph has at least `count` edges, port edges left aside."""
     edges = int(graph.edges.sum())
-    if not 1 <= count <= edges:
+    if not isinstance(count, int) or not 1 <= count <= edges:
         raise EdgewiseError(f"cannot choose {count:,} edges: the graph has {edges:,} (port edges not counted)")
 
 

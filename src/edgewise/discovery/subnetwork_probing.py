@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import NOT_SMOOTH
+from edgewise.discovery.edge_attribution import require_gradient
 from edgewise.discovery.hard_concrete import GAMMA, ZETA, alive, sample
 from edgewise.discovery.units import Units, masked, scored_by_units
 from edgewise.errors import EdgewiseError, unknown
@@ -77,18 +77,19 @@ def subnetwork_probing(
     """
     if variant not in VARIANTS:
         raise unknown("variant", variant, VARIANTS)
-    if experiment.metric.name in NOT_SMOOTH:
-        raise EdgewiseError(f"metric {experiment.metric.name!r} has no gradient; choose another for this method")
-    if steps < 1 or not (math.isfinite(regularisation) and math.isfinite(learning_rate) and learning_rate > 0):
+    require_gradient(experiment)
+    if steps < 1 or not (0 <= regularisation < math.inf and math.isfinite(learning_rate) and learning_rate > 0):
         raise EdgewiseError(
-            f"subnetwork probing needs at least 1 step, a finite lambda and a learning rate above 0, not {steps}, "
-            f"{regularisation} and {learning_rate}"
+            f"subnetwork probing needs at least 1 step, a lambda of 0 or more and a learning rate above 0, not "
+            f"{steps}, {regularisation} and {learning_rate}"
         )
     device = experiment.decoder.device
     theta = Units.full(experiment.decoder.config, FIRST_THETA, device)
     for tensor in theta.tensors():
         tensor.requires_grad_()
     parts = [tensor for tensor in theta.tensors() if tensor.numel()]
+    # The paper's code has masks for MLPs in models without any too, which only share in the mean.
+    kinds = 4 if variant == "published" else len(parts)
     optimizer = torch.optim.Adam(parts, lr=learning_rate)
     generator = torch.Generator().manual_seed(seed)
     pieces = list(rows_of(experiment))
@@ -96,7 +97,7 @@ def subnetwork_probing(
     for step in range(1, steps + 1):
         optimizer.zero_grad()
         masks = Units(*(sample(tensor, generator) for tensor in theta.tensors()))
-        penalty = torch.stack([alive(tensor).mean() for tensor in parts]).mean()
+        penalty = torch.stack([alive(tensor).mean() for tensor in parts]).sum() / kinds
         metric = 0.0
         # One graph of the masks serves all pieces of the prompts; each piece's own graph is freed as it goes.
         leaves = Units(*(mask.detach().requires_grad_() for mask in masks.tensors()))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
 from edgewise.graph.circuit import Floats
 from edgewise.models import DecoderConfig
@@ -54,8 +55,14 @@ def scored_by_units(graph: Graph, units: Units) -> Circuit:
 
     Keeping the edges whose score is at least t is masking the units below t. The edge from the embedding to the logits
     gets a score above all others, and above zero.
+
+    Raises:
+        EdgewiseError: a unit's number is not finite.
     """
     by_kind = {kind: getattr(units, kind).detach().double().cpu().numpy() for kind in KINDS}
+    for kind, values in by_kind.items():
+        if not np.isfinite(values).all():
+            raise EdgewiseError(f"the score of a {kind} came out as no number: the model's gradients overflow")
     always = abs(max(values.max() for values in by_kind.values() if values.size)) + 1.0
     reader = np.full(len(graph.inputs), always)
     for column, place in enumerate(graph.inputs):

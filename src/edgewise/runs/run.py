@@ -147,6 +147,7 @@ def check_request(
     options: Mapping[str, Any] | None = None,
     share: float | None = None,
     select: str = "at-most",
+    absolute: bool = False,
 ) -> None:
     """Refuse what `discover` could not be asked for on any model; `suggested` is the task's own threshold.
 
@@ -165,13 +166,21 @@ def check_request(
     if select != "at-most" and (method == "acdc" or (edges is None and share is None)):
         raise EdgewiseError(f"selection {select!r} is for methods that score edges, with --edges or --share")
     chosen = METHODS[method]
-    if threshold is None and edges is None and share is None and not chosen.rounds:
+    if threshold is None and edges is None and share is None and not chosen.rounds and "target" not in chosen.options:
         if not chosen.metric_units:
             raise EdgewiseError(f"method {method!r} needs --edges, or --threshold in its own units")
         if suggested is None:
             raise EdgewiseError(
                 "the task suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges"
             )
+    if "target" in chosen.options and edges is None and share is None:
+        raise EdgewiseError(f"method {method!r} needs --edges: the size that its masks are pressed to")
+    if absolute and not chosen.sized:
+        raise EdgewiseError(f"method {method!r} has no use for --absolute: its scores' signs are their meaning")
+    if chosen.units and select != "at-most":
+        raise EdgewiseError(f"selection {select!r} would split what method {method!r} scores as one; use at-most")
+    if method != "acdc" and (engine, layer_order, head_order) != (DEFAULT_ENGINE, "normal", "normal"):
+        raise EdgewiseError(f"--engine, --layer-order and --head-order are ACDC's; method {method!r} has none")
     for name in options or {}:
         if name not in chosen.options:
             takes = f"it takes: {', '.join(chosen.options)}" if chosen.options else "it takes none"
@@ -249,6 +258,7 @@ def discover(
         options=options,
         share=share,
         select=select,
+        absolute=absolute,
     )
     whole = model.config.graph(ports=ports, split_embedding=task.split_embedding)
     if share is not None:
@@ -270,6 +280,7 @@ def discover(
     )
     stopped: Interrupted | None = None
     scoring: dict[str, Any] | None = None
+    asked: float | None = None
     taken = {**METHODS[method].options, **({"seed": seed} if "seed" in METHODS[method].options else {})}
     taken.update(options or {})
     if "target" in taken and taken["target"] is None:
@@ -278,14 +289,24 @@ def discover(
     try:
         if method != "acdc":
             scored = _score(experiment, METHODS[method], taken, max_memory, progress)
+            rounded = threshold is None and METHODS[method].rounds
+            asked = None if edges is not None or rounded else wanted
             selected = _select(scored, METHODS[method], threshold, edges, wanted, absolute, select)
             found = _scored_discovery(experiment, selected, time.perf_counter() - started)
             scoring = {
                 "rule": select if edges is not None else "threshold",
+                "cut": selected.cut if math.isfinite(selected.cut) else None,  # JSON has no infinity
                 "taken": selected.taken,
                 "dangling": selected.dangling,
                 **scored.details,
             }
+            if selected.taken and not selected.circuit:
+                warnings.warn(
+                    "the edges with the highest scores make no path from the embedding to the logits, so the circuit "
+                    "is empty; allow more",
+                    EdgewiseWarning,
+                    stacklevel=2,
+                )
         elif edges is not None:
             found = acdc_with_edges(experiment, edges, **search)
         else:
@@ -295,7 +316,7 @@ def discover(
         found, stopped = stop.discovery, stop
     settings = {
         "method": method,
-        "threshold": found.threshold if math.isfinite(found.threshold) else None,
+        "threshold": found.threshold if scoring is None else asked,
         "edges": edges,
         "method_options": taken,
         "ablation": experiment.ablation,
@@ -351,7 +372,7 @@ def _select(
     if edges is not None:
         if rule != "at-most":
             return (greedy if rule == "greedy" else top)(scored.circuit, edges, absolute=absolute)
-        return at_most(scored.circuit, edges, absolute=absolute, whole_ties=scored.units, above=scored.above)
+        return at_most(scored.circuit, edges, absolute=absolute, whole_ties=method.units, above=scored.above)
     if threshold is None and method.rounds:
         assert scored.own is not None
         circuit = scored.own.connected()

@@ -20,7 +20,7 @@ def scores_to_bytes(scored: Circuit) -> bytes:
     """A circuit's scores in safetensors form.
 
     Tensors: `scores` `[sources, inputs]` and `edges`, which of them the circuit has; `port_scores` and `ports`
-    `[inputs]`. The header holds the graph and the names of sources and inputs, as JSON.
+    `[inputs]`. Under `edgewise` the header holds the graph and the names of sources and inputs, as JSON.
     """
     assert scored.scores is not None
     tensors = {
@@ -31,11 +31,11 @@ def scores_to_bytes(scored: Circuit) -> bytes:
     if scored.port_scores is not None:
         tensors["port_scores"] = torch.from_numpy(scored.port_scores.copy())
     header = {
-        "graph": json.dumps(asdict(scored.graph)),
-        "sources": json.dumps([node.name for node in scored.graph.sources]),
-        "inputs": json.dumps([place.name for place in scored.graph.inputs]),
+        "graph": asdict(scored.graph),
+        "sources": [node.name for node in scored.graph.sources],
+        "inputs": [place.name for place in scored.graph.inputs],
     }
-    return save(tensors, metadata=header)
+    return save(tensors, metadata={"edgewise": json.dumps(header)})  # one key: the order of several is not settled
 
 
 def save_scores(path: str | Path, scored: Circuit) -> None:
@@ -59,8 +59,13 @@ def load_scores(path: str | Path, graph: Graph | None = None) -> Circuit:
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])["__metadata__"]
-        own = Graph(**json.loads(header["graph"]))
+        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["edgewise"])
+        own = Graph(**header["graph"])
+        names = [[one.name for one in own.sources], [one.name for one in own.inputs]]
+        if [header["sources"], header["inputs"]] != names:
+            raise ValueError("its names are not those of its graph")
+        if tensors["edges"].dtype != torch.bool or not bool(tensors["scores"].isfinite().all()):
+            raise ValueError("edges should be true or false, and scores numbers")
         ports = tensors.get("port_scores")
         circuit = Circuit(
             own,
@@ -70,7 +75,8 @@ def load_scores(path: str | Path, graph: Graph | None = None) -> Circuit:
             None if ports is None else ports.numpy(),
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise EdgewiseError(f"the scores {str(path)!r} are no file of scores: {error}") from None
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise EdgewiseError(f"the scores {str(path)!r} are no file of scores: {why}") from None
     if graph is not None:
         circuit.require_graph(graph)
     return circuit
