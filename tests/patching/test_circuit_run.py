@@ -212,7 +212,7 @@ def test_running_in_pieces_gives_the_same():
     circuit = random_circuit(whole.graph, 1, 0.5)
     wanted = whole.logits(circuit)
     whole.row_bytes = 1
-    assert whole._rows_at_once() == 1
+    assert whole.rows_at_once() == 1
     assert torch.allclose(whole.logits(circuit), wanted, atol=1e-10)
 
 
