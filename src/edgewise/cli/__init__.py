@@ -1,0 +1,8 @@
+"""The command line: the library's verbs from the shell, one module each."""
+
+# Help lists the commands in this order.
+# ruff: noqa: I001
+from edgewise.cli import discover, plan, patch, evaluate, lists, prompts
+from edgewise.cli.main import main
+
+__all__ = ["discover", "evaluate", "lists", "main", "patch", "plan", "prompts"]

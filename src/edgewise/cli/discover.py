@@ -1,0 +1,245 @@
+"""`edgewise discover`: find a circuit and write a run folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgewise.cli.app import app
+from edgewise.cli.loading import load, some_path
+from edgewise.cli.options import (
+    AblationOption,
+    AbsoluteOption,
+    DeviceOption,
+    DtypeOption,
+    EngineOption,
+    ExamplesOption,
+    FoldOption,
+    HeadOrderOption,
+    JsonOption,
+    LambdaOption,
+    LayerOrderOption,
+    LearningRateOption,
+    MemoryOption,
+    MethodVariantOption,
+    MetricOption,
+    ModelOption,
+    PathOption,
+    PermutedOption,
+    PortsOption,
+    SeedOption,
+    StepsOption,
+    TaskArgument,
+    VariantOption,
+)
+from edgewise.cli.printing import headline, stdout_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@app.command(epilog="Example: edgewise discover prompts.jsonl --model gpt2 --threshold 0.02 --out runs/mine")
+def discover(
+    task: TaskArgument,
+    model: ModelOption = None,
+    method: Annotated[str, typer.Option(help="See: edgewise methods.")] = "acdc",
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep an edge if the metric rises by at least this much without it (methods that score edges: if its "
+            "score is at least this). Default: the task's; a file has none.",
+            show_default=False,
+        ),
+    ] = None,
+    edges: Annotated[
+        int | None, typer.Option(help="Instead of a threshold: a circuit of at most this many edges.")
+    ] = None,
+    share: Annotated[float | None, typer.Option(help="The same as a share of the graph's edges, as in 0.05.")] = None,
+    select: Annotated[
+        str,
+        typer.Option(
+            help="How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), "
+            "greedy (so many, grown from the logits, then pruned); the last two do not count port edges."
+        ),
+    ] = "at-most",
+    ablation: AblationOption = None,
+    metric: MetricOption = None,
+    examples: ExamplesOption = None,
+    seed: SeedOption = 0,
+    variant: VariantOption = "default",
+    ports: PortsOption = True,
+    layer_order: LayerOrderOption = "normal",
+    head_order: HeadOrderOption = "normal",
+    absolute: AbsoluteOption = False,
+    engine: EngineOption = "incremental",
+    max_memory: MemoryOption = None,
+    path: PathOption = None,
+    steps: StepsOption = None,
+    regularisation: LambdaOption = None,
+    learning_rate: LearningRateOption = None,
+    method_variant: MethodVariantOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    fold_value_biases: FoldOption = False,
+    permuted: PermutedOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write. Default: runs/TASK-METHOD, numbered if that is taken.")
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Find the circuit that produces a task's behaviour in a model, and write a run folder."""
+    from rich.console import Console
+
+    from edgewise.patching import parse_size
+    from edgewise.reports import search_progress
+    from edgewise.runs import RunFolder, RunInterrupted, check_request, require_free
+    from edgewise.runs import discover as run_discovery
+    from edgewise.tasks import check_request as check_task
+
+    given = {
+        "path": path,
+        "steps": steps,
+        "regularisation": regularisation,
+        "learning_rate": learning_rate,
+        "variant": method_variant,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    # What can be refused before a model is loaded is refused now.
+    spec = check_task(task, examples, "validation", variant)
+    check_request(
+        method=method,
+        threshold=threshold,
+        edges=edges,
+        suggested=None if spec is None else spec.threshold,
+        ablation=ablation,
+        metric=metric,
+        layer_order=layer_order,
+        head_order=head_order,
+        engine=engine,
+        options=options,
+        share=share,
+        select=select,
+        absolute=absolute,
+    )
+    limit = None if max_memory is None else parse_size(max_memory)
+    if out is not None:
+        out = some_path(out, "--out").expanduser()
+        require_free(out)
+    loaded, prompts = load(
+        task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
+    )
+    claimed = RunFolder.claim(out) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
+    with claimed as folder:
+        messages = Console(stderr=True, quiet=quiet)
+        try:
+            with search_progress(messages, method, headline(prompts, loaded)) as progress:
+                found = run_discovery(
+                    loaded,
+                    prompts,
+                    method=method,
+                    threshold=threshold,
+                    edges=edges,
+                    share=share,
+                    select=select,
+                    ablation=ablation,
+                    metric=metric,
+                    ports=ports,
+                    layer_order=layer_order,  # type: ignore[arg-type] - checked where it is used
+                    head_order=head_order,  # type: ignore[arg-type]
+                    seed=seed,
+                    absolute=absolute,
+                    engine=engine,
+                    max_memory=limit,
+                    options=options,
+                    progress=progress,
+                    command=["edgewise", *sys.argv[1:]],
+                )
+        except RunInterrupted as stop:
+            written = folder.finish(stop.run.files())
+            _say_stopped(stop.run, written)
+            raise Kept(exit_code(stop.__cause__)) from None
+        written = folder.finish(found.files())
+    if as_json:
+        typer.echo(json.dumps({"task": prompts.name, **found.summary(), "run_dir": str(written)}))
+        return
+    _show_run(stdout_console(), found, written)
+
+
+def _say_stopped(run: Any, written: Path) -> None:
+    stopped = run.record["stopped"]
+    typer.echo(
+        f"edgewise: {stopped['why']}. {stopped['decided']:,} of {stopped['of']:,} edges were decided, up to "
+        f"{stopped['at']}; that much is kept in {written}, with every other edge still in the circuit",
+        err=True,
+    )
+
+
+def _show_run(console: Console, found: Any, written: Path) -> None:
+    from edgewise.reports import circuit_table, highest_scores, known_table, strongest_edges
+    from edgewise.reports.terminal import number
+
+    result, settings = found.record["result"], found.record["settings"]
+    whole = "whole" if settings["model"]["permuted_seed"] is None else "permuted"
+    scoring = result["scoring"]
+    if scoring is None:
+        cut = f" at threshold {settings['threshold']:.4g}"
+    else:
+        cut = f", scores down to {scoring['cut']:.4g}" if found.circuit and scoring["cut"] is not None else ""
+    console.print(
+        f"kept {result['n_edges']:,} of {result['n_graph_edges']:,} edges ({result['n_edges_connected']:,} on a path "
+        f"from the embedding to the logits){cut}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"{settings['metric']} {number(result['metric'])}; the {whole} model has {number(result['metric_full'])}, with "
+        f"every edge ablated {number(result['metric_ablated'])}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if abs(result["metric_full"] - result["metric_ablated"]) < 1e-9:
+        console.print(
+            "note: ablating every edge leaves the metric as it is, so no edge can matter",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if scoring is None:
+        off = abs(result["metric"] - result["metric_in_search"])
+        how = (
+            f"{result['tests']:,} edges tested in {result['seconds']:.1f} s; measured again from scratch, the metric "
+            f"is {'what the search had' if off == 0 else f'within {off:.0e} of what the search had'}"
+        )
+    else:
+        details = {name: value for name, value in scoring.items() if name not in ("rule", "cut", "taken", "dangling")}
+        words = "".join(f", {name.replace('_', ' ')} {value}" for name, value in details.items())
+        how = (
+            f"scored by {settings['method']}{words} in {result['seconds']:.1f} s; {scoring['taken']:,} edges taken, "
+            f"{scoring['dangling']:,} of them dropped because they lay on no path"
+        )
+    console.print(f"{how}\n", highlight=False, soft_wrap=True)
+    # Under resampling, edges on no path from the embedding carry nothing; under other ablations they may.
+    connected = found.circuit.connected()
+    shown = connected if connected and settings["ablation"] == "resample" else found.circuit
+    console.print(circuit_table(shown))
+    console.print()
+    console.print(strongest_edges(found.trace) if scoring is None else highest_scores(found.circuit))
+    if found.task.known_circuit is not None:
+        console.print()
+        console.print(known_table(found.task.known_circuit.compare(found.circuit)))
+    console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
+
+
+class Kept(SystemExit):
+    """The end of a search that was stopped, when what it decided has been written and said."""
+
+
+def exit_code(cause: BaseException | None) -> int:
+    """What a search that was stopped ends with: 130 for Ctrl-C, 143 for SIGTERM, 2 for want of memory."""
+    if isinstance(cause, SystemExit):
+        return cause.code if isinstance(cause.code, int) else 1
+    return 130 if isinstance(cause, KeyboardInterrupt) else 2

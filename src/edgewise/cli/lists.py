@@ -1,0 +1,137 @@
+"""`edgewise tasks`, `models` and `methods`: what there is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from edgewise.cli.app import app
+from edgewise.cli.options import (
+    JsonOption,
+)
+from edgewise.cli.printing import stdout_console
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command(epilog="Example: edgewise tasks")
+def tasks(as_json: JsonOption = False) -> None:
+    """List the built-in tasks."""
+    from rich.table import Table
+
+    from edgewise.tasks import KNOWN_CIRCUITS, TASKS
+
+    if as_json:
+        rows = [
+            {
+                "name": spec.name,
+                "summary": spec.summary,
+                "model": spec.model,
+                "paper_model": spec.paper_models[0] if spec.paper_models else None,
+                "examples": spec.examples,
+                "threshold": spec.threshold,
+                "ablation": spec.ablation,
+                "metrics": list(spec.metrics),
+                "variants": list(spec.variants),
+                "known_circuit": KNOWN_CIRCUITS[spec.name].n_edges if spec.name in KNOWN_CIRCUITS else None,
+                "source": spec.source,
+            }
+            for spec in TASKS.values()
+        ]
+        typer.echo(json.dumps(rows))
+        return
+    table = Table(box=None, pad_edge=False)
+    # Names are there to be typed, so they stay whole; prose takes the room that is left.
+    for column, whole in (
+        ("task", True),
+        ("model (the paper's)", True),
+        ("known circuit", False),
+        ("behaviour", False),
+    ):
+        table.add_column(column, overflow="fold", no_wrap=whole)
+    for spec in TASKS.values():
+        known = KNOWN_CIRCUITS.get(spec.name)
+        paper = "" if spec.model in spec.paper_models else "".join(f"\n({name})" for name in spec.paper_models[:1])
+        variants = f"; variants {' '.join(spec.variants[1:])}" if spec.variants[1:] else ""
+        about = f"metrics {' '.join(spec.metrics)}; ablation {spec.ablation}"
+        table.add_row(
+            spec.name,
+            f"{spec.model}{paper}",
+            "" if known is None else f"{known.n_edges:,} edges",
+            f"{spec.summary} [dim]({spec.source})\n{about}{variants}[/dim]",
+        )
+    console = stdout_console()
+    console.print(table)
+    console.print(
+        "\nKnown circuits are those in the paper's models; the first metric is the default. To see a task's prompts: "
+        "edgewise prompts TASK.\nYour own: a JSONL file with clean, corrupt, answer and wrong on every line.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command(epilog="Example: edgewise models")
+def models(as_json: JsonOption = False) -> None:
+    """List the built-in models and the architectures that can be loaded."""
+    from rich.table import Table
+
+    from edgewise.models import BUILT_IN
+    from edgewise.models.huggingface import ADAPTERS
+    from edgewise.models.transformer_lens import ALIASES
+
+    if as_json:
+        built_in = [{"name": model.name, "description": model.description} for model in BUILT_IN.values()]
+        found = {"built_in": built_in, "architectures": sorted(ADAPTERS), "transformer_lens": ALIASES}
+        typer.echo(json.dumps(found))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("built-in model", overflow="fold")
+    table.add_column("what it is", overflow="fold")
+    for model in BUILT_IN.values():
+        table.add_row(model.name, model.description)
+    console = stdout_console()
+    console.print(table)
+    names = ", ".join(sorted(ADAPTERS))
+    console.print(
+        f"\nHugging Face ids and folders of these architectures: {names}.\nIds and folders in TransformerLens' format; "
+        f"short names of some: {', '.join(ALIASES)}.",
+        highlight=False,
+    )
+
+
+@app.command(epilog="Example: edgewise methods")
+def methods(as_json: JsonOption = False) -> None:
+    """List the methods, metrics and ablations."""
+    from rich.table import Table
+
+    from edgewise.discovery import METHODS
+    from edgewise.patching import ABLATIONS
+    from edgewise.tasks import METRICS
+
+    groups = {
+        "metric": {metric.name: metric.summary for metric in METRICS.values()},
+        "ablation": ABLATIONS,
+    }
+    if as_json:
+        about = ("summary", "cost", "paper", "when", "options")
+        listed = {name: {key: getattr(method, key) for key in about} for name, method in METHODS.items()}
+        typer.echo(json.dumps({"methods": listed, **{f"{kind}s": names for kind, names in groups.items()}}))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("method", "what it does", "cost in passes over the prompts", "when to use it"):
+        table.add_column(column, overflow="fold", no_wrap=column == "method")
+    for method in METHODS.values():
+        table.add_row(method.name, f"{method.summary} [dim]({method.paper})[/dim]", method.cost, method.when)
+    stdout_console().print(table, "")
+    console = stdout_console()
+    for kind, names in groups.items():
+        table = Table(box=None, pad_edge=False)
+        table.add_column(kind, overflow="fold", min_width=16)
+        table.add_column("", overflow="fold")
+        for name, summary in names.items():
+            table.add_row(name, summary)
+        console.print(table)
+        console.print()

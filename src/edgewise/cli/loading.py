@@ -1,0 +1,117 @@
+"""The model and the task that a command is asked for, or that a run was made with."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewise.errors import EdgewiseError
+from edgewise.files import read_bytes
+
+if TYPE_CHECKING:
+    from edgewise.models import Decoder
+    from edgewise.tasks import Task
+
+
+def load(
+    task: str,
+    model: str | None,
+    examples: int | None,
+    seed: int,
+    split: str,
+    variant: str,
+    device: str | None,
+    dtype: str | None,
+    fold_value_biases: bool = False,
+    permuted: int | None = None,
+) -> tuple[Decoder, Task]:
+    from edgewise.models import load_model
+    from edgewise.tasks import check_request, load_task
+
+    spec = check_request(task, examples, split, variant)
+    if model is None:
+        if spec is None:
+            raise EdgewiseError("prompts from a file need a model: say which with --model")
+        model = spec.default_model(variant)
+    loaded = load_model(model, device=device, dtype=dtype, fold_value_biases=fold_value_biases)  # type: ignore[arg-type] - checked by load_model
+    if permuted is not None:
+        loaded = loaded.permuted(permuted)
+    prompts = load_task(task, loaded, examples=examples, seed=seed, split=split, variant=variant)  # type: ignore[arg-type]
+    return loaded, prompts
+
+
+def load_again(
+    run: Path,
+    settings: dict[str, Any],
+    task: str | None,
+    model: str | None,
+    examples: int | None,
+    seed: int | None,
+    split: str,
+    variant: str | None,
+    device: str | None,
+    dtype: str | None,
+) -> tuple[Decoder, Task]:
+    """Model and task of a run, except where the user asks for others; refused if they have changed since."""
+    ran_on, ran_with = settings["task"], settings["model"]
+    same_weights = model is None and dtype in (None, ran_with["dtype"])
+    folded, permuted = ran_with.get("folded_value_biases", False), ran_with.get("permuted_seed")
+    if model is not None:
+        permuted = None
+    else:
+        model = ran_with.get("folder") or ran_with["name"]
+        dtype = dtype or ran_with["dtype"]
+    name = None
+    rows = None
+    if task is None or task == ran_on["task"]:
+        if split == "test" and examples is not None and examples < ran_on["examples"]:
+            # The test prompts come after the run's own: those of a smaller number would be among the searched ones.
+            examples, rows = ran_on["examples"], examples
+        name = Path(ran_on["task"]).stem
+        task, split = _prompts_of(run, ran_on, examples, split)
+        examples = ran_on["examples"] if examples is None else examples
+        seed = ran_on.get("seed", 0) if seed is None else seed
+        variant = ran_on.get("variant", "default") if variant is None else variant
+    loaded, prompts = load(
+        task, model, examples, seed or 0, split, variant or "default", device, dtype, folded, permuted
+    )
+    if same_weights and loaded.fingerprint() != ran_with["fingerprint"]:
+        raise EdgewiseError(
+            f"model {loaded.name!r} has other weights now than when {str(run)!r} was made (fingerprint "
+            f"{loaded.fingerprint()}, then {ran_with['fingerprint']}); to measure the circuit on it all the same, name "
+            "it with --model"
+        )
+    if rows is not None:
+        prompts = prompts.first(rows)
+    return loaded, prompts if name is None else dataclasses.replace(prompts, name=name)
+
+
+def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: str) -> tuple[str, str]:
+    """Task and split to load for a run; prompts from a file are those kept with it, unless others are wanted."""
+    if "sha256" not in ran_on:
+        return ran_on["task"], split
+    kept = run / "prompts.jsonl"
+    if split == ran_on.get("split", "validation") and kept.is_file() and (examples or 0) <= ran_on["examples"]:
+        return str(kept), "validation"  # every row that was kept is of the run's split
+    original = ran_on.get("file", ran_on["task"])
+    _same_prompts(original, ran_on["sha256"], run)
+    return original, split
+
+
+def _same_prompts(task: str, digest: str, run: Path) -> None:
+    from edgewise.tasks.jsonl import file_digest
+
+    if file_digest(read_bytes(Path(task), "the prompt file")) != digest:
+        raise EdgewiseError(
+            f"the prompt file {task!r} has changed since {str(run)!r} was made; to measure the circuit on it all the "
+            "same, name it with --task"
+        )
+
+
+def some_path(path: Path, what: str) -> Path:
+    # Typer turns an empty text into the current folder.
+    if str(path) == "." and "" in sys.argv:
+        raise EdgewiseError(f"{what} is empty")
+    return path

@@ -1,0 +1,62 @@
+"""From the shell to a command and back: errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+import typer
+
+from edgewise.cli.app import app
+from edgewise.cli.discover import Kept
+from edgewise.errors import EdgewiseError, EdgewiseWarning
+from edgewise.process import tune_process
+
+if TYPE_CHECKING:
+    pass
+
+
+def main() -> None:
+    """The `edgewise` command: what a user can put right becomes one sentence and exit code 2, never a traceback."""
+    tune_process()
+    warnings.showwarning = _say_warning
+    warnings.simplefilter("always", EdgewiseWarning)
+    # What other libraries have to say is for programmers; what stops a command comes as an error all the same.
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    # Being asked to end (SIGTERM) is the same as Ctrl-C, but for the exit code.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        app()
+    except EdgewiseError as error:
+        _fail(f"edgewise: {error}", 2)
+    except KeyboardInterrupt:
+        _fail(INTERRUPTED, 130)
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f" {error.filename!r}" if error.filename else ""
+        _fail(f"edgewise: cannot use{where}: {error.strerror or error}", 2)
+    except SystemExit as end:
+        if end.code == 130 and not isinstance(end, Kept):  # typer has already turned Ctrl-C into this
+            typer.echo(INTERRUPTED, err=True)
+        raise
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+    """A warning as a sentence. Those of other libraries are for programmers, and are left out."""
+    if issubclass(category, EdgewiseWarning):
+        typer.echo(f"edgewise: warning: {message}", err=True)
+
+
+INTERRUPTED = "edgewise: interrupted; nothing was written"
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(message, err=True)
+    sys.exit(code)

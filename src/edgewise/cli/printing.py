@@ -1,0 +1,36 @@
+"""Where tables go, and what several commands print."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgewise.models import Decoder
+    from edgewise.tasks import Task
+
+
+def json_number(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def stdout_console() -> Console:
+    """Where tables go. What is not a terminal has no width to keep to, unless COLUMNS gives it one."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=160)
+
+
+def headline(task: Task, model: Decoder) -> str:
+    graph = model.config.graph(ports=False)
+    changes = [
+        *([f"permuted with seed {model.config.permuted_seed}"] if model.config.permuted_seed is not None else []),
+        *(["value biases folded"] if model.config.folded_value_biases else []),
+    ]
+    changed = f" ({', '.join(changes)})" if changes else ""
+    return f"{task.describe()}; model {model.name}{changed}: {graph.describe()}, {model.dtype_name} on {model.device}"

@@ -1,0 +1,96 @@
+"""`edgewise prompts` and `check`: what a search would be given."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgewise.cli.app import app
+from edgewise.cli.loading import load
+from edgewise.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    TaskArgument,
+    VariantOption,
+)
+from edgewise.cli.printing import headline, stdout_console
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command(epilog="Example: edgewise prompts greater-than --examples 3")
+def prompts(
+    task: TaskArgument,
+    model: ModelOption = None,
+    examples: Annotated[
+        int | None, typer.Option(help="How many pairs to show. Default: 5, if there are as many.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the prompts.")] = 0,
+    split: Annotated[str, typer.Option(help="validation: the prompts a search uses; test: others like them.")] = (
+        "validation"
+    ),
+    variant: VariantOption = "default",
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a task's prompt pairs, the answers, and what the model says."""
+    from edgewise.evaluation import answers_of
+    from edgewise.reports import show_pair
+    from edgewise.tasks import check_request, load_task
+
+    check_request(task, examples, split, variant)
+    # The number that a search takes decides where the test prompts begin, and how some are paired; so it is kept.
+    loaded, made = load(task, model, None, seed, split, variant, device, dtype)
+    if examples is not None and examples > len(made) and split == "validation":
+        made = load_task(task, loaded, examples=examples, seed=seed, variant=variant)
+    every = answers_of(loaded, made)
+    shown = list(zip(made.text, every, strict=True))[: 5 if examples is None else examples]
+    if as_json:
+        rows = [{**dataclasses.asdict(pair), **dataclasses.asdict(said)} for pair, said in shown]
+        typer.echo(json.dumps({"task": made.name, "model": loaded.name, "split": split, "prompts": rows}))
+        return
+    console = stdout_console()
+    console.print(f"{headline(made, loaded)}\n", highlight=False, markup=False, soft_wrap=True)
+    for number, (pair, said) in enumerate(shown, start=1):
+        show_pair(console, number, pair, said)
+    right = [said.right for said in every if said.right is not None]
+    if right:
+        places = sum(said.places for said in every)
+        console.print(
+            f"right on {sum(right)} of {places} places of the {len(every)} clean prompts ({sum(right) / places:.0%})",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command(epilog="Example: edgewise check HuggingFaceTB/SmolLM2-135M --dtype bfloat16")
+def check(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A built-in model, a Hugging Face id, or a folder.")],
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check on random tokens that edgewise reads a model right: its logits against the model's own."""
+    from edgewise.models import load_model
+    from edgewise.models.guard import TOLERANCE, check_on_random_tokens
+
+    loaded = load_model(model, device=device, dtype=dtype)  # type: ignore[arg-type] - checked by load_model
+    difference, rows, length = check_on_random_tokens(loaded)
+    allowed = TOLERANCE[loaded.dtype]
+    if as_json:
+        found = {"model": loaded.name, "difference": difference, "allowed": allowed, "rows": rows, "tokens": length}
+        typer.echo(json.dumps(found))
+        return
+    shape = loaded.config.graph(ports=False).describe()
+    typer.echo(f"{loaded.name} ({loaded.config.architecture}): {shape}, {loaded.dtype_name} on {loaded.device}")
+    typer.echo(
+        f"edgewise reads it right: on {rows} random prompts of {length} token{'s' * (length != 1)} its logits differ "
+        f"from the model's own by at most {difference:.1e} of their spread ({allowed:.0e} is allowed)"
+    )
