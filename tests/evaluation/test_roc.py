@@ -21,7 +21,7 @@ def setting(request):
 def test_the_ends_of_the_plot(setting):
     _, known = setting
     full = roc_point(Circuit.full(known.graph), known)
-    assert (full.true_positive_rate, full.false_positive_rate, full.n_edges) == (1, 1, known.graph.n_edges)
+    assert (full.true_positive_rate, full.false_positive_rate, full.n_found) == (1, 1, known.graph.n_edges)
     assert full.precision == known.n_edges / known.graph.n_edges
     empty = roc_point(Circuit.empty(known.graph), known)
     assert (empty.true_positive_rate, empty.false_positive_rate, empty.precision) == (0, 0, 1)
@@ -38,14 +38,14 @@ def test_acdc_is_at_the_corner_and_the_papers_baselines_are_not(setting):
     circuits = [circuit for _, circuit in sweep(scored)]
     points = roc_points(circuits, known)
     assert (points[0].true_positive_rate, points[0].false_positive_rate) == (1, 1)
-    assert points[-1].n_edges == known.graph.n_embeddings, "the embedding is never masked"
-    sizes = [point.n_edges for point in points]
+    assert points[-1].n_found == known.graph.n_embeddings, "the embedding is never masked"
+    sizes = [point.n_found for point in points]
     assert sizes == sorted(sizes, reverse=True)
     assert 3 < len(points) <= len(units) + 2
     assert not any(point.true_positive_rate == 1 and point.false_positive_rate == 0 for point in points)
     probe = subnetwork_probing(experiment, regularisation=1.0, steps=100, learning_rate=0.05)
     point = roc_point(probe.circuit, known)
-    assert 0 < point.n_edges < known.graph.n_edges
+    assert 0 < point.n_found < known.graph.n_edges
     assert 0 < point.false_positive_rate < 1
 
 
@@ -55,7 +55,7 @@ def test_the_papers_published_count_gives_its_published_point():
     known = load_task("tracr-reverse", model).known_circuit.circuit
     others = [name for name in Circuit.full(known.graph).names() if name not in known]
     point = roc_point(known.add(*others[:28]), known)
-    assert point.n_edges == 43
+    assert point.n_found == 43
     assert point.true_positive_rate == 1
     assert point.false_positive_rate == pytest.approx(0.3077, abs=5e-5)
 

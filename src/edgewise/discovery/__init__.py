@@ -19,6 +19,7 @@ from edgewise.discovery.acdc import (
     check_options,
     visits,
 )
+from edgewise.discovery.acdc_sweep import AtThreshold, acdc_sweep, decides_alike
 from edgewise.discovery.attribution_patching import attribution_patching
 from edgewise.discovery.edge_attribution import (
     Attribution,
@@ -34,14 +35,15 @@ from edgewise.discovery.information_flow import information_flow
 from edgewise.discovery.methods import METHODS, Method, Scored
 from edgewise.discovery.plan import Estimate, Plan, plan_acdc
 from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, require_count, top
-from edgewise.discovery.subnetwork_probing import Probe
-from edgewise.discovery.units import Units, masked, scored_by_units, sweep
+from edgewise.discovery.subnetwork_probing import Probe, probe_sweep
+from edgewise.discovery.units import Units, masked, one_by_one, scored_by_units, sweep
 
 __all__ = [
     "DEFAULT_ENGINE",
     "ENGINES",
     "METHODS",
     "ORDER_MODES",
+    "AtThreshold",
     "Attribution",
     "Decision",
     "Discovery",
@@ -62,12 +64,14 @@ __all__ = [
     "Units",
     "Visit",
     "acdc",
+    "acdc_sweep",
     "acdc_with_edges",
     "at_most",
     "attribution_patching",
     "by_threshold",
     "check_options",
     "clean_corrupted",
+    "decides_alike",
     "edge_attribution",
     "edge_attribution_ig",
     "exact_effects",
@@ -76,7 +80,9 @@ __all__ = [
     "heat_maps",
     "information_flow",
     "masked",
+    "one_by_one",
     "plan_acdc",
+    "probe_sweep",
     "relp",
     "require_count",
     "scored_by_units",

@@ -16,10 +16,14 @@ BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 EDGE_OF_UNIFORM = 1e-4
 
 
-def sample(theta: Tensor, generator: torch.Generator) -> Tensor:
-    """One mask for each parameter, in the same shape."""
+def sample(theta: Tensor, generator: torch.Generator, *, shared: bool = False) -> Tensor:
+    """One mask for each parameter, in the same shape; if `shared`, all entries of the first dimension get one noise."""
     # Drawn on the CPU, so that a seed gives the same masks on every device.
-    uniform = torch.rand(theta.shape, generator=generator).clamp(EDGE_OF_UNIFORM, 1 - EDGE_OF_UNIFORM).to(theta.device)
+    uniform = (
+        torch.rand(theta.shape[shared:], generator=generator)
+        .clamp(EDGE_OF_UNIFORM, 1 - EDGE_OF_UNIFORM)
+        .to(theta.device)
+    )
     s = torch.sigmoid((uniform.log() - (1 - uniform).log() + theta) / BETA)
     return (s * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
 

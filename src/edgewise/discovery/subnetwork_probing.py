@@ -15,7 +15,7 @@ its sweeps took 10,000.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,8 @@ FIRST_THETA = math.log((FIRST_MASK - GAMMA) / (ZETA - FIRST_MASK))  # log 5
 PAPER_LAMBDAS = (*(10 ** (-2 + 0.2 * step) for step in range(11)), *range(2, 11), *range(30, 251, 20))
 """The paper's sweep for IOI, Greater-Than, docstring and induction (its KL runs): 32 weights of the regulariser."""
 LAMBDA, STEPS, LEARNING_RATE = 50.0, 3000, 0.001
+AT_ONCE = 16
+"""How many lambdas are learned together, if all prompts fit at once."""
 VARIANTS = ("default", "published")
 
 
@@ -75,78 +77,148 @@ def subnetwork_probing(
         EdgewiseError: options out of range, a metric without a gradient, or a loss that is no number; the message gives
             the step.
     """
+    options = dict(steps=steps, learning_rate=learning_rate, seed=seed, variant=variant, progress=progress)
+    (probe,) = probe_sweep(experiment, [regularisation], **options)  # type: ignore[arg-type]
+    return probe
+
+
+def probe_sweep(
+    experiment: Experiment,
+    regularisations: Sequence[float],
+    *,
+    steps: int = STEPS,
+    learning_rate: float = LEARNING_RATE,
+    seed: int = 0,
+    variant: str = "default",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Probe]:
+    """Probes for several lambdas, learned side by side: those of `subnetwork_probing` one by one, with the same noise.
+
+    What a step costs on a small model hardly depends on how many prompts it runs, so the lambdas share their steps as
+    far as memory goes. The one sample that `variant="published"` rounds by is drawn for every lambda anew.
+
+    Args:
+        progress: called with steps done and all steps, over all lambdas.
+
+    Raises:
+        EdgewiseError: as `subnetwork_probing`, or there is no lambda.
+    """
     if variant not in VARIANTS:
         raise unknown("variant", variant, VARIANTS)
     require_gradient(experiment)
-    if steps < 1 or not (0 <= regularisation < math.inf and math.isfinite(learning_rate) and learning_rate > 0):
+    if not regularisations:
+        raise EdgewiseError("subnetwork probing needs a lambda")
+    worst = min(regularisations, key=lambda one: one if math.isfinite(one) else -math.inf)
+    if steps < 1 or not (worst >= 0 and math.isfinite(learning_rate) and learning_rate > 0):
         raise EdgewiseError(
             f"subnetwork probing needs at least 1 step, a lambda of 0 or more and a learning rate above 0, not "
-            f"{steps}, {regularisation} and {learning_rate}"
+            f"{steps}, {worst} and {learning_rate}"
         )
+    pieces = list(rows_of(experiment))
+    at_once = AT_ONCE if len(pieces) == 1 else 1
+    probes: list[Probe] = []
+    for first in range(0, len(regularisations), at_once):
+        lambdas = regularisations[first : first + at_once]
+
+        def report(done: int, of: int, before: int = first, several: int = len(lambdas)) -> None:
+            if progress is not None:
+                progress(before * of + done * several, len(regularisations) * of)
+
+        probes += _learn(experiment, pieces, lambdas, steps, learning_rate, seed, variant, report)
+    return probes
+
+
+def _learn(
+    experiment: Experiment,
+    pieces: list[Rows],
+    lambdas: Sequence[float],
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    variant: str,
+    report: Callable[[int, int], None],
+) -> list[Probe]:
     device = experiment.decoder.device
-    theta = Units.full(experiment.decoder.config, FIRST_THETA, device)
+    one = Units.full(experiment.decoder.config, FIRST_THETA, device)
+    # [lambdas, layers, heads]: parameters of several probes that know nothing of each other.
+    theta = Units(*(tensor.expand(len(lambdas), *tensor.shape).clone() for tensor in one.tensors()))
     for tensor in theta.tensors():
         tensor.requires_grad_()
     parts = [tensor for tensor in theta.tensors() if tensor.numel()]
     # The paper's code has masks for MLPs in models without any too, which only share in the mean.
     kinds = 4 if variant == "published" else len(parts)
+    weights = torch.tensor(lambdas, dtype=parts[0].dtype, device=device)
     optimizer = torch.optim.Adam(parts, lr=learning_rate)
     generator = torch.Generator().manual_seed(seed)
-    pieces = list(rows_of(experiment))
-    metric, regulariser = math.nan, math.nan
+    metric = penalty = torch.full((len(lambdas),), math.nan)
     for step in range(1, steps + 1):
         optimizer.zero_grad()
-        masks = Units(*(sample(tensor, generator) for tensor in theta.tensors()))
-        penalty = torch.stack([alive(tensor).mean() for tensor in parts]).sum() / kinds
-        metric = 0.0
+        masks = Units(*(sample(tensor, generator, shared=True) for tensor in theta.tensors()))
+        penalty = torch.stack([alive(tensor).flatten(1).mean(dim=1) for tensor in parts]).sum(dim=0) / kinds
+        metric = torch.zeros(len(lambdas), dtype=torch.float64)
         # One graph of the masks serves all pieces of the prompts; each piece's own graph is freed as it goes.
         leaves = Units(*(mask.detach().requires_grad_() for mask in masks.tensors()))
         for rows in pieces:
             value = masked_metric(experiment, rows, leaves)
-            value.backward()
-            metric += value.item()
-        regulariser = penalty.item()
-        if not math.isfinite(metric):
-            raise EdgewiseError(f"subnetwork probing diverged: at step {step} the metric came out as {metric}")
+            value.sum().backward()
+            metric += value.detach().double().cpu()
+        if not bool(metric.isfinite().all()):
+            raise EdgewiseError(
+                f"subnetwork probing diverged: at step {step} the metric came out as {metric[~metric.isfinite()][0]}"
+            )
         given = [mask for mask in masks.tensors() if mask.numel()]
         gradients = [leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for leaf in leaves.tensors()]
         torch.autograd.backward(
-            [*given, regularisation * penalty], [gradient for gradient in gradients if gradient.numel()] + [None]
+            [*given, (weights * penalty).sum()], [gradient for gradient in gradients if gradient.numel()] + [None]
         )
         optimizer.step()
         if not all(bool(tensor.isfinite().all()) for tensor in parts):
             raise EdgewiseError(f"subnetwork probing diverged: after step {step} a mask is no number")
-        if progress is not None:
-            progress(step, steps)
-    learned = Units(*(tensor.detach() for tensor in theta.tensors()))
+        report(step, steps)
+    keep = theta
     if variant == "published":
-        keep = Units(*(sample(tensor, generator) - 0.5 for tensor in learned.tensors()))
-        return Probe(masked(scored_by_units(experiment.graph, keep), 0.0), learned, (metric, regulariser))
-    return Probe(masked(scored_by_units(experiment.graph, learned), 0.0), learned, (metric, regulariser))
+        keep = Units(*(sample(tensor, generator) - 0.5 for tensor in theta.tensors()))
+    probes = []
+    for index in range(len(lambdas)):
+        learned, kept = (Units(*(tensor[index].detach() for tensor in units.tensors())) for units in (theta, keep))
+        circuit = masked(scored_by_units(experiment.graph, kept), 0.0)
+        probes.append(Probe(circuit, learned, (metric[index].item(), penalty[index].item())))
+    return probes
 
 
 def masked_metric(experiment: Experiment, rows: Rows, masks: Units) -> Tensor:
-    """The metric's share of some rows when every unit's activation is as far ablated as its mask says."""
+    """The metric's share of some rows when every unit's activation is as far ablated as its mask says.
+
+    Masks may have a leading dimension, for several sets of them at once; the result has it too.
+    """
     decoder, prompts = experiment.decoder, rows.prompts
     config, zero = decoder.config, experiment.ablation == "zero"
-    at, allowed = positions_of(prompts.clean), decoder.allowed(prompts.mask)
+    several = masks.q.dim() == 3
+    q_masks, k_masks, v_masks, mlp_masks = (one if several else one[None] for one in masks.tensors())
+    sets = len(q_masks)
+    tokens, real = (one.repeat(sets, 1) for one in (prompts.clean, prompts.mask))
+    at, allowed = positions_of(tokens), decoder.allowed(real)
 
     def mix(clean: Tensor, ablated: Tensor, mask: Tensor) -> Tensor:
-        mask = mask.to(clean.dtype)
-        return mask * clean if zero else mask * clean + (1 - mask) * ablated
+        # clean [sets * rows, ...], ablated [rows, ...], mask [sets, 1, ...]
+        mask, clean = mask.to(clean.dtype), clean.unflatten(0, (sets, -1))
+        return (mask * clean if zero else mask * clean + (1 - mask) * ablated).flatten(0, 1)
 
     with torch.enable_grad(), fast_matmul():
-        stream = rows.clean.embedding.sum(dim=0).to(stream_dtype(decoder.dtype))
+        embedding = rows.clean.embedding.sum(dim=0).to(stream_dtype(decoder.dtype))
+        stream = embedding.repeat(sets, 1, 1)
         for index, layer in enumerate(decoder.layers):
             x = stream.to(decoder.dtype)[:, :, None]
-            q = mix(layer.query(x, at), rows.ablated.q[index], masks.q[index][:, None])
-            k = mix(layer.key(x, at), rows.ablated.k[index], masks.k[index][:, None])
-            v = mix(layer.value(x), rows.ablated.v[index], masks.v[index][:, None])
+            q = mix(layer.query(x, at), rows.ablated.q[index], q_masks[:, index][:, None, None, :, None])
+            k = mix(layer.key(x, at), rows.ablated.k[index], k_masks[:, index][:, None, None, :, None])
+            v = mix(layer.value(x), rows.ablated.v[index], v_masks[:, index][:, None, None, :, None])
             k, v = (one.repeat_interleave(config.share, dim=2) for one in (k, v))
             after = stream + layer.write(layer.attend(q, k, v, allowed)).sum(dim=2) + layer.bias
             if layer.mlp is not None:
                 output = layer.mlp((stream if config.parallel else after).to(decoder.dtype))
-                after = after + mix(output, rows.ablated.mlp[index], masks.mlp[index])
+                after = after + mix(output, rows.ablated.mlp[index], mlp_masks[:, index][:, None, None, None])
             stream = after
-        logits = decoder.logits(stream[prompts.scored_rows, prompts.scored_positions])
-        return (experiment.metric(logits, rows.reference) * place_weights(experiment, rows)).sum()
+        final = stream.unflatten(0, (sets, -1))[:, prompts.scored_rows, prompts.scored_positions]
+        weights = place_weights(experiment, rows)
+        values = [(experiment.metric(decoder.logits(one), rows.reference) * weights).sum() for one in final]
+        return torch.stack(values) if several else values[0]

@@ -106,3 +106,28 @@ def masked(scored: Circuit, threshold: float) -> Circuit:
         scored.scores,
         scored.port_scores,
     )
+
+
+def one_by_one(graph: Graph, units: Units) -> Iterator[Circuit]:
+    """The paper's sweep of head importance: mask unit after unit, from the lowest number to the highest.
+
+    The first circuit is the full one, the last what is left when all are masked, so there is one more than units. Of
+    equal numbers the earlier unit goes first: layer by layer its queries, keys, values and MLP, as the paper's code
+    lists them.
+    """
+    listed = [
+        (kind, layer, unit)
+        for layer in range(graph.n_layers)
+        for kind in KINDS
+        for unit in (range(getattr(units, kind).shape[1]) if kind != "mlp" else [None] * bool(len(units.mlp)))
+    ]
+    values = [
+        float(getattr(units, kind)[layer] if unit is None else getattr(units, kind)[layer, unit])
+        for kind, layer, unit in listed
+    ]
+    left = Units(*(torch.ones_like(tensor) for tensor in units.tensors()))
+    yield masked(scored_by_units(graph, left), 0.0)
+    for index in sorted(range(len(values)), key=values.__getitem__):
+        kind, layer, unit = listed[index]
+        getattr(left, kind)[layer if unit is None else (layer, unit)] = -1
+        yield masked(scored_by_units(graph, left), 0.0)

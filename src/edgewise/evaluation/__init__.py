@@ -2,6 +2,21 @@
 
 from edgewise.evaluation.answers import Said, answers_of
 from edgewise.evaluation.evaluate import Evaluation, Measured, evaluate
-from edgewise.evaluation.roc import RocPoint, roc_point, roc_points
+from edgewise.evaluation.random_circuits import random_circuit
+from edgewise.evaluation.roc import RocCurve, RocPoint, area_under, frontier, roc_curve, roc_point, roc_points
 
-__all__ = ["Evaluation", "Measured", "RocPoint", "Said", "answers_of", "evaluate", "roc_point", "roc_points"]
+__all__ = [
+    "Evaluation",
+    "Measured",
+    "RocCurve",
+    "RocPoint",
+    "Said",
+    "answers_of",
+    "area_under",
+    "evaluate",
+    "frontier",
+    "random_circuit",
+    "roc_curve",
+    "roc_point",
+    "roc_points",
+]

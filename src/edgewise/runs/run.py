@@ -288,7 +288,7 @@ def discover(
     wanted = threshold if threshold is not None else task.threshold
     try:
         if method != "acdc":
-            scored = _score(experiment, METHODS[method], taken, max_memory, progress)
+            scored = score_edges(experiment, METHODS[method], taken, max_memory, progress)
             rounded = threshold is None and METHODS[method].rounds
             asked = None if edges is not None or rounded else wanted
             selected = _select(scored, METHODS[method], threshold, edges, wanted, absolute, select)
@@ -341,12 +341,12 @@ def discover(
     raise RunInterrupted(why, Run(found, record, task)) from stopped.__cause__
 
 
-def _score(
+def score_edges(
     experiment: Experiment,
     method: Method,
     options: Mapping[str, Any],
-    max_memory: int | None,
-    progress: ProgressCallback | None,
+    max_memory: int | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Scored:
     """Every edge's score by a method, with its progress told in a search's words."""
 

@@ -1,0 +1,262 @@
+"""Sweeps: one task, several methods, circuits of many sizes, each measured from scratch by a circuit run.
+
+What can be shared is: the model's and the ablated activations by everything; a method's scores by all sizes cut from
+them; a search of ACDC by all thresholds that decide alike (discovery/acdc_sweep.py); the steps of subnetwork probing by
+all lambdas.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgewise.discovery import (
+    METHODS,
+    Order,
+    ProgressCallback,
+    acdc_sweep,
+    at_most,
+    head_importance,
+    one_by_one,
+    probe_sweep,
+)
+from edgewise.errors import EdgewiseError, unknown
+from edgewise.evaluation import random_circuit
+from edgewise.graph import Circuit
+from edgewise.patching import Experiment
+from edgewise.runs.run import describe_model, score_edges, versions
+from edgewise.runs.series import Series, SeriesFile, SweepPoint
+from edgewise.tasks import METRICS, Task, find_metric, mean_over_places
+
+RANDOM = "random"
+PAPER_THRESHOLDS = tuple(10 ** (-4 + step / 5) for step in range(21))
+"""The ACDC paper's base grid: 10^-4 to 1 in 21 steps."""
+LAMBDAS = (0.01, 0.1, 0.316, 1.0, 3.16, 10.0, 31.6)
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What one method is to be swept over.
+
+    Attributes:
+        method: as in `METHODS`, or `random`: circuits of random paths, for comparison.
+        settings: thresholds for ACDC, lambdas for subnetwork probing, numbers of edges for other methods; none for
+            head importance with `by_unit`, which masks unit after unit.
+        options: the method's own, by name.
+        by_unit: the paper's sweep of head importance.
+        order: ACDC's.
+        seed: of what a method draws.
+    """
+
+    method: str
+    settings: tuple[float, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    by_unit: bool = False
+    order: Order = Order()  # noqa: RUF009 - frozen
+    seed: int = 0
+
+    @property
+    def by(self) -> str:
+        """What the settings are."""
+        names = {"acdc": "threshold", "subnetwork-probing": "lambda"}
+        return "units masked" if self.by_unit else names.get(self.method, "edges")
+
+    def check(self) -> None:
+        """Refuse what cannot be swept.
+
+        Raises:
+            EdgewiseError: an unknown method or option, or settings that make no sense for the method.
+        """
+        if self.method not in (*METHODS, RANDOM):
+            raise unknown("method", self.method, (*METHODS, RANDOM))
+        takes = METHODS[self.method].options if self.method in METHODS else {}
+        for name in self.options:
+            if name not in takes:
+                raise EdgewiseError(f"method {self.method!r} has no option {name!r}")
+        if not self.settings and not self.by_unit:
+            raise EdgewiseError(f"a sweep of {self.method!r} needs at least one {self.by.rstrip('s')}")
+        if not all(math.isfinite(one) for one in self.settings):
+            raise EdgewiseError(f"the settings of a sweep should be numbers, not {self.settings}")
+        if self.by == "edges" and any(one < 1 or one != int(one) for one in self.settings):
+            raise EdgewiseError(
+                f"method {self.method!r} is swept over whole numbers of edges from 1, not {self.settings}"
+            )
+        if self.by == "lambda" and min(self.settings) < 0:
+            raise EdgewiseError("a lambda should be 0 or more")
+
+
+SweepProgress = Callable[[str, int, int], None]
+"""Called with a method, how many of its circuits are there, and how many there will be."""
+
+
+def sweep(
+    experiment: Experiment,
+    plans: Sequence[SweepPlan],
+    *,
+    test: Task | None = None,
+    folder: Path | None = None,
+    progress: SweepProgress | None = None,
+    searching: ProgressCallback | None = None,
+) -> list[Series]:
+    """Run every plan and measure every circuit.
+
+    Args:
+        test: prompts to measure every circuit on as well.
+        folder: where each series is kept as it grows, as `METHOD.json`; what is there already is not done again.
+        progress: told of every circuit; `searching` of every step of an ACDC search.
+
+    Raises:
+        EdgewiseError: a plan that makes no sense, a folder that holds other series, or whatever a method raises.
+    """
+    for plan in plans:
+        plan.check()
+    judges = [_Judge(experiment)]
+    if test is not None:
+        other = Experiment(
+            experiment.decoder, test, ablation=experiment.ablation, metric=experiment.metric, graph=experiment.graph
+        )
+        judges.append(_Judge(other))
+    return [_run(experiment, plan, judges, folder, progress, searching) for plan in plans]
+
+
+class _Judge:
+    """Every metric of a circuit on one set of prompts; a circuit that was measured is not measured again."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        names = [name for name in experiment.task.metrics if _has(name, experiment.task)]
+        self.metrics = [METRICS[name] for name in names]
+        if experiment.metric.name not in names:
+            self.metrics.insert(0, experiment.metric)
+        self.seen: dict[Circuit, dict[str, float]] = {}
+
+    def __call__(self, circuit: Circuit) -> dict[str, float]:
+        if circuit not in self.seen:
+            logits = self.experiment.logits(circuit)
+            self.seen[circuit] = {
+                one.name: mean_over_places(one(logits, self.experiment.reference)) for one in self.metrics
+            }
+        return self.seen[circuit]
+
+
+def _has(name: str, task: Task) -> bool:
+    try:
+        find_metric(name, task)
+    except EdgewiseError:
+        return False
+    return True
+
+
+def _run(
+    experiment: Experiment,
+    plan: SweepPlan,
+    judges: list[_Judge],
+    folder: Path | None,
+    progress: SweepProgress | None,
+    searching: ProgressCallback | None,
+) -> Series:
+    file = (
+        None
+        if folder is None
+        else SeriesFile(folder / f"{plan.method}.json", about(experiment, plan, judges), experiment.graph)
+    )
+    points: list[SweepPoint] = [] if file is None else file.points
+    count = _count(experiment, plan)
+    full, empty = judges[0](Circuit.full(experiment.graph)), judges[0](Circuit.empty(experiment.graph))
+    baseline = {name: (full[name], empty[name]) for name in full}
+    if file is not None and not file.finished:
+        file.baseline = baseline
+    if file is None or not file.finished:
+        done = len(points)
+        for setting, circuit, seconds, same_as in _circuits(experiment, plan, done, searching):
+            point = SweepPoint(
+                setting, circuit, judges[0](circuit), judges[1](circuit) if len(judges) > 1 else {}, seconds, same_as
+            )
+            if file is None:
+                points.append(point)
+            else:
+                file.add(point)
+            if progress is not None:
+                progress(plan.method, len(points), count)
+        if file is not None:
+            file.finish()
+    return Series(plan.method, plan.by, tuple(points), baseline)
+
+
+def about(experiment: Experiment, plan: SweepPlan, judges: Sequence[Any] = ()) -> dict[str, Any]:
+    """Everything that makes a series what it is."""
+    return {
+        "method": plan.method,
+        "by": plan.by,
+        "settings": list(plan.settings),
+        "options": dict(plan.options),
+        "order": [plan.order.layers, plan.order.heads, plan.order.seed],
+        "seed": plan.seed,
+        "task": dict(experiment.task.settings),
+        "test": [dict(judge.experiment.task.settings) for judge in judges[1:]],
+        "model": describe_model(experiment.decoder),
+        "ablation": experiment.ablation,
+        "metric": experiment.metric.name,
+        "edgewise": versions()["edgewise"],
+    }
+
+
+def _count(experiment: Experiment, plan: SweepPlan) -> int:
+    if not plan.by_unit:
+        return len(plan.settings)
+    config = experiment.decoder.config
+    return 1 + config.n_layers * (config.n_heads + 2 * config.n_kv_heads + config.mlps)
+
+
+def _circuits(
+    experiment: Experiment, plan: SweepPlan, done: int, searching: ProgressCallback | None
+) -> Iterator[tuple[float, Circuit, float, float | None]]:
+    """Setting, circuit, seconds and the setting it was shared from, for what is left to do."""
+    started = time.perf_counter()
+
+    def took() -> float:
+        nonlocal started
+        before, started = started, time.perf_counter()
+        return started - before
+
+    left = plan.settings[done:]
+    if plan.by_unit:
+        _, units = head_importance(experiment, **plan.options)
+        for index, circuit in enumerate(one_by_one(experiment.graph, units)):
+            if index >= done:
+                yield float(index), circuit, took(), None
+    elif not left:
+        return
+    elif plan.method == "acdc":
+        for found in acdc_sweep(experiment, left, order=plan.order, progress=searching):
+            yield found.threshold, found.discovery.circuit, took(), found.same_as
+    elif plan.method == "subnetwork-probing":
+        probes = probe_sweep(experiment, left, **{"seed": plan.seed, **plan.options})
+        for weight, probe in zip(left, probes, strict=True):
+            yield weight, probe.circuit, took(), None
+    elif plan.method == RANDOM:
+        for size in left:
+            size = min(int(size), experiment.graph.n_edges)
+            yield float(size), random_circuit(experiment.graph, size, plan.seed), took(), None
+    else:
+        yield from _cut(experiment, plan, left, took)
+
+
+def _cut(
+    experiment: Experiment, plan: SweepPlan, sizes: Sequence[float], took: Callable[[], float]
+) -> Iterator[tuple[float, Circuit, float, float | None]]:
+    method = METHODS[plan.method]
+    options = {**method.options, **({"seed": plan.seed} if "seed" in method.options else {}), **plan.options}
+    per_size = "target" in options
+    scored = None
+    for size in sizes:
+        if scored is None or per_size:
+            if per_size:
+                options["target"] = int(size)
+            scored = score_edges(experiment, method, options)
+        selected = at_most(scored.circuit, int(size), whole_ties=method.units, above=scored.above)
+        yield size, selected.circuit, took(), None
