@@ -172,7 +172,7 @@ def _run(
         file.baseline = baseline
     if file is None or not file.finished:
         done = len(points)
-        for setting, circuit, seconds, same_as in _circuits(experiment, plan, done, searching):
+        for setting, circuit, seconds, same_as in _timed(_circuits(experiment, plan, done, searching)):
             point = SweepPoint(
                 setting, circuit, judges[0](circuit), judges[1](circuit) if len(judges) > 1 else {}, seconds, same_as
             )
@@ -212,43 +212,47 @@ def _count(experiment: Experiment, plan: SweepPlan) -> int:
     return 1 + config.n_layers * (config.n_heads + 2 * config.n_kv_heads + config.mlps)
 
 
+Found = tuple[float, Circuit, float | None]
+"""A setting, its circuit, and the setting whose search gave it, where that is another one."""
+
+
+def _timed(found: Iterator[Found]) -> Iterator[tuple[float, Circuit, float, float | None]]:
+    """The same with the seconds that each took to come."""
+    while True:
+        started = time.perf_counter()
+        one = next(found, None)
+        if one is None:
+            return
+        yield one[0], one[1], time.perf_counter() - started, one[2]
+
+
 def _circuits(
     experiment: Experiment, plan: SweepPlan, done: int, searching: ProgressCallback | None
-) -> Iterator[tuple[float, Circuit, float, float | None]]:
-    """Setting, circuit, seconds and the setting it was shared from, for what is left to do."""
-    started = time.perf_counter()
-
-    def took() -> float:
-        nonlocal started
-        before, started = started, time.perf_counter()
-        return started - before
-
+) -> Iterator[Found]:
+    """What is left to do of a plan."""
     left = plan.settings[done:]
     if plan.by_unit:
         _, units = head_importance(experiment, **plan.options)
         for index, circuit in enumerate(one_by_one(experiment.graph, units)):
             if index >= done:
-                yield float(index), circuit, took(), None
+                yield float(index), circuit, None
     elif not left:
         return
     elif plan.method == "acdc":
         for found in acdc_sweep(experiment, left, order=plan.order, progress=searching):
-            yield found.threshold, found.discovery.circuit, took(), found.same_as
+            yield found.threshold, found.discovery.circuit, found.same_as
     elif plan.method == "subnetwork-probing":
         probes = probe_sweep(experiment, left, **{"seed": plan.seed, **plan.options})
         for weight, probe in zip(left, probes, strict=True):
-            yield weight, probe.circuit, took(), None
+            yield weight, probe.circuit, None
     elif plan.method == RANDOM:
         for size in left:
-            size = min(int(size), experiment.graph.n_edges)
-            yield float(size), random_circuit(experiment.graph, size, plan.seed), took(), None
+            yield size, random_circuit(experiment.graph, min(int(size), experiment.graph.n_edges), plan.seed), None
     else:
-        yield from _cut(experiment, plan, left, took)
+        yield from _cut(experiment, plan, left)
 
 
-def _cut(
-    experiment: Experiment, plan: SweepPlan, sizes: Sequence[float], took: Callable[[], float]
-) -> Iterator[tuple[float, Circuit, float, float | None]]:
+def _cut(experiment: Experiment, plan: SweepPlan, sizes: Sequence[float]) -> Iterator[Found]:
     method = METHODS[plan.method]
     options = {**method.options, **({"seed": plan.seed} if "seed" in method.options else {}), **plan.options}
     per_size = "target" in options
@@ -258,5 +262,4 @@ def _cut(
             if per_size:
                 options["target"] = int(size)
             scored = score_edges(experiment, method, options)
-        selected = at_most(scored.circuit, int(size), whole_ties=method.units, above=scored.above)
-        yield size, selected.circuit, took(), None
+        yield size, at_most(scored.circuit, int(size), whole_ties=method.units, above=scored.above).circuit, None

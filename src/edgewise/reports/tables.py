@@ -1,0 +1,104 @@
+"""Tables of sweeps and of the paper's evaluation, for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from edgewise.runs.paper import Cell, Curve, Reproduction
+
+SHORT = {"acdc": "ACDC", "head-importance": "HISP", "subnetwork-probing": "SP"}
+
+Rows = tuple[list[str], list[list[str]]]
+"""A heading and the lines under it."""
+
+
+def paper_rows(cells: Sequence[Cell]) -> tuple[Rows, list[str]]:
+    """Published area, ours, and the standard area for edges and nodes, with the number of a note where they differ.
+
+    And the notes.
+    """
+    lines: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        lines.setdefault((cell.ablation, cell.task, cell.metric, cell.reading, cell.method), []).append(cell)
+    notes = list(dict.fromkeys(cell.note for cell in cells if cell.note))
+    rows = []
+    for (ablation, task, metric, reading, method), (edges, nodes) in lines.items():
+        numbers = dict.fromkeys(notes.index(cell.note) + 1 for cell in (edges, nodes) if cell.note)
+        areas = [text for cell in (edges, nodes) for text in map(_area, (cell.published, cell.ours, cell.trapezoid))]
+        ablated = "corrupted" if ablation == "resample" else ablation
+        rows.append([ablated, task, metric, reading, SHORT[method], *areas, " ".join(f"[{one}]" for one in numbers)])
+    columns = [f"{what} {which}" for what in ("edges", "nodes") for which in ("published", "ours", "standard")]
+    return (["ablation", "task", "metric", "reading", "method", *columns, "note"], rows), notes
+
+
+def curve_rows(curves: Sequence[Curve]) -> Rows:
+    """How many edges each method needs for how much of the way from the ablated run to the model."""
+    rows = [
+        [
+            curve.task,
+            curve.model,
+            curve.metric,
+            curve.method,
+            *("-" if count is None else f"{count:,}" for _, count in curve.edges_for),
+            f"{curve.n_graph_edges:,}",
+            f"{curve.n_circuits}",
+            f"{curve.seconds:.1f}",
+        ]
+        for curve in curves
+    ]
+    shares = [f"edges for {share:.0%}" for share, _ in curves[0].edges_for] if curves else []
+    return ["task", "model", "metric", "method", *shares, "of", "circuits", "seconds"], rows
+
+
+def terminal_table(title: str, rows: Rows, *, right: int = 0) -> Table:
+    """Rows as a table for the terminal; columns from `right` on are numbers."""
+    heading, lines = rows
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, column in enumerate(heading):
+        numbers = right and right <= index and column != "note"
+        table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*map(Text, line))
+    return table
+
+
+def markdown_table(rows: Rows) -> str:
+    """Rows as a Markdown table."""
+    heading, lines = rows
+    text = ["| " + " | ".join(line) + " |" for line in (heading, ["---"] * len(heading), *lines)]
+    return "\n".join(text) + "\n"
+
+
+def reproduction_markdown(found: Reproduction) -> str:
+    """Both tables, the notes and what was not run, as a Markdown page."""
+    rows, notes = paper_rows([cell for cell in found.cells if cell.ours is not None])
+    parts = [AREAS_EXPLAINED, markdown_table(rows), *(f"[{number}] {note}\n" for number, note in enumerate(notes, 1))]
+    if found.curves:
+        parts += [CURVES_EXPLAINED, markdown_table(curve_rows(found.curves))]
+    parts += [f"Not run: {', '.join(names)}: {why}.\n" for why, names in missing_by_reason(found).items()]
+    return "\n".join(parts)
+
+
+def missing_by_reason(found: Reproduction) -> dict[str, list[str]]:
+    """Rows that were not run, by why."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in found.missing:
+        reasons.setdefault(why, []).append(name)
+    return reasons
+
+
+AREAS_EXPLAINED = (
+    "Areas under ROC curves (Tables 2 and 3). `published` and `ours` are by the paper's pessimistic staircase, "
+    "`standard` joins the same points of our sweep by straight lines.\n"
+)
+CURVES_EXPLAINED = (
+    "The fewest edges with which a circuit of each method goes 50, 90 and 99% of the way from the ablated run to the "
+    "model, on the prompts that it was searched with; `-` where no circuit of its sweep does.\n"
+)
+
+
+def _area(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
