@@ -2,7 +2,19 @@
 
 # Help lists the commands in this order.
 # ruff: noqa: I001
-from edgewise.cli import discover, plan, patch, evaluate, reproduce, lists, prompts
+from edgewise.cli import discover, plan, patch, evaluate, compare, sweep, export, reproduce, lists, prompts
 from edgewise.cli.main import main
 
-__all__ = ["discover", "evaluate", "lists", "main", "patch", "plan", "prompts", "reproduce"]
+__all__ = [
+    "compare",
+    "discover",
+    "evaluate",
+    "export",
+    "lists",
+    "main",
+    "patch",
+    "plan",
+    "prompts",
+    "reproduce",
+    "sweep",
+]

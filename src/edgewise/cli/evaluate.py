@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load, load_again, some_path
+from edgewise.cli.loading import load, load_again, load_any_circuit
 from edgewise.cli.options import (
     DeviceOption,
     JsonOption,
@@ -20,13 +19,14 @@ from edgewise.cli.options import (
     RunMetricOption,
     RunModelOption,
 )
-from edgewise.cli.printing import headline, json_number, stdout_console
+from edgewise.cli.printing import headline, stdout_console
 from edgewise.errors import EdgewiseError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from edgewise.models import Decoder
+    from edgewise.runs.assess import Assessment
     from edgewise.tasks import Task
 
 
@@ -48,78 +48,90 @@ def evaluate(
         str | None,
         typer.Option(help="validation: the prompts a search uses; test: others like them. Default: the run's."),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Metrics and their intervals only: no tests, controls or benchmark.")
+    ] = False,
+    rediscover: Annotated[
+        int, typer.Option(help="Search again so often: from resampled examples, and for ACDC in other orders of edges.")
+    ] = 0,
+    circuits: Annotated[int, typer.Option(help="Random circuits for tests and controls.")] = 100,
+    resamples: Annotated[int, typer.Option(help="Bootstrap samples for intervals; 0 for none.")] = 2000,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    test_seed: Annotated[int, typer.Option(help="Seed of everything random in the tests.")] = 0,
     device: DeviceOption = None,
     dtype: RunDtypeOption = None,
     as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Measure a circuit from scratch: its metrics beside the whole model's and the ablated run's."""
-    from edgewise.evaluation import evaluate as measure
-    from edgewise.graph import load_circuit
+    """Test a circuit's claim: its metrics with intervals, hypothesis tests, controls, the benchmark's measures."""
+    from rich.console import Console
+
+    from edgewise.evaluation import Bootstrap
+    from edgewise.evaluation.hypotheses import Options
+    from edgewise.reports import section_progress
     from edgewise.runs import load_run
+    from edgewise.runs.assess import assess
+    from edgewise.runs.stability import search_settings
     from edgewise.tasks import METRICS
 
-    finished = True
+    # What can be refused before a model is loaded is refused now.
+    bootstrap = Bootstrap(resamples, confidence, test_seed)
+    options = Options(circuits=circuits, seed=test_seed)
+    if rediscover < 0 or rediscover == 1:
+        raise EdgewiseError(f"--rediscover should be 0 or at least 2, not {rediscover}")
+    finished, scored, search = True, False, None
     if not circuit.is_dir():
-        found, settings = load_circuit(some_path(circuit, "the circuit")), {}
+        found, settings = load_any_circuit(circuit), {}
         if task is None:
             raise EdgewiseError(f"{str(circuit)!r} is a circuit without a task: say which with --task")
+        if rediscover:
+            raise EdgewiseError("--rediscover needs a run folder: a circuit file does not say how it was found")
         measured_split = split or "validation"
         loaded, prompts = load(task, model, examples, seed or 0, measured_split, variant or "default", device, dtype)
     else:
         record, found = load_run(circuit)
         settings, finished = record["settings"], record.get("finished", True)
+        scored = record["result"].get("scoring") is not None
         if metric is None and settings["metric"] not in METRICS:
             raise EdgewiseError(
                 f"the run in {str(circuit)!r} used a metric of its own, {settings['metric']!r}; name one with --metric"
             )
+        if rediscover:
+            search = search_settings(settings)
         measured_split = split or settings["task"].get("split", "validation")
         loaded, prompts = load_again(
             circuit, settings, task, model, examples, seed, measured_split, variant, device, dtype
         )
-    result = measure(
-        loaded,
-        prompts,
-        found,
-        ablation=ablation or settings.get("ablation"),
-        metric=metric or settings.get("metric"),
-    )
-    if as_json:
-        measured = {
-            name: {key: json_number(value) for key, value in dataclasses.asdict(one).items()}
-            | {"recovered": json_number(one.recovered)}
-            for name, one in result.measured.items()
-        }
-        main = result.measured[result.metric]
-        typer.echo(
-            json.dumps(
-                {
-                    "task": prompts.name,
-                    "model": loaded.name,
-                    "n_edges": result.n_edges,
-                    "n_edges_connected": result.n_edges_connected,
-                    "n_graph_edges": result.n_graph_edges,
-                    "metric_name": result.metric,
-                    "metric": main.circuit,
-                    "metric_full": main.full,
-                    "metric_ablated": main.ablated,
-                    "metrics": measured,
-                    "known_circuit": None if result.known is None else dataclasses.asdict(result.known),
-                    "ablation": result.ablation,
-                    "split": measured_split,
-                    "examples": len(prompts),
-                    "finished": finished,
-                }
-            )
+    with section_progress(Console(stderr=True, quiet=quiet)) as progress:
+        result = assess(
+            loaded,
+            prompts,
+            found,
+            ablation=ablation or settings.get("ablation"),
+            metric=metric or settings.get("metric"),
+            scored=scored,
+            search=search,
+            rediscover=rediscover,
+            quick=quick,
+            bootstrap=bootstrap,
+            options=options,
+            progress=progress,
         )
+    if as_json:
+        about = {"task": prompts.name, "model": loaded.name, "split": measured_split, "finished": finished}
+        typer.echo(json.dumps({**about, **result.to_dict()}))
         return
     if not finished:
         typer.echo("note: this run was interrupted; its circuit still holds every edge that it had not come to")
-    _show_evaluation(stdout_console(), result, prompts, loaded, measured_split)
+    _show_evaluation(stdout_console(), result, prompts, loaded, measured_split, quick)
 
 
-def _show_evaluation(console: Console, result: Any, task: Task, model: Decoder, split: str) -> None:
-    from edgewise.reports import evaluation_table, known_table
+def _show_evaluation(console: Console, found: Assessment, task: Task, model: Decoder, split: str, quick: bool) -> None:
+    from rich.text import Text
 
+    from edgewise.reports import assessment_tables
+
+    result = found.evaluation
     console.print(
         f"{result.n_edges:,} of {result.n_graph_edges:,} edges ({result.n_edges_connected:,} on a path from the "
         f"embedding to the logits), measured on {split} prompts",
@@ -127,7 +139,10 @@ def _show_evaluation(console: Console, result: Any, task: Task, model: Decoder, 
         soft_wrap=True,
     )
     console.print(f"{headline(task, model)}\n", highlight=False, markup=False, soft_wrap=True)
-    console.print(evaluation_table(result))
-    if result.known is not None:
-        console.print()
-        console.print(known_table(result.known))
+    for part in assessment_tables(found):
+        console.print(part, soft_wrap=isinstance(part, Text))
+    if result.known is None and not quick:
+        console.print(
+            "no known circuit here, so no ROC; what is left is what the circuit does, the tests and the controls",
+            style="dim",
+        )

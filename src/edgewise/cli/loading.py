@@ -11,6 +11,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
 
 if TYPE_CHECKING:
+    from edgewise.graph import Circuit
     from edgewise.models import Decoder
     from edgewise.tasks import Task
 
@@ -108,6 +109,18 @@ def _same_prompts(task: str, digest: str, run: Path) -> None:
             f"the prompt file {task!r} has changed since {str(run)!r} was made; to measure the circuit on it all the "
             "same, name it with --task"
         )
+
+
+def load_any_circuit(path: Path) -> Circuit:
+    """The circuit of a run folder, of a file in EAP-IG's JSON form, or of its `.pt` form."""
+    from edgewise.graph import load_circuit
+    from edgewise.runs import load_run
+    from edgewise.runs.mib_export import load_pt
+
+    path = some_path(path, "the circuit")
+    if path.is_dir():
+        return load_run(path)[1]
+    return load_pt(path) if path.suffix == ".pt" else load_circuit(path)
 
 
 def some_path(path: Path, what: str) -> Path:

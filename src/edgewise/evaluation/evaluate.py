@@ -1,42 +1,121 @@
-"""How good a circuit is: its metrics beside those of the whole model and of no circuit at all."""
+"""How good a circuit is: its metrics beside those of the whole model, of no circuit, and of all but the circuit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError
+from edgewise.evaluation.bootstrap import CONFIDENCE, Bootstrap, Interval, interval_of
+from edgewise.evaluation.roc import RocPoint, roc_point
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
 from edgewise.patching import Experiment
-from edgewise.tasks import METRICS, Comparison, Metric, Reference, Task, find_metric, mean_over_places
+from edgewise.tasks import METRICS, Comparison, Metric, Reference, Task, find_metric, mean_over_places, right_answers
+
+Floats = NDArray[np.float64]
+RUNS = ("circuit", "full", "ablated", "target", "complement")
+"""The runs that every metric is measured in."""
+
+_EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One metric of a circuit, of the whole model and with every edge absent. Lower is better.
+    """One metric of a circuit beside those of other runs. Lower is better.
 
     Attributes:
+        circuit: with the circuit's edges present, all others ablated.
+        full, ablated: with every edge present, and with none.
         target: the metric of the model that the circuit is held against: the whole model, or, for a permuted network,
             the one that it was made from.
+        complement: with the circuit's edges ablated, all others present.
+        interval, recovered_interval, completeness_interval: of `circuit`, `recovered` and `completeness`, over
+            examples; None where there is none.
     """
 
     circuit: float
     full: float
     ablated: float
     target: float
+    complement: float = math.nan
+    interval: Interval | None = None
+    recovered_interval: Interval | None = None
+    completeness_interval: Interval | None = None
 
     @property
     def recovered(self) -> float | None:
-        """Share of the way from the ablated run to the target that the circuit goes; None where that is no way at all.
+        """Faithfulness: the share of the way from the ablated run to the target that the circuit goes.
 
-        (m(C) - m(no edge)) / (m(model) - m(no edge)): the normalised faithfulness of the MIB benchmark.
+        (m(C) - m(no edge)) / (m(model) - m(no edge)), as in the MIB benchmark; None where that is no way at all.
         """
-        way = self.target - self.ablated
-        return None if abs(way) < 1e-12 else (self.circuit - self.ablated) / way + 0.0  # no minus zero
+        return _share(self.circuit, self.ablated, self.target)
+
+    @property
+    def completeness(self) -> float | None:
+        """The share of the way from the whole model to the ablated run that ablating the circuit goes.
+
+        (m(model) - m(model less C)) / (m(model) - m(no edge)): 1 if nothing of the behaviour is left without the
+        circuit, 0 if the rest of the model does as well without it (Wang et al. 2023 ask for completeness in this
+        sense).
+        """
+        return _share(self.complement, self.full, self.ablated)
+
+
+def _share(value: float, start: float, end: float) -> float | None:
+    way = end - start
+    return None if abs(way) < _EPSILON or math.isnan(value) else (value - start) / way + 0.0  # no minus zero
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One metric example by example, as the mean over each example's scored places.
+
+    Attributes:
+        circuit, full, ablated, complement: `[examples]`.
+    """
+
+    circuit: Floats
+    full: Floats
+    ablated: Floats
+    complement: Floats
+
+    @cached_property
+    def recovered(self) -> Floats:
+        """The share that the circuit recovers of each example; NaN where the ablated run is as good as the model."""
+        way = self.full - self.ablated
+        with np.errstate(all="ignore"):
+            return np.where(np.abs(way) < _EPSILON, np.nan, (self.circuit - self.ablated) / way)
+
+    def quantiles(self, of: str = "circuit", at: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)) -> tuple[float, ...]:
+        """Quantiles over examples of one of the attributes, examples without a number left out."""
+        values = getattr(self, of)
+        values = values[np.isfinite(values)]
+        return tuple(float(one) for one in np.quantile(values, at)) if len(values) else ()
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of scored places that are answered right, where right and wrong answers are known.
+
+    Attributes:
+        kept: of the places that the model gets right, the share that the circuit gets right too; None if there are
+        none.
+    """
+
+    circuit: float
+    full: float
+    ablated: float
+    complement: float
+    kept: float | None
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +127,10 @@ class Evaluation:
         measured: that metric and every other one that makes sense on the task, by name.
         n_edges, n_edges_connected, n_graph_edges: edges of the circuit, of those on a path, and of the whole graph.
         known: the circuit beside the one that people know, or None where nobody knows it.
+        spread: the metric asked for, example by example.
+        accuracy: None on a task without answers.
+        roc: the circuit's point against the known circuit, by `edges` and by `nodes`; empty without one.
+        examples, confidence: how many examples there were, and of what confidence the intervals are.
     """
 
     metric: str
@@ -57,6 +140,11 @@ class Evaluation:
     n_edges_connected: int
     n_graph_edges: int
     known: Comparison | None = None
+    spread: Spread | None = None
+    accuracy: Accuracy | None = None
+    roc: dict[str, RocPoint] = field(default_factory=dict)
+    examples: int = 0
+    confidence: float = CONFIDENCE
 
     @property
     def value(self) -> float:
@@ -71,41 +159,131 @@ def evaluate(
     *,
     ablation: str | None = None,
     metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
+    bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 - frozen
 ) -> Evaluation:
     """Measure a circuit from scratch, by circuit runs.
 
     Args:
         circuit: over the model's graph, with or without port edges, key/value heads shared or not.
         ablation, metric: by default the task's. All other metrics of the task come along.
+        bootstrap: how confidence intervals are made, over examples.
 
     Raises:
         EdgewiseError: the circuit is over another graph; an unknown ablation or metric; or a metric that comes out as
             no number.
     """
     experiment = Experiment(model, task, ablation=ablation, metric=metric, graph=circuit.graph)
-    chosen = experiment.metric
+    return evaluate_in(experiment, circuit, bootstrap=bootstrap)
+
+
+def evaluate_in(
+    experiment: Experiment,
+    circuit: Circuit,
+    *,
+    bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 - frozen
+) -> Evaluation:
+    """`evaluate` in an experiment of the circuit's graph."""
+    task, chosen, graph = experiment.task, experiment.metric, circuit.graph
+    circuit.require_graph(experiment.graph)
     metrics = [chosen, *(METRICS[name] for name in task.metrics if name != chosen.name and _applies(name, task))]
-    logits = [experiment.logits(one) for one in (circuit, Circuit.full(circuit.graph), Circuit.empty(circuit.graph))]
-    logits.append(logits[1] if model.original is None else experiment.reference.logits)
-    measured = {
-        one.name: Measured(*(mean_over_places(one(run, experiment.reference)) for run in logits)) for one in metrics
+    logits = {
+        "circuit": experiment.logits(circuit),
+        "full": experiment.logits(Circuit.full(graph)),
+        "ablated": experiment.logits(Circuit.empty(graph)),
+        "complement": experiment.logits(~circuit),
     }
-    for what, value in zip(
-        ("of the circuit", "of the whole model", "with every edge ablated", "of the model it was made from"),
-        astuple(measured[chosen.name]),
-        strict=True,
-    ):
-        if not math.isfinite(value):
-            raise EdgewiseError(f"metric {chosen.name!r} {what} came out as {value}")
+    logits["target"] = logits["full"] if experiment.decoder.original is None else experiment.reference.logits
+    by_row = _ByRow(task)
+    measured: dict[str, Measured] = {}
+    spread: Spread | None = None
+    for one in metrics:
+        places = {name: one(logits[name], experiment.reference) for name in RUNS}
+        if one is chosen:
+            for name in RUNS:
+                value = mean_over_places(places[name])
+                if not math.isfinite(value):
+                    raise EdgewiseError(f"metric {chosen.name!r} {_RUN_WORDS[name]} came out as {value}")
+            spread = Spread(*(by_row.means(places[name]) for name in ("circuit", "full", "ablated", "complement")))
+        measured[one.name] = _measured(places, by_row, bootstrap)
+    known = None if task.known_circuit is None else task.known_circuit.on(graph)
     return Evaluation(
         metric=chosen.name,
         measured=measured,
         ablation=experiment.ablation,
         n_edges=circuit.n_edges,
         n_edges_connected=circuit.n_edges_connected,
-        n_graph_edges=circuit.graph.n_edges,
+        n_graph_edges=graph.n_edges,
         known=None if task.known_circuit is None else task.known_circuit.compare(circuit),
+        spread=spread,
+        accuracy=_accuracy(logits, experiment.reference, by_row, bootstrap),
+        roc={} if known is None else {"edges": roc_point(circuit, known), "nodes": roc_point(circuit, known, "nodes")},
+        examples=len(task),
+        confidence=bootstrap.confidence,
     )
+
+
+_RUN_WORDS = {
+    "circuit": "of the circuit",
+    "full": "of the whole model",
+    "ablated": "with every edge ablated",
+    "target": "of the model it was made from",
+    "complement": "with the circuit ablated",
+}
+
+
+class _ByRow:
+    """Sums over each example's scored places, from which any mean over resampled examples follows."""
+
+    def __init__(self, task: Task) -> None:
+        self.rows, self.examples = task.prompts.scored_rows.cpu(), len(task)
+        self.counts = torch.bincount(self.rows, minlength=self.examples).double().numpy()
+
+    def sums(self, values: Tensor) -> Floats:
+        """`[scored]` -> `[examples]`."""
+        total = torch.zeros(self.examples, dtype=torch.float64)
+        return total.index_add_(0, self.rows, values.detach().double().cpu()).numpy()
+
+    def means(self, values: Tensor) -> Floats:
+        with np.errstate(all="ignore"):
+            return self.sums(values) / self.counts
+
+
+def _measured(places: dict[str, Tensor], by_row: _ByRow, bootstrap: Bootstrap) -> Measured:
+    values = {name: mean_over_places(places[name]) for name in RUNS}
+    sums = {name: by_row.sums(places[name]) for name in RUNS}
+
+    found = Measured(values["circuit"], values["full"], values["ablated"], values["target"], values["complement"])
+    return replace(
+        found,
+        interval=interval_of(_mean, (sums["circuit"], by_row.counts), bootstrap),
+        recovered_interval=None
+        if found.recovered is None
+        else interval_of(_way, (sums["circuit"], sums["ablated"], sums["target"]), bootstrap),
+        completeness_interval=None
+        if found.completeness is None
+        else interval_of(_way, (sums["complement"], sums["full"], sums["ablated"]), bootstrap),
+    )
+
+
+def _mean(total: Floats, counts: Floats, axis: int = -1) -> Floats:
+    return total.sum(axis=axis) / counts.sum(axis=axis)
+
+
+def _way(value: Floats, start: Floats, end: Floats, axis: int = -1) -> Floats:
+    """How far `value` is on the way from `start` to `end`, all summed over examples."""
+    way, gone = (one.sum(axis=axis) - start.sum(axis=axis) for one in (end, value))
+    return np.where(np.abs(way) < _EPSILON, np.nan, gone / np.where(way == 0, 1.0, way))
+
+
+def _accuracy(logits: dict[str, Tensor], reference: Reference, by_row: _ByRow, bootstrap: Bootstrap) -> Accuracy | None:
+    right = {name: right_answers(logits[name], reference) for name in ("circuit", "full", "ablated", "complement")}
+    circuit, full = right["circuit"], right["full"]
+    if circuit is None or full is None:
+        return None
+    shares = {name: float(one.double().mean()) for name, one in right.items() if one is not None}
+    kept = float(circuit[full].double().mean()) if bool(full.any()) else None
+    interval = interval_of(_mean, (by_row.sums(circuit.double()), by_row.counts), bootstrap)
+    return Accuracy(**shares, kept=kept, interval=interval)
 
 
 def _applies(name: str, task: Task) -> bool:

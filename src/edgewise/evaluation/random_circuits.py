@@ -8,59 +8,67 @@ from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
 
 
-def random_path(graph: Graph, generator: np.random.Generator) -> Circuit:
+def random_path(graph: Graph, generator: np.random.Generator, within: Circuit | None = None) -> Circuit:
     """One path from an embedding to the logits: a random walk that takes every outgoing edge with the same chance.
 
     Where the graph has port edges, those on the way are in.
+
+    Args:
+        within: the edges to walk on, all of which lie on a path (`Circuit.connected`); by default the graph's.
     """
+    allowed, gates = (graph.edges, graph.port_edges) if within is None else (within.edges, within.ports)
     edges, ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)
-    row = int(generator.integers(graph.n_embeddings))
+    starts = np.flatnonzero(allowed[: graph.n_embeddings].any(axis=1))
+    row = int(generator.choice(starts))
     while True:
-        column = int(generator.choice(np.flatnonzero(graph.edges[row])))
+        column = int(generator.choice(np.flatnonzero(allowed[row])))
         edges[row, column] = True
-        readers = graph.nodes_reading(graph.inputs[column])
+        readers = [one for one in graph.nodes_reading(graph.inputs[column]) if allowed[one].any()]
         if not readers:
             return Circuit(graph, edges, ports)
-        ports[column] = graph.port_edges[column]
+        ports[column] = gates[column]
         row = int(generator.choice(readers))
 
 
-def random_circuit(graph: Graph, n_edges: int, seed: int) -> Circuit:
+def random_circuit(graph: Graph, n_edges: int, seed: int, within: Circuit | None = None) -> Circuit:
     """Random paths until the circuit has at least `n_edges` edges, port edges counted; all of them lie on a path.
 
+    Args:
+        within: take no other edges than these.
+
     Raises:
-        EdgewiseError: the graph has fewer edges, or `n_edges` is below 0.
+        EdgewiseError: the graph, or what of `within` lies on a path, has fewer edges; or `n_edges` is below 0.
     """
-    if not 0 <= n_edges <= graph.n_edges:
-        raise EdgewiseError(f"a random circuit can have 0 to {graph.n_edges:,} edges, not {n_edges:,}")
+    whole = Circuit.full(graph) if within is None else within.connected()
+    if not 0 <= n_edges <= whole.n_edges:
+        raise EdgewiseError(f"a random circuit can have 0 to {whole.n_edges:,} edges here, not {n_edges:,}")
     generator = np.random.default_rng(seed)
     circuit = Circuit.empty(graph)
-    # Walks hardly ever come by the last edges of a graph; when so many are wanted, leaving some out at random is the
-    # same.
-    if n_edges > graph.n_edges // 2:
-        return _nearly_full(graph, n_edges, generator)
+    # Walks hardly ever come by the last edges; when so many are wanted, some are left out at random instead.
+    if n_edges > whole.n_edges // 2:
+        return _nearly_whole(whole, n_edges, generator)
     while circuit.n_edges < n_edges:
-        circuit = circuit | random_path(graph, generator)
+        circuit = circuit | random_path(graph, generator, whole)
     return circuit
 
 
-def _nearly_full(graph: Graph, n_edges: int, generator: np.random.Generator) -> Circuit:
-    places = np.argwhere(graph.edges)
+def _nearly_whole(whole: Circuit, n_edges: int, generator: np.random.Generator) -> Circuit:
+    places = np.argwhere(whole.edges)
     generator.shuffle(places)
     low, high = 0, len(places)
     while low < high:  # the fewest random edges whose connected circuit is large enough
         middle = (low + high) // 2
-        if _of(graph, places[:middle]).n_edges >= n_edges:
+        if _of(whole, places[:middle]).n_edges >= n_edges:
             high = middle
         else:
             low = middle + 1
-    return _of(graph, places[:low])
+    return _of(whole, places[:low])
 
 
-def _of(graph: Graph, places: np.ndarray) -> Circuit:
-    edges = np.zeros_like(graph.edges)
+def _of(whole: Circuit, places: np.ndarray) -> Circuit:
+    edges = np.zeros_like(whole.graph.edges)
     edges[tuple(places.T)] = True
-    return Circuit(graph, edges, graph.port_edges & edges.any(axis=0)).connected()
+    return Circuit(whole.graph, edges, whole.ports & edges.any(axis=0)).connected()
 
 
 def inflated(circuit: Circuit, generator: np.random.Generator, tries: int = 1000) -> tuple[Circuit, str] | None:

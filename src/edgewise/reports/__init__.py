@@ -1,9 +1,10 @@
 """What people look at."""
 
+from edgewise.reports.evaluation import assessment_tables, evaluation_table
 from edgewise.reports.prompts import show_pair
+from edgewise.reports.sweep_progress import section_progress, sweep_progress
 from edgewise.reports.terminal import (
     circuit_table,
-    evaluation_table,
     heat_tables,
     highest_scores,
     known_table,
@@ -14,6 +15,7 @@ from edgewise.reports.terminal import (
 )
 
 __all__ = [
+    "assessment_tables",
     "circuit_table",
     "evaluation_table",
     "heat_tables",
@@ -21,7 +23,9 @@ __all__ = [
     "known_table",
     "plan_table",
     "search_progress",
+    "section_progress",
     "show_pair",
     "step_progress",
     "strongest_edges",
+    "sweep_progress",
 ]

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from edgewise.evaluation import CircuitComparison, roc_point
+from edgewise.graph import Circuit
+from edgewise.reports.terminal import number
 from edgewise.runs.paper import Cell, Curve, Reproduction
+from edgewise.runs.series import Series
 
 SHORT = {"acdc": "ACDC", "head-importance": "HISP", "subnetwork-probing": "SP"}
 
@@ -53,12 +57,60 @@ def curve_rows(curves: Sequence[Curve]) -> Rows:
     return ["task", "model", "metric", "method", *shares, "of", "circuits", "seconds"], rows
 
 
-def terminal_table(title: str, rows: Rows, *, right: int = 0) -> Table:
+def series_rows(series: Series, metric: str, known: Circuit | None = None) -> Rows:
+    """A line per circuit of a sweep: its setting, size, metric, what it recovers, and its point against a known
+    circuit.""" full, ablated = series.baseline[metric]
+    way = full - ablated
+    rows = []
+    for point in series.points:
+        value = point.metrics[metric]
+        recovered = f"{(value - ablated) / way:.1%}" if abs(way) > 1e-12 else ""
+        tested = number(point.test_metrics[metric]) if metric in point.test_metrics else ""
+        row = [f"{point.setting:.4g}", f"{point.circuit.n_edges:,}", number(value), recovered, tested]
+        if known is not None:
+            found = roc_point(point.circuit, known)
+            row += [f"{found.true_positive_rate:.3f}", f"{found.false_positive_rate:.3f}"]
+        rows.append(row)
+    truth = ["true positives", "false positives"] if known is not None else []
+    return [series.by, "edges", metric, "recovered", "on test prompts", *truth], rows
+
+
+def overlap_rows(found: CircuitComparison) -> Rows:
+    """Every two circuits: edges of both and of one alone, and how far edges and nodes overlap."""
+    rows = [
+        [
+            f"{one.first} and {one.second}",
+            f"{one.common:,}",
+            f"{one.only_first:,}",
+            f"{one.only_second:,}",
+            f"{one.jaccard:.3f}",
+            f"{one.nodes:.3f}",
+        ]
+        for one in found.pairs
+    ]
+    rows.append(["all", f"{found.in_all:,}", f"of {found.in_any:,}", "", "", ""])
+    return ["circuits", "in both", "first only", "second only", "Jaccard: edges", "nodes"], rows
+
+
+def component_rows(found: CircuitComparison, names: int = 3) -> Rows:
+    """Nodes where circuits differ: how many edges each has there, and some that it alone has."""
+    rows = []
+    for one in found.components:
+        own = [
+            f"{name}: {', '.join(edges[:names])}{' ...' if len(edges) > names else ''}"
+            for name, edges in zip(found.names, one.own, strict=True)
+            if edges
+        ]
+        rows.append([one.node, *(f"{count:,}" for count in one.edges), f"{one.shared:,}", "; ".join(own)])
+    return ["node", *(f"edges of {name}" for name in found.names), "in all", "note"], rows
+
+
+def terminal_table(title: str, rows: Rows, *, right: int | None = None) -> Table:
     """Rows as a table for the terminal; columns from `right` on are numbers."""
     heading, lines = rows
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(heading):
-        numbers = right and right <= index and column != "note"
+        numbers = right is not None and right <= index and column != "note"
         table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
     for line in lines:
         table.add_row(*map(Text, line))

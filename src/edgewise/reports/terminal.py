@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallback
-from edgewise.evaluation import Evaluation
 from edgewise.graph import Circuit
 from edgewise.tasks import Comparison, Task
 
@@ -159,22 +158,6 @@ def known_table(known: Comparison) -> Group:
         share = f"{len(group.found)} of {len(group.members)}"
         table.add_row(Text(group.group), share, " ".join(group.found), Text(" ".join(missed), style="dim"))
     return Group(Text(title, style="italic", no_wrap=True, overflow="ignore"), table)
-
-
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """Every metric of the circuit beside those of the whole model and of no edge at all."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("metric (lower is better)", overflow="fold")
-    permuted = any(measured.target != measured.full for measured in evaluation.measured.values())
-    whole = ["permuted model", "model"] if permuted else ["whole model"]
-    for column in ("circuit", *whole, f"{evaluation.ablation}-ablated", "recovered"):
-        table.add_column(column, justify="right", overflow="fold")
-    for name, measured in evaluation.measured.items():
-        recovered = "" if measured.recovered is None else f"{measured.recovered:.1%}"
-        wholes = [measured.full, measured.target] if permuted else [measured.full]
-        numbers = [number(value) for value in (measured.circuit, *wholes, measured.ablated)]
-        table.add_row(Text(name), *numbers, recovered, style="bold" if name == evaluation.metric else None)
-    return table
 
 
 def plan_table(plan: Plan) -> Table:

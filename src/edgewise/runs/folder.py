@@ -88,6 +88,7 @@ class RunFolder:
             EdgewiseError: the disk is full, or the folder's parent has gone.
         """
         for name, content in files.items():
+            (self._partial / name).parent.mkdir(exist_ok=True)
             write_bytes(self._partial / name, content if isinstance(content, bytes) else content.encode())
         self._partial.chmod(0o755)
         while True:

@@ -7,8 +7,6 @@ data, scores and roundings that the published points came from, flaws included, 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +20,9 @@ from edgewise.models import Decoder, load_model
 from edgewise.patching import Experiment
 from edgewise.runs.published import METHODS_IN_PAPER, PUBLISHED_AUC, TASK_METRICS, WITHOUT_UNFINISHED
 from edgewise.runs.series import Series
-from edgewise.runs.sweep import SweepPlan, SweepProgress, sweep
+from edgewise.runs.sweep import COUNTED, SweepPlan, SweepProgress, sweep, table_csv
 from edgewise.tasks import KNOWN_CIRCUITS, TASKS, Split, Task, load_task
 
-COUNTED: tuple[Counted, ...] = ("edges", "nodes")
 PUBLISHED, RIGHT = "as published", "put right"
 
 
@@ -192,16 +189,16 @@ class Reproduction:
     curves: tuple[Curve, ...]
     missing: tuple[tuple[str, str], ...]
 
-    def cells_csv(self) -> str:
-        return _csv([asdict(cell) for cell in self.cells])
+    def cellstable_csv(self) -> str:
+        return table_csv([asdict(cell) for cell in self.cells])
 
-    def curves_csv(self) -> str:
+    def curvestable_csv(self) -> str:
         rows = []
         for curve in self.curves:
             row = asdict(curve)
             row.update({f"edges_for_{share:.0%}": count for share, count in row.pop("edges_for")})
             rows.append(row)
-        return _csv(rows)
+        return table_csv(rows)
 
 
 def rows_for(tasks: Sequence[str] | None, offline: bool) -> list[PaperRow]:
@@ -397,12 +394,3 @@ def _shipped(
     told = progress and progress(f"{name} on {model.name}")
     for series in sweep(experiment, plans, test=test, folder=folder, progress=told):
         yield _curve(task, model, experiment.ablation, experiment.metric.name, series)
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()

@@ -7,10 +7,12 @@ all lambdas.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,14 @@ from edgewise.discovery import (
     probe_sweep,
 )
 from edgewise.errors import EdgewiseError, unknown
-from edgewise.evaluation import random_circuit
+from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.runs.run import describe_model, score_edges, versions
 from edgewise.runs.series import Series, SeriesFile, SweepPoint
 from edgewise.tasks import METRICS, Task, find_metric, mean_over_places
 
+COUNTED: tuple[Counted, ...] = ("edges", "nodes")
 RANDOM = "random"
 PAPER_THRESHOLDS = tuple(10 ** (-4 + step / 5) for step in range(21))
 """The ACDC paper's base grid: 10^-4 to 1 in 21 steps."""
@@ -263,3 +266,57 @@ def _cut(experiment: Experiment, plan: SweepPlan, sizes: Sequence[float]) -> Ite
                 options["target"] = int(size)
             scored = score_edges(experiment, method, options)
         yield size, at_most(scored.circuit, int(size), whole_ties=method.units, above=scored.above).circuit, None
+
+
+def series_summary(series: Series, known: Circuit | None = None) -> dict[str, Any]:
+    """A series without its circuits, fit for JSON: settings, sizes, metrics, and the point against a known circuit."""
+    return {
+        "method": series.method,
+        "by": series.by,
+        "baseline": {name: list(pair) for name, pair in series.baseline.items()},
+        "points": [_point_summary(point, known) for point in series.points],
+        "roc": None if known is None else _areas(series, known),
+    }
+
+
+def _point_summary(point: SweepPoint, known: Circuit | None) -> dict[str, Any]:
+    summary = point.to_dict()
+    del summary["circuit"]
+    return summary if known is None else {**summary, "roc": asdict(roc_point(point.circuit, known))}
+
+
+def _areas(series: Series, known: Circuit) -> dict[str, dict[str, float]]:
+    curves = {counted: roc_curve([one.circuit for one in series.points], known, counted) for counted in COUNTED}
+    return {name: {"pessimistic": one.pessimistic, "trapezoid": one.trapezoid} for name, one in curves.items()}
+
+
+def series_csv(every: Sequence[Series], known: Circuit | None = None) -> str:
+    """The data behind the plots: a line per circuit, with every metric on the search's prompts and on test prompts."""
+    rows = []
+    for series in every:
+        for point in series.points:
+            row: dict[str, Any] = {
+                "method": series.method,
+                "by": series.by,
+                "setting": point.setting,
+                "n_edges": point.circuit.n_edges,
+                "n_edges_connected": point.circuit.n_edges_connected,
+                "seconds": round(point.seconds, 4),
+            }
+            row.update({name: value for name, value in point.metrics.items()})
+            row.update({f"test_{name}": value for name, value in point.test_metrics.items()})
+            if known is not None:
+                row.update(asdict(roc_point(point.circuit, known)))
+                del row["n_found"]
+            rows.append(row)
+    return table_csv(rows)
+
+
+def table_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of one set of columns as CSV with a heading."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()

@@ -53,6 +53,28 @@ class Prompts:
         tensors = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **tensors)
 
+    def take(self, rows: Tensor) -> Prompts:
+        """Some rows in a new order, any of them as often as it is named, with the places scored in each.
+
+        Args:
+            rows: `[chosen]` row numbers.
+        """
+        rows = rows.to(self.scored_rows.device)
+        places = [(self.scored_rows == row).nonzero()[:, 0] for row in rows]
+        chosen = torch.cat(places)
+        counts = torch.tensor([len(one) for one in places], device=rows.device)
+        return Prompts(
+            clean=self.clean[rows],
+            corrupt=self.corrupt[rows],
+            mask=self.mask[rows],
+            corrupt_mask=self.corrupt_mask[rows],
+            scored_rows=torch.arange(len(rows), device=rows.device).repeat_interleave(counts),
+            scored_positions=self.scored_positions[chosen],
+            answers=None if self.answers is None else self.answers[chosen],
+            wrong=None if self.wrong is None else self.wrong[chosen],
+            corrupt_positions=self.corrupt_positions,
+        )
+
     def rows(self, first: int, stop: int) -> Prompts:
         """Rows `first` to `stop` with the places scored in them."""
         inside = (self.scored_rows >= first) & (self.scored_rows < stop)
@@ -123,6 +145,16 @@ class Task:
             prompts=self.prompts.rows(0, count),
             text=self.text[:count],
             settings={**self.settings, "examples": min(count, len(self))},
+        )
+
+    def resampled(self, seed: int) -> Task:
+        """As many pairs drawn from this task's with replacement: a bootstrap sample of its examples."""
+        drawn = torch.randint(len(self), (len(self),), generator=torch.Generator().manual_seed(seed))
+        return replace(
+            self,
+            prompts=self.prompts.take(drawn),
+            text=tuple(self.text[row] for row in drawn.tolist()),
+            settings={**self.settings, "resampled_seed": seed},
         )
 
     def describe(self) -> str:

@@ -1,0 +1,47 @@
+"""`edgewise export`: runs in the forms of other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgewise.cli.app import app
+from edgewise.cli.loading import some_path
+from edgewise.errors import unknown
+
+
+@app.command(epilog="Example: edgewise export runs/ioi-edge-attribution-ig --format mib --out submission")
+def export(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, one per task and model.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    form: Annotated[
+        str, typer.Option("--format", help="mib: a submission to the MIB benchmark's circuit track.")
+    ] = "mib",
+    file: Annotated[str, typer.Option(help="json, or pt: EAP-IG's form as torch saves it.")] = "json",
+    name: Annotated[
+        str | None, typer.Option(help="The folder's name for one run, as in ioi_gpt2. Default: from task and model.")
+    ] = None,
+) -> None:
+    """Write runs in the form in which the MIB benchmark takes submissions: a folder per task and model."""
+    from edgewise.errors import EdgewiseError
+    from edgewise.runs import load_run, require_free
+    from edgewise.runs.mib_export import export_mib, mib_cell
+
+    if form != "mib":
+        raise unknown("format", form, ("mib",))
+    if name is not None and len(runs) > 1:
+        raise EdgewiseError("--name is for one run; with several, folders are named after their tasks and models")
+    out = some_path(out, "--out").expanduser()
+    require_free(out)
+    cells = [mib_cell(*load_run(run), name) for run in runs]
+    written = export_mib(cells, out, file)
+    for cell in cells:
+        what = (
+            "importances of" if cell.scored else f"{cell.circuit.n_edges:,} edges with importance 1, 0 for the rest, of"
+        )
+        typer.echo(f"{cell.name}: {what} {cell.circuit.graph.n_edges:,} edges")
+        if not cell.official:
+            typer.echo(f"note: the benchmark has no cell {cell.name!r}; name the one that is meant with --name")
+    typer.echo(f"written to {written}")

@@ -1,0 +1,165 @@
+"""`edgewise sweep`: circuits of many sizes, by any methods, against what they keep."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgewise.cli.app import app
+from edgewise.cli.loading import load, some_path
+from edgewise.cli.options import (
+    AblationOption,
+    DeviceOption,
+    DtypeOption,
+    ExamplesOption,
+    FoldOption,
+    JsonOption,
+    MetricOption,
+    ModelOption,
+    PermutedOption,
+    PortsOption,
+    SeedOption,
+    StepsOption,
+    TaskArgument,
+    VariantOption,
+)
+from edgewise.cli.printing import headline, stdout_console
+from edgewise.errors import EdgewiseError
+from edgewise.files import write_text
+
+
+@app.command(epilog="Example: edgewise sweep ioi --methods acdc,edge-attribution-ig,random --sizes 5,10,20,50,100")
+def sweep(
+    task: TaskArgument,
+    model: ModelOption = None,
+    methods: Annotated[
+        str, typer.Option(help="By commas (see: edgewise methods); random is the control: circuits of random paths.")
+    ] = "acdc,edge-attribution-ig,random",
+    thresholds: Annotated[
+        str | None,
+        typer.Option(
+            help="ACDC's, as in 0.1,0.01 or 1e-4:1:21 (21 from 1e-4 to 1, evenly on a log axis).", show_default=False
+        ),
+    ] = None,
+    lambdas: Annotated[str | None, typer.Option(help="Subnetwork probing's, likewise.", show_default=False)] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="Numbers of edges for all other methods, likewise. Default: 1% to 50% of the graph."),
+    ] = None,
+    ablation: AblationOption = None,
+    metric: MetricOption = None,
+    examples: ExamplesOption = None,
+    seed: SeedOption = 0,
+    variant: VariantOption = "default",
+    ports: PortsOption = True,
+    steps: StepsOption = None,
+    test: Annotated[bool, typer.Option("--test/--no-test", help="Measure every circuit on test prompts too.")] = True,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    fold_value_biases: FoldOption = False,
+    permuted: PermutedOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps every circuit; a sweep that was stopped goes on there. Default: runs/TASK-sweep."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Sweep methods over thresholds or sizes: how many edges each needs to keep how much of the behaviour."""
+    from rich.console import Console
+
+    from edgewise.discovery import METHODS
+    from edgewise.patching import Experiment
+    from edgewise.reports import sweep_progress
+    from edgewise.reports.tables import series_rows, terminal_table
+    from edgewise.runs import check_request
+    from edgewise.runs.paper import SIZES
+    from edgewise.runs.sweep import LAMBDAS, PAPER_THRESHOLDS, SweepPlan, series_csv
+    from edgewise.runs.sweep import sweep as run
+    from edgewise.tasks import check_request as check_task
+    from edgewise.tasks import load_task
+
+    check_task(task, examples, "validation", variant)
+    check_request(suggested=0.0, ablation=ablation, metric=metric)
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    given = {
+        "acdc": PAPER_THRESHOLDS if thresholds is None else numbers(thresholds, "--thresholds"),
+        "subnetwork-probing": LAMBDAS if lambdas is None else numbers(lambdas, "--lambdas"),
+    }
+    wanted = None if sizes is None else tuple(float(round(one)) for one in numbers(sizes, "--sizes"))
+
+    def plan(name: str, n_edges: int) -> SweepPlan:
+        takes = METHODS[name].options if name in METHODS else {}
+        options = {"steps": steps} if steps is not None and "steps" in takes else {}
+        own = wanted or tuple(dict.fromkeys(float(max(2, round(share * n_edges))) for share in SIZES))
+        return SweepPlan(name, given.get(name, own), options, seed=seed)
+
+    for name in names:
+        plan(name, 1000).check()
+    if not names:
+        raise EdgewiseError("--methods names no method")
+    loaded, prompts = load(
+        task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
+    )
+    others = None
+    if test:
+        try:
+            others = load_task(task, loaded, examples=examples, seed=seed, split="test", variant=variant)
+        except EdgewiseError as error:
+            typer.echo(f"edgewise: warning: no test prompts: {error}", err=True)
+    folder = (some_path(out, "--out") if out is not None else Path("runs") / f"{prompts.name}-sweep").expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise EdgewiseError(f"the output folder {str(folder)!r} is a file; choose another")
+    experiment = Experiment(loaded, prompts, ablation=ablation, metric=metric, ports=ports)
+    folder.mkdir(parents=True, exist_ok=True)
+    with sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
+        plans = [plan(name, experiment.graph.n_edges) for name in names]
+        found = run(experiment, plans, test=others, folder=folder, progress=progress(prompts.name))
+    known = None if prompts.known_circuit is None else prompts.known_circuit.on(experiment.graph)
+    write_text(folder / "sweep.csv", series_csv(found, known))
+    write_text(folder / "command.txt", " ".join(["edgewise", *sys.argv[1:]]) + "\n")
+    if as_json:
+        from edgewise.runs.sweep import series_summary
+
+        about = {"task": prompts.name, "model": loaded.name, "metric": experiment.metric.name, "folder": str(folder)}
+        typer.echo(json.dumps({**about, "series": [series_summary(one, known) for one in found]}))
+        return
+    console = stdout_console()
+    console.print(f"{headline(prompts, loaded)}\n", highlight=False, markup=False, soft_wrap=True)
+    for one in found:
+        rows = series_rows(one, experiment.metric.name, known)
+        console.print(terminal_table(one.method, rows, right=0))
+        console.print()
+    console.print(
+        f"written to {folder}: sweep.csv, and a file per method", highlight=False, markup=False, soft_wrap=True
+    )
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """`0.1,0.01`, or `low:high:count` for as many numbers evenly on a logarithmic axis.
+
+    Raises:
+        EdgewiseError: something else.
+    """
+    try:
+        if ":" in text:
+            low, high, count = text.split(":")
+            first, last, steps = float(low), float(high), int(count)
+            if not (first > 0 and last > 0 and steps > 1):
+                raise ValueError
+            return tuple(first * (last / first) ** (step / (steps - 1)) for step in range(steps))
+        found = tuple(float(one) for one in text.split(",") if one.strip())
+        if not found:
+            raise ValueError
+        return found
+    except ValueError:
+        raise EdgewiseError(
+            f"{option} takes numbers by commas, or LOW:HIGH:COUNT with both above 0 and a count of at least 2, not "
+            f"{text!r}"
+        ) from None

@@ -1,0 +1,144 @@
+"""Circuits side by side: how far they overlap, and where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgewise.errors import EdgewiseError
+from edgewise.evaluation.bootstrap import jaccard
+from edgewise.graph import Circuit
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two circuits.
+
+    Attributes:
+        common: edges of both.
+        only_first, only_second: edges of one alone.
+        jaccard: edges of both as a share of those of either; `nodes` the same of the nodes that edges touch.
+    """
+
+    first: str
+    second: str
+    common: int
+    only_first: int
+    only_second: int
+    jaccard: float
+    nodes: float
+
+
+@dataclass(frozen=True)
+class Component:
+    """One node, and how many of a circuit's edges lead into it and out of it.
+
+    Attributes:
+        edges: per circuit, in order, how many edges (port edges included) touch the node.
+        shared: how many edges of the node are in all circuits.
+        own: per circuit, those that no other has, by name.
+    """
+
+    node: str
+    edges: tuple[int, ...]
+    shared: int
+    own: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class CircuitComparison:
+    """Several circuits of one graph.
+
+    Attributes:
+        names, sizes: of the circuits, in order.
+        in_all, in_any: how many edges are in all of them, and in any.
+        pairs: every two.
+        components: nodes where they differ, late ones first.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    in_all: int
+    in_any: int
+    pairs: tuple[Pair, ...]
+    components: tuple[Component, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dictionaries."""
+        return asdict(self)
+
+
+def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
+    """Compare circuits by name.
+
+    Raises:
+        EdgewiseError: fewer than two, or circuits of different graphs.
+    """
+    if len(circuits) < 2:
+        raise EdgewiseError("a comparison needs at least two circuits")
+    names, every = tuple(circuits), tuple(circuits.values())
+    for name, circuit in circuits.items():
+        if circuit.graph.shape != every[0].graph.shape:
+            raise EdgewiseError(
+                f"{name!r} is a circuit of another graph ({circuit.graph.describe()}) than {names[0]!r} "
+                f"({every[0].graph.describe()})"
+            )
+    graph = every[0].graph
+    in_all, in_any = every[0], every[0]
+    for circuit in every[1:]:
+        in_all, in_any = in_all & circuit, in_any | circuit
+    pairs = tuple(
+        _pair(names[i], names[j], every[i], every[j]) for i in range(len(every)) for j in range(i + 1, len(every))
+    )
+    own = [_only(circuit, [other for other in every if other is not circuit]) for circuit in every]
+    components = []
+    for name in [*(node.name for node in graph.sources), "logits"]:
+        touching = [_touching(circuit, name) for circuit in every]
+        shared = _touching(in_all, name)
+        if any(one.n_edges != shared.n_edges for one in touching):
+            alone = tuple(tuple(_touching(one, name).names()) for one in own)
+            components.append(Component(name, tuple(one.n_edges for one in touching), shared.n_edges, alone))
+    return CircuitComparison(
+        names,
+        tuple(one.n_edges for one in every),
+        in_all.n_edges,
+        in_any.n_edges,
+        pairs,
+        tuple(reversed(components)),
+    )
+
+
+def _pair(first: str, second: str, one: Circuit, other: Circuit) -> Pair:
+    sets = [np.concatenate([each.edges.ravel(), each.ports]) for each in (one, other)]
+    nodes = [set(each.nodes()) for each in (one, other)]
+    union = nodes[0] | nodes[1]
+    return Pair(
+        first,
+        second,
+        common=(one & other).n_edges,
+        only_first=(one - other).n_edges,
+        only_second=(other - one).n_edges,
+        jaccard=jaccard(*sets),
+        nodes=len(nodes[0] & nodes[1]) / len(union) if union else 1.0,
+    )
+
+
+def _only(circuit: Circuit, others: list[Circuit]) -> Circuit:
+    for other in others:
+        circuit = circuit - other
+    return circuit
+
+
+def _touching(circuit: Circuit, name: str) -> Circuit:
+    """The edges of a circuit into a node and out of it."""
+    graph = circuit.graph
+    edges, ports = np.zeros_like(circuit.edges), np.zeros_like(circuit.ports)
+    columns = list(graph.inputs_of(graph.node(name)))
+    edges[:, columns], ports[columns] = circuit.edges[:, columns], circuit.ports[columns]
+    row = graph.source_index.get(name)
+    if row is not None:
+        edges[row] = circuit.edges[row]
+    return Circuit(graph, edges, ports)

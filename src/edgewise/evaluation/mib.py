@@ -1,0 +1,179 @@
+"""The measures of the Mechanistic Interpretability Benchmark's circuit track (Mueller et al. 2025), as its code has
+them.
+
+Faithfulness f of a circuit is (m(C) - m(no edge)) / (m(model) - m(no edge)). Circuits are cut from scores at ten
+shares p of all edges; the x-axis is p, not what is left after pruning:
+
+* CPR, the circuit performance ratio: the area under f, edges chosen by signed score. Higher is better, without bound.
+* CMD, the circuit-model distance: the area under |1 - f|, edges chosen by the score's size. 0 is best.
+
+Both by trapezoids from p = 0.001 to 1, so f = 1 throughout has CPR 0.999 and CMD 0. Half of either area comes from p
+above 0.5; the same areas on a logarithmic axis, which weigh every decade of sizes alike, stand beside them, divided by
+its length. The benchmark's graph has no port edges, and a key and a value input per query head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from edgewise.discovery import greedy, top
+from edgewise.errors import EdgewiseError
+from edgewise.graph import Circuit
+from edgewise.graph.convert import ungrouped, without_ports
+from edgewise.models import Decoder
+from edgewise.patching import Experiment
+from edgewise.tasks import Task
+
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+METRIC = "logit_diff"
+
+StepProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class AtShare:
+    """One size of circuit.
+
+    Attributes:
+        share, asked: of all edges, and the whole number of edges that this makes (rounded down).
+        n_edges: how many are left when what dangles is pruned.
+        faithfulness: None where the ablated run is as good as the model.
+    """
+
+    share: float
+    asked: int
+    n_edges: int
+    faithfulness: float
+
+
+@dataclass(frozen=True)
+class MibScores:
+    """Both measures of one scored circuit.
+
+    Attributes:
+        signed, absolute: faithfulness at every share, edges chosen by score and by the score's size.
+        cpr, cmd: the benchmark's areas, from `signed` and `absolute`.
+        cpr_log, cmd_log: the same over log p, divided by the length of that axis.
+        average: mean faithfulness of `signed`, as the benchmark's files have it.
+    """
+
+    metric: str
+    n_graph_edges: int
+    signed: tuple[AtShare, ...]
+    absolute: tuple[AtShare, ...]
+    cpr: float
+    cmd: float
+    cpr_log: float
+    cmd_log: float
+    average: float
+
+
+def mib_scores(
+    model: Decoder,
+    task: Task,
+    scored: Circuit,
+    *,
+    metric: str = METRIC,
+    ablation: str = "resample",
+    progress: StepProgress | None = None,
+) -> MibScores:
+    """CPR and CMD of a circuit with a score for every edge. Port edges of its graph are left aside.
+
+    Raises:
+        EdgewiseError: no scores, another model's graph, a split embedding, or a task where ablating everything does not
+            change the metric.
+    """
+    scored = ungrouped(without_ports(scored))
+    if scored.graph.split_embedding:
+        raise EdgewiseError("the benchmark's graph has one embedding; this one has tokens and positions apart")
+    experiment = Experiment(model, task, metric=metric, ablation=ablation, graph=scored.graph)
+    full, ablated = experiment.full(), experiment.ablated()
+    if abs(full - ablated) < 1e-12:
+        raise EdgewiseError(f"ablating every edge leaves {metric} as it is, so no circuit has a faithfulness")
+    done = 0
+
+    def at_shares(absolute: bool) -> tuple[AtShare, ...]:
+        nonlocal done
+        found = []
+        for share in SHARES:
+            asked = int(share * scored.graph.n_edges)
+            circuit = top(scored, asked, absolute=absolute).circuit if asked else Circuit.empty(scored.graph)
+            value = (experiment.score(circuit) - ablated) / (full - ablated)
+            found.append(AtShare(share, asked, circuit.n_edges, value))
+            done += 1
+            if progress is not None:
+                progress(done, 2 * len(SHARES))
+        return tuple(found)
+
+    signed, absolute = at_shares(False), at_shares(True)
+    return scores_from(metric, scored.graph.n_edges, signed, absolute)
+
+
+def scores_from(
+    metric: str, n_graph_edges: int, signed: tuple[AtShare, ...], absolute: tuple[AtShare, ...]
+) -> MibScores:
+    """The areas that follow from faithfulness at every share."""
+    by_score, by_size = ([one.faithfulness for one in each] for each in (signed, absolute))
+    distance = [abs(1 - one) for one in by_size]
+    return MibScores(
+        metric=metric,
+        n_graph_edges=n_graph_edges,
+        signed=signed,
+        absolute=absolute,
+        cpr=area(by_score),
+        cmd=area(distance),
+        cpr_log=area(by_score, logarithmic=True),
+        cmd_log=area(distance, logarithmic=True),
+        average=float(np.mean(by_score)),
+    )
+
+
+def area(values: Sequence[float], shares: Sequence[float] = SHARES, *, logarithmic: bool = False) -> float:
+    """The area under values at some shares, by trapezoids; over log p it is divided by the length of the axis."""
+    x = [math.log(share) for share in shares] if logarithmic else list(shares)
+    total = sum(
+        (b - a) * (left + right) / 2 for (a, b), (left, right) in zip(pairwise(x), pairwise(values), strict=True)
+    )
+    return total / (x[-1] - x[0]) if logarithmic else total
+
+
+@dataclass(frozen=True)
+class MibRoc:
+    """A scored circuit against a reference circuit, as the benchmark judges InterpBench's models.
+
+    Attributes:
+        true_positive_rates, false_positive_rates: at the ten shares, edges grown from the logits by the score's size.
+        auroc: the area by trapezoids over the false positive rate divided by its last value; the benchmark adds no (0,
+        0).
+    """
+
+    true_positive_rates: tuple[float, ...]
+    false_positive_rates: tuple[float, ...]
+    auroc: float
+
+
+def mib_auroc(scored: Circuit, reference: Circuit) -> MibRoc:
+    """The benchmark's AUROC of scores against a reference circuit of the same graph; port edges are left aside.
+
+    Raises:
+        EdgewiseError: no scores, different graphs, or a reference that is empty or everything.
+    """
+    scored, reference = (ungrouped(without_ports(one)) for one in (scored, reference))
+    scored.require_graph(reference.graph)
+    n_edges, n_true = reference.graph.n_edges, reference.n_edges
+    if not 0 < n_true < n_edges:
+        raise EdgewiseError(f"a reference circuit of {n_true:,} of {n_edges:,} edges tells nothing apart")
+    rates = []
+    for share in SHARES:
+        circuit = greedy(scored, min(n_edges, math.ceil(share * n_edges)), absolute=True).circuit
+        right = (circuit & reference).n_edges
+        rates.append((right / n_true, (circuit.n_edges - right) / (n_edges - n_true)))
+    true, false = (tuple(column) for column in zip(*rates, strict=True))
+    last = false[-1]
+    total = sum((b - a) / last * (left + right) / 2 for (left, a), (right, b) in pairwise(rates)) if last else 0.0
+    return MibRoc(true, false, total)

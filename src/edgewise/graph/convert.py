@@ -1,0 +1,55 @@
+"""The same circuit in another form of its graph: without port edges, or with a key and a value input per query head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgewise.graph.circuit import Circuit
+from edgewise.graph.graph import Graph
+
+
+def without_ports(circuit: Circuit) -> Circuit:
+    """A circuit in the graph without port edges.
+
+    An edge into a query (key, value) whose port edge is absent does nothing, so it goes.
+    """
+    graph = circuit.graph
+    if not graph.ports:
+        return circuit
+    plain = replace(graph, ports=False)
+    edges = circuit.edges & (circuit.ports | ~graph.port_edges)[None, :]
+    return Circuit(plain, edges, np.zeros_like(plain.port_edges), circuit.scores)
+
+
+def ungrouped(circuit: Circuit) -> Circuit:
+    """A circuit in the graph that gives every query head a key and a value input of its own.
+
+    An edge into a shared key or value becomes one edge per query head that reads it, with the same score.
+    """
+    graph = circuit.graph
+    if graph.n_kv_heads == graph.n_heads:
+        return circuit
+    wide = replace(graph, n_kv_heads=graph.n_heads)
+    columns = source_columns(graph, wide)
+    scores, ports = circuit.scores, circuit.port_scores
+    return Circuit(
+        wide,
+        circuit.edges[:, columns],
+        circuit.ports[columns],
+        None if scores is None else scores[:, columns],
+        None if ports is None else ports[columns],
+    )
+
+
+def source_columns(graph: Graph, wide: Graph) -> list[int]:
+    """For every input of an ungrouped graph, the column of the grouped graph's input that it reads like."""
+    columns = []
+    for place in wide.inputs:
+        if place.kind in ("k", "v"):
+            group = graph.attention_columns(place.kind, place.layer).start + place.head // graph.share
+            columns.append(group)
+        else:
+            columns.append(graph.input_index[place.name])
+    return columns

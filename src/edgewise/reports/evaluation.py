@@ -1,0 +1,187 @@
+"""What is found out about a circuit, as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgewise.evaluation import Evaluation
+from edgewise.evaluation.bootstrap import Interval
+from edgewise.evaluation.hypotheses import Hypotheses
+from edgewise.evaluation.mib import MibScores
+from edgewise.reports.terminal import known_table, number
+from edgewise.runs.assess import Assessment
+from edgewise.runs.stability import STABLE, Stability
+
+
+def assessment_tables(found: Assessment) -> Iterator[RenderableType]:
+    """Everything, section by section."""
+    evaluation = found.evaluation
+    yield evaluation_table(evaluation)
+    yield Text(interval_note(evaluation), style="dim")
+    yield from _spread_lines(evaluation)
+    if evaluation.known is not None:
+        yield Text()
+        yield known_table(evaluation.known)
+        yield roc_table(evaluation)
+    if found.hypotheses is not None:
+        yield Text()
+        yield tests_table(found.hypotheses)
+        yield from _least_needed(found.hypotheses)
+    yield from _controls(found)
+    if found.mib is not None:
+        yield Text()
+        yield mib_table(found.mib)
+    for stability in found.stability:
+        yield Text()
+        yield from _stability_lines(stability)
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """Every metric of the circuit beside those of the whole model, of no edge at all, and of all but the circuit."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric (lower is better)", overflow="fold")
+    permuted = any(measured.target != measured.full for measured in evaluation.measured.values())
+    whole = ["permuted model", "model"] if permuted else ["whole model"]
+    for column in ("circuit", *whole, f"{evaluation.ablation}-ablated", "without it", "recovered", "completeness"):
+        table.add_column(column, justify="right", overflow="fold")
+    for name, one in evaluation.measured.items():
+        wholes = [one.full, one.target] if permuted else [one.full]
+        table.add_row(
+            Text(name),
+            number(one.circuit) + _within(one.interval, number),
+            *map(number, (*wholes, one.ablated, one.complement)),
+            "" if one.recovered is None else f"{one.recovered:.1%}" + _within(one.recovered_interval, _percent),
+            "" if one.completeness is None else f"{one.completeness:.1%}",
+            style="bold" if name == evaluation.metric else None,
+        )
+    accuracy = evaluation.accuracy
+    if accuracy is not None:
+        kept = "" if accuracy.kept is None else f"{accuracy.kept:.0%} kept"
+        table.add_row(
+            "answered right",
+            f"{accuracy.circuit:.1%}" + _within(accuracy.interval, _percent),
+            f"{accuracy.full:.1%}",
+            *([""] if permuted else []),
+            f"{accuracy.ablated:.1%}",
+            f"{accuracy.complement:.1%}",
+            kept,
+            "",
+        )
+    return table
+
+
+def interval_note(evaluation: Evaluation) -> str:
+    """What the intervals are, if there are any."""
+    if evaluation.measured[evaluation.metric].interval is None:
+        return f"{evaluation.examples} examples: no intervals"
+    return f"in brackets: {evaluation.confidence:.0%} intervals, bootstrapped over {evaluation.examples} examples"
+
+
+def _within(interval: Interval | None, shown: object) -> str:
+    return "" if interval is None else f" [{shown(interval.low)}, {shown(interval.high)}]"  # type: ignore[operator]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _spread_lines(evaluation: Evaluation) -> Iterator[Text]:
+    spread = evaluation.spread
+    if spread is None or evaluation.examples < 2:
+        return
+    low, first, middle, third, high = spread.quantiles()
+    yield Text(
+        f"{evaluation.metric} by example: lowest {number(low)}, quartiles {number(first)} {number(middle)} "
+        f"{number(third)}, highest {number(high)}"
+    )
+    shares = spread.quantiles("recovered")
+    if shares:
+        low, first, middle, third, high = shares
+        yield Text(
+            f"recovered by example: lowest {low:.1%}, quartiles {first:.1%} {middle:.1%} {third:.1%}, highest "
+            f"{high:.1%}"
+        )
+
+
+def roc_table(evaluation: Evaluation) -> Table:
+    """The circuit's point against the known circuit."""
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(("against it", "found", "true positive rate", "false positive rate", "precision")):
+        table.add_column(column, justify="right" if index else "left")
+    for name, point in evaluation.roc.items():
+        rates = (point.true_positive_rate, point.false_positive_rate, point.precision)
+        table.add_row(name, f"{point.n_found:,}", *(f"{rate:.3f}" for rate in rates))
+    return table
+
+
+def tests_table(found: Hypotheses) -> Group:
+    """Every hypothesis test, its p-value and its verdict."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("test", "passed", "p", "verdict"):
+        table.add_column(column, overflow="fold", justify="right" if column == "p" else "left")
+    for test in found.tests:
+        passed = "-" if test.passed is None else "yes" if test.passed else "no"
+        p_value = (
+            "" if test.p_value is None else f"{test.p_value:.3f}" if test.p_value >= 5e-4 else f"{test.p_value:.0e}"
+        )
+        table.add_row(test.name, passed, p_value, Text(test.verdict))
+    return Group(_title(f"hypothesis tests (Shi et al. 2024), scores by {found.score}"), table)
+
+
+def _title(text: str) -> Text:
+    return Text(text, style="italic", no_wrap=True, overflow="ignore")
+
+
+def _least_needed(found: Hypotheses, count: int = 5) -> Iterator[Text]:
+    spare = [one for one in found.effects if one.needed is False]
+    if spare:
+        names = ", ".join(f"{one.edge} ({one.rise:+.4f})" for one in spare[:count])
+        more = f" and {len(spare) - count:,} more" if len(spare) > count else ""
+        yield Text(f"not needed (the metric's change without them): {names}{more}")
+
+
+def _controls(found: Assessment) -> Iterator[Text]:
+    hypotheses, evaluation = found.hypotheses, found.evaluation
+    if hypotheses is not None and hypotheses.random:
+        ordered = sorted(hypotheses.random)
+        middle, high = ordered[len(ordered) // 2], ordered[-1]
+        yield Text()
+        yield Text(
+            f"controls: {len(ordered)} random circuits of {evaluation.n_edges:,} edges recover {middle:.1%} (median), "
+            f"{high:.1%} at most"
+        )
+    if found.permuted is not None:
+        yield Text(f"controls: the same edges in a permuted network recover {found.permuted:.1%}")
+
+
+def mib_table(found: MibScores) -> Group:
+    """The benchmark's faithfulness at every size, and its areas."""
+    areas = f"CPR {found.cpr:.3f} (log axis {found.cpr_log:.3f}), CMD {found.cmd:.3f} (log axis {found.cmd_log:.3f})"
+    table = Table(box=None, pad_edge=False)
+    for column in ("share of edges", "asked", "left, by score", "faithfulness", "left, by size", "faithfulness"):
+        table.add_column(column, justify="right")
+    for one, other in zip(found.signed, found.absolute, strict=True):
+        table.add_row(
+            f"{one.share:.1%}",
+            f"{one.asked:,}",
+            f"{one.n_edges:,}",
+            f"{one.faithfulness:.3f}",
+            f"{other.n_edges:,}",
+            f"{other.faithfulness:.3f}",
+        )
+    return Group(_title(f"MIB benchmark on {found.metric}: {areas}"), table)
+
+
+def _stability_lines(found: Stability) -> Iterator[Text]:
+    sizes = [circuit.n_edges for circuit in found.circuits]
+    words = {"examples": "resampled examples", "order": "other orders of edges (the paper's, then shuffled)"}
+    verdict = "stable" if found.jaccard > STABLE else f"not above the {STABLE} that is asked of a stable method"
+    yield Text(
+        f"found again {len(sizes)} times with {words[found.what]}: {min(sizes):,} to {max(sizes):,} edges, "
+        f"{found.common:,} in all and {found.union:,} in any; mean overlap of two (Jaccard) {found.jaccard:.3f}, "
+        f"{verdict}"
+    )

@@ -1,0 +1,174 @@
+"""Everything that can be asked of a circuit, in one go: what `edgewise evaluate` prints."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from edgewise.errors import EdgewiseError, EdgewiseWarning
+from edgewise.evaluation import Evaluation, evaluate_in
+from edgewise.evaluation.bootstrap import Bootstrap
+from edgewise.evaluation.hypotheses import Hypotheses, Options, run_tests
+from edgewise.evaluation.mib import MibScores, mib_scores
+from edgewise.graph import Circuit
+from edgewise.models import Decoder
+from edgewise.patching import Experiment
+from edgewise.runs.stability import Stability, by_examples, by_order
+from edgewise.tasks import Task
+
+SectionProgress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is, and of how much."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What was found out about a circuit.
+
+    Attributes:
+        evaluation: its metrics, with intervals.
+        hypotheses: the tests; None if they were left out.
+        mib: the benchmark's areas; None without scores, or where they mean nothing (`why_no_mib`).
+        permuted: the share that the same edges recover in a permuted network (a control; about 0 is good), if that was
+            measured.
+        stability: the same search made again.
+    """
+
+    evaluation: Evaluation
+    hypotheses: Hypotheses | None = None
+    mib: MibScores | None = None
+    why_no_mib: str = ""
+    permuted: float | None = None
+    stability: tuple[Stability, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and numbers, fit for JSON: what is no number is None."""
+        evaluation = self.evaluation
+        found = {
+            "metric_name": evaluation.metric,
+            "metric": evaluation.measured[evaluation.metric].circuit,
+            "metric_full": evaluation.measured[evaluation.metric].full,
+            "metric_ablated": evaluation.measured[evaluation.metric].ablated,
+            "metrics": {
+                name: {**asdict(one), "recovered": one.recovered, "completeness": one.completeness}
+                for name, one in evaluation.measured.items()
+            },
+            "per_example": None
+            if evaluation.spread is None
+            else {name: value.tolist() for name, value in asdict(evaluation.spread).items()},
+            "accuracy": None if evaluation.accuracy is None else asdict(evaluation.accuracy),
+            "roc": {name: asdict(point) for name, point in evaluation.roc.items()},
+            "known_circuit": None if evaluation.known is None else asdict(evaluation.known),
+            "n_edges": evaluation.n_edges,
+            "n_edges_connected": evaluation.n_edges_connected,
+            "n_graph_edges": evaluation.n_graph_edges,
+            "ablation": evaluation.ablation,
+            "examples": evaluation.examples,
+            "confidence": evaluation.confidence,
+            "hypotheses": None if self.hypotheses is None else asdict(self.hypotheses),
+            "mib": None if self.mib is None else asdict(self.mib),
+            "permuted": self.permuted,
+            "stability": [
+                {
+                    "what": one.what,
+                    "sizes": [circuit.n_edges for circuit in one.circuits],
+                    "jaccard": one.jaccard,
+                    "with_first": list(one.with_first),
+                    "common": one.common,
+                    "union": one.union,
+                    "frequencies": dict(one.frequencies),
+                }
+                for one in self.stability
+            ],
+        }
+        return _plain(found)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def assess(
+    model: Decoder,
+    task: Task,
+    circuit: Circuit,
+    *,
+    ablation: str | None = None,
+    metric: str | None = None,
+    scored: bool = False,
+    search: Mapping[str, Any] | None = None,
+    rediscover: int = 0,
+    quick: bool = False,
+    bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 - frozen
+    options: Options | None = None,
+    progress: SectionProgress | None = None,
+) -> Assessment:
+    """Measure a circuit and put it to every test.
+
+    Args:
+        scored: the circuit's scores rank every edge of its graph, so that circuits of any size can be cut from them.
+        search: what it was found with (`stability.search_settings`), to search again `rediscover` times.
+        quick: metrics and intervals only.
+        options: of the tests, and the seed of controls and searches.
+
+    Raises:
+        EdgewiseError: as `evaluate`, `run_tests` and `discover`; or a search to make again that is not known.
+    """
+    options = options or Options()
+    if rediscover and search is None:
+        raise EdgewiseError("only a run can be searched again, and this is a circuit file")
+
+    def told(what: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else functools.partial(progress, what)
+
+    experiment = Experiment(model, task, ablation=ablation, metric=metric, graph=circuit.graph)
+    found = Assessment(evaluate_in(experiment, circuit, bootstrap=bootstrap))
+    if not quick:
+        if len(task) > 1:
+            found = replace(found, hypotheses=run_tests(experiment, circuit, options, progress=told("tests")))
+        if scored:
+            try:
+                scores = mib_scores(
+                    model, task, circuit, ablation=experiment.ablation, progress=told("benchmark's measures")
+                )
+                found = replace(found, mib=scores)
+            except EdgewiseError as error:
+                found = replace(found, why_no_mib=str(error))
+        found = replace(found, permuted=_in_permuted(experiment, circuit, options.seed))
+    if rediscover:
+        assert search is not None
+        again: dict[str, Any] = dict(times=rediscover, seed=options.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EdgewiseWarning)  # said when the run was made
+            parts = [by_examples(model, task, circuit, search, progress=told("other examples"), **again)]
+            if search["method"] == "acdc":
+                parts.append(by_order(model, task, circuit, search, progress=told("other orders"), **again))
+        found = replace(found, stability=tuple(parts))
+    return found
+
+
+def _in_permuted(experiment: Experiment, circuit: Circuit, seed: int) -> float | None:
+    """What share the same edges recover in the same network with its heads and neurons shuffled."""
+    model = experiment.decoder
+    if model.original is not None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", EdgewiseWarning)
+            shuffled = model.permuted(seed)
+    except EdgewiseError:
+        return None
+    control = Experiment(
+        shuffled, experiment.task, ablation=experiment.ablation, metric=experiment.metric, graph=circuit.graph
+    )
+    full, ablated = experiment.full(), experiment.ablated()
+    return None if abs(full - ablated) < 1e-12 else (control.score(circuit) - ablated) / (full - ablated)

@@ -1,0 +1,167 @@
+"""Circuits in the form in which the MIB benchmark takes submissions: one folder per task and model.
+
+A folder holds the importance of every edge, as EAP-IG's JSON or as the same in a `.pt` file (`torch.save` of plain
+tensors and names). The graph there has no port edges, and a key and a value input per query head.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgewise.errors import EdgewiseError
+from edgewise.files import read_bytes
+from edgewise.graph import Circuit, Graph
+from edgewise.graph.convert import ungrouped, without_ports
+from edgewise.graph.eap_json import to_dict
+from edgewise.runs.folder import RunFolder
+
+KINDS = ("json", "pt")
+TASK_NAMES = {
+    "ioi": "ioi",
+    "mcqa": "mcqa",
+    "arithmetic_addition": "arithmetic-addition",
+    "arithmetic_subtraction": "arithmetic-subtraction",
+    "arc_easy": "arc-easy",
+    "arc_challenge": "arc-challenge",
+}
+MODEL_NAMES = {
+    "gpt2": "gpt2",
+    "openai-community/gpt2": "gpt2",
+    "Qwen/Qwen2.5-0.5B": "qwen2.5",
+    "google/gemma-2-2b": "gemma2",
+    "meta-llama/Llama-3.1-8B": "llama3",
+}
+
+
+@dataclass(frozen=True)
+class MibCell:
+    """One task and model of a submission.
+
+    Attributes:
+        name: the folder's, as in `ioi_gpt2`.
+        circuit: in the benchmark's graph.
+        scored: whether every edge has an importance; else the circuit's edges have 1 and all others 0.
+        official: whether the benchmark has such a cell.
+    """
+
+    name: str
+    circuit: Circuit
+    scored: bool
+    official: bool
+
+
+def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) -> MibCell:
+    """The cell of a run.
+
+    ACDC's scores are the effects of edges when they were tested, which do not rank edges that it did not test, so its
+    circuits go as members and others.
+
+    Args:
+        name: of the folder; by default from the run's task and model.
+
+    Raises:
+        EdgewiseError: a graph that the benchmark's form cannot describe.
+    """
+    graph = circuit.graph
+    if graph.split_embedding or not graph.mlps:
+        raise EdgewiseError(
+            f"the benchmark's form has one embedding and an MLP in every layer; this graph is {graph.describe()}"
+        )
+    settings = record["settings"]
+    task, model = Path(settings["task"]["task"]).stem, settings["model"]["name"]
+    official = task in TASK_NAMES and model in MODEL_NAMES
+    own = f"{TASK_NAMES.get(task, task)}_{MODEL_NAMES.get(model, Path(model).name)}"
+    plain = ungrouped(without_ports(circuit))
+    scored = record["result"].get("scoring") is not None
+    if not scored:
+        plain = plain.with_scores(plain.edges.astype(float))
+    return MibCell(name or own, plain, scored, official or name is not None)
+
+
+def export_mib(cells: Sequence[MibCell], folder: Path, kind: str = "json") -> Path:
+    """Write a submission: `folder/CELL/importances.json` (or `.pt`) for every cell, all of them or nothing.
+
+    Raises:
+        EdgewiseError: two cells of one name, an unknown kind, or a folder that is not empty or cannot be written.
+    """
+    if kind not in KINDS:
+        raise EdgewiseError(f"an importance file is {' or '.join(KINDS)}, not {kind!r}")
+    names = [cell.name for cell in cells]
+    for name in names:
+        if names.count(name) > 1:
+            raise EdgewiseError(
+                f"two runs would go into the folder {name!r}: the benchmark takes one per task and model"
+            )
+        if name in ("", ".", "..") or "/" in name or "\\" in name:
+            raise EdgewiseError(f"{name!r} is no name for a folder")
+    files: dict[str, str | bytes] = {}
+    for cell in cells:
+        content = json.dumps(to_dict(cell.circuit)) if kind == "json" else pt_bytes(cell.circuit)
+        files[f"{cell.name}/importances.{kind}"] = content
+    with RunFolder.claim(folder) as claimed:
+        return claimed.finish(files)
+
+
+def pt_bytes(circuit: Circuit) -> bytes:
+    """A circuit without port edges in EAP-IG's `.pt` form.
+
+    `cfg`, `src_nodes`, `dst_nodes`, `edges_scores` float32 and `edges_in_graph` bool `[sources, inputs]`,
+    `nodes_in_graph` bool `[sources]`.
+    """
+    graph = circuit.graph
+    scores = circuit.scores if circuit.scores is not None else circuit.edges.astype(float)
+    nodes = set(circuit.nodes())
+    data = {
+        "cfg": {
+            "n_layers": graph.n_layers,
+            "n_heads": graph.n_heads,
+            "parallel_attn_mlp": graph.parallel,
+            "d_model": graph.d_model,
+        },
+        "src_nodes": [node.name for node in graph.sources],
+        "dst_nodes": [place.name for place in graph.inputs],
+        "edges_scores": torch.from_numpy(scores.copy()).float(),
+        "edges_in_graph": torch.from_numpy(circuit.edges.copy()),
+        "nodes_in_graph": torch.tensor([node.name in nodes for node in graph.sources]),
+    }
+    buffer = io.BytesIO()
+    torch.save(data, buffer)
+    return buffer.getvalue()
+
+
+def load_pt(path: Path) -> Circuit:
+    """A circuit from EAP-IG's `.pt` form; nothing in the file is run.
+
+    Raises:
+        EdgewiseError: there is no such file, or it holds something else.
+    """
+    data = read_bytes(path, "the circuit file")
+    try:
+        found = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        cfg = found["cfg"]
+        graph = Graph(
+            int(cfg["n_layers"]),
+            int(cfg["n_heads"]),
+            parallel=bool(cfg["parallel_attn_mlp"]),
+            d_model=int(cfg.get("d_model", 0)),
+        )
+        names = [list(found["src_nodes"]), list(found["dst_nodes"])]
+        if names != [[node.name for node in graph.sources], [place.name for place in graph.inputs]]:
+            raise ValueError("its nodes are not those of its cfg")
+        scores = found["edges_scores"].double().numpy()
+        return Circuit(
+            graph, found["edges_in_graph"].bool().numpy() & graph.edges, graph.port_edges, scores * graph.edges
+        )
+    except EdgewiseError:
+        raise
+    except Exception as error:  # torch raises whatever the bytes lead it to
+        text = str(error).strip() or type(error).__name__
+        why = f"{error} is missing" if isinstance(error, KeyError) else text.splitlines()[0]
+        raise EdgewiseError(f"the circuit file {str(path)!r} is no EAP-IG circuit: {why}") from None
