@@ -58,8 +58,8 @@ def curve_rows(curves: Sequence[Curve]) -> Rows:
 
 
 def series_rows(series: Series, metric: str, known: Circuit | None = None) -> Rows:
-    """A line per circuit of a sweep: its setting, size, metric, what it recovers, and its point against a known
-    circuit.""" full, ablated = series.baseline[metric]
+    """A line per circuit: its setting, size, metric, what it recovers, and its point against a known circuit."""
+    full, ablated = series.baseline[metric]
     way = full - ablated
     rows = []
     for point in series.points:

@@ -189,10 +189,10 @@ class Reproduction:
     curves: tuple[Curve, ...]
     missing: tuple[tuple[str, str], ...]
 
-    def cellstable_csv(self) -> str:
+    def cells_csv(self) -> str:
         return table_csv([asdict(cell) for cell in self.cells])
 
-    def curvestable_csv(self) -> str:
+    def curves_csv(self) -> str:
         rows = []
         for curve in self.curves:
             row = asdict(curve)

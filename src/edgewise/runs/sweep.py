@@ -303,7 +303,7 @@ def series_csv(every: Sequence[Series], known: Circuit | None = None) -> str:
                 "n_edges_connected": point.circuit.n_edges_connected,
                 "seconds": round(point.seconds, 4),
             }
-            row.update({name: value for name, value in point.metrics.items()})
+            row.update(point.metrics)
             row.update({f"test_{name}": value for name, value in point.test_metrics.items()})
             if known is not None:
                 row.update(asdict(roc_point(point.circuit, known)))
