@@ -108,11 +108,11 @@ def probe_sweep(
     require_gradient(experiment)
     if not regularisations:
         raise EdgewiseError("subnetwork probing needs a lambda")
-    worst = min(regularisations, key=lambda one: one if math.isfinite(one) else -math.inf)
-    if steps < 1 or not (worst >= 0 and math.isfinite(learning_rate) and learning_rate > 0):
+    wrong = [one for one in regularisations if not 0 <= one < math.inf]
+    if steps < 1 or wrong or not (math.isfinite(learning_rate) and learning_rate > 0):
         raise EdgewiseError(
             f"subnetwork probing needs at least 1 step, a lambda of 0 or more and a learning rate above 0, not "
-            f"{steps}, {worst} and {learning_rate}"
+            f"{steps}, {(wrong or regularisations)[0]} and {learning_rate}"
         )
     pieces = list(rows_of(experiment))
     at_once = AT_ONCE if len(pieces) == 1 else 1

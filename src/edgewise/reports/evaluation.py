@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,7 +12,7 @@ from edgewise.evaluation import Evaluation
 from edgewise.evaluation.bootstrap import Interval
 from edgewise.evaluation.hypotheses import Hypotheses
 from edgewise.evaluation.mib import MibScores
-from edgewise.reports.terminal import known_table, number
+from edgewise.reports.terminal import known_table, number, percent
 from edgewise.runs.assess import Assessment
 from edgewise.runs.stability import STABLE, Stability
 
@@ -21,6 +21,8 @@ def assessment_tables(found: Assessment) -> Iterator[RenderableType]:
     """Everything, section by section."""
     evaluation = found.evaluation
     yield evaluation_table(evaluation)
+    yield Text()
+    yield without_table(evaluation)
     yield Text(interval_note(evaluation), style="dim")
     yield from _spread_lines(evaluation)
     if evaluation.known is not None:
@@ -41,36 +43,44 @@ def assessment_tables(found: Assessment) -> Iterator[RenderableType]:
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
-    """Every metric of the circuit beside those of the whole model, of no edge at all, and of all but the circuit."""
+    """Every metric of the circuit beside those of the whole model and of no edge at all."""
     table = Table(box=None, pad_edge=False)
     table.add_column("metric (lower is better)", overflow="fold")
     permuted = any(measured.target != measured.full for measured in evaluation.measured.values())
     whole = ["permuted model", "model"] if permuted else ["whole model"]
-    for column in ("circuit", *whole, f"{evaluation.ablation}-ablated", "without it", "recovered", "completeness"):
+    for column in ("circuit", *whole, f"{evaluation.ablation}-ablated", "recovered"):
         table.add_column(column, justify="right", overflow="fold")
     for name, one in evaluation.measured.items():
         wholes = [one.full, one.target] if permuted else [one.full]
-        table.add_row(
-            Text(name),
-            number(one.circuit) + _within(one.interval, number),
-            *map(number, (*wholes, one.ablated, one.complement)),
-            "" if one.recovered is None else f"{one.recovered:.1%}" + _within(one.recovered_interval, _percent),
-            "" if one.completeness is None else f"{one.completeness:.1%}",
-            style="bold" if name == evaluation.metric else None,
-        )
+        numbers = [number(value) for value in (one.circuit, *wholes, one.ablated)]
+        recovered = "" if one.recovered is None else percent(one.recovered)
+        table.add_row(Text(name), *numbers, recovered, style="bold" if name == evaluation.metric else None)
     accuracy = evaluation.accuracy
     if accuracy is not None:
-        kept = "" if accuracy.kept is None else f"{accuracy.kept:.0%} kept"
+        shares = [f"{value:.1%}" for value in (accuracy.circuit, accuracy.full, *([1.0] if permuted else []))]
+        kept = "" if accuracy.kept is None else f"{accuracy.kept:.1%}"
+        table.add_row("answered right", *shares[: 2 + permuted], f"{accuracy.ablated:.1%}", kept)
+    return table
+
+
+def without_table(evaluation: Evaluation) -> Table:
+    """What intervals the circuit's figures have, and what is left of the behaviour when the circuit is ablated."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric", overflow="fold")
+    for column in ("circuit between", "recovered between", "without the circuit", "completeness"):
+        table.add_column(column, justify="right", overflow="fold")
+    for name, one in evaluation.measured.items():
         table.add_row(
-            "answered right",
-            f"{accuracy.circuit:.1%}" + _within(accuracy.interval, _percent),
-            f"{accuracy.full:.1%}",
-            *([""] if permuted else []),
-            f"{accuracy.ablated:.1%}",
-            f"{accuracy.complement:.1%}",
-            kept,
-            "",
+            Text(name),
+            _between(one.interval, number),
+            _between(one.recovered_interval, percent),
+            number(one.complement),
+            "" if one.completeness is None else percent(one.completeness),
+            style="bold" if name == evaluation.metric else None,
         )
+    if evaluation.accuracy is not None:
+        right = evaluation.accuracy
+        table.add_row("answered right", _between(right.interval, percent), "", percent(right.complement), "")
     return table
 
 
@@ -78,15 +88,11 @@ def interval_note(evaluation: Evaluation) -> str:
     """What the intervals are, if there are any."""
     if evaluation.measured[evaluation.metric].interval is None:
         return f"{evaluation.examples} examples: no intervals"
-    return f"in brackets: {evaluation.confidence:.0%} intervals, bootstrapped over {evaluation.examples} examples"
+    return f"{evaluation.confidence:.0%} intervals, bootstrapped over {evaluation.examples} examples"
 
 
-def _within(interval: Interval | None, shown: object) -> str:
-    return "" if interval is None else f" [{shown(interval.low)}, {shown(interval.high)}]"  # type: ignore[operator]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+def _between(interval: Interval | None, shown: Callable[[float], str]) -> str:
+    return "" if interval is None else f"{shown(interval.low)} and {shown(interval.high)}"
 
 
 def _spread_lines(evaluation: Evaluation) -> Iterator[Text]:
@@ -100,11 +106,8 @@ def _spread_lines(evaluation: Evaluation) -> Iterator[Text]:
     )
     shares = spread.quantiles("recovered")
     if shares:
-        low, first, middle, third, high = shares
-        yield Text(
-            f"recovered by example: lowest {low:.1%}, quartiles {first:.1%} {middle:.1%} {third:.1%}, highest "
-            f"{high:.1%}"
-        )
+        low, first, middle, third, high = map(percent, shares)
+        yield Text(f"recovered by example: lowest {low}, quartiles {first} {middle} {third}, highest {high}")
 
 
 def roc_table(evaluation: Evaluation) -> Table:
@@ -151,11 +154,12 @@ def _controls(found: Assessment) -> Iterator[Text]:
         middle, high = ordered[len(ordered) // 2], ordered[-1]
         yield Text()
         yield Text(
-            f"controls: {len(ordered)} random circuits of {evaluation.n_edges:,} edges recover {middle:.1%} (median), "
-            f"{high:.1%} at most"
+            f"controls: {len(ordered)} random circuits of {evaluation.n_edges:,} edges recover {percent(middle)} "
+            f"(median), "
+            f"{percent(high)} at most"
         )
     if found.permuted is not None:
-        yield Text(f"controls: the same edges in a permuted network recover {found.permuted:.1%}")
+        yield Text(f"controls: the same edges in a permuted network recover {percent(found.permuted)}")
 
 
 def mib_table(found: MibScores) -> Group:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edgewise.evaluation import CircuitComparison, roc_point
 from edgewise.graph import Circuit
-from edgewise.reports.terminal import number
+from edgewise.reports.terminal import number, percent
 from edgewise.runs.paper import Cell, Curve, Reproduction
 from edgewise.runs.series import Series
 
@@ -33,7 +33,9 @@ def paper_rows(cells: Sequence[Cell]) -> tuple[Rows, list[str]]:
         numbers = dict.fromkeys(notes.index(cell.note) + 1 for cell in (edges, nodes) if cell.note)
         areas = [text for cell in (edges, nodes) for text in map(_area, (cell.published, cell.ours, cell.trapezoid))]
         ablated = "corrupted" if ablation == "resample" else ablation
-        rows.append([ablated, task, metric, reading, SHORT[method], *areas, " ".join(f"[{one}]" for one in numbers)])
+        rows.append(
+            [ablated, task, metric, reading, SHORT.get(method, method), *areas, " ".join(f"[{one}]" for one in numbers)]
+        )
     columns = [f"{what} {which}" for what in ("edges", "nodes") for which in ("published", "ours", "standard")]
     return (["ablation", "task", "metric", "reading", "method", *columns, "note"], rows), notes
 
@@ -64,7 +66,7 @@ def series_rows(series: Series, metric: str, known: Circuit | None = None) -> Ro
     rows = []
     for point in series.points:
         value = point.metrics[metric]
-        recovered = f"{(value - ablated) / way:.1%}" if abs(way) > 1e-12 else ""
+        recovered = percent((value - ablated) / way) if abs(way) > 1e-12 else ""
         tested = number(point.test_metrics[metric]) if metric in point.test_metrics else ""
         row = [f"{point.setting:.4g}", f"{point.circuit.n_edges:,}", number(value), recovered, tested]
         if known is not None:
@@ -72,7 +74,14 @@ def series_rows(series: Series, metric: str, known: Circuit | None = None) -> Ro
             row += [f"{found.true_positive_rate:.3f}", f"{found.false_positive_rate:.3f}"]
         rows.append(row)
     truth = ["true positives", "false positives"] if known is not None else []
-    return [series.by, "edges", metric, "recovered", "on test prompts", *truth], rows
+    return [
+        "asked for" if series.by == "edges" else series.by,
+        "edges",
+        metric,
+        "recovered",
+        "on test prompts",
+        *truth,
+    ], rows
 
 
 def overlap_rows(found: CircuitComparison) -> Rows:

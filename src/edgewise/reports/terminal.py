@@ -177,6 +177,12 @@ def number(value: float) -> str:
     return "0.0000" if abs(value) < 1e-6 else f"{value:.1e}"
 
 
+def percent(value: float) -> str:
+    """A share as people read it, without a minus zero."""
+    text = f"{value:.1%}"
+    return "0.0%" if text == "-0.0%" else text
+
+
 @contextmanager
 def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, for work that is so many steps; elsewhere nothing."""

@@ -7,6 +7,7 @@ data, scores and roundings that the published points came from, flaws included, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,7 +77,12 @@ class PaperRow:
             "head-importance": SweepPlan("head-importance", options=variant, by_unit=True),
             "subnetwork-probing": SweepPlan("subnetwork-probing", self.lambdas, {**variant, "steps": self.steps}),
         }
-        return [every[method] for method in METHODS_IN_PAPER if method in methods]
+        found = [every[method] for method in METHODS_IN_PAPER if method in methods]
+        if self.reading == RIGHT:  # methods that the paper had not, where the circuit is known and the model small
+            n_edges = KNOWN_CIRCUITS[self.task].graph.n_edges
+            sizes = tuple(dict.fromkeys(float(round(size)) for size in grid(0, math.log10(n_edges), 24)))
+            found += [SweepPlan(method, sizes) for method in methods if method not in METHODS_IN_PAPER]
+        return found
 
 
 def _tracr() -> Iterator[PaperRow]:
@@ -134,7 +140,7 @@ class Cell:
 
     Attributes:
         counted: `edges` or `nodes`.
-        published: the paper's area, by the pessimistic staircase.
+        published: the paper's area, by the pessimistic staircase; None for a method that it had not.
         ours: the same of our sweep; None where it was not run.
         trapezoid: our sweep's area by the standard rule.
         note: why the two differ, or why there is none of ours.
@@ -146,7 +152,7 @@ class Cell:
     reading: str
     method: str
     counted: str
-    published: float
+    published: float | None
     ours: float | None
     trapezoid: float | None
     note: str
@@ -229,7 +235,8 @@ def reproduce(
     Args:
         folder: where every series is kept (`paper/ROW/METHOD.json`); what is there is not done again.
         tasks: some of the paper's tasks; by default all.
-        methods: some of ACDC, HISP and SP, by edgewise's names; other methods only join in on edgewise's own models.
+        methods: some of ACDC, HISP and SP, by edgewise's names; any others join in where the
+            model comes with edgewise.
         offline: leave out what needs a model from the hub.
         progress: called with a row's name; gives what is told of its circuits.
 
@@ -303,6 +310,11 @@ def _cells(row: PaperRow, methods: Sequence[str], found: list[Series] | None, wh
             yield Cell(
                 row.task, row.ablation, row.metric, row.reading, method, counted, published, ours, trapezoid, note
             )
+    for series in found or ():
+        if series.method not in METHODS_IN_PAPER:
+            for counted in COUNTED:
+                areas = _areas(series, row, counted)
+                yield Cell(row.task, row.ablation, row.metric, row.reading, series.method, counted, None, *areas, "")
 
 
 def _areas(series: Series, row: PaperRow, counted: Counted) -> tuple[float, float]:

@@ -139,7 +139,7 @@ class SeriesFile:
         if own != self.about:
             key = next(key for key in self.about if own[key] != self.about[key])
             raise EdgewiseError(
-                f"{str(path)!r} holds another series: its {key} is {_short(own[key])}, here {_short(self.about[key])}; "
+                f"{str(path)!r} holds another series ({key} {_short(own[key])} there, {_short(self.about[key])} here); "
                 "choose another folder"
             )
         try:
