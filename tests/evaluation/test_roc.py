@@ -1,14 +1,20 @@
 """ROC points against the known circuits of tracr's programs: one way for every method."""
 
+import collections
+import csv
+
 import pytest
+from tiny import SHARED, needs_shared
 
 from edgewise import load_model, load_task
-from edgewise.discovery import acdc, head_importance, sweep
+from edgewise.discovery import Units, acdc, head_importance, one_by_one, sweep
 from edgewise.discovery.subnetwork_probing import PAPER_LAMBDAS, subnetwork_probing
 from edgewise.errors import EdgewiseError
-from edgewise.evaluation import roc_point, roc_points
-from edgewise.graph import Circuit
+from edgewise.evaluation import area_under, frontier, roc_curve, roc_point, roc_points
+from edgewise.evaluation.roc import SMALLEST_THRESHOLD, nodes_present
+from edgewise.graph import Circuit, Graph
 from edgewise.patching import Experiment
+from edgewise.runs.published import PUBLISHED_AUC, WITHOUT_UNFINISHED
 
 
 @pytest.fixture(scope="module", params=["tracr-reverse", "tracr-xproportion"])
@@ -71,3 +77,132 @@ def test_the_papers_lambdas():
     assert PAPER_LAMBDAS[0] == pytest.approx(0.01)
     assert PAPER_LAMBDAS[10:13] == (pytest.approx(1.0), 2, 3)
     assert PAPER_LAMBDAS[-1] == 250
+
+
+# -- areas -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_unit_values_of_the_pessimistic_area():
+    """FACTS 6.2."""
+    assert area_under([(0, 0), (1, 1)]) == 0
+    assert area_under([(0, 0), (0.5, 0.5), (1, 1)]) == 0.25
+    assert area_under(list(zip((0, 0.25, 0.75, 1), (0, 0.25, 0.5, 1), strict=True))) == 0.25
+
+
+def test_the_standard_area_of_the_same_points():
+    assert area_under([], "trapezoid") == 0.5
+    assert area_under([(0.0, 1.0)], "trapezoid") == 1.0
+    assert area_under([(0.5, 0.5), (0.25, 0.75)], "trapezoid") == pytest.approx(0.25 * 0.75 / 2 + 0.75 * 1.75 / 2)
+    with pytest.raises(EdgewiseError, match="unknown rule 'pesimistic'; did you mean 'pessimistic'"):
+        area_under([], "pesimistic")
+
+
+def test_a_point_leaves_the_frontier_only_if_another_is_strictly_better_in_both():
+    assert frontier([(0.2, 0.5), (0.3, 0.4)]) == [(0, 0), (0.2, 0.5), (1, 1)]
+    assert frontier([(0.2, 0.5), (0.2, 0.4), (0.3, 0.5)]) == [(0, 0), (0.2, 0.4), (0.2, 0.5), (0.3, 0.5), (1, 1)]
+
+
+def published_points():
+    series = collections.defaultdict(list)
+    with (SHARED / "paper" / "points.csv").open() as file:
+        for row in csv.DictReader(file):
+            if (row["source_commit"], row["weights"]) == ("a9a7857f", "trained"):
+                series[row["ablation"], row["task"], row["metric"], row["alg"]].append(row)
+    return series
+
+
+NAMES = {
+    **dict(random_ablation="resample", zero_ablation="zero", greaterthan="greater-than"),
+    **{"tracr-proportion": "tracr-xproportion", "docstring_metric": "logit_diff_max"},
+    **dict(ACDC="acdc", HISP="head-importance", SP="subnetwork-probing"),
+}
+
+
+def rates(rows, counted, unfinished=()):
+    return [
+        (float(row[f"{counted}_fpr"]), float(row[f"{counted}_tpr"]))
+        for row in rows
+        if not (row["alg"] == "ACDC" and float(row["score"]) < SMALLEST_THRESHOLD) and row["idx"] not in unfinished
+    ]
+
+
+@needs_shared
+def test_the_published_tables_follow_from_the_published_points():
+    """Tables 2 and 3: 96 areas, each to .001."""
+    checked = 0
+    for (ablation, task, metric, method), rows in published_points().items():
+        if task == "induction":
+            continue
+        name = NAMES.get(metric, metric) if metric != "greaterthan" else "prob_diff"
+        for counted in ("edge", "node"):
+            where = (NAMES[ablation], NAMES.get(task, task), name, NAMES[method], f"{counted}s")
+            assert area_under(rates(rows, counted)) == pytest.approx(PUBLISHED_AUC[where], abs=0.00051), where
+            checked += 1
+    assert checked == len(PUBLISHED_AUC) == 96
+
+
+@needs_shared
+def test_areas_without_the_runs_that_had_not_finished():
+    """A run at a higher threshold that keeps far more edges than one at a lower threshold had not come to its end."""
+    for where, wanted in WITHOUT_UNFINISHED.items():
+        ablation, task, metric, _, counted = where
+        rows = next(
+            rows
+            for (one, name, by, method), rows in published_points().items()
+            if (NAMES[one], NAMES.get(name, name), method) == (ablation, task, "ACDC")
+            and ("prob_diff" if by == "greaterthan" else NAMES.get(by, by)) == metric
+        )
+        runs = [row for row in rows if row["n_edges"] not in ("", "nan")]
+        unfinished = {
+            row["idx"]
+            for row in runs
+            if any(
+                float(other["score"]) < float(row["score"]) and 2 * float(other["n_edges"]) < float(row["n_edges"])
+                for other in runs
+            )
+        }
+        assert unfinished
+        assert area_under(rates(rows, counted[:-1], unfinished)) == pytest.approx(wanted, abs=0.00051)
+
+
+@needs_shared
+@pytest.mark.parametrize("task", ["tracr-reverse", "tracr-xproportion"])
+def test_the_papers_sweep_of_head_importance_comes_out_circuit_by_circuit(task):
+    """Its scores are all zero there, so units go in the order of the code: sizes and rates of every published row."""
+    model = load_model(task)
+    known = load_task(task, model).known_circuit.circuit
+    circuits = list(one_by_one(known.graph, Units.full(model.config, 0.0, model.device)))
+    name = {"tracr-xproportion": "tracr-proportion"}.get(task, task)
+    rows = published_points()["zero_ablation", name, "l2", "HISP"][1:-1]
+    assert len(rows) == len(circuits)
+    for row, circuit in zip(rows, circuits, strict=True):
+        by_edge, by_node = roc_point(circuit, known), roc_point(circuit, known, "nodes")
+        assert (by_edge.n_found, by_node.n_found) == (int(row["n_edges"]), int(row["n_nodes"]))
+        for point, counted in ((by_edge, "edge"), (by_node, "node")):
+            assert point.true_positive_rate == pytest.approx(float(row[f"{counted}_tpr"]))
+            assert point.false_positive_rate == pytest.approx(float(row[f"{counted}_fpr"]))
+
+
+def test_nodes_are_counted_as_in_the_paper():
+    """FACTS 1.3: n_nodes of the data files."""
+    for graph, nodes in (
+        (Graph(12, 12, ports=True), 1022),
+        (Graph(4, 8, mlps=False, ports=True), 226),
+        (Graph(2, 8, mlps=False, ports=True), 114),
+        (Graph(2, 1, split_embedding=True, ports=True), 19),
+        (Graph(4, 1, split_embedding=True, ports=True), 35),
+    ):
+        assert nodes_present(Circuit.full(graph)).sum() == nodes
+        assert not nodes_present(Circuit.empty(graph)).any()
+    graph = Graph(2, 2, ports=True)
+    alone = Circuit.from_names(graph, ["a0.h1->a1.h0<q>"])
+    assert nodes_present(alone).sum() == 2, "the head and the input that reads it"
+    assert nodes_present(alone.add("a1.h0<q>->a1.h0")).sum() == 3, "and the query"
+
+
+def test_a_curve_of_no_circuits_is_refused():
+    known = load_task("or-gate", load_model("or-gate")).known_circuit.circuit
+    with pytest.raises(EdgewiseError, match="at least one circuit"):
+        roc_curve([], known)
+    curve = roc_curve([known], known)
+    assert (curve.pessimistic, curve.trapezoid) == (1, 1)

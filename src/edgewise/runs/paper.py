@@ -330,8 +330,6 @@ def _why_different(row: PaperRow, method: str, counted: str, ours: float) -> str
         unfinished = WITHOUT_UNFINISHED.get(where)
         if unfinished is not None and abs(unfinished - ours) < 0.0015:
             return f"two published runs had not finished; without them it is {unfinished:.3f}"
-        if row.task == "tracr-xproportion" and row.reading == PUBLISHED:
-            return "two published runs had not finished"
         if row.reading == RIGHT:
             return "corrupted positions are permuted, as the paper says; in the published runs they stayed in place"
         return "the published points hold runs that had not finished" if unfinished is not None else "not explained"

@@ -1,0 +1,207 @@
+"""The benchmark's measures, against the same worked out another way, and its files."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from edgewise import load_model, load_task
+from edgewise.discovery import edge_attribution
+from edgewise.errors import EdgewiseError
+from edgewise.evaluation import mib_auroc, mib_scores
+from edgewise.evaluation.mib import SHARES, AtShare, area, scores_from
+from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
+from edgewise.graph.convert import ungrouped, without_ports
+from edgewise.patching import Experiment
+from edgewise.runs.mib_export import export_mib, load_pt, mib_cell, pt_bytes
+
+
+def known_scores(graph, seed=0):
+    """Scores that anyone can write down: distinct, of both signs."""
+    numbers = np.random.default_rng(seed).permutation(graph.edges.size).reshape(graph.edges.shape) + 1.0
+    signs = np.where(np.arange(graph.edges.size).reshape(graph.edges.shape) % 3 == 0, -1.0, 1.0)
+    return Circuit.full(graph).with_scores(np.where(graph.edges, numbers * signs, 0.0))
+
+
+def pruned_names(graph, names):
+    """What is left of edges when those that dangle are dropped again and again, by names alone."""
+    names = set(names)
+    while True:
+        fed = {name.split("->")[1].split("<")[0] for name in names} | {"input"}
+        read = {name.split("->")[0] for name in names} | {"logits"}
+        left = {one for one in names if one.split("->")[0] in fed and one.split("->")[1].split("<")[0] in read}
+        if left == names:
+            return left
+        names = left
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("family", ["gpt2", "parallel"])
+def test_faithfulness_at_every_size_is_that_of_the_edges_chosen_by_hand(family, absolute):
+    model, task = tiny.FAMILIES[family](dtype=torch.float64), tiny.task(rows=4)
+    graph = model.config.graph(ports=False, ungroup=True)
+    scored = known_scores(graph)
+    found = mib_scores(model, task, scored)
+    points = found.absolute if absolute else found.signed
+    score = {name: scored.scores[graph.locate(name)] for name in Circuit.full(graph).names()}
+    ranked = sorted(score, key=lambda name: -abs(score[name]) if absolute else -score[name])
+    experiment = Experiment(model, task, metric="logit_diff", graph=graph)
+    full, ablated = experiment.full(), experiment.ablated()
+    assert [point.share for point in points] == list(SHARES)
+    for point in points:
+        count = math.floor(point.share * len(ranked) + 1e-12)
+        assert point.asked == count
+        left = pruned_names(graph, ranked[:count])
+        assert point.n_edges == len(left)
+        value = experiment.score(Circuit.from_names(graph, left))
+        assert point.faithfulness == pytest.approx((value - ablated) / (full - ablated), abs=1e-9)
+    assert points[-1].faithfulness == pytest.approx(1, abs=1e-9)
+    values = [point.faithfulness if not absolute else abs(1 - point.faithfulness) for point in points]
+    wanted = float(np.trapezoid(values, SHARES))
+    wanted_log = float(np.trapezoid(values, np.log10(SHARES))) / 3
+    assert (found.cmd if absolute else found.cpr) == pytest.approx(wanted)
+    assert (found.cmd_log if absolute else found.cpr_log) == pytest.approx(wanted_log)
+
+
+def flat(value, last=None):
+    every = [AtShare(share, 0, 0, value) for share in SHARES]
+    return (*every[:-1], AtShare(1.0, 0, 0, value if last is None else last))
+
+
+def test_a_circuit_that_is_always_faithful_and_one_that_never_is():
+    """field.md D: f = 1 gives 0.999 and 0; f = 0 up to half the edges and 1 at all of them is the random row's 0.25."""
+    always = scores_from("logit_diff", 100, flat(1.0), flat(1.0))
+    assert always.cpr == pytest.approx(0.999)
+    assert always.cmd == 0
+    assert always.cpr_log == pytest.approx(1)
+    never = scores_from("logit_diff", 100, flat(0.0, 1.0), flat(0.0, 1.0))
+    assert never.cpr == pytest.approx(0.25)
+    assert never.cmd == pytest.approx(0.999 - 0.25)
+    assert area([1.0, 3.0], [0.0, 2.0]) == 4
+    assert never.average == pytest.approx(0.1)
+
+
+def test_port_edges_are_left_aside_and_shared_heads_asked_one_by_one():
+    model, task = tiny.llama(dtype=torch.float64), tiny.task(rows=4)
+    experiment = Experiment(model, task, metric="logit_diff")
+    scored = edge_attribution(experiment).scored
+    found = mib_scores(model, task, scored)
+    graph = model.config.graph(ports=False, ungroup=True)
+    assert found.n_graph_edges == graph.n_edges
+    assert found == mib_scores(model, task, ungrouped(without_ports(scored)))
+    plain = without_ports(scored)
+    wide = ungrouped(plain)
+    assert wide.graph.shape == graph.shape
+    name, group = "input->a1.h3<k>", "input->a1.g1<k>"
+    assert wide.scores[wide.graph.locate(name)] == plain.scores[plain.graph.locate(group)] != 0
+    half = without_ports(Circuit.full(scored.graph).remove("a1.h0<q>->a1.h0"))
+    assert not [one for one in half.names() if one.endswith("a1.h0<q>")], "an edge into a shut port does nothing"
+
+
+def test_auroc_by_the_benchmarks_own_rule():
+    graph = Graph(2, 2)
+    scored = known_scores(graph)
+    strongest = sorted(Circuit.full(graph).names(), key=lambda name: -abs(scored.scores[graph.locate(name)]))
+    reference = Circuit.from_names(graph, strongest[: graph.n_edges // 3])
+    found = mib_auroc(scored, reference)
+    assert len(found.true_positive_rates) == len(SHARES)
+    assert found.true_positive_rates[-1] == found.false_positive_rates[-1] == 1
+    x, y = np.array(found.false_positive_rates) / found.false_positive_rates[-1], found.true_positive_rates
+    assert found.auroc == pytest.approx(float(np.trapezoid(y, x)))
+    reversed_scores = Circuit.full(graph).with_scores(
+        np.where(graph.edges, 1 / np.where(scored.scores, scored.scores, 1), 0)
+    )
+    assert found.auroc > 0.6 > mib_auroc(reversed_scores, reference).auroc
+    for useless in (Circuit.empty(graph), Circuit.full(graph)):
+        with pytest.raises(EdgewiseError, match="tells nothing apart"):
+            mib_auroc(scored, useless)
+
+
+def test_what_cannot_be_measured_is_refused():
+    model, task = tiny.gpt2(), tiny.task(rows=4)
+    with pytest.raises(EdgewiseError, match="no scores"):
+        mib_scores(model, task, Circuit.full(model.config.graph(ports=False)))
+    reverse = load_model("tracr-reverse")
+    scored = known_scores(reverse.config.graph(split_embedding=True))
+    with pytest.raises(EdgewiseError, match="one embedding"):
+        mib_scores(reverse, load_task("tracr-reverse", reverse), scored)
+    with pytest.raises(EdgewiseError, match="over another graph"):
+        mib_scores(model, task, known_scores(Graph(5, 2)))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def record(task="ioi", model="gpt2", scored=True):
+    settings = {"task": {"task": task}, "model": {"name": model}}
+    return {"settings": settings, "result": {"scoring": {"rule": "top"} if scored else None}}
+
+
+def test_a_submission_is_a_folder_per_task_and_model(tmp_path):
+    graph = Graph(2, 2, ports=True, d_model=16)
+    scored = known_scores(graph)
+    cells = [mib_cell(record(), scored), mib_cell(record(model="Qwen/Qwen2.5-0.5B"), scored)]
+    assert [cell.name for cell in cells] == ["ioi_gpt2", "ioi_qwen2.5"]
+    assert all(cell.official and cell.scored for cell in cells)
+    written = export_mib(cells, tmp_path / "submission")
+    assert sorted(str(path.relative_to(written)) for path in written.rglob("*.*") if path.is_file()) == [
+        "ioi_gpt2/importances.json",
+        "ioi_qwen2.5/importances.json",
+    ]
+    content = json.loads((written / "ioi_gpt2" / "importances.json").read_text())
+    assert set(content) == {"cfg", "nodes", "edges"}, "exactly EAP-IG's keys"
+    assert content["cfg"] == {"n_layers": 2, "n_heads": 2, "parallel_attn_mlp": False, "d_model": 16}
+    plain = without_ports(scored)
+    assert len(content["edges"]) == plain.n_edges
+    for name, edge in content["edges"].items():
+        assert edge["score"] == plain.scores[plain.graph.locate(name)]
+    assert load_circuit(written / "ioi_gpt2" / "importances.json") == plain
+
+
+def test_the_pt_form_holds_what_eap_ig_reads(tmp_path):
+    graph = Graph(2, 2, d_model=16)
+    scored = known_scores(graph).connected().remove("input->logits")
+    (path := tmp_path / "circuit.pt").write_bytes(pt_bytes(scored))
+    content = torch.load(path, weights_only=True)
+    assert list(content) == ["cfg", "src_nodes", "dst_nodes", "edges_scores", "edges_in_graph", "nodes_in_graph"]
+    assert content["src_nodes"] == ["input", "a0.h0", "a0.h1", "m0", "a1.h0", "a1.h1", "m1"]
+    assert content["dst_nodes"][:7] == [f"a0.h{head}<{kind}>" for kind in "qkv" for head in (0, 1)] + ["m0"]
+    assert content["dst_nodes"][-1] == "logits"
+    assert content["edges_scores"].shape == content["edges_in_graph"].shape == (7, 15)
+    back = load_pt(path)
+    assert back == scored
+    assert np.allclose(back.scores, scored.scores)
+
+
+def test_a_circuit_without_scores_goes_as_members_and_others():
+    graph = Graph(2, 2, ports=True)
+    found = Circuit.from_names(graph, ["input->m0", "m0->logits", "input->a1.h0<q>"])
+    cell = mib_cell(record(scored=False), found)
+    assert not cell.scored
+    assert set(np.unique(cell.circuit.scores)) == {0.0, 1.0}
+    assert cell.circuit.names() == ["input->m0", "m0->logits"], "the query's port edge is absent, so nothing enters it"
+    own = mib_cell(record(task="prompts/mine.jsonl", model="somewhere/my-model"), known_scores(graph))
+    assert (own.name, own.official) == ("mine_my-model", False)
+    assert mib_cell(record(), known_scores(graph), "mcqa_gpt2").name == "mcqa_gpt2"
+
+
+def test_submissions_that_cannot_be_are_refused_and_leave_nothing(tmp_path):
+    cell = mib_cell(record(), known_scores(Graph(2, 2)))
+    with pytest.raises(EdgewiseError, match="two runs would go into the folder 'ioi_gpt2'"):
+        export_mib([cell, cell], tmp_path / "out")
+    with pytest.raises(EdgewiseError, match="json or pt, not 'npz'"):
+        export_mib([cell], tmp_path / "out", "npz")
+    with pytest.raises(EdgewiseError, match="no name for a folder"):
+        export_mib([mib_cell(record(), known_scores(Graph(2, 2)), "../up")], tmp_path / "out")
+    for graph in (Graph(2, 2, mlps=False), Graph(2, 2, split_embedding=True)):
+        with pytest.raises(EdgewiseError, match="one embedding and an MLP in every layer"):
+            mib_cell(record(), known_scores(graph))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "broken.pt").write_bytes(b"nothing of the kind")
+    save_circuit(known_scores(Graph(2, 2)), tmp_path / "circuit.json")
+    for path in (tmp_path / "broken.pt", tmp_path / "circuit.json", tmp_path / "none.pt"):
+        with pytest.raises(EdgewiseError, match=r"no EAP-IG circuit|no such file"):
+            load_pt(path)
