@@ -1,5 +1,7 @@
 """The paper's two baselines judge queries, keys, values and MLPs; what that means for edges is as in its code."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tiny
@@ -7,7 +9,7 @@ import torch
 from tiny import FAMILIES
 
 from edgewise import load_model, load_task
-from edgewise.discovery import Units, head_importance, masked, scored_by_units
+from edgewise.discovery import Units, head_importance, masked, one_by_one, probe_sweep, scored_by_units
 from edgewise.discovery.subnetwork_probing import FIRST_THETA, masked_metric, subnetwork_probing
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
@@ -197,3 +199,55 @@ def test_a_probe_that_diverges_stops_with_the_step():
             subnetwork_probing(Experiment(model, tiny.task()), **options)
     with pytest.raises(EdgewiseError, match="'frac_correct' has no gradient"):
         subnetwork_probing(Experiment(model, tiny.task(), metric="frac_correct"))
+
+
+# -- sweeps ------------------------------------------------------------------------------------------------------------
+
+
+def test_several_lambdas_learn_side_by_side_what_each_learns_alone():
+    for task in ("tracr-xproportion", "docstring"):
+        model = load_model({"docstring": "tiny-docstring"}.get(task, task))
+        experiment = Experiment(model, load_task(task, model, examples=6))
+        lambdas, options = [0.0, 0.5, 20.0], dict(steps=25, learning_rate=0.05, seed=7)
+        together = probe_sweep(experiment, lambdas, **options)
+        for weight, probe in zip(lambdas, together, strict=True):
+            alone = subnetwork_probing(experiment, regularisation=weight, **options)
+            assert probe.circuit == alone.circuit
+            assert probe.loss == pytest.approx(alone.loss, rel=1e-4)
+            for one, other in zip(probe.theta.tensors(), alone.theta.tensors(), strict=True):
+                assert torch.allclose(one, other, atol=1e-3)
+        assert together[0].theta.v.mean() > together[2].theta.v.mean() + 0.5
+
+
+def test_lambdas_of_a_model_that_does_not_fit_at_once_are_learned_one_by_one(monkeypatch):
+    model = tiny.gpt2(layers=1)
+    experiment = Experiment(model, tiny.task(rows=4), metric="logit_diff")
+    done = []
+    options = dict(steps=5, learning_rate=0.05)
+    whole = probe_sweep(experiment, [0.1, 1.0], progress=lambda step, of: done.append((step, of)), **options)
+    assert done[-1] == (10, 10)
+    monkeypatch.setattr(experiment, "row_bytes", 1)
+    pieces = probe_sweep(experiment, [0.1, 1.0], **options)
+    for one, other in zip(whole, pieces, strict=True):
+        assert all(
+            torch.allclose(a, b, atol=1e-4) for a, b in zip(one.theta.tensors(), other.theta.tensors(), strict=True)
+        )
+    with pytest.raises(EdgewiseError, match="needs a lambda"):
+        probe_sweep(experiment, [])
+
+
+def test_units_are_masked_one_by_one_from_the_lowest():
+    graph = Graph(2, 2, ports=True)
+    made = units(2, 2)
+    made.v[1, 1], made.mlp[0], made.q[0, 0] = -3.0, -2.0, 5.0
+    circuits = list(one_by_one(graph, made))
+    assert len(circuits) == len(made) + 1
+    assert circuits[0] == Circuit.full(graph)
+    first = {name for name in circuits[0].names() if name not in circuits[1]}
+    assert first == {name for name in circuits[0].names() if "a1.h1<v>" in name}
+    second = {name for name in circuits[1].names() if name not in circuits[2]}
+    assert second == {name for name in circuits[1].names() if name.startswith("m0->") or name.endswith("->m0")}
+    assert circuits[-1].names() == ["input->logits"]
+    assert next(name for name in circuits[-2].names() if "<q>" in name).endswith("a0.h0<q>"), "the highest goes last"
+    for more, less in itertools.pairwise(circuits):
+        assert less <= more

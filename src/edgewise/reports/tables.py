@@ -36,7 +36,7 @@ def paper_rows(cells: Sequence[Cell]) -> tuple[Rows, list[str]]:
         rows.append(
             [ablated, task, metric, reading, SHORT.get(method, method), *areas, " ".join(f"[{one}]" for one in numbers)]
         )
-    columns = [f"{what} {which}" for what in ("edges", "nodes") for which in ("published", "ours", "standard")]
+    columns = [f"{what} {which}" for what in ("edges", "nodes") for which in ("paper", "ours", "standard")]
     return (["ablation", "task", "metric", "reading", "method", *columns, "note"], rows), notes
 
 
@@ -120,7 +120,12 @@ def terminal_table(title: str, rows: Rows, *, right: int | None = None) -> Table
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(heading):
         numbers = right is not None and right <= index and column != "note"
-        table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
+        table.add_column(
+            Text(column),
+            justify="right" if numbers else "left",
+            overflow="fold",
+            no_wrap=not numbers and column != "note",
+        )
     for line in lines:
         table.add_row(*map(Text, line))
     return table
@@ -152,7 +157,8 @@ def missing_by_reason(found: Reproduction) -> dict[str, list[str]]:
 
 
 AREAS_EXPLAINED = (
-    "Areas under ROC curves (Tables 2 and 3). `published` and `ours` are by the paper's pessimistic staircase, "
+    "Areas under ROC curves (Tables 2 and 3). `paper` (as published) and `ours` are by the paper's pessimistic "
+    "staircase, "
     "`standard` joins the same points of our sweep by straight lines.\n"
 )
 CURVES_EXPLAINED = (

@@ -324,7 +324,7 @@ def _areas(series: Series, row: PaperRow, counted: Counted) -> tuple[float, floa
 
 
 def _why_different(row: PaperRow, method: str, counted: str, ours: float) -> str:
-    """The reason for a difference from the published area, as far as it is known."""
+    """The reason for a difference from the published area, as far as one is known."""
     where = (row.ablation, row.task, row.metric, method, counted)
     if method == "acdc":
         unfinished = WITHOUT_UNFINISHED.get(where)
@@ -341,9 +341,10 @@ def _why_different(row: PaperRow, method: str, counted: str, ours: float) -> str
             )
         return "the published sweep masks a head's output too early and holds its first circuit last"
     if row.reading == RIGHT:
-        return "masks are rounded without noise, after 3,000 steps; " + (
-            "corrupted positions are permuted" if row.ablation == "resample" else "prompts are read as they were meant"
-        )
+        why = "masks are rounded without noise, after 3,000 steps"
+        if row.ablation == "resample":
+            return f"{why}; corrupted positions are permuted"
+        return f"{why}; prompts are read as they were meant" if row.task == "tracr-xproportion" else why
     return "the code rounds masks by one random sample, and our draws are others"
 
 

@@ -1,0 +1,170 @@
+"""Sweeps: every circuit measured from scratch, kept as it comes, and never found twice."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from edgewise import load_model, load_task
+from edgewise.discovery import Order, acdc, edge_attribution, head_importance
+from edgewise.errors import EdgewiseError
+from edgewise.evaluation import evaluate
+from edgewise.graph import Circuit, Graph
+from edgewise.patching import Experiment
+from edgewise.runs.series import SeriesFile, packed, unpacked
+from edgewise.runs.sweep import SweepPlan, series_csv, series_summary, sweep
+
+PLANS = (
+    SweepPlan("acdc", (0.5, 0.01)),
+    SweepPlan("subnetwork-probing", (0.1, 10.0), {"steps": 5, "learning_rate": 0.1}),
+    SweepPlan("head-importance", by_unit=True),
+    SweepPlan("edge-attribution", (5.0, 20.0)),
+    SweepPlan("random", (5.0, 20.0)),
+)
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    model = load_model("tiny-pronoun")
+    return Experiment(model, load_task("gender-pronoun", model, examples=6))
+
+
+@pytest.fixture(scope="module")
+def others(experiment):
+    return load_task("gender-pronoun", experiment.decoder, examples=6, split="test")
+
+
+def test_a_sweep_gives_what_each_method_gives_and_measures_it_from_scratch(experiment, others):
+    found = {one.method: one for one in sweep(experiment, PLANS, test=others)}
+    assert [one.by for one in found.values()] == ["threshold", "lambda", "units masked", "edges", "edges"]
+    assert found["acdc"].points[1].circuit == acdc(experiment, 0.01).circuit
+    scored = edge_attribution(experiment).scored
+    assert all(point.circuit.n_edges <= point.setting for point in found["edge-attribution"].points)
+    assert np.array_equal(found["edge-attribution"].points[1].circuit.scores, scored.scores)
+    _, units = head_importance(experiment)
+    assert len(found["head-importance"].points) == len(units) + 1
+    for series in found.values():
+        full, ablated = series.baseline["kl_div"]
+        assert abs(full) < 1e-6 < ablated
+        for point in series.points[:3]:
+            result = evaluate(experiment.decoder, experiment.task, point.circuit)
+            assert point.metrics == pytest.approx({name: one.circuit for name, one in result.measured.items()})
+            other = evaluate(experiment.decoder, others, point.circuit)
+            assert point.test_metrics == pytest.approx({name: one.circuit for name, one in other.measured.items()})
+    assert found["acdc"].points[1].metrics["kl_div"] < found["acdc"].points[0].metrics["kl_div"]
+
+
+def test_a_sweep_that_was_stopped_goes_on_and_does_nothing_twice(experiment, tmp_path, monkeypatch):
+    whole = sweep(experiment, PLANS)
+    for stop_after in (1, 3, 5, 8):
+        folder = tmp_path / str(stop_after)
+        folder.mkdir()
+        told = []
+
+        def stop(method, done, count, told=told, limit=stop_after):
+            told.append((method, done))
+            if len(told) == limit:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            sweep(experiment, PLANS, folder=folder, progress=stop)
+        again = []
+        found = sweep(experiment, PLANS, folder=folder, progress=lambda *one, again=again: again.append(one[:2]))
+        assert not set(told) & set(again), "what was kept is not made again"
+        for one, other in zip(found, whole, strict=True):
+            assert [point.circuit for point in one.points] == [point.circuit for point in other.points]
+            assert [point.setting for point in one.points] == [point.setting for point in other.points]
+            assert one.baseline == other.baseline
+    third = sweep(experiment, PLANS, folder=folder, progress=lambda *one: pytest.fail("everything was there"))
+    assert [one.points[-1].circuit for one in third] == [one.points[-1].circuit for one in whole]
+
+
+def test_a_folder_of_another_sweep_is_refused_and_left_as_it_was(experiment, tmp_path):
+    sweep(experiment, PLANS[:1], folder=tmp_path)
+    before = (tmp_path / "acdc.json").read_bytes()
+    for plan in (
+        SweepPlan("acdc", (0.5, 0.02)),
+        SweepPlan("acdc", (0.5, 0.01), order=Order(heads="reverse")),
+    ):
+        with pytest.raises(EdgewiseError, match=r"holds another series \((settings|order)"):
+            sweep(experiment, [plan], folder=tmp_path)
+    other = Experiment(experiment.decoder, experiment.task, ablation="zero")
+    with pytest.raises(EdgewiseError, match=r"holds another series \(ablation \"resample\" there, \"zero\" here\)"):
+        sweep(other, PLANS[:1], folder=tmp_path)
+    assert (tmp_path / "acdc.json").read_bytes() == before
+    (tmp_path / "acdc.json").write_bytes(before.replace(b'"n_edges": ', b'"n_edges": 9', 1))
+    with pytest.raises(EdgewiseError, match=r"is broken: \d+ edges announced"):
+        sweep(experiment, PLANS[:1], folder=tmp_path)
+    (tmp_path / "acdc.json").write_text("{")
+    with pytest.raises(EdgewiseError, match="not valid JSON"):
+        sweep(experiment, PLANS[:1], folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        (SweepPlan("acdcc", (0.1,)), "unknown method 'acdcc'; did you mean 'acdc'"),
+        (SweepPlan("acdc"), "a sweep of 'acdc' needs at least one threshold"),
+        (SweepPlan("acdc", (float("nan"),)), "should be numbers"),
+        (SweepPlan("edge-attribution", (0.5,)), "whole numbers of edges from 1"),
+        (SweepPlan("random", (0.0,)), "whole numbers of edges from 1"),
+        (SweepPlan("subnetwork-probing", (-1.0,)), "a lambda should be 0 or more"),
+        (SweepPlan("edge-attribution", (5.0,), {"steps": 3}), "has no option 'steps'"),
+    ],
+)
+def test_sweeps_that_make_no_sense_are_refused_before_anything_runs(experiment, plan, why, tmp_path):
+    with pytest.raises(EdgewiseError, match=why):
+        sweep(experiment, [PLANS[0], plan], folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_data_behind_the_plots_is_a_line_per_circuit():
+    model = load_model("tracr-reverse")
+    task = load_task("tracr-reverse", model)
+    known = task.known_circuit.circuit
+    found = sweep(Experiment(model, task), [SweepPlan("acdc", (0.01, 0.5)), SweepPlan("random", (20.0,))])
+    rows = list(csv.DictReader(io.StringIO(series_csv(found, known))))
+    assert [row["method"] for row in rows] == ["acdc", "acdc", "random"]
+    assert [float(rows[0][key]) for key in ("n_edges", "true_positive_rate", "false_positive_rate")] == [15, 1, 0]
+    assert float(rows[0]["l2"]) < 1e-9 < float(rows[1]["l2"])
+    summary = json.loads(json.dumps(series_summary(found[0], known)))
+    assert summary["roc"]["edges"] == {"pessimistic": 1.0, "trapezoid": 1.0}
+    assert "circuit" not in summary["points"][0]
+
+
+@pytest.mark.parametrize("graph", [Graph(2, 3, ports=True), Graph(2, 4, n_kv_heads=2), Graph(1, 1)], ids=Graph.describe)
+def test_a_packed_circuit_is_that_circuit(graph):
+    generator = np.random.default_rng(0)
+    for share in (0, 0.3, 1):
+        edges = graph.edges & (generator.random(graph.edges.shape) < share)
+        ports = graph.port_edges & (generator.random(graph.port_edges.shape) < share)
+        circuit = Circuit(graph, edges, ports)
+        assert unpacked(packed(circuit), graph) == circuit
+    with pytest.raises(ValueError, match="another graph"):
+        unpacked(packed(Circuit.full(Graph(4, 4))), graph)
+    for text in ("", "not base64!", "AAAA"):
+        with pytest.raises(ValueError):
+            unpacked(text, graph)
+
+
+def test_a_series_is_whole_after_every_point(experiment, tmp_path):
+    seen = []
+
+    def look(method, done, count):
+        file = SeriesFile(tmp_path / "acdc.json", json.loads((tmp_path / "acdc.json").read_text()), experiment.graph)
+        seen.append((len(file.points), file.finished))
+
+    sweep(experiment, [SweepPlan("acdc", (0.5, 0.1, 0.01))], folder=tmp_path, progress=look)
+    assert seen == [(1, False), (2, False), (3, False)]
+    assert json.loads((tmp_path / "acdc.json").read_text())["finished"] is True
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".partial"]
+
+
+def test_another_models_folder_is_refused(tmp_path):
+    one, other = (Experiment(tiny.gpt2(seed, layers=1), tiny.task()) for seed in (0, 1))
+    sweep(one, [SweepPlan("random", (3.0,))], folder=tmp_path)
+    with pytest.raises(EdgewiseError, match=r"holds another series \(model"):
+        sweep(other, [SweepPlan("random", (3.0,))], folder=tmp_path)
