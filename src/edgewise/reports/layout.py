@@ -22,6 +22,8 @@ from edgewise.graph import Circuit, Graph, Node
 PlacedKind = Literal["input", "tok", "pos", "head", "group", "mlp", "logits"]
 
 BOX_HEIGHT = 22.0
+HEAD_HEIGHT = 32.0
+"""A head has room for marks of its query, key and value below its name."""
 BOX_WIDTH = 54.0
 COLUMN = 76.0
 """From one head to the next of its layer."""
@@ -100,19 +102,18 @@ def place(circuit: Circuit, groups: Mapping[str, str] | None = None) -> Layout:
     """
     levels = _levels(circuit)
     columns = _Columns(circuit.graph, levels)
-    step = _step(circuit)
-    height = 2 * MARGIN + BOX_HEIGHT + step * max(0, len(levels) - 1)
+    between = _between(circuit)
+    heights = [max(_height(member) for member in level) for level in levels]
+    height = 2 * MARGIN + sum(heights) + between * max(0, len(levels) - 1)
     placed: list[Placed] = []
-    for number, level in enumerate(levels):
-        y = height - MARGIN - BOX_HEIGHT / 2 - step * number
-        for node, x, width in columns.across(level):
-            group = (groups or {}).get(node.name)
-            placed.append(
-                Placed(
-                    node.name, node.kind, node.layer, node.head, round(x, 2), round(y, 2), width, BOX_HEIGHT, node.name,
-                    group,
-                )
-            )  # fmt: skip
+    bottom = height - MARGIN
+    for level, tall in zip(levels, heights, strict=True):
+        y = round(bottom - tall / 2, 2)
+        bottom -= tall + between
+        for member, x, width in columns.across(level):
+            name, group = member.name, (groups or {}).get(member.name)
+            own = _height(member)
+            placed.append(Placed(name, member.kind, member.layer, member.head, round(x, 2), y, width, own, name, group))
     return Layout(tuple(placed), columns.width, height)
 
 
@@ -129,9 +130,13 @@ class _Member:
         return f"a{self.layer}.g{self.head}" if self.kind == "group" else Node(self.kind, self.layer, self.head).name
 
 
-def _step(circuit: Circuit) -> float:
+def _between(circuit: Circuit) -> float:
     """From one level to the next: more where more edges have to find their way between them."""
-    return 46.0 + min(30.0, circuit.n_edges / 24)
+    return 24.0 + min(16.0, circuit.n_edges / 60)
+
+
+def _height(member: _Member) -> float:
+    return HEAD_HEIGHT if member.kind in ("head", "group") else BOX_HEIGHT
 
 
 def _levels(circuit: Circuit) -> list[list[_Member]]:
