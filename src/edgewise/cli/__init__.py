@@ -2,7 +2,7 @@
 
 # Help lists the commands in this order.
 # ruff: noqa: I001
-from edgewise.cli import discover, plan, patch, evaluate, lists, prompts
+from edgewise.cli import discover, plan, patch, evaluate, draw, report, lists, prompts
 from edgewise.cli.main import main
 
-__all__ = ["discover", "evaluate", "lists", "main", "patch", "plan", "prompts"]
+__all__ = ["discover", "draw", "evaluate", "lists", "main", "patch", "plan", "prompts", "report"]
