@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgewise.reports.drawing import draw
     from edgewise.reports.layout import Layout, Placed, place
     from edgewise.reports.prompts import show_pair
     from edgewise.reports.terminal import (
@@ -25,6 +26,7 @@ _PUBLIC = {
     "Layout": "layout",
     "Placed": "layout",
     "circuit_table": "terminal",
+    "draw": "drawing",
     "evaluation_table": "terminal",
     "heat_tables": "terminal",
     "highest_scores": "terminal",
@@ -41,6 +43,7 @@ __all__ = [
     "Layout",
     "Placed",
     "circuit_table",
+    "draw",
     "evaluation_table",
     "heat_tables",
     "highest_scores",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from edgewise.reports.routing import Point
+from edgewise.reports.ways import Point
 
 FONT = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"
 
