@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,9 +55,18 @@ def route(layout: Layout, wires: Sequence[Wire], *, bundled: bool = False) -> li
         bundled: let wires to one place run together.
     """
     router = _Router(layout)
-    if not bundled:
-        return [path.points() for path in router.led([router.path(wire) for wire in wires])]
-    return router.bundled(wires)
+    if bundled:
+        return [_thinned(points) for points in router.bundled(wires)]
+    return [_thinned(path.points()) for path in router.led([router.path(wire) for wire in wires])]
+
+
+def _thinned(points: Sequence[Point]) -> list[Point]:
+    """Without the points in the middle of upright parts."""
+    kept = [points[0]]
+    for point, after in pairwise(points[1:]):
+        if abs(point[0] - kept[-1][0]) > 0.05 or abs(after[0] - point[0]) > 0.05:
+            kept.append(point)
+    return [*kept, points[-1]]
 
 
 def curve(points: Sequence[Point]) -> list[tuple[Point, Point, Point]]:

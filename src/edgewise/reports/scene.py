@@ -143,7 +143,7 @@ def _element(part: Line | Box | Words) -> str:
 
 
 def _pair(point: Point) -> str:
-    return f"{_short(point[0])},{_short(point[1])}"
+    return ",".join(f"{value + 0.0:.1f}".removesuffix(".0") for value in point)
 
 
 def _short(value: float) -> str:
