@@ -4,7 +4,7 @@ import { copyFile, mkdir } from "node:fs/promises";
 
 const built = new URL("../src/edgewise/reports/page/built/", import.meta.url);
 const at = (name) => new URL(name, built).pathname;
-const common = { bundle: true, minify: true, charset: "utf8", logLevel: "warning", absWorkingDir: import.meta.dirname };
+const common = { bundle: true, minify: !process.argv.includes("--plain"), charset: "utf8", logLevel: "warning", absWorkingDir: import.meta.dirname };
 
 await mkdir(built, { recursive: true });
 await build({

@@ -56,6 +56,16 @@ export function number(value: number | null | undefined): string {
   return value.toFixed(digits).replace("-", "−");
 }
 
+/** A number that was given, not measured: without noughts at its end. */
+export function plain(value: number | null): string {
+  return value === null ? "–" : String(Number(value.toPrecision(6))).replace("-", "−");
+}
+
+/** A metric: what is smaller than rounding is nothing. */
+export function metric(value: number | null | undefined): string {
+  return value !== null && value !== undefined && Math.abs(value) < 1e-6 ? "0" : number(value);
+}
+
 export function signed(value: number): string {
   return (value > 0 ? "+" : "") + number(value);
 }

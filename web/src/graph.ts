@@ -16,6 +16,7 @@ export interface Handlers {
   hover(what: { node?: number; edge?: number } | null): void;
 }
 
+const LARGEST = 1.5;
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class GraphView {
@@ -24,6 +25,9 @@ export class GraphView {
   private layout: Layout | null = null;
   private readonly nodes: cytoscape.NodeSingular[] = [];
   private readonly edges: (cytoscape.EdgeSingular | null)[] = [];
+  /** From a shared key/value head to the query heads that read it. */
+  private readonly ties: { tie: cytoscape.EdgeSingular; from: number; to: number }[] = [];
+  private tabs: string[] = [];
   private shown: Uint8Array = new Uint8Array(0);
   private lit: Paths | null = null;
   private focus: { node: number | null; edge: number | null } = { node: null, edge: null };
@@ -39,7 +43,7 @@ export class GraphView {
   ) {
     this.state = state;
     this.layouts = { close: this.place("close"), wide: this.place("wide") };
-    this.widths = new Float32Array(model.edges.length).fill(1.5);
+    this.widths = new Float32Array(model.edges.length).fill(0.22);
     this.cy = cytoscape({
       container,
       elements: this.elements(),
@@ -56,8 +60,13 @@ export class GraphView {
     for (const edge of model.edges) {
       this.edges.push(edge.port ? null : (this.cy.$id(`e${edge.index}`) as unknown as cytoscape.EdgeSingular));
     }
+    this.cy.edges("[tie]").forEach((tie) => void this.ties.push({ tie, from: tie.data("from"), to: tie.data("to") }));
     this.listen(handlers);
-    theme.onChange(() => this.cy.style(this.style()));
+    theme.onChange(() => {
+      this.cy.style(this.style());
+      this.tabs = [];
+      this.cy.batch(() => this.mark(this.shown));
+    });
   }
 
   private place(layout: Layout): { boxes: (Box | null)[]; routes: (Route | null)[] } {
@@ -79,18 +88,24 @@ export class GraphView {
         data: { id: `e${edge.index}`, index: edge.index, source: `n${edge.from}`, target: `n${edge.to}`, kind: edge.kind },
         classes: "off",
       }));
-    return [...nodes, ...edges];
+    const ties = this.model.nodes.flatMap((node, from) =>
+      node.readers.flatMap((name) => {
+        const to = this.model.byName.get(name);
+        return to === undefined ? [] : [{ group: "edges" as const, data: { id: `t${from}-${to}`, source: `n${from}`, target: `n${to}`, tie: 1, from, to }, classes: "off" }];
+      }),
+    );
+    return [...nodes, ...edges, ...ties];
   }
 
   private listen(handlers: Handlers): void {
     const cy = this.cy;
     cy.on("tap", "node", (event) => handlers.node(event.target.data("index")));
-    cy.on("tap", "edge", (event) => handlers.edge(event.target.data("index")));
+    cy.on("tap", "edge[kind]", (event) => handlers.edge(event.target.data("index")));
     cy.on("tap", (event) => {
       if (event.target === cy) handlers.node(null);
     });
     cy.on("mouseover", "node", (event) => handlers.hover({ node: event.target.data("index") }));
-    cy.on("mouseover", "edge", (event) => handlers.hover({ edge: event.target.data("index") }));
+    cy.on("mouseover", "edge[kind]", (event) => handlers.hover({ edge: event.target.data("index") }));
     cy.on("mouseout", "node, edge", () => handlers.hover(null));
     // The page scrolls as ever; the graph is zoomed with Ctrl held, as maps are, or with its buttons.
     this.container.addEventListener(
@@ -120,10 +135,34 @@ export class GraphView {
       this.edges.forEach((edge, index) => {
         if (edge && (previous[index] !== shown[index] || recolour)) edge.classes(this.classes(index));
       });
-      this.nodes.forEach((node, index) => node.toggleClass("off", !seen[index]));
+      this.nodes.forEach((node, index) => {
+        if (node.hasClass("off") === seen[index]) node.toggleClass("off", !seen[index]);
+      });
+      for (const { tie, from, to } of this.ties) tie.toggleClass("off", !seen[from] || !seen[to]);
+      this.mark(shown);
       if (recolour) this.cy.style(this.style());
     });
-    this.light(lit, { node: state.node, edge: state.edge });
+    this.light(lit, { node: state.node, edge: state.edge }, true);
+  }
+
+  /** A head's query, key and value as marks under its name: filled where edges lead in, else an outline. */
+  private mark(shown: Uint8Array): void {
+    const kinds = ["q", "k", "v"];
+    const marks = this.model.nodes.map(() => "---".split(""));
+    for (const edge of this.model.edges) {
+      const at = kinds.indexOf(edge.kind);
+      if (at < 0 || !shown[edge.index]) continue;
+      if (!edge.port) marks[edge.to][at] = kinds[at].toUpperCase();
+      else if (marks[edge.to][at] === "-") marks[edge.to][at] = kinds[at];
+    }
+    this.nodes.forEach((node, index) => {
+      const kind = this.model.nodes[index].kind;
+      const wanted = kind === "head" || kind === "group" ? marks[index].join("") : "---";
+      if (this.tabs[index] === wanted) return;
+      this.tabs[index] = wanted;
+      if (wanted === "---") node.removeStyle("background-image text-margin-y");
+      else node.style({ "background-image": tabs(wanted, node.data("width"), node.data("height"), this.theme.palette), "text-margin-y": -6 });
+    });
   }
 
   private classes(index: number): string {
@@ -159,14 +198,19 @@ export class GraphView {
     this.model.edges.forEach((_, index) => {
       const route = routes[index];
       const edge = this.edges[index];
-      if (edge && route) edge.data(bends(route, boxes[this.model.edges[index].from]!, boxes[this.model.edges[index].to]!));
+      if (edge && route) edge.style(bends(route, boxes[this.model.edges[index].from]!, boxes[this.model.edges[index].to]!));
     });
     if (first) return;
     this.fit(true);
   }
 
   fit(soon = false): void {
-    const run = () => this.cy.fit(this.cy.nodes().not(".off"), 18);
+    const run = () => {
+      this.cy.maxZoom(LARGEST);
+      this.cy.fit(this.cy.nodes().not(".off"), 15);
+      this.cy.maxZoom(4);
+      this.cy.center(this.cy.nodes().not(".off"));
+    };
     if (soon && !STILL.matches) requestAnimationFrame(run);
     else run();
   }
@@ -181,36 +225,32 @@ export class GraphView {
     this.fit();
   }
 
-  /** How tall the drawing wants to be at a width. */
+  /** How tall the drawing wants to be at a width: so that what is shown first fills it, and all has some room. */
   heightAt(width: number): number {
-    const boxes = this.layouts[this.layout ?? "close"].boxes.filter((box): box is Box => box !== null);
-    const right = Math.max(...boxes.map((box) => box[0] + box[2] / 2));
-    const bottom = Math.max(...boxes.map((box) => box[1] + box[3] / 2));
-    return (bottom + 14) * Math.min(1.35, width / (right + 14));
+    const natural = (layout: Layout) => {
+      const boxes = this.layouts[layout].boxes.filter((box): box is Box => box !== null);
+      const right = Math.max(...boxes.map((box) => box[0] + box[2] / 2), 1);
+      const bottom = Math.max(...boxes.map((box) => box[1] + box[3] / 2), 1);
+      return (bottom + 14) * Math.min(LARGEST, width / (right + 14)) + 30;
+    };
+    return Math.max(natural("close"), Math.min(natural("wide"), 430));
   }
 
   /** Bring out paths and what is chosen, and let the rest fade. */
-  light(lit: Paths | null, focus: { node: number | null; edge: number | null }): void {
+  light(lit: Paths | null, focus: { node: number | null; edge: number | null }, anew = false): void {
     const before = this.lit;
     const was = this.focus;
     this.lit = lit;
     this.focus = focus;
     this.cy.batch(() => {
-      if (lit !== before) {
+      if (lit !== before || anew) {
         this.nodes.forEach((node, index) => {
           const faded = lit !== null && !lit.nodes.has(index);
           if (node.hasClass("faded") !== faded) node.toggleClass("faded", faded);
         });
         this.edges.forEach((edge, index) => {
           if (!edge || !this.shown[index]) return;
-          const on = lit !== null && lit.edges.has(index);
-          const faded = lit !== null && !on;
-          if (edge.hasClass("faded") !== faded) edge.toggleClass("faded", faded);
-          if (edge.hasClass("lit") !== on) edge.toggleClass("lit", on);
-        });
-      } else if (lit) {
-        this.edges.forEach((edge, index) => {
-          if (edge && this.shown[index]) edge.toggleClass("faded", !lit.edges.has(index)).toggleClass("lit", lit.edges.has(index));
+          this.brighten(edge, index, focus);
         });
       }
       if (was.node !== null) this.nodes[was.node].removeClass("chosen");
@@ -220,14 +260,24 @@ export class GraphView {
     });
   }
 
+  /** Edges on the paths stand out; of those, the ones at the chosen node itself most. */
+  private brighten(edge: cytoscape.EdgeSingular, index: number, focus: { node: number | null }): void {
+    const { from, to } = this.model.edges[index];
+    const wanted = this.lit === null ? "" : !this.lit.edges.has(index) ? "faded" : focus.node === null || from === focus.node || to === focus.node ? "lit" : "far";
+    for (const name of ["faded", "lit", "far"]) {
+      const has = name === wanted;
+      if (edge.hasClass(name) !== has) edge.toggleClass(name, has);
+    }
+  }
+
   private measureWidths(): Float32Array {
     const { model, state } = this;
-    const widths = new Float32Array(model.edges.length).fill(1.6);
+    const widths = new Float32Array(model.edges.length).fill(0.22);
     if (state.focus < 0) return widths;
     const run = model.runs[state.focus];
     const sizes = model.edges.map((edge) => Math.abs(weight(run, edge.index) ?? 0));
     const largest = Math.max(...sizes.filter((_, index) => run.has[index]), 0);
-    if (largest > 0) sizes.forEach((value, index) => (widths[index] = 1.1 + 4.6 * Math.sqrt(Math.min(1, value / largest))));
+    if (largest > 0) sizes.forEach((value, index) => (widths[index] = Math.sqrt(Math.min(1, value / largest))));
     return widths;
   }
 
@@ -251,7 +301,8 @@ export class GraphView {
     const palette = this.theme.palette;
     const drawn = this.shown.reduce((sum, status) => sum + (status ? 1 : 0), 0);
     const dense = drawn > 250;
-    const opacity = drawn > 700 ? 0.34 : dense ? 0.5 : 0.85;
+    const opacity = drawn > 700 ? 0.42 : dense ? 0.55 : 0.9;
+    const widest = drawn > 300 ? 2.2 : drawn > 100 ? 3.6 : 5;
     const fill = (node: cytoscape.NodeSingular) => {
       const group = node.data("group") as number | null;
       const kind = node.data("kind") as string;
@@ -275,9 +326,11 @@ export class GraphView {
           "font-size": 12,
           "text-valign": "center",
           "text-halign": "center",
-          "min-zoomed-font-size": 4,
-          "transition-property": "opacity",
-          "transition-duration": 0,
+          "min-zoomed-font-size": 3,
+          "background-fit": "none",
+          "background-width": "100%",
+          "background-height": "100%",
+          "background-image-opacity": 1,
           "z-index": 10,
         },
       },
@@ -288,23 +341,22 @@ export class GraphView {
         style: {
           "curve-style": "unbundled-bezier",
           "edge-distances": "endpoints",
-          "control-point-distances": (edge: cytoscape.EdgeSingular) => edge.data("distances") ?? [0],
-          "control-point-weights": (edge: cytoscape.EdgeSingular) => edge.data("weights") ?? [0.5],
-          "source-endpoint": (edge: cytoscape.EdgeSingular) => edge.data("start") ?? "outside-to-node",
-          "target-endpoint": (edge: cytoscape.EdgeSingular) => edge.data("end") ?? "outside-to-node",
           "line-color": (edge: cytoscape.EdgeSingular) => this.colour(edge.data("index"), this.theme.palette),
-          width: (edge: cytoscape.EdgeSingular) => this.widths[edge.data("index")],
+          width: (edge: cytoscape.EdgeSingular) => 0.8 + (widest - 0.8) * this.widths[edge.data("index")],
           opacity,
           "z-index": 1,
           "overlay-padding": 4,
         },
       },
+      { selector: "edge[tie]", style: { "curve-style": "straight", "line-color": palette.some, "line-style": "dashed", "line-dash-pattern": [4, 3], width: 1.1, opacity: 0.9, events: "no", "z-index": 0 } },
       { selector: `edge.s${Status.Coming}`, style: { width: 1, opacity: dense ? 0.45 : 0.7 } },
       { selector: `edge.s${Status.Missed}`, style: { "line-style": "dashed", "line-dash-pattern": [6, 4], width: 1.8 } },
       { selector: `edge.s${Status.Some}`, style: { "line-style": "dashed", "line-dash-pattern": [7, 3] } },
-      { selector: ".faded", style: { opacity: dense ? 0.05 : 0.1 } },
+      // Of many edges, those aside are left out altogether: so much less to paint, and the rest stands clear.
+      { selector: "edge.faded", style: dense ? { visibility: "hidden" } : { opacity: 0.1 } },
       { selector: "node.faded", style: { opacity: 0.28 } },
       { selector: "edge.lit", style: { opacity: 0.95, "z-index": 5 } },
+      { selector: "edge.far", style: { opacity: dense ? 0.3 : 0.5, "z-index": 4 } },
       {
         selector: "node.chosen",
         style: { "border-width": 2.5, "border-color": palette.accent, "outline-width": 3, "outline-color": palette.accent, "outline-opacity": 0.25, "outline-offset": 2, "font-weight": 600 },
@@ -323,6 +375,25 @@ export class GraphView {
   }
 }
 
+/** The marks as a picture: the letters of a head's inputs, large where edges lead in. */
+function tabs(wanted: string, width: number, height: number, palette: Palette): string {
+  const marks = [...wanted].flatMap((letter, at) => {
+    if (letter === "-") return [];
+    const kind = letter.toLowerCase() as "q" | "k" | "v";
+    const full = letter !== kind;
+    const x = width / 2 + (at - 1) * 16;
+    const y = height - 12.5;
+    const ink = full ? (kind === "k" ? "#1a1a1a" : palette.page) : palette.ink;
+    const fill = full ? palette.kinds[kind] : palette.box;
+    return [
+      `<rect x="${x - 6.5}" y="${y}" width="13" height="10.5" rx="2.5" fill="${fill}" stroke="${palette.kinds[kind]}"/>`,
+      `<text x="${x}" y="${y + 8.2}" font-size="9" font-weight="600" font-family="sans-serif" text-anchor="middle" fill="${ink}">${kind}</text>`,
+    ];
+  });
+  const picture = `<svg xmlns="http://www.w3.org/2000/svg" width="${width * 4}" height="${height * 4}" viewBox="0 0 ${width} ${height}">${marks.join("")}</svg>`;
+  return `data:image/svg+xml;utf8,${encodeURIComponent(picture)}`;
+}
+
 /** A route in the words of the library: end points from the nodes' middles, and points beside the line between them. */
 function bends(route: Route, from: Box, to: Box) {
   const [sx, sy] = route.source;
@@ -331,9 +402,9 @@ function bends(route: Route, from: Box, to: Box) {
   const dy = ty - sy;
   const length = Math.hypot(dx, dy) || 1;
   return {
-    start: `${sx - from[0]}px ${sy - from[1]}px`,
-    end: `${tx - to[0]}px ${ty - to[1]}px`,
-    weights: route.through.map(([x, y]) => ((x - sx) * dx + (y - sy) * dy) / length ** 2),
-    distances: route.through.map(([x, y]) => ((y - sy) * dx - (x - sx) * dy) / length),
+    "source-endpoint": `${sx - from[0]}px ${sy - from[1]}px`,
+    "target-endpoint": `${tx - to[0]}px ${ty - to[1]}px`,
+    "control-point-weights": route.through.map(([x, y]) => ((x - sx) * dx + (y - sy) * dy) / length ** 2),
+    "control-point-distances": route.through.map(([x, y]) => ((y - sy) * dx - (x - sx) * dy) / length),
   };
 }

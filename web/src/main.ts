@@ -1,7 +1,7 @@
 // The page: reads what was sent, keeps what is chosen, and has every part show it.
 
 import { type Kind, type Model, read, weight } from "./data";
-import { count, h, number, on, percent, plural, replace } from "./dom";
+import { count, h, metric, on, percent, plain, plural, replace } from "./dom";
 import { GraphView } from "./graph";
 import { attentionOf, showPanel, written } from "./panel";
 import { Neighbours, type Paths } from "./paths";
@@ -78,7 +78,7 @@ class Page {
     say();
     const how = several
       ? `${runs.length} runs over one graph of ${data.graph.words}`
-      : `${run.method}${run.threshold === null ? "" : ` at threshold ${number(run.threshold)}`} on ${run.metric}, ${run.ablation} ablation, ${plural(run.examples, "prompt pair")}; ${data.graph.words}`;
+      : `${run.method}${run.threshold === null ? "" : ` at threshold ${plain(run.threshold)}`} on ${run.metric}, ${run.ablation} ablation, ${plural(run.examples, "prompt pair")}; ${data.graph.words}`;
     return h(
       "header",
       {},
@@ -94,10 +94,10 @@ class Page {
     const { result } = run;
     const share = recovered(run);
     const figure = (value: string, of: string, what: string) => h("div", { class: "figure" }, h("dt", {}, what), h("dd", {}, h("strong", {}, value), of ? h("span", {}, ` ${of}`) : null));
-    const list = h("dl", { class: "figures" }, figure(count(result.edges), `of ${count(result.of)}`, run.finished ? "edges kept" : "edges left so far"), figure(number(result.metric), `${number(result.ablated)} ablated`, run.metric));
+    const list = h("dl", { class: "figures" }, figure(count(result.edges), `of ${count(result.of)}`, run.finished ? "edges kept" : "edges left so far"), figure(metric(result.metric), `${metric(result.ablated)} ablated`, run.metric));
     if (share !== null) list.append(figure(percent(share), "of the model's", "recovered"));
     if (run.truth) list.append(figure(count(run.truth.found), `of ${count(run.truth.edges)}`, "known edges found"), figure(percent(run.truth.point.precision), "", "precision"));
-    if (result.tests) list.append(figure(count(result.tests), result.seconds === null ? "" : `in ${number(result.seconds)} s`, "edges tested"));
+    if (result.tests) list.append(figure(count(result.tests), result.seconds === null ? "" : `in ${result.seconds < 10 ? result.seconds.toFixed(1) : Math.round(result.seconds)} s`, "edges tested"));
     if (result.accuracy !== null) list.append(figure(percent(result.accuracy), "of answers", "the model is right on"));
     return list;
   }
@@ -127,7 +127,7 @@ class Page {
       "div",
       { class: "stage" },
       this.toolbar(),
-      h("div", { class: "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, zooms), this.legend, this.slider.element, components), this.panel),
+      h("div", { class: "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, zooms), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
       this.spoken,
     );
   }
@@ -195,7 +195,9 @@ class Page {
 
   private below(): (HTMLElement | null)[] {
     const { model } = this;
-    return [comparison(model), truth(model), faithfulness(model), sizeCurve(model), this.attention.element, this.list.element, settings(model), this.about()].filter(
+    const halves = [faithfulness(model), sizeCurve(model)].filter((part) => part !== null);
+    const pair = halves.length ? h("div", { class: "halves" }, ...halves) : null;
+    return [comparison(model), truth(model), pair, this.attention.element, this.list.element, settings(model), this.about()].filter(
       (part) => part !== null,
     );
   }
@@ -244,7 +246,7 @@ class Page {
 
   private sizeCanvas(): void {
     const wanted = this.graph.heightAt(this.canvas.clientWidth);
-    const height = `${Math.round(Math.max(320, Math.min(wanted, innerHeight * 0.86, 1100)))}px`;
+    const height = `${Math.round(Math.max(300, Math.min(wanted, 1400)))}px`;
     if (this.canvas.style.height !== height) this.canvas.style.height = height;
   }
 
@@ -349,7 +351,7 @@ class Page {
     let lit: Paths | null = this.paths();
     if (what?.node !== undefined) lit = this.neighbours.through([what.node], this.shown);
     else if (what?.edge !== undefined) lit = this.neighbours.along(what.edge, this.shown);
-    this.graph.light(lit, { node: null, edge: null });
+    this.graph.light(lit, { node: what?.node ?? null, edge: what?.edge ?? null });
   }
 
   /** What is brought out: paths through what is chosen, or else what the search finds. */
@@ -400,8 +402,8 @@ class Page {
     const total = size(model, state);
     if (total !== null) this.counter.dataset.size = String(total);
     else delete this.counter.dataset.size;
-    const metric = state.focus < 0 ? null : metricAt(model.runs[state.focus], state.stop);
-    if (metric !== null) this.counter.dataset.metric = String(metric);
+    const value = state.focus < 0 ? null : metricAt(model.runs[state.focus], state.stop);
+    if (value !== null) this.counter.dataset.metric = String(value);
     else delete this.counter.dataset.metric;
     let words = visibleEdges === all ? plural(all, "edge") : `${count(visibleEdges)} of ${plural(all, "edge")}`;
     if (coming) words += `, ${count(coming)} undecided`;

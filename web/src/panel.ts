@@ -2,7 +2,7 @@
 
 import { bothSides, promptPicker, promptText } from "./attention";
 import { type Edge, type Kind, type Model, type Run, weight } from "./data";
-import { count, h, number, on, plural, replace, signed } from "./dom";
+import { count, h, metric, on, plain, plural, replace, signed } from "./dom";
 import type { Neighbours } from "./paths";
 import { type State, Status } from "./state";
 
@@ -226,10 +226,10 @@ function inRun(run: Run, index: number): HTMLElement {
   } else if (decision) {
     const effect = decision.after - decision.before;
     rows.push(["effect", h("strong", {}, signed(effect))]);
-    rows.push([`${run.metric} with it`, number(decision.before)]);
-    rows.push(["without it", number(decision.after)]);
+    rows.push([`${run.metric} with it`, metric(decision.before)]);
+    rows.push(["without it", metric(decision.after)]);
     rows.push(["decision", `${decision.kept ? "kept" : "removed"}, ${ordinal(decision.at)} of ${count(run.result.tests ?? 0)} tested`]);
-    if (run.threshold !== null) rows.push(["threshold", number(run.threshold)]);
+    if (run.threshold !== null) rows.push(["threshold", plain(run.threshold)]);
   } else if (run.has[index]) {
     rows.push(["decision", run.finished ? "in the circuit; the trace says no more" : "the search had not come to it"]);
   } else {

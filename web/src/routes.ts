@@ -45,7 +45,7 @@ function route(model: Model, edge: Edge, from: Box, to: Box, room: Room): Route 
   const high = room.levelOf.get(to[1])!;
   const fromBar = isBar(model, edge.from);
   const toBar = isBar(model, edge.to);
-  const port = (PORTS[edge.kind] ?? 0) * Math.min(15, to[2] / 3.6);
+  const port = (PORTS[edge.kind] ?? 0) * 16;
   const within = (x: number, box: Box) => Math.max(box[0] - box[2] / 2 + 6, Math.min(box[0] + box[2] / 2 - 6, x));
   const targetX = toBar ? null : to[0] + port;
   const sourceX = fromBar ? null : from[0];
@@ -69,21 +69,26 @@ function route(model: Model, edge: Edge, from: Box, to: Box, room: Room): Route 
   const target: [number, number] = [targetX ?? within(lane, to), to[1] + to[3] / 2];
   const bend = Math.min(room.step - from[3], 60) * 0.55;
   if (high - low <= 1) {
-    const middle = (source[1] + target[1]) / 2;
-    return { source, target, through: [[source[0], middle], [target[0], middle]] };
+    return { source, target, through: sway(source[0], target[0], source[1], target[1]) };
   }
   const up = source[1] - bend;
   const down = target[1] + bend;
   return {
     source,
     target,
-    through: [
-      [source[0], (source[1] + up) / 2],
-      [lane, (source[1] + up) / 2],
-      [lane, (target[1] + down) / 2],
-      [target[0], (target[1] + down) / 2],
-    ],
+    through: [...sway(source[0], lane, source[1], up), ...sway(lane, target[0], down, target[1])],
   };
+}
+
+/** From one x to another between two heights: level in the middle where it goes far, slanting where it does not. */
+function sway(from: number, to: number, low: number, high: number): [number, number][] {
+  const middle = (low + high) / 2;
+  const room = (low - high) / 2;
+  const slant = room * Math.max(0, 0.8 - Math.abs(to - from) / (3 * room));
+  return [
+    [from, middle + slant],
+    [to, middle - slant],
+  ];
 }
 
 /** Middles of the vertical gaps that no box stands in, and a lane on either side of them all. */

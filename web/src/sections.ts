@@ -2,13 +2,13 @@
 
 import { bothSides, promptPicker, promptText, thumbnail } from "./attention";
 import type { Attention, Model, Run, Truth, Which } from "./data";
-import { count, h, number, on, percent, plural, replace, svg } from "./dom";
-import { axes, type Frame, line, linear, logarithmic, stepLine, swarm } from "./plots";
+import { count, h, metric, on, percent, plain, plural, replace, svg } from "./dom";
+import { axes, type Frame, line, linear, logarithmic, stepLine, swarm, tickText } from "./plots";
 import { type State, Status } from "./state";
 import type { Theme } from "./theme";
 
 export function section(id: string, title: string, ...children: (Node | null)[]): HTMLElement {
-  return h("section", { id, "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title` }, title), ...children);
+  return h("section", { id, class: "part", "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title` }, title), ...children);
 }
 
 /** Share of the way from the ablated run to the model that the circuit goes. */
@@ -33,19 +33,13 @@ export function drawn(draw: (width: number) => SVGElement, least = 240): HTMLEle
 
 // -- faithfulness -----------------------------------------------------------------------------------------------------
 
-const WHICH: [Which, string][] = [
-  ["full", "whole model"],
-  ["circuit", "circuit"],
-  ["ablated", "ablated"],
-];
-
 export function faithfulness(model: Model): HTMLElement | null {
   const runs = model.runs.filter((run) => run.values);
   if (!runs.length) return null;
   const names = Object.keys(runs[0].values!.metrics).filter((name) => runs.every((run) => run.values!.metrics[name]));
   if (!names.length) return null;
   const body = h("div", {});
-  const show = (name: string) => replace(body, ...runs.map((run) => strips(run, name, runs.length > 1)));
+  const show = (name: string) => replace(body, strips(model, runs, name));
   const choice = on(h("select", { id: "faithful-metric" }, ...names.map((name) => h("option", { value: name }, name))), {
     change: () => show(choice.value),
   });
@@ -59,9 +53,22 @@ export function faithfulness(model: Model): HTMLElement | null {
   return section("faithfulness", "Prompt by prompt", lead, body);
 }
 
-function strips(run: Run, name: string, several: boolean): HTMLElement {
-  const measured = run.values!.metrics[name];
-  const rows = WHICH.map(([which, words]) => ({ which, words, values: measured[which] }));
+interface Strip {
+  words: string;
+  style: string;
+  run: Run;
+  values: (number | null)[];
+}
+
+/** The model, every run's circuit and the ablated run; of several runs, the model and the ablated run of the first. */
+function stripsOf(model: Model, runs: Run[], name: string): Strip[] {
+  const strip = (run: Run, which: Which, words: string, style: string) => ({ words, style, run, values: run.values!.metrics[name][which] });
+  const circuits = runs.map((run) => strip(run, "circuit", runs.length > 1 ? run.label : "circuit", `dot-circuit r${model.runs.indexOf(run) % 6}`));
+  return [strip(runs[0], "full", "whole model", "dot-full"), ...circuits, strip(runs[0], "ablated", "ablated", "dot-ablated")];
+}
+
+function strips(model: Model, runs: Run[], name: string): HTMLElement {
+  const rows = stripsOf(model, runs, name);
   const every = rows.flatMap((row) => row.values.filter((value): value is number => value !== null));
   if (!every.length) return h("p", { class: "none" }, "no numbers");
   const low = Math.min(...every);
@@ -69,7 +76,7 @@ function strips(run: Run, name: string, several: boolean): HTMLElement {
   const table = h(
     "table",
     { class: "numbers" },
-    h("thead", {}, h("tr", {}, ...["", "mean", "standard deviation", "median", "lowest", "highest"].map((text) => h("th", { scope: "col" }, text)))),
+    h("thead", {}, h("tr", {}, ...["", "mean", "± sd", "median", "lowest", "highest"].map((text) => h("th", { scope: "col" }, text)))),
   );
   const rowsOf = h("tbody", {});
   table.append(rowsOf);
@@ -78,38 +85,40 @@ function strips(run: Run, name: string, several: boolean): HTMLElement {
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1));
     const numbers = [mean, spread, quantile(values, 0.5), values[0], values.at(-1)!];
-    rowsOf.append(h("tr", {}, h("th", { scope: "row" }, row.words), ...numbers.map((value) => h("td", {}, number(value)))));
+    rowsOf.append(h("tr", {}, h("th", { scope: "row" }, row.words), ...numbers.map((value) => h("td", {}, metric(value)))));
   }
+  const longest = Math.max(...rows.map((row) => Math.min(row.words.length, 22)));
   const plot = drawn((width) => {
-    const left = 86;
-    const band = 58;
-    const height = band * rows.length + 34;
-    const x = linear([low, high], [left + 8, width - 14], Math.max(3, Math.round(width / 130)));
+    const left = Math.max(60, longest * 7 + 16);
+    const band = 56;
+    const height = band * rows.length + 38;
+    const x = linear([low, high], [left + 8, width - 16], Math.max(3, Math.round(width / 130)));
     const image = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${name} prompt by prompt; the table has the numbers` });
     for (const tick of x.ticks) {
-      image.append(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 4, y2: height - 28 }));
-      image.append(svg("text", { class: "tick", x: x(tick), y: height - 14, "text-anchor": "middle" }, number(tick)));
+      image.append(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 4, y2: height - 34 }));
+      image.append(svg("text", { class: "tick", x: x(tick), y: height - 19, "text-anchor": "middle" }, tickText(tick)));
     }
-    image.append(svg("text", { class: "axis", x: width - 14, y: height - 1, "text-anchor": "end" }, name));
+    image.append(svg("text", { class: "axis", x: (left + width - 16) / 2, y: height - 3, "text-anchor": "middle" }, name));
     rows.forEach((row, at) => {
       const middle = band * at + band / 2 + 2;
       const there = row.values.flatMap((value, prompt) => (value === null ? [] : [{ value, prompt }]));
       const sorted = there.map((one) => one.value).sort((a, b) => a - b);
       const radius = there.length > 120 ? 2 : 3;
-      const offsets = swarm(there.map((one) => x(one.value)), radius, band / 2 - 6);
-      image.append(svg("text", { class: "row", x: left - 10, y: middle + 4, "text-anchor": "end" }, row.words));
+      const offsets = swarm(there.map((one) => x(one.value)), radius, band / 2 - 5);
+      const words = row.words.length > 22 ? `${row.words.slice(0, 21)}…` : row.words;
+      image.append(svg("text", { class: "row", x: left - 10, y: middle + 4, "text-anchor": "end" }, words));
       const [first, median, third] = [0.25, 0.5, 0.75].map((share) => x(quantile(sorted, share)));
       image.append(svg("rect", { class: "box", x: first, y: middle - 13, width: Math.max(1.5, third - first), height: 26, rx: 3 }));
       there.forEach((one, dot) => {
-        const circle = svg("circle", { class: `dot-${row.which}`, cx: x(one.value).toFixed(1), cy: (middle + offsets[dot]).toFixed(1), r: radius });
-        circle.append(svg("title", {}, `prompt ${one.prompt + 1}: ${number(one.value)}\n${run.values!.texts[one.prompt] ?? ""}`));
+        const circle = svg("circle", { class: row.style, cx: x(one.value).toFixed(1), cy: (middle + offsets[dot]).toFixed(1), r: radius });
+        circle.append(svg("title", {}, `prompt ${one.prompt + 1}: ${metric(one.value)}\n${row.run.values!.texts[one.prompt] ?? ""}`));
         image.append(circle);
       });
       image.append(svg("line", { class: "median", x1: median, x2: median, y1: middle - 13, y2: middle + 13 }));
     });
     return image;
   });
-  return h("div", { class: "pair" }, several ? h("h3", {}, run.label) : null, plot, table);
+  return h("div", { class: "pair" }, plot, h("div", { class: "scroll" }, table));
 }
 
 function quantile(sorted: number[], share: number): number {
@@ -124,7 +133,7 @@ export function sizeCurve(model: Model): HTMLElement | null {
   const curves = model.runs.map((run, index) => ({ run, index, points: curveOf(run) })).filter((one) => one.points.length > 1 || one.run.result.metric !== null);
   if (!curves.some((one) => one.points.length > 1) && model.runs.length < 2) return null;
   const metrics = new Set(model.runs.map((run) => run.metric));
-  const metric = metrics.size === 1 ? model.runs[0].metric : "metric (not the same in all runs)";
+  const named = metrics.size === 1 ? model.runs[0].metric : "metric (not the same in all runs)";
   const plot = drawn((width) => {
     const frame: Frame = { width, height: 280, left: 54, right: 16, top: 24, bottom: 40 };
     const sizes = curves.flatMap((one) => [...one.points.map(([size]) => size), one.run.result.edges]).filter((size) => size > 0);
@@ -133,8 +142,8 @@ export function sizeCurve(model: Model): HTMLElement | null {
     const x = logarithmic([Math.min(...sizes, 1e9), Math.max(...sizes, 1)], [frame.left, width - frame.right - 6]);
     const top = Math.max(...values);
     const y = linear([Math.min(0, ...values), top], [frame.height - frame.bottom, frame.top]);
-    const image = svg("svg", { viewBox: `0 0 ${width} ${frame.height}`, width, height: frame.height, role: "img", "aria-label": `${metric} against the number of edges` });
-    image.append(...axes(frame, x, y, "edges", metric));
+    const image = svg("svg", { viewBox: `0 0 ${width} ${frame.height}`, width, height: frame.height, role: "img", "aria-label": `${named} against the number of edges` });
+    image.append(...axes(frame, x, y, "edges", named));
     if (ablated !== null && ablated <= top) image.append(svg("line", { class: "ablated-line", x1: frame.left, x2: width - frame.right, y1: y(ablated), y2: y(ablated) }));
     for (const { run, index, points } of curves) {
       const placed = points.filter(([size]) => size > 0).map(([size, value]): [number, number] => [x(size), y(value)]);
@@ -143,7 +152,7 @@ export function sizeCurve(model: Model): HTMLElement | null {
       if (run.slider?.kind !== "trace") for (const [cx, cy] of placed) image.append(svg("circle", { class: `curve-dot r${index % 6}`, cx, cy, r: 2.5 }));
       if (run.result.metric !== null && run.result.edges > 0) {
         const found = svg("circle", { class: `found-dot r${index % 6}`, cx: x(run.result.edges), cy: y(run.result.metric), r: 6 });
-        found.append(svg("title", {}, `${run.label}: ${plural(run.result.edges, "edge")}, ${run.metric} ${number(run.result.metric)}`));
+        found.append(svg("title", {}, `${run.label}: ${plural(run.result.edges, "edge")}, ${run.metric} ${metric(run.result.metric)}`));
         image.append(found);
       }
     }
@@ -244,8 +253,7 @@ export class AttentionSection {
       "attention",
       "Where heads look",
       h("p", { class: "lead" }, "Attention in the model's own run: from a token (row) to those before it (columns). The framed row is the place that is scored. Choose a head for its patterns on the clean and the corrupted prompt."),
-      this.gallery,
-      this.large,
+      h("div", { class: "looking" }, this.gallery, this.large),
     );
     theme.onChange(() => {
       this.drawnFor = "";
@@ -296,7 +304,7 @@ export class AttentionSection {
 
   private showLarge(attention: Attention): void {
     const maps = h("div", { class: "sides" });
-    bothSides(maps, attention, this.head, this.prompt, 470);
+    bothSides(maps, attention, this.head, this.prompt, 420);
     replace(this.large, h("div", { class: "line" }, h("h3", {}, this.head), promptPicker(attention, this.prompt, this.choose.prompt)), maps, promptText(attention.prompts[this.prompt]));
   }
 }
@@ -357,27 +365,49 @@ export class CircuitList {
 // -- settings ---------------------------------------------------------------------------------------------------------
 
 export function settings(model: Model): HTMLElement {
-  return section("settings", "Settings, and how to run it again", ...model.runs.map((run) => oneSettings(run, model.runs.length > 1)));
+  const { runs } = model;
+  const several = runs.length > 1;
+  const commands = runs.map((run) => h("div", { class: "run-settings" }, several ? h("h3", {}, run.label) : null, again(run)));
+  return section("settings", "Settings, and how to run it again", ...commands, several ? settingsTable(runs) : settingsList(runs[0]));
 }
 
-function oneSettings(run: Run, several: boolean): HTMLElement {
-  const again: Node[] = [];
-  if (run.command !== null) {
-    const command = run.command;
-    const said = h("span", { class: "said", role: "status" });
-    const copy = on(h("button", { type: "button", class: "copy" }, "copy"), {
-      click: async () => {
-        said.textContent = (await copied(command)) ? "copied" : "select it and copy it by hand";
-        setTimeout(() => (said.textContent = ""), 2500);
-      },
-    });
-    again.push(h("div", { class: "command" }, h("pre", {}, h("code", {}, command)), copy, said));
-  } else {
-    again.push(h("p", { class: "lead" }, "This run was made from Python, so there is no command; the settings below say what was asked for."));
+function again(run: Run): HTMLElement {
+  const { command } = run;
+  if (command === null) {
+    return h("p", { class: "lead" }, "This run was made from Python, so there is no command; the settings below say what was asked for.");
   }
-  const rows = [["run folder", run.folder], ["made", run.date ?? "–"], ...run.settings, ...run.versions.map(([name, version]) => [`${name} version`, version])];
-  const list = h("dl", { class: "settings" }, ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
-  return h("div", { class: "run-settings" }, several ? h("h3", {}, run.label) : null, ...again, list);
+  const said = h("span", { class: "said", role: "status" });
+  const copy = on(h("button", { type: "button", class: "copy" }, "copy"), {
+    click: async () => {
+      said.textContent = (await copied(command)) ? "copied" : "select it and copy it by hand";
+      setTimeout(() => (said.textContent = ""), 2500);
+    },
+  });
+  return h("div", { class: "command" }, h("pre", {}, h("code", {}, command)), copy, said);
+}
+
+function rowsOf(run: Run): [string, string][] {
+  const versions = run.versions.map(([name, version]): [string, string] => [`${name} version`, version]);
+  return [["run folder", run.folder], ["made", run.date ?? "–"], ...run.settings, ...versions];
+}
+
+function settingsList(run: Run): HTMLElement {
+  return h("dl", { class: "settings" }, ...rowsOf(run).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+/** Of several runs: a column each, what differs first. */
+function settingsTable(runs: Run[]): HTMLElement {
+  const columns = runs.map((run) => new Map(rowsOf(run)));
+  const names = [...new Set(columns.flatMap((column) => [...column.keys()]))];
+  const differs = (name: string) => new Set(columns.map((column) => column.get(name))).size > 1;
+  const row = (name: string) =>
+    h("tr", { class: differs(name) ? "differs" : "same" }, h("th", { scope: "row" }, name), ...columns.map((column) => h("td", {}, column.get(name) ?? "–")));
+  const sorted = [...names.filter(differs), ...names.filter((name) => !differs(name))];
+  return h(
+    "div",
+    { class: "scroll" },
+    h("table", { class: "settings-table" }, h("thead", {}, h("tr", {}, h("td", {}), ...runs.map((run) => h("th", { scope: "col" }, run.label)))), h("tbody", {}, ...sorted.map(row))),
+  );
 }
 
 async function copied(text: string): Promise<boolean> {
@@ -407,11 +437,11 @@ export function comparison(model: Model): HTMLElement | null {
     const share = recovered(run);
     const cells = [
       run.method,
-      number(run.threshold),
+      plain(run.threshold),
       count(run.result.edges),
       count(own),
-      `${run.metric} ${number(run.result.metric)}`,
-      number(run.result.ablated),
+      `${run.metric} ${metric(run.result.metric)}`,
+      metric(run.result.ablated),
       share === null ? "–" : percent(share),
       ...(known ? [run.truth ? `${run.truth.found} of ${run.truth.edges}` : "–", run.truth ? percent(run.truth.point.precision) : "–"] : []),
     ];

@@ -1,7 +1,7 @@
 // The slider along a trace or a score's threshold, with the metric's curve above it and a cursor that moves along.
 
 import type { Run } from "./data";
-import { count, h, number, on, replace, svg } from "./dom";
+import { count, h, metric as metricText, number, on, replace, svg } from "./dom";
 import { pathOf, stepLine } from "./plots";
 
 const EDGE = 9; // half the thumb, so that the cursor stands above it
@@ -49,8 +49,8 @@ export class Slider {
   private words(run: Run, stop: number | null, at: number): string {
     const slider = run.slider!;
     const metric = this.metricAt(at);
-    const measured = metric === null ? "" : ` · ${run.metric} ${number(metric)}`;
-    if (stop === null) return `${run.finished ? "as found" : "as far as it got"}: ${count(run.result.edges)} edges · ${run.metric} ${number(run.result.metric)}`;
+    const measured = metric === null ? "" : ` · ${run.metric} ${metricText(metric)}`;
+    if (stop === null) return `${run.finished ? "as found" : "as far as it got"}: ${count(run.result.edges)} edges · ${run.metric} ${metricText(run.result.metric)}`;
     if (slider.kind === "trace") {
       return `after ${count(slider.stops[at])} of ${count(slider.stops.at(-1)!)} decisions: ${count(slider.present[at])} edges left${measured}`;
     }
@@ -105,9 +105,9 @@ export class Slider {
       image.append(svg("path", { class: "metric", d: pathOf(curve) }));
       for (const [x, y] of curve) image.append(svg("circle", { class: "metric-dot", cx: x, cy: y, r: 2.5 }));
     }
-    const name = slider.kind === "trace" ? `${run.metric}, from ${number(low)} to ${number(high)}` : `${run.metric} where measured, from ${number(low)} to ${number(high)}`;
+    const name = slider.kind === "trace" ? `${run.metric}, ${metricText(low)} to ${metricText(high)}` : `${run.metric} where measured, ${metricText(low)} to ${metricText(high)}`;
     if (curve.length) image.append(svg("text", { class: "key metric-key", x: 2, y: 10 }, `— ${name}`));
-    image.append(svg("text", { class: "key size-key", x: width - 2, y: 10, "text-anchor": "end" }, `▒ edges ${slider.kind === "trace" ? "left" : "in"}, up to ${count(most)}`));
+    image.append(svg("text", { class: "key size-key", x: width - 2, y: 10, "text-anchor": "end" }, `▒ edges, to ${count(most)}`));
     this.cursor = svg("line", { class: "cursor", y1: top - 2, y2: bottom });
     this.dot = svg("circle", { class: "cursor-dot", r: 4 });
     image.append(this.cursor, this.dot);

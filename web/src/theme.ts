@@ -33,14 +33,14 @@ export const LIGHT: Palette = {
   mlpBox: "#f1f3f6",
   bar: "#eceff3",
   accent: "#0b57c2",
-  kinds: { q: "#1b6fb8", k: "#c9570c", v: "#0b8766", mlp: "#98509a", direct: "#5c6878" },
-  found: "#1b6fb8",
-  missed: "#c9570c",
+  kinds: { q: "#0072b2", k: "#e69f00", v: "#009e73", mlp: "#cc79a7", direct: "#4a4f57" },
+  found: "#0072b2",
+  missed: "#d55e00",
   extra: "#7c8694",
   shared: "#3a4554",
   some: "#98a2af",
-  runs: ["#1b6fb8", "#c9570c", "#0b8766", "#98509a", "#8a6d00", "#5c6878"],
-  groups: ["#dcebf8", "#fbe3d0", "#d5efe6", "#f0deef", "#f6ecc4", "#e2e6eb", "#d8eef2", "#f7dcdf"],
+  runs: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b08a00", "#5c6878"],
+  groups: ["#77aadd", "#ee8866", "#eedd88", "#ffaabb", "#99ddff", "#44bb99", "#bbcc33", "#aaaa00"],
 };
 
 export const DARK: Palette = {
@@ -53,14 +53,14 @@ export const DARK: Palette = {
   mlpBox: "#262e38",
   bar: "#262e38",
   accent: "#7db4ff",
-  kinds: { q: "#6db3f2", k: "#f39a59", v: "#4ecba3", mlp: "#d596d3", direct: "#a8b3c1" },
-  found: "#6db3f2",
-  missed: "#f39a59",
+  kinds: { q: "#56a8e8", k: "#f0b73c", v: "#35c99c", mlp: "#e09ac0", direct: "#b9c2cd" },
+  found: "#56a8e8",
+  missed: "#f08a45",
   extra: "#97a2b0",
   shared: "#dbe2ea",
   some: "#76828f",
-  runs: ["#6db3f2", "#f39a59", "#4ecba3", "#d596d3", "#e0c252", "#a8b3c1"],
-  groups: ["#1d3a56", "#53341c", "#1b4438", "#452b46", "#4a4117", "#353e48", "#1c4249", "#4e2a30"],
+  runs: ["#56a8e8", "#f08a45", "#35c99c", "#e09ac0", "#d9bd4a", "#a8b3c1"],
+  groups: ["#2c5580", "#8a4630", "#6b5f24", "#80434f", "#22607d", "#1d6a55", "#5b6615", "#55550a"],
 };
 
 export type Choice = "auto" | "light" | "dark";

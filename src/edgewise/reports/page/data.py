@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -193,8 +194,8 @@ def _run(source: Source, order: _Order, listed: Sequence[Listed], measured: Mapp
         "command": shlex.join(str(word) for word in source.record["command"]) if source.record.get("command") else None,
         "settings": _rows(settings),
         "versions": _rows(source.record.get("versions", {})),
-        "task": settings["task"]["task"],
-        "model": settings["model"]["name"],
+        "task": Path(settings["task"]["task"]).stem if "sha256" in settings["task"] else settings["task"]["task"],
+        "model": Path(settings["model"]["name"]).name if settings["model"].get("folder") else settings["model"]["name"],
         "method": settings.get("method", "acdc"),
         "threshold": number(settings.get("threshold")),
         "ablation": settings["ablation"],
