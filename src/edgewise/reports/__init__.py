@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgewise.reports.drawing import draw
     from edgewise.reports.layout import Layout, Placed, place
+    from edgewise.reports.plots import heat_plot, roc_plot, size_plot, threshold_plot
     from edgewise.reports.prompts import show_pair
     from edgewise.reports.terminal import (
         circuit_table,
@@ -27,16 +28,20 @@ _PUBLIC = {
     "Placed": "layout",
     "circuit_table": "terminal",
     "draw": "drawing",
+    "heat_plot": "plots",
     "evaluation_table": "terminal",
     "heat_tables": "terminal",
     "highest_scores": "terminal",
     "known_table": "terminal",
     "place": "layout",
     "plan_table": "terminal",
+    "roc_plot": "plots",
     "search_progress": "terminal",
     "show_pair": "prompts",
+    "size_plot": "plots",
     "step_progress": "terminal",
     "strongest_edges": "terminal",
+    "threshold_plot": "plots",
 }
 
 __all__ = [
@@ -45,15 +50,19 @@ __all__ = [
     "circuit_table",
     "draw",
     "evaluation_table",
+    "heat_plot",
     "heat_tables",
     "highest_scores",
     "known_table",
     "place",
     "plan_table",
+    "roc_plot",
     "search_progress",
     "show_pair",
+    "size_plot",
     "step_progress",
     "strongest_edges",
+    "threshold_plot",
 ]
 
 
