@@ -21,12 +21,9 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from edgewise import __version__
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict
-from edgewise.reports.page.data import page_data
-from edgewise.reports.page.html import render
-from edgewise.reports.page.source import read_sources
+from edgewise.reports.page import make_page, read_sources
 from edgewise.runs.folder import FORM
 from edgewise.tasks.known import IOI
 
@@ -106,7 +103,7 @@ def main() -> None:
         run = write_known_run(Path(scratch) / "known-ioi")
         started = time.perf_counter()
         sources = read_sources([run])
-        text = render(page_data(sources, [{}], __version__), "ioi")
+        text = make_page(sources, [{}])
         made = time.perf_counter() - started
         folder = chosen.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +121,11 @@ def measure(file: Path) -> None:
         for _ in range(TIMES):
             page.goto(file.as_uri())
             page.wait_for_selector("html[data-ready]")
-            loads.append(page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(performance.now()))))"))
+            loads.append(
+                page.evaluate(
+                    "() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(performance.now()))))"
+                )
+            )
         print(f"opens in {statistics.median(loads):.0f} ms (until the first picture stands; at most {max(loads):.0f})")
         page.evaluate(WATCH)
         at = page.locator("#graph").bounding_box()
@@ -144,10 +145,16 @@ def measure(file: Path) -> None:
             hovers.append(page.evaluate(HOVER, page.evaluate(PLACE, name)))
             page.wait_for_timeout(200)
         say("pointing at a node", hovers)
-        say("clicking a node", [answer_time(page, lambda name=name: click(name)) for name in ("a9.h9", "m0", "a5.h5", "m11")])
+        say(
+            "clicking a node",
+            [answer_time(page, lambda name=name: click(name)) for name in ("a9.h9", "m0", "a5.h5", "m11")],
+        )
         page.keyboard.press("Escape")
         page.locator("#search").focus()
-        say("a letter in the search", [answer_time(page, lambda letter=letter: page.keyboard.press(letter)) for letter in "a9.h9"])
+        say(
+            "a letter in the search",
+            [answer_time(page, lambda letter=letter: page.keyboard.press(letter)) for letter in "a9.h9"],
+        )
         page.locator("#search").fill("")
         page.wait_for_timeout(200)
         say("a kind off and on", [answer_time(page, lambda: page.locator("#kind-mlp").click()) for _ in range(4)])

@@ -28,6 +28,7 @@ export class GraphView {
   /** From a shared key/value head to the query heads that read it. */
   private readonly ties: { tie: cytoscape.EdgeSingular; from: number; to: number }[] = [];
   private tabs: string[] = [];
+  private readonly led: (Layout | undefined)[] = [];
   private shown: Uint8Array = new Uint8Array(0);
   private lit: Paths | null = null;
   private focus: { node: number | null; edge: number | null } = { node: null, edge: null };
@@ -48,7 +49,7 @@ export class GraphView {
       container,
       elements: this.elements(),
       style: this.style(),
-      layout: { name: "preset" },
+      layout: { name: "preset", fit: false },
       autoungrabify: true,
       boxSelectionEnabled: false,
       userZoomingEnabled: false,
@@ -185,23 +186,25 @@ export class GraphView {
   private arrange(seen: boolean[]): void {
     const close = this.layouts.close.boxes;
     const layout: Layout = seen.every((there, index) => !there || close[index]) ? "close" : "wide";
-    if (layout === this.layout) return;
-    const first = this.layout === null;
+    const before = this.layout;
     this.layout = layout;
     const { boxes, routes } = this.layouts[layout];
-    this.nodes.forEach((node, index) => {
-      const box = boxes[index];
-      if (!box) return;
-      node.data({ width: box[2], height: box[3] });
-      node.position({ x: box[0], y: box[1] });
-    });
-    this.model.edges.forEach((_, index) => {
+    if (layout !== before) {
+      this.nodes.forEach((node, index) => {
+        const box = boxes[index];
+        if (!box) return;
+        if (node.data("width") !== box[2]) node.data({ width: box[2], height: box[3] });
+        node.position({ x: box[0], y: box[1] });
+      });
+    }
+    // Edges are led anew only when they are next shown.
+    this.edges.forEach((edge, index) => {
       const route = routes[index];
-      const edge = this.edges[index];
-      if (edge && route) edge.style(bends(route, boxes[this.model.edges[index].from]!, boxes[this.model.edges[index].to]!));
+      if (!edge || !route || !this.shown[index] || this.led[index] === layout) return;
+      this.led[index] = layout;
+      edge.style(bends(route, boxes[this.model.edges[index].from]!, boxes[this.model.edges[index].to]!));
     });
-    if (first) return;
-    this.fit(true);
+    if (before !== null && layout !== before) this.fit(true);
   }
 
   fit(soon = false): void {

@@ -22,6 +22,7 @@ class Page {
   private members: Uint8Array = new Uint8Array(0);
   private shown: Uint8Array = new Uint8Array(0);
   private prompt = 0;
+  private sliding = false;
 
   private readonly canvas = h("div", {
     id: "graph",
@@ -45,7 +46,7 @@ class Page {
   ) {
     this.state = start(model);
     this.neighbours = new Neighbours(model);
-    this.slider = new Slider((stop) => this.set({ stop }));
+    this.slider = new Slider((stop) => this.slide(stop));
     this.attention = new AttentionSection(theme, {
       head: (name) => this.choose({ node: model.byName.get(name) ?? null }),
       prompt: (at) => this.choosePrompt(at),
@@ -368,6 +369,18 @@ class Page {
       if (this.model.edges[index].from >= 0) nodes.add(this.model.edges[index].from);
     }
     return { nodes, edges };
+  }
+
+  /** A slider that is dragged may ask more often than the screen can answer. */
+  private slide(stop: number | null): void {
+    if (!this.sliding) {
+      this.sliding = true;
+      requestAnimationFrame(() => {
+        this.sliding = false;
+        this.update();
+      });
+    }
+    this.state.stop = stop;
   }
 
   private set(change: Partial<State>): void {

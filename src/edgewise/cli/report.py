@@ -13,7 +13,7 @@ from edgewise.cli.options import DeviceOption
 from edgewise.errors import EdgewiseError
 
 if TYPE_CHECKING:
-    from edgewise.reports.page.source import Source
+    from edgewise.reports.page import Source
 
 
 @app.command(epilog="Example: edgewise report runs/ioi-acdc")
@@ -35,10 +35,7 @@ def report(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Make one HTML page of a run, or of several side by side, that opens from disk and needs no network."""
-    from edgewise import __version__
-    from edgewise.reports.page.data import page_data
-    from edgewise.reports.page.html import render, require_free_file, write_page
-    from edgewise.reports.page.source import read_sources
+    from edgewise.reports.page import make_page, read_sources, require_free_file, write_page
 
     if prompts < 1:
         raise EdgewiseError(f"--prompts should be at least 1, not {prompts}")
@@ -50,7 +47,7 @@ def report(
     target = target if out is None else some_path(out, "--out").expanduser()
     require_free_file(target)
     measured = [_measured(source, model, no_model, prompts, device, quiet) for source in sources]
-    page = render(page_data(sources, measured, __version__), " · ".join(source.label for source in sources))
+    page = make_page(sources, measured)
     write_page(target, page)
     typer.echo(f"written to {target} ({len(page.encode()) / 1e6:.2f} MB)")
 
@@ -64,14 +61,17 @@ def _measured(
     from rich.console import Console
 
     from edgewise.reports import step_progress
-    from edgewise.reports.page.measure import measure
+    from edgewise.reports.page import measure
 
     settings = source.settings
     try:
         split = settings["task"].get("split", "validation")
         loaded, task = load_again(source.folder, settings, None, model, None, None, split, None, device, None)
         with step_progress(Console(stderr=True, quiet=quiet), f"measuring {source.label}") as progress:
-            return measure(source, loaded, task, prompts=prompts, progress=progress)
+            found = measure(source, loaded, task, prompts=prompts, progress=progress)
     except EdgewiseError as error:
         typer.echo(f"edgewise: note: the page is made without the model: {error}", err=True)
         return {"notes": [f"No attention patterns, and nothing prompt by prompt: {error}."]}
+    if model is not None:
+        found["notes"].append(f"What is shown prompt by prompt was measured on {model!r}, which --model named.")
+    return found

@@ -37,9 +37,9 @@ class Listed:
     column: int
 
 
-def number(value: float | None, digits: int = 6) -> float | None:
+def number(value: Any, digits: int = 6) -> float | None:
     """A number with as many digits as a page needs; None for what is no finite number, which JSON does not know."""
-    if value is None or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(f"{value:.{digits}g}")
 
@@ -189,28 +189,28 @@ def _run(source: Source, order: _Order, listed: Sequence[Listed], measured: Mapp
         "label": source.label,
         "folder": str(source.folder),
         "finished": source.finished,
-        "stopped": source.record.get("stopped"),
-        "date": source.record.get("date"),
-        "command": shlex.join(str(word) for word in source.record["command"]) if source.record.get("command") else None,
+        "stopped": _stopped(source.record.get("stopped")),
+        "date": _text(source.record.get("date")),
+        "command": _command(source.record.get("command")),
         "settings": _rows(settings),
-        "versions": _rows(source.record.get("versions", {})),
+        "versions": _rows(source.record.get("versions")),
         "task": Path(settings["task"]["task"]).stem if "sha256" in settings["task"] else settings["task"]["task"],
         "model": Path(settings["model"]["name"]).name if settings["model"].get("folder") else settings["model"]["name"],
-        "method": settings.get("method", "acdc"),
+        "method": str(settings.get("method", "acdc")),
         "threshold": number(settings.get("threshold")),
         "ablation": settings["ablation"],
         "metric": settings["metric"],
         "examples": settings["task"]["examples"],
         "result": {
             "edges": result["n_edges"],
-            "connected": result.get("n_edges_connected"),
+            "connected": number(result.get("n_edges_connected")),
             "of": result["n_graph_edges"],
             "metric": number(result["metric"]),
             "full": number(result["metric_full"]),
             "ablated": number(result["metric_ablated"]),
             "accuracy": number(result.get("accuracy_full")),
-            "tests": result.get("tests"),
-            "seconds": result.get("seconds"),
+            "tests": number(result.get("tests"), 12),
+            "seconds": number(result.get("seconds")),
         },
         "in": there,
         "sent": len(there) == source.circuit.n_edges,
@@ -227,13 +227,12 @@ def _run(source: Source, order: _Order, listed: Sequence[Listed], measured: Mapp
         "truth": _truth(source, order, listed),
         "values": None,
         "attention": None,
-        "notes": list(source.record.get("notes", [])),
+        "notes": [],
     }
     if order.replay is not None:
         data["slider"] = _trace_slider(order.replay, listed)
     elif order.entering is not None:
         data["slider"] = _score_slider(order.entering, listed, source.circuit)
-    data["sizes"] = [[one["n_edges"], None, number(one["threshold"])] for one in result.get("tried", [])]
     return {**data, **{key: value for key, value in measured.items() if value is not None}}
 
 
@@ -340,9 +339,28 @@ def _name(graph: Graph, one: Listed) -> str:
     return f"{place.name}->{place.owner}" if one.row < 0 else f"{graph.sources[one.row].name}->{place.name}"
 
 
-def _rows(settings: Mapping[str, Any], before: str = "") -> list[list[str]]:
+def _stopped(stopped: Any) -> dict[str, Any] | None:
+    """Why and where an interrupted run stopped, if the record says so in full."""
+    words, numbers = ("why", "at"), ("decided", "of", "tests")
+    if not isinstance(stopped, Mapping) or any(number(stopped.get(key)) is None for key in numbers):
+        return None
+    return {key: str(stopped.get(key)) for key in words} | {key: stopped[key] for key in numbers}
+
+
+def _command(command: Any) -> str | None:
+    """The command as it can be typed again."""
+    return shlex.join(str(word) for word in command) if isinstance(command, list) and command else None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _rows(settings: Any, before: str = "") -> list[list[str]]:
     """Nested settings as rows of two texts: `task: examples`, `32`."""
     rows: list[list[str]] = []
+    if not isinstance(settings, Mapping):
+        return rows
     for key, value in settings.items():
         name = f"{before}{str(key).replace('_', ' ')}"
         if isinstance(value, Mapping):

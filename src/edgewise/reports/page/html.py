@@ -27,7 +27,7 @@ def render(data: dict[str, Any], title: str) -> str:
         (built / name).read_text(encoding="utf-8") for name in ("template.html", "page.js", "page.css")
     )
     parts = {
-        "title": html.escape(title),
+        "title": html.escape(title).encode("utf-8", "replace").decode(),  # a file name may hold half a character
         "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)} {_hash(OWN_STYLE)}; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'",
         "graph-style": OWN_STYLE,
