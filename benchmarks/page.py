@@ -83,6 +83,7 @@ WATCH = """() => {
   new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.seen.push(entry.duration)))
     .observe({ type: "event", durationThreshold: 16 });
 }"""
+PAINTED = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(performance.now()))))"
 HOVER = """([x, y]) => new Promise((done) => {
   const graph = document.querySelector("#graph");
   const at = graph.getBoundingClientRect();
@@ -121,11 +122,7 @@ def measure(file: Path) -> None:
         for _ in range(TIMES):
             page.goto(file.as_uri())
             page.wait_for_selector("html[data-ready]")
-            loads.append(
-                page.evaluate(
-                    "() => new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(performance.now()))))"
-                )
-            )
+            loads.append(page.evaluate(PAINTED))
         print(f"opens in {statistics.median(loads):.0f} ms (until the first picture stands; at most {max(loads):.0f})")
         page.evaluate(WATCH)
         at = page.locator("#graph").bounding_box()

@@ -174,7 +174,7 @@ def test_a_circuit_too_large_for_a_page_sends_its_strongest_edges_and_says_so(tm
     senders = data["edges"]["from"]
     scores = [score for sender, score in zip(senders, data["runs"][0]["scores"], strict=True) if sender >= 0]
     # Above this lie the 9,000 edges that were taken; a few weak ones of them are not sent.
-    assert min(scores) > 1 - 9000 / 32491 + 0.1
+    assert min(scores) > 1 - 9000 / 32491 + 0.05
 
 
 def test_the_same_run_gives_the_same_page_byte_for_byte(ioi):
@@ -257,7 +257,7 @@ def test_faithfulness_prompt_by_prompt_has_the_runs_metric_as_its_mean(ioi):
     task = ew.load_task("ioi", model)
     (source,) = read_sources([folder])
     values = measure(source, model, task)["values"]["metrics"]
-    assert list(values)[0] == "kl_div"
+    assert next(iter(values)) == "kl_div"
     assert len(values) > 1
     measured = ew.evaluate(model, task, run.circuit).measured
     for name, by_run in values.items():
@@ -344,7 +344,7 @@ def test_an_interrupted_run_shows_what_it_had_decided(ioi, tmp_path):
 
 
 def test_runs_over_different_graphs_are_refused(ioi, reverse):
-    with pytest.raises(EdgewiseError, match="different graphs.*4 layers of 4 heads.*4 layers of 1 head"):
+    with pytest.raises(EdgewiseError, match=r"different graphs.*4 layers of 4 heads.*4 layers of 1 head"):
         read_sources([ioi[1], reverse[1]])
 
 
@@ -357,7 +357,7 @@ def test_runs_of_one_name_are_told_apart(ioi, tmp_path):
             (tmp_path / parent / "ioi" / file.name).write_bytes(file.read_bytes())
     sources = read_sources([tmp_path / "one" / "ioi", tmp_path / "two" / "ioi"])
     assert [source.label for source in sources] == ["one/ioi", "two/ioi"]
-    assert [source.label for source in read_sources([folder, folder])][0] != read_sources([folder, folder])[1].label
+    assert len({source.label for source in read_sources([folder, folder])}) == 2
     data = page_data(sources, [{}, {}], "0")
     assert data["jaccard"] == [[1.0, 1.0], [1.0, 1.0]]
 

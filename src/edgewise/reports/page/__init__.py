@@ -22,7 +22,7 @@ def make_page(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]]) 
     """The page of some runs over one graph, as HTML.
 
     Args:
-        measured: for each run what `measure` gave, or `{"notes": [...]}` with sentences on why it could not be measured.
+        measured: for each run what `measure` gave, or `{"notes": [...]}` with sentences on why nothing was measured.
     """
     title = " · ".join(source.label for source in sources)
     return render(page_data(sources, measured, __version__), title)
