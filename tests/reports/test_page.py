@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -389,3 +391,18 @@ def test_a_source_knows_whether_its_method_scored_edges(ioi, reverse):
     (searched,), (scored,) = read_sources([ioi[1]]), read_sources([reverse[1]])
     assert isinstance(searched, Source)
     assert (searched.scored, scored.scored) == (False, True)
+
+
+WEB = Path(__file__).resolve().parents[2] / "web"
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None or not (WEB / "node_modules").is_dir(), reason="the bundler is not here: `make page`"
+)
+def test_the_bundle_in_the_package_is_the_one_that_the_sources_make(tmp_path):
+    subprocess.run(["node", "build.mjs", f"--out={tmp_path}"], cwd=WEB, check=True)
+    built = Path(ew.__file__).parent / "reports" / "page" / "built"
+    names = {"page.js", "page.css", "template.html"}
+    assert {file.name for file in tmp_path.iterdir()} == names
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (built / name).read_bytes(), f"{name}: run `make page`"

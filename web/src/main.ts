@@ -239,6 +239,7 @@ class Page {
     addEventListener("beforeprint", () => {
       const image = h("img", { id: "print-graph" });
       image.src = this.graph.picture(2);
+      image.width = Math.round(this.graph.cy.elements().not(".off").boundingBox().w * 0.9);
       image.alt = "the circuit";
       this.canvas.after(image);
     });
