@@ -30,10 +30,10 @@ def words(path) -> str:
     return " ".join(element.text or "" for element in ElementTree.parse(path).iter() if element.tag.endswith("text"))
 
 
-def test_a_run_is_drawn_beside_it_and_says_what_it_is(shell, run):
+def test_a_run_is_drawn_into_its_folder_and_says_what_it_is(shell, run):
     out = shell.works("draw", "ioi").out
-    assert out == "drawn to ioi.svg\n"
-    text = words(shell.folder / "ioi.svg")
+    assert out == "drawn to ioi/circuit.svg\n"
+    text = words(run / "circuit.svg")
     assert "ioi in tiny-ioi" in text
     assert "acdc at threshold 0.01; 31 of 527 edges; kl_div 0.03646 (10 with every edge ablated)" in text
     assert "rise of kl_div without it" in text
@@ -55,7 +55,7 @@ def test_the_ending_says_as_what_it_is_written(shell, run):
 
 def test_only_so_many_edges_are_drawn(shell, run):
     shell.works("draw", "ioi", "--edges", 5, "--title", "the <strongest>")
-    text = words(shell.folder / "ioi.svg")
+    text = words(run / "circuit.svg")
     assert "The 5 strongest edges are drawn; 15 weaker ones are left out." in text
     assert "the <strongest>" in text
 
@@ -63,7 +63,7 @@ def test_only_so_many_edges_are_drawn(shell, run):
 def test_the_components_that_people_know_have_colours(shell):
     shell.works("discover", "tracr-xproportion", "--out", "x")
     shell.works("draw", "x")
-    assert "components marks the x averages" in words(shell.folder / "x.svg")
+    assert "components marks the x averages" in words(shell.folder / "x/circuit.svg")
 
 
 def test_of_a_search_that_was_stopped_what_it_had_kept_is_drawn(shell, run):
@@ -73,10 +73,10 @@ def test_of_a_search_that_was_stopped_what_it_had_kept_is_drawn(shell, run):
     lines = (run / "trace.jsonl").read_text().splitlines(keepends=True)
     (run / "trace.jsonl").write_text("".join(lines[:40]))
     shell.works("draw", "ioi")
-    text = words(shell.folder / "ioi.svg")
+    text = words(run / "circuit.svg")
     assert "The search was stopped at m1, 300 of 527 edges decided: these are the edges it had kept" in text
     kept = [json.loads(line)["edge"] for line in lines[:40] if json.loads(line)["kept"]]
-    drawn = {element.text for element in ElementTree.parse("ioi.svg").iter() if element.tag.endswith("title")}
+    drawn = {element.text for element in ElementTree.parse(run / "circuit.svg").iter() if element.tag.endswith("title")}
     found = {name.split(":")[0] for name in drawn if name and "->" in name}
     assert 0 < len(found) < 20
     assert found == {name for name in kept if "<" not in name.split("->")[0]}
@@ -118,7 +118,7 @@ def test_names_that_hold_markup_are_words(shell, run):
     record["settings"]["metric"] = record["settings"]["method"] = bad
     (run / "run.json").write_text(json.dumps(record))
     shell.works("draw", "ioi")
-    text = (shell.folder / "ioi.svg").read_text()
+    text = (run / "circuit.svg").read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text or "script&gt;" in text
     ElementTree.fromstring(text)
@@ -130,4 +130,4 @@ def test_drawing_does_not_wait_for_torch(run):
         "try: main()\nexcept SystemExit: pass\nprint({'torch', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=run.parent)
-    assert done.stdout == "drawn to ioi.svg\nset()\n"
+    assert done.stdout == "drawn to ioi/circuit.svg\nset()\n"

@@ -26,8 +26,8 @@ def draw(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write; its ending says as what: .svg, .png or .pdf. Default: the run's name, ending in .svg, "
-            "beside the run.",
+            help="File to write; its ending says as what: .svg, .png or .pdf. Default: circuit.svg in the run's "
+            "folder; of a circuit file, its name ending in .svg.",
             show_default=False,
         ),
     ] = None,
@@ -47,7 +47,7 @@ def draw(
     given = some_path(circuit, "the run").expanduser()
     if not given.exists():
         raise EdgewiseError(f"{str(given)!r}: there is no such run folder or circuit file")
-    target = some_path(out, "--out").expanduser() if out is not None else _beside(given)
+    target = some_path(out, "--out").expanduser() if out is not None else _default(given)
     require_format(target)
     if target.exists():
         raise EdgewiseError(f"the file {str(target)!r} is there already; nothing is overwritten, so choose another")
@@ -67,9 +67,8 @@ def draw(
     typer.echo(f"drawn to {target}")
 
 
-def _beside(given: Path) -> Path:
-    name = given.resolve().name
-    return given.parent / f"{name if given.is_dir() else Path(name).stem}.svg"
+def _default(given: Path) -> Path:
+    return given / "circuit.svg" if given.is_dir() else given.with_suffix(".svg")
 
 
 def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple[Circuit, list[str]]:

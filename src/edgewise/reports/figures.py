@@ -68,8 +68,8 @@ def metric_words(metric: str) -> str:
 
 
 def count_in_powers(axis: Axis, low: float, high: float) -> None:
-    """Plain numbers on a logarithmic axis: every power of ten, and two and five times it where there is room."""
-    subs = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+    """Plain numbers on a logarithmic axis: every power of ten, and numbers between them where there is room."""
+    subs = (1.0, 2.0, 3.0, 5.0, 7.0) if high < 10 * low else (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
