@@ -228,15 +228,12 @@ export class GraphView {
     this.fit();
   }
 
-  /** How tall the drawing wants to be at a width: so that what is shown first fills it, and all has some room. */
+  /** How tall the drawing wants to be at a width. */
   heightAt(width: number): number {
-    const natural = (layout: Layout) => {
-      const boxes = this.layouts[layout].boxes.filter((box): box is Box => box !== null);
-      const right = Math.max(...boxes.map((box) => box[0] + box[2] / 2), 1);
-      const bottom = Math.max(...boxes.map((box) => box[1] + box[3] / 2), 1);
-      return (bottom + 14) * Math.min(LARGEST, width / (right + 14)) + 30;
-    };
-    return Math.max(natural("close"), Math.min(natural("wide"), 430));
+    const boxes = this.layouts[this.layout ?? "close"].boxes.filter((box): box is Box => box !== null);
+    const right = Math.max(...boxes.map((box) => box[0] + box[2] / 2), 1);
+    const bottom = Math.max(...boxes.map((box) => box[1] + box[3] / 2), 1);
+    return (bottom + 14) * Math.min(LARGEST, width / (right + 14)) + 12;
   }
 
   /** Bring out paths and what is chosen, and let the rest fade. */

@@ -60,8 +60,6 @@ class Page {
     });
     this.listen();
     this.update();
-    this.sizeCanvas();
-    this.graph.resize();
     document.documentElement.dataset.ready = "yes";
   }
 
@@ -128,7 +126,7 @@ class Page {
       "div",
       { class: "stage" },
       this.toolbar(),
-      h("div", { class: "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, zooms), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
+      h("div", { class: "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, h("div", { class: "foot" }, this.counter, zooms)), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
       this.spoken,
     );
   }
@@ -153,7 +151,7 @@ class Page {
     const bar = h("div", { class: "toolbar", role: "group", "aria-label": "what is shown" }, this.search, kinds, this.layers());
     const colours = this.colours();
     if (colours) bar.append(colours);
-    bar.append(this.results, this.counter);
+    bar.append(this.results);
     return bar;
   }
 
@@ -249,7 +247,9 @@ class Page {
   private sizeCanvas(): void {
     const wanted = this.graph.heightAt(this.canvas.clientWidth);
     const height = `${Math.round(Math.max(300, Math.min(wanted, 1400)))}px`;
-    if (this.canvas.style.height !== height) this.canvas.style.height = height;
+    if (this.canvas.style.height === height) return;
+    this.canvas.style.height = height;
+    this.graph.resize();
   }
 
   private key(event: KeyboardEvent): void {
@@ -394,6 +394,7 @@ class Page {
     this.members = membership(model, state);
     this.shown = visible(model, state, this.members);
     this.graph.show(state, this.shown, this.paths());
+    this.sizeCanvas();
     this.slider.show(state.focus < 0 ? null : model.runs[state.focus], state.stop);
     this.showCounts();
     this.showLegend();

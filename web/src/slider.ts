@@ -23,7 +23,7 @@ export class Slider {
       input: () => change(Number(this.input.value)),
     });
     this.back = on(h("button", { type: "button", class: "quiet", id: "as-found" }, "as found"), { click: () => change(null) });
-    this.element = h("section", { class: "slider", "aria-label": "size and metric" }, h("div", { class: "line" }, this.readout, this.back), this.plot, this.input);
+    this.element = h("section", { class: "slider", "aria-label": "size and metric" }, this.readout, this.plot, this.input, h("div", { class: "under" }, this.back));
     new ResizeObserver(() => this.draw()).observe(this.plot);
   }
 
@@ -52,10 +52,10 @@ export class Slider {
     const measured = metric === null ? "" : ` · ${run.metric} ${metricText(metric)}`;
     if (stop === null) return `${run.finished ? "as found" : "as far as it got"}: ${count(run.result.edges)} edges · ${run.metric} ${metricText(run.result.metric)}`;
     if (slider.kind === "trace") {
-      return `after ${count(slider.stops[at])} of ${count(slider.stops.at(-1)!)} decisions: ${count(slider.present[at])} edges left${measured}`;
+      return `decision ${count(slider.stops[at])} of ${count(slider.stops.at(-1)!)} · ${count(slider.present[at])} edges${measured}`;
     }
     const threshold = slider.stops[at];
-    return `${count(slider.present[at])} edges, scores from ${threshold === null ? "∞" : number(threshold)}${measured || this.near(at)}`;
+    return `${count(slider.present[at])} edges · score ≥ ${threshold === null ? "∞" : number(threshold)}${measured || this.near(at)}`;
   }
 
   /** Between sizes that were measured: the next smaller one. */
@@ -63,7 +63,7 @@ export class Slider {
     const run = this.run!;
     const present = run.slider!.present[at];
     const smaller = run.sizes.filter(([size, metric]) => metric !== null && size <= present).at(-1);
-    return smaller ? ` · ${run.metric} ${number(smaller[1])} at ${count(smaller[0])}` : "";
+    return smaller ? ` · ${run.metric} ${metricText(smaller[1])} at ${count(smaller[0])}` : "";
   }
 
   private metricAt(at: number): number | null {
