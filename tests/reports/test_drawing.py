@@ -7,6 +7,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from graph.random_graphs import circuits
+from graph.random_graphs import scored as with_random_scores
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
@@ -82,8 +86,8 @@ def test_every_edge_is_a_line_from_its_source_to_its_target(picture):
         assert line.colour == KIND_COLOURS[kind]
 
 
-def test_no_edge_runs_through_the_box_of_another_node(picture):
-    _, scene = picture
+def through_other_boxes(scene) -> list[tuple[str, set[str]]]:
+    """Edges that run through boxes of nodes that are not their ends, and which."""
     boxes = node_boxes(scene)
     left, top, right, bottom = (
         np.array([edge(box) for box in boxes.values()])
@@ -94,16 +98,17 @@ def test_no_edge_runs_through_the_box_of_another_node(picture):
             lambda box: box.y + box.height,
         )
     )
-    names = np.array(list(boxes))
+    names, found = np.array(list(boxes)), []
     for name, line in edge_lines(scene).items():
         x, y = points_of(line).T[..., None]
         inside = ((x > left) & (x < right) & (y > top) & (y < bottom)).any(axis=0)
-        own = {part.split("<")[0] for part in name.split("->")}
-        assert set(names[inside]) <= own, name
+        others = set(names[inside].tolist()) - {part.split("<")[0] for part in name.split("->")}
+        found += [(name, others)] if others else []
+    return found
 
 
-def test_no_words_touch_each_other_or_leave_the_picture(picture):
-    _, scene = picture
+def touching_words(scene) -> list[tuple[str, str]]:
+    """Pairs of words that lie over each other; all are in the picture."""
     words = [part for part in scene.parts if isinstance(part, Words)]
     shift = {"start": 0.0, "middle": 0.5, "end": 1.0}
     places = []
@@ -118,8 +123,24 @@ def test_no_words_touch_each_other_or_leave_the_picture(picture):
     one, other = boxes[:, None], boxes[None]
     over = (one[..., 0] < other[..., 2]) & (other[..., 0] < one[..., 2])
     over &= (one[..., 1] < other[..., 3]) & (other[..., 1] < one[..., 3])
-    touching = [(words[a].text, words[b].text) for a, b in np.argwhere(np.triu(over, 1))]
-    assert touching == []
+    return [(words[a].text, words[b].text) for a, b in np.argwhere(np.triu(over, 1))]
+
+
+def test_no_edge_runs_through_the_box_of_another_node(picture):
+    assert through_other_boxes(picture[1]) == []
+
+
+def test_no_words_touch_each_other_or_leave_the_picture(picture):
+    assert touching_words(picture[1]) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(circuits(most_layers=5, most_heads=6), st.integers(0, 9), st.booleans())
+def test_circuits_of_every_shape_are_drawn_whole_and_clear(circuit, seed, with_scores):
+    scene = compose(with_random_scores(circuit, seed) if with_scores else circuit)
+    assert set(edge_lines(scene)) == {name for name in circuit.names() if "<" not in name.split("->")[0]}
+    assert through_other_boxes(scene) == []
+    assert touching_words(scene) == []
 
 
 def test_every_node_is_named_inside_its_box(picture):
