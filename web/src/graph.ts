@@ -16,6 +16,8 @@ export interface Handlers {
   hover(what: { node?: number; edge?: number } | null): void;
 }
 
+/** With more edges than this, lines are thinner and fainter, and those aside are left out while paths are followed. */
+const MANY = 250;
 const LARGEST = 1.5;
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -34,6 +36,7 @@ export class GraphView {
   private focus: { node: number | null; edge: number | null } = { node: null, edge: null };
   private state: State;
   private widths: Float32Array;
+  private dense = false;
 
   constructor(
     private readonly container: HTMLElement,
@@ -125,10 +128,13 @@ export class GraphView {
   /** Draw what `shown` says, a Status for each edge. */
   show(state: State, shown: Uint8Array, lit: Paths | null): void {
     const previous = this.shown;
+    const dense = shown.reduce((sum, status) => sum + (status ? 1 : 0), 0) > MANY;
     const recolour =
+      this.dense !== dense ||
       this.state.colour !== state.colour || this.state.focus !== state.focus || previous.length !== shown.length;
     this.state = { ...state };
     this.shown = shown;
+    this.dense = dense;
     if (recolour) this.widths = this.measureWidths();
     const seen = this.seen(shown);
     this.cy.batch(() => {
@@ -262,12 +268,18 @@ export class GraphView {
 
   /** Edges on the paths stand out; of those, the ones at the chosen node itself most. */
   private brighten(edge: cytoscape.EdgeSingular, index: number, focus: { node: number | null }): void {
-    const { from, to } = this.model.edges[index];
-    const wanted = this.lit === null ? "" : !this.lit.edges.has(index) ? "faded" : focus.node === null || from === focus.node || to === focus.node ? "lit" : "far";
+    const wanted = this.lit === null ? "" : !this.lit.edges.has(index) ? "faded" : this.near(index, focus) ? "lit" : this.dense ? "" : "far";
     for (const name of ["faded", "lit", "far"]) {
       const has = name === wanted;
       if (edge.hasClass(name) !== has) edge.toggleClass(name, has);
     }
+  }
+
+  /** Whether an edge on the paths is at what is chosen; of a search's findings all are, unless they are very many. */
+  private near(index: number, focus: { node: number | null }): boolean {
+    const { from, to } = this.model.edges[index];
+    if (focus.node !== null) return from === focus.node || to === focus.node;
+    return this.lit!.edges.size <= MANY;
   }
 
   private measureWidths(): Float32Array {
@@ -297,10 +309,13 @@ export class GraphView {
     return palette.kinds[this.model.edges[index].kind];
   }
 
+  private get drawn(): number {
+    return this.shown.reduce((sum, status) => sum + (status ? 1 : 0), 0);
+  }
+
   private style(): cytoscape.StylesheetJson {
     const palette = this.theme.palette;
-    const drawn = this.shown.reduce((sum, status) => sum + (status ? 1 : 0), 0);
-    const dense = drawn > 250;
+    const { drawn, dense } = this;
     const opacity = drawn > 700 ? 0.42 : dense ? 0.55 : 0.9;
     const widest = drawn > 300 ? 2.2 : drawn > 100 ? 3.6 : 5;
     const fill = (node: cytoscape.NodeSingular) => {

@@ -244,6 +244,8 @@ export class AttentionSection {
   private attention: Attention | null = null;
   private head = "";
   private drawnFor = "";
+  private enlarged = "";
+  private of: Attention | null = null;
 
   constructor(
     private readonly theme: Theme,
@@ -303,6 +305,10 @@ export class AttentionSection {
   }
 
   private showLarge(attention: Attention): void {
+    const key = `${this.head} ${this.prompt}`;
+    if (key === this.enlarged && this.large.hasChildNodes() && attention === this.of) return;
+    this.enlarged = key;
+    this.of = attention;
     const maps = h("div", { class: "sides" });
     bothSides(maps, attention, this.head, this.prompt, 420);
     replace(this.large, h("div", { class: "line" }, h("h3", {}, this.head), promptPicker(attention, this.prompt, this.choose.prompt)), maps, promptText(attention.prompts[this.prompt]));
