@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo test test-slow check format bench clean
+.PHONY: help demo test test-slow check format bench page clean
 
 help:
 	@echo "make demo       find the IOI circuit in the built-in model"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-slow  run the tests that take minutes too"
 	@echo "make check      format check, lint, types, imports"
 	@echo "make bench      measure speed"
+	@echo "make page       bundle the page of edgewise report anew (needs Node)"
 
 demo: $(STAMP)
 	$(BIN)/edgewise discover ioi
@@ -40,6 +41,10 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/plain_engine.py
 	$(BIN)/python benchmarks/incremental.py
 	$(BIN)/python benchmarks/attribution.py
+
+# The bundle is committed, so that nobody needs Node to install or use edgewise.
+page:
+	cd web && npm ci --no-fund --no-audit && npm run check && npm run build
 
 clean:
 	rm -rf $(VENV) build dist

@@ -60,3 +60,12 @@ def test_ones_own_prompts_can_be_patched(shell, models):
 )
 def test_what_cannot_be_patched_is_said(shell, options, message):
     assert message in shell.refuses(*options)
+
+
+def test_the_heat_maps_are_drawn_too(shell):
+    shell.works("patch", "tracr-reverse", "--plot", "maps.svg")
+    text = (shell.folder / "maps.svg").read_text()
+    assert "rise of l2" in text
+    assert "tracr-reverse in tracr-reverse, zero-ablated" in text
+    assert "is there already; nothing is overwritten" in shell.refuses("patch", "ioi", "--plot", "maps.svg")
+    assert "should end in .svg, .png or .pdf" in shell.refuses("patch", "ioi", "--plot", "maps.gif")

@@ -2,12 +2,26 @@
 
 # Help lists the commands in this order.
 # ruff: noqa: I001
-from edgewise.cli import discover, plan, patch, evaluate, compare, sweep, export, reproduce, lists, prompts
+from edgewise.cli import (
+    discover,
+    plan,
+    patch,
+    evaluate,
+    draw,
+    report,
+    compare,
+    sweep,
+    export,
+    reproduce,
+    lists,
+    prompts,
+)
 from edgewise.cli.main import main
 
 __all__ = [
     "compare",
     "discover",
+    "draw",
     "evaluate",
     "export",
     "lists",
@@ -15,6 +29,7 @@ __all__ = [
     "patch",
     "plan",
     "prompts",
+    "report",
     "reproduce",
     "sweep",
 ]

@@ -89,6 +89,13 @@ def discover(
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write. Default: runs/TASK-METHOD, numbered if that is taken.")
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            help="Also log the search to tensorboard or wandb; each is an extra: pip install 'edgewise[tensorboard]'.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -97,6 +104,7 @@ def discover(
 
     from edgewise.patching import parse_size
     from edgewise.reports import search_progress
+    from edgewise.reports.tracking import both, require_log, tracking
     from edgewise.runs import RunFolder, RunInterrupted, check_request, require_free
     from edgewise.runs import discover as run_discovery
     from edgewise.tasks import check_request as check_task
@@ -126,6 +134,7 @@ def discover(
         select=select,
         absolute=absolute,
     )
+    require_log(log)
     limit = None if max_memory is None else parse_size(max_memory)
     if out is not None:
         out = some_path(out, "--out").expanduser()
@@ -134,7 +143,7 @@ def discover(
         task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
     )
     claimed = RunFolder.claim(out) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
-    with claimed as folder:
+    with claimed as folder, tracking(log, folder.path) as tracked:
         messages = Console(stderr=True, quiet=quiet)
         try:
             with search_progress(messages, method, headline(prompts, loaded)) as progress:
@@ -156,13 +165,18 @@ def discover(
                     engine=engine,
                     max_memory=limit,
                     options=options,
-                    progress=progress,
+                    progress=both(progress, tracked),
                     command=["edgewise", *sys.argv[1:]],
                 )
         except RunInterrupted as stop:
+            if tracked is not None:
+                tracked.ended(stop.run.record)
             written = folder.finish(stop.run.files())
             _say_stopped(stop.run, written)
             raise Kept(exit_code(stop.__cause__)) from None
+        if tracked is not None:
+            tracked.ended(found.record)
+            messages.print(f"logged to {tracked.where}", highlight=False, markup=False, soft_wrap=True)
         written = folder.finish(found.files())
     if as_json:
         typer.echo(json.dumps({"task": prompts.name, **found.summary(), "run_dir": str(written)}))

@@ -45,6 +45,10 @@ def patch(
     fold_value_biases: FoldOption = False,
     permuted: PermutedOption = None,
     out: Annotated[Path | None, typer.Option(help="Also write the tensors to this file, in safetensors form.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also draw the heat maps to this file: .svg, .pdf or .png.", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -54,14 +58,20 @@ def patch(
     from edgewise.discovery import heat_maps
     from edgewise.patching import Experiment
     from edgewise.reports import heat_tables, step_progress
+    from edgewise.reports.drawing import require_format
     from edgewise.runs import check_request
     from edgewise.runs.scores import save_heat_maps
     from edgewise.tasks import check_request as check_task
 
     check_task(task, examples, "validation", variant)
     check_request(suggested=0.0, ablation=ablation, metric=metric)
-    if out is not None and (out := some_path(out, "--out").expanduser()).exists():
-        raise EdgewiseError(f"the file {str(out)!r} is there already; nothing is overwritten, so choose another")
+    out = None if out is None else some_path(out, "--out").expanduser()
+    plot = None if plot is None else some_path(plot, "--plot").expanduser()
+    if plot is not None:
+        require_format(plot)
+    for wanted in (out, plot):
+        if wanted is not None and wanted.exists():
+            raise EdgewiseError(f"the file {str(wanted)!r} is there already; nothing is overwritten, so choose another")
     loaded, prompts = load(
         task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
     )
@@ -70,6 +80,11 @@ def patch(
         maps = heat_maps(experiment, progress=progress)
     if out is not None:
         save_heat_maps(out, maps)
+    if plot is not None:
+        from edgewise.reports.plots import heat_plot
+
+        title = f"{prompts.name} in {loaded.name}, {experiment.ablation}-ablated"
+        heat_plot(maps, metric=experiment.metric.name, title=title, path=plot)
     if as_json:
         found = {key: value.tolist() for key, value in vars(maps).items()}
         about = {"task": prompts.name, "model": loaded.name, "metric": experiment.metric.name}

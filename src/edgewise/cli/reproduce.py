@@ -40,7 +40,7 @@ def reproduce(
     """Run the paper's sweeps of ACDC, HISP and SP and print its tables: published, ours, and why they differ."""
     from rich.console import Console
 
-    from edgewise.reports.sweep_progress import sweep_progress
+    from edgewise.reports.progress import sweep_progress
     from edgewise.reports.tables import curve_rows, missing_by_reason, paper_rows, reproduction_markdown, terminal_table
     from edgewise.runs.paper import METHODS_IN_PAPER
     from edgewise.runs.paper import reproduce as run

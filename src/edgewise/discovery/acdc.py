@@ -126,6 +126,8 @@ class Progress:
     """How far a search has got: edges decided of all, kept so far, tests made, and the metric now.
 
     `attempt` counts the thresholds tried when a circuit of a wanted size is searched; everything else is of this one.
+    `layers` says of the edges into each layer, and last of those into the logits, how many were kept, how many dropped
+    and how many are to come; it is empty for methods that take no edge by itself.
     """
 
     decided: int
@@ -136,6 +138,7 @@ class Progress:
     at: str
     threshold: float
     attempt: int = 1
+    layers: tuple[tuple[int, int, int], ...] = ()
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -344,6 +347,11 @@ class _Search:
         self.trace: list[Decision] = []
         self.decided = 0
         self.kept = 0
+        # Of each layer, and last of the logits: edges kept, dropped and to come.
+        self.layers = [[0, 0, 0] for _ in range(self.graph.n_layers + 1)]
+        existing = self.graph.edges.sum(axis=0) + self.graph.port_edges
+        for place, count in zip(self.graph.inputs, existing.tolist(), strict=True):
+            self.layers[place.layer][2] += count
         self.at = "logits"
 
     def circuit(self) -> Circuit:
@@ -374,12 +382,20 @@ class _Search:
 
     def _drop(self, visit: Visit) -> None:
         if visit.kind == "port":
-            self.decided += 1
+            gone = 1
             self.ports[visit.column] = False
         else:
-            self.decided += int(self.edges[:, visit.column].sum())
+            gone = int(self.edges[:, visit.column].sum())
             self.edges[:, visit.column] = False
             self.engine.drop(visit.column)
+        self.decided += gone
+        self._count(self.graph.inputs[visit.column], kept=0, dropped=gone)
+
+    def _count(self, place: Input, kept: int, dropped: int) -> None:
+        layer = self.layers[place.layer]  # the logits' is -1, the last
+        layer[0] += kept
+        layer[1] += dropped
+        layer[2] -= kept + dropped
 
     def _test(self, visit: Visit, rows: Sequence[int | None]) -> None:
         place = self.graph.inputs[visit.column]
@@ -389,6 +405,7 @@ class _Search:
             self.trace.append(Decision(name, before, after, kept=not gone))
             self.decided += 1
             self.kept += not gone
+            self._count(place, kept=int(not gone), dropped=int(gone))
             if row is None:
                 self.ports[visit.column], self.port_scores[visit.column] = not gone, after - before
             else:
@@ -398,7 +415,14 @@ class _Search:
     def progress_at(self, name: str) -> Progress:
         """How far the search has got, at the input or node called `name`."""
         return Progress(
-            self.decided, self.graph.n_edges, self.kept, len(self.trace), self.engine.current, name, self.threshold
+            self.decided,
+            self.graph.n_edges,
+            self.kept,
+            len(self.trace),
+            self.engine.current,
+            name,
+            self.threshold,
+            layers=tuple((kept, dropped, left) for kept, dropped, left in self.layers),
         )
 
     def _report(self, visit: Visit) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,3 +221,23 @@ class Circuit:
     def port_names(self) -> list[str]:
         """Names of the port edges present."""
         return [PortEdge(self.graph.inputs[column]).name for column in np.flatnonzero(self.ports)]
+
+    # -- seeing ------------------------------------------------------------------------------------------------------
+
+    def draw(self, path: str | Path | None = None, **options: Any) -> str:
+        """The circuit as a drawing, in SVG; with `path`, also written there as .svg, .png or .pdf.
+
+        Takes what `edgewise.reports.draw` takes: `title`, `groups`, `edges` and more.
+
+        Raises:
+            EdgewiseError: an ending that is no format, a file that cannot be written, or too many edges without scores.
+        """
+        # By name: a graph knows nothing of reports, which stand above it.
+        return importlib.import_module("edgewise.reports.drawing").draw(self, path, **options)
+
+    def _repr_svg_(self) -> str | None:
+        """What a notebook shows; None, so that it shows the words instead, where a drawing would say nothing."""
+        try:
+            return self.draw()
+        except EdgewiseError:
+            return None

@@ -1,31 +1,79 @@
 """What people look at."""
 
-from edgewise.reports.evaluation import assessment_tables, evaluation_table
-from edgewise.reports.prompts import show_pair
-from edgewise.reports.sweep_progress import section_progress, sweep_progress
-from edgewise.reports.terminal import (
-    circuit_table,
-    heat_tables,
-    highest_scores,
-    known_table,
-    plan_table,
-    search_progress,
-    step_progress,
-    strongest_edges,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgewise.reports.drawing import draw
+    from edgewise.reports.evaluation import assessment_tables, evaluation_table
+    from edgewise.reports.layout import Layout, Placed, place
+    from edgewise.reports.plots import heat_plot, roc_plot, size_plot, threshold_plot
+    from edgewise.reports.progress import section_progress, sweep_progress
+    from edgewise.reports.prompts import show_pair
+    from edgewise.reports.terminal import (
+        circuit_table,
+        heat_tables,
+        highest_scores,
+        known_table,
+        plan_table,
+        search_progress,
+        step_progress,
+        strongest_edges,
+    )
+
+# Imported when first asked for: a circuit is drawn without waiting for torch.
+_PUBLIC = {
+    "Layout": "layout",
+    "Placed": "layout",
+    "assessment_tables": "evaluation",
+    "circuit_table": "terminal",
+    "draw": "drawing",
+    "evaluation_table": "evaluation",
+    "heat_plot": "plots",
+    "heat_tables": "terminal",
+    "highest_scores": "terminal",
+    "known_table": "terminal",
+    "place": "layout",
+    "plan_table": "terminal",
+    "roc_plot": "plots",
+    "search_progress": "terminal",
+    "section_progress": "progress",
+    "show_pair": "prompts",
+    "size_plot": "plots",
+    "step_progress": "terminal",
+    "strongest_edges": "terminal",
+    "sweep_progress": "progress",
+    "threshold_plot": "plots",
+}
 
 __all__ = [
+    "Layout",
+    "Placed",
     "assessment_tables",
     "circuit_table",
+    "draw",
     "evaluation_table",
+    "heat_plot",
     "heat_tables",
     "highest_scores",
     "known_table",
+    "place",
     "plan_table",
+    "roc_plot",
     "search_progress",
     "section_progress",
     "show_pair",
+    "size_plot",
     "step_progress",
     "strongest_edges",
     "sweep_progress",
+    "threshold_plot",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)

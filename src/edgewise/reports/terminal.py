@@ -16,6 +16,7 @@ from rich.text import Text
 
 from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.graph import Circuit
+from edgewise.reports.growth import growth
 from edgewise.tasks import Comparison, Task
 
 PLAIN_LINE_EVERY = 5.0
@@ -252,7 +253,7 @@ class _View:
 
 
 class _LiveView(_View):
-    """A bar and a line of words that change in place, and vanish when the search ends."""
+    """A bar, a line of words and the growing circuit that change in place, and vanish when the search ends."""
 
     def start(self) -> None:
         self.bar = Bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=self.console)
@@ -268,6 +269,8 @@ class _LiveView(_View):
         self.drawn = now
         self.bar.update(self.task, completed=progress.decided, total=progress.edges, description=self.title(progress))
         self.line.plain = self.words(progress, seconds)
+        if progress.layers:
+            self.live.update(Group(self.bar, self.line, growth(progress.layers, self.console)))
 
     def stop(self) -> None:
         self.live.stop()

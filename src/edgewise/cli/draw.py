@@ -1,0 +1,138 @@
+"""`edgewise draw`: a circuit as a picture. It needs no model, and does not wait for torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgewise.cli.app import app
+from edgewise.cli.loading import some_path
+from edgewise.errors import EdgewiseError
+from edgewise.files import read_text
+
+if TYPE_CHECKING:
+    from edgewise.graph import Circuit
+
+
+@app.command(epilog="Example: edgewise draw runs/ioi-acdc --out ioi.png")
+def draw(
+    circuit: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A run folder, or a circuit file in EAP-IG's form.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write; its ending says as what: .svg, .png or .pdf. Default: circuit.svg in the run's "
+            "folder; of a circuit file, its name ending in .svg.",
+            show_default=False,
+        ),
+    ] = None,
+    edges: Annotated[
+        int | None, typer.Option(help="Draw only so many edges, the strongest.", show_default=False)
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(help="What stands above. Default: the task and the model.", show_default=False)
+    ] = None,
+) -> None:
+    """Draw a circuit: layers from bottom to top, edges as wide as their effect, coloured by what they lead into."""
+    from edgewise.graph import load_circuit
+    from edgewise.reports.drawing import draw as draw_circuit
+    from edgewise.reports.drawing import require_format
+    from edgewise.runs import load_run
+
+    given = some_path(circuit, "the run").expanduser()
+    if not given.exists():
+        raise EdgewiseError(f"{str(given)!r}: there is no such run folder or circuit file")
+    target = some_path(out, "--out").expanduser() if out is not None else _default(given)
+    require_format(target)
+    if target.exists():
+        raise EdgewiseError(f"the file {str(target)!r} is there already; nothing is overwritten, so choose another")
+    if edges is not None and edges < 1:
+        raise EdgewiseError(f"--edges should be at least 1, not {edges}")
+    if given.is_dir():
+        record, found = load_run(given)
+        found, notes = _what_there_is(given, record, found)
+        about: dict[str, Any] = {"title": _title(record), "subtitle": _subtitle(record, found), "notes": notes}
+        about |= {"groups": _groups(record), "effect": _effect(record)}
+    else:
+        found = load_circuit(given)
+        about = {"title": given.name, "subtitle": f"{found.n_edges:,} of {found.graph.n_edges:,} edges"}
+    if title is not None:
+        about["title"] = title
+    draw_circuit(found, target, edges=edges, **about)
+    typer.echo(f"drawn to {target}")
+
+
+def _default(given: Path) -> Path:
+    return given / "circuit.svg" if given.is_dir() else given.with_suffix(".svg")
+
+
+def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple[Circuit, list[str]]:
+    """The circuit, and what must be said of it: of a search that was stopped, only what it had decided to keep."""
+    if record.get("finished", True):
+        return circuit, []
+    from edgewise.graph import Circuit
+
+    kept = [decision["edge"] for decision in _trace(run) if decision["kept"]]
+    decided = Circuit.from_names(circuit.graph, kept)
+    decided = decided.with_scores(circuit.scores, circuit.port_scores) if circuit.scores is not None else decided
+    stopped = record.get("stopped") or {}
+    how_far = f", {stopped['decided']:,} of {stopped['of']:,} edges decided" if "decided" in stopped else ""
+    at = f" at {stopped['at']}" if "at" in stopped else ""
+    return decided, [
+        f"The search was stopped{at}{how_far}: these are the edges it had kept; those it had not come to are not drawn."
+    ]
+
+
+def _trace(run: Path) -> list[dict[str, Any]]:
+    what = "the trace of the run"
+    decisions = []
+    for number, line in enumerate(read_text(run / "trace.jsonl", what).splitlines(), 1):
+        try:
+            decision = json.loads(line)
+            if not (isinstance(decision["edge"], str) and isinstance(decision["kept"], bool)):
+                raise TypeError
+        except (ValueError, TypeError, KeyError):
+            raise EdgewiseError(
+                f"{what} {str(run / 'trace.jsonl')!r} is broken: line {number} is no decision"
+            ) from None
+        decisions.append(decision)
+    return decisions
+
+
+def _title(record: dict[str, Any]) -> str:
+    settings = record["settings"]
+    task, model = (Path(name).name or name for name in (settings["task"]["task"], settings["model"]["name"]))
+    permuted = settings["model"].get("permuted_seed")
+    return f"{task} in {model}" + ("" if permuted is None else f", permuted with seed {permuted}")
+
+
+def _subtitle(record: dict[str, Any], circuit: Circuit) -> str:
+    settings, result = record["settings"], record["result"]
+    how = str(settings.get("method", "acdc"))
+    threshold = settings.get("threshold")
+    if isinstance(threshold, (int, float)):
+        how += f" at threshold {threshold:.4g}"
+    parts = [how, f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges"]
+    numbers = [result.get(key) for key in ("metric", "metric_ablated")]
+    if record.get("finished", True) and all(isinstance(number, (int, float)) for number in numbers):
+        parts.append(f"{settings['metric']} {numbers[0]:.4g} ({numbers[1]:.3g} with every edge ablated)")
+    return "; ".join(parts)
+
+
+def _effect(record: dict[str, Any]) -> str:
+    settings = record["settings"]
+    method = settings.get("method", "acdc")
+    return f"rise of {settings['metric']} without it" if method == "acdc" else f"score by {method}"
+
+
+def _groups(record: dict[str, Any]) -> dict[str, str]:
+    known = record["result"].get("known_circuit")
+    try:
+        return {name: group["group"] for group in known["groups"] for name in group["members"]} if known else {}
+    except (KeyError, TypeError):
+        raise EdgewiseError("the run record is broken: 'result.known_circuit' holds no groups of components") from None

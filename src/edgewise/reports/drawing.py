@@ -1,0 +1,166 @@
+"""The circuit as a drawing: SVG, PNG or PDF, with no system package.
+
+Layers from bottom to top (`layout`), edges led between the boxes (`routing`), as wide as their effect is large,
+coloured by what they lead into: a query, a key, a value, an MLP or the logits. Port edges are no lines: a head's q, k
+and v are small marks under its name, filled where edges lead in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgewise.errors import EdgewiseError
+from edgewise.files import write_bytes
+from edgewise.graph import Circuit
+from edgewise.reports.layout import place
+from edgewise.reports.legend import Legend, heading
+from edgewise.reports.marks import OUTER, Drawn, Styles, bands, draw_lines, draw_node, explain, styles_of_groups
+from edgewise.reports.scene import Scene, to_svg
+
+FORMATS = (".svg", ".png", ".pdf")
+MOST_UNSCORED = 3000
+"""More edges than this are not drawn unless scores say which matter."""
+
+AXIS = 62.0
+"""Room for the names of the layers."""
+LEAST_WIDTH = 470.0
+
+
+def draw(
+    circuit: Circuit,
+    path: str | Path | None = None,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    groups: Mapping[str, str] | None = None,
+    edges: int | None = None,
+    effect: str = "score",
+    notes: Sequence[str] = (),
+) -> str:
+    """Draw a circuit.
+
+    Args:
+        path: where to write it; the ending says as what: `.svg`, `.png` or `.pdf`. Nothing is written without one.
+        title, subtitle: what stands above it.
+        groups: the name of the group of components that a node belongs to, by the node's name; groups have colours.
+        edges: draw only so many, those with the largest scores. What is left out is said in the picture.
+        effect: what the circuit's scores are, for the legend, as in `rise of kl_div`.
+        notes: sentences to put under the picture.
+
+    Returns:
+        The picture as SVG text. The same circuit always gives the same text.
+
+    Raises:
+        EdgewiseError: an ending that is no format, a file that cannot be written, `edges` below 1, or more edges than
+            can be told apart without scores that say which to draw.
+    """
+    suffix = None if path is None else require_format(Path(path))
+    scene = compose(circuit, title=title, subtitle=subtitle, groups=groups, edges=edges, effect=effect, notes=notes)
+    text = to_svg(scene)
+    if path is not None:
+        if suffix == ".svg":
+            data = text.encode()
+        else:
+            from edgewise.reports.raster import to_pdf, to_png
+
+            data = to_png(scene) if suffix == ".png" else to_pdf(scene)
+        write_bytes(Path(path), data)
+    return text
+
+
+def require_format(path: Path) -> str:
+    """The ending of a picture's file name; an EdgewiseError if it is none that can be written."""
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        wrong = f"not {suffix!r}" if suffix else "and it has no ending"
+        raise EdgewiseError(
+            f"the picture's file name {str(path)!r} should end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, {wrong}"
+        )
+    return suffix
+
+
+def compose(
+    circuit: Circuit,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    groups: Mapping[str, str] | None = None,
+    edges: int | None = None,
+    effect: str = "score",
+    notes: Sequence[str] = (),
+) -> Scene:
+    """The picture that `draw` writes, as a scene."""
+    chosen, said = _choose(circuit, edges)
+    layout = place(chosen, groups)
+    lines = list(_edges(chosen))
+    scored = len({abs(line.score) for line in lines}) > 1
+    width = max(LEAST_WIDTH, layout.width + AXIS + OUTER)
+    left = AXIS + (width - AXIS - OUTER - layout.width) / 2
+    parts, top = heading(title, subtitle, OUTER, width - 2 * OUTER)
+    parts += bands(layout, top, width)
+    styles = Styles(lines, scored)
+    parts += draw_lines(layout, lines, styles, left, top, chosen)
+    for node in layout.nodes:
+        parts += draw_node(node, chosen, styles_of_groups(groups, layout), left, top)
+    legend = Legend(OUTER, top + layout.height, width - 2 * OUTER)
+    explain(legend, layout, lines, styles, effect, groups)
+    for note in (*said, *styles.notes(), *notes):
+        legend.note(note)
+    about = title or f"a circuit of {circuit.n_edges:,} edges"
+    return Scene(width, legend.y + 12, (*parts, *legend.parts), about)
+
+
+def _choose(circuit: Circuit, edges: int | None) -> tuple[Circuit, list[str]]:
+    """The part of the circuit that is drawn, and what is to be said of the rest."""
+    total, ports = int(circuit.edges.sum()), int(circuit.ports.sum())
+    said = []
+    if ports:
+        said.append(
+            f"{circuit.n_edges:,} edges; {ports:,} of them are a head's own query, key or value, which are its marks, "
+            "not lines."
+        )
+    if edges is not None and edges < 1:
+        raise EdgewiseError(f"the number of edges to draw should be at least 1, not {edges}")
+    if not circuit:
+        return circuit, ["The circuit is empty."]
+    scores = np.zeros(circuit.edges.shape) if circuit.scores is None else np.nan_to_num(np.abs(circuit.scores))
+    rows, columns = np.nonzero(circuit.edges)
+    strengths = scores[rows, columns]
+    most = edges
+    if len(set(strengths.tolist())) < 2:
+        if edges is not None and edges < total:
+            raise EdgewiseError("the circuit has no scores, so there is no telling which edges are the strongest")
+        if total > MOST_UNSCORED:
+            raise EdgewiseError(
+                f"the circuit has {total:,} edges and no scores that say which of them to draw; without scores, "
+                f"at most {MOST_UNSCORED:,} can be drawn"
+            )
+    elif most is None and total > MOST_UNSCORED:
+        most = MOST_UNSCORED
+    if most is None or most >= total:
+        return circuit, said
+    strongest = np.argsort(-strengths, kind="stable")[:most]
+    kept = np.zeros_like(circuit.edges)
+    kept[rows[strongest], columns[strongest]] = True
+    said.append(f"The {most:,} strongest edges are drawn; {total - most:,} weaker ones are left out.")
+    chosen = Circuit(circuit.graph, kept, circuit.ports & kept.any(axis=0), circuit.scores, circuit.port_scores)
+    return chosen, said
+
+
+def _edges(circuit: Circuit) -> Iterator[Drawn]:
+    """The edges that are lines, early senders first."""
+    graph = circuit.graph
+    for row, column in zip(*(one.tolist() for one in np.nonzero(circuit.edges)), strict=True):
+        source, target = graph.sources[row], graph.inputs[column]
+        score = 0.0 if circuit.scores is None else float(circuit.scores[row, column])
+        yield Drawn(
+            f"{source.name}->{target.name}",
+            source.name,
+            target.owner,
+            target.kind,
+            score if math.isfinite(score) else 0.0,
+        )

@@ -1,0 +1,376 @@
+"""What the page is given: nodes, edges and runs as plain lists and numbers, small enough to send."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewise.evaluation import roc_point
+from edgewise.graph import Circuit, Graph
+from edgewise.graph.circuit import Floats
+from edgewise.graph.graph import Bools
+from edgewise.reports.page.order import Entering, Replay, entering, replay
+from edgewise.reports.page.places import Place, places
+from edgewise.reports.page.source import Source
+
+FORM = 1
+MOST_EDGES = 1500
+"""Edges beyond a run's circuit and the known one are sent, the strongest first, up to this many together."""
+MOST_IN_CIRCUIT = 5000
+"""Of a larger circuit, or one that was still being searched, the strongest edges are sent."""
+MOST_STOPS = 1500
+"""Stops of the slider along a trace; of longer traces only some decisions get one."""
+ROC_POINTS = 300
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An edge of the page: a row and a column of the graph's matrix; row -1 for a port edge."""
+
+    row: int
+    column: int
+
+
+def number(value: Any, digits: int = 6) -> float | None:
+    """A number with as many digits as a page needs; None for what is no finite number, which JSON does not know."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")
+
+
+def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], version: str) -> dict[str, Any]:
+    """Everything the page shows.
+
+    Args:
+        measured: for each run, what was measured with its model (see `measure`), and `notes` on what could not be.
+        version: of edgewise.
+    """
+    graph = sources[0].circuit.graph
+    orders = [_Order.of(source) for source in sources]
+    listed = _listed(sources, orders)
+    sent = _as_circuit(graph, listed)
+    first = Circuit.empty(graph)
+    for source in sources:
+        first = first | source.circuit if source.known is None else first | source.circuit | source.known
+    groups = next((source.known_groups for source in sources if source.known_groups), {})
+    found = places(sent, first & sent, groups)
+    index = {place.name: number for number, place in enumerate(found)}
+    return {
+        "form": FORM,
+        "version": version,
+        "graph": {**asdict(graph), "words": graph.describe(), "edges": graph.n_edges},
+        "nodes": [_node(place, groups) for place in found],
+        "groups": list(groups),
+        "edges": _edges(graph, listed, index),
+        "runs": [
+            _run(source, order, listed, extra) for source, order, extra in zip(sources, orders, measured, strict=True)
+        ],
+        "jaccard": [[number(_jaccard(one.circuit, other.circuit), 4) for other in sources] for one in sources],
+    }
+
+
+def _node(place: Place, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    group = next((at for at, members in enumerate(groups.values()) if place.name in members), None)
+    return {
+        "id": place.name,
+        "kind": place.kind,
+        "layer": place.layer,
+        "wide": [round(value, 1) for value in place.wide],
+        "close": None if place.close is None else [round(value, 1) for value in place.close],
+        "readers": list(place.readers),
+        "group": group,
+    }
+
+
+@dataclass(frozen=True)
+class _Order:
+    """How one run's edges come and go: with a score's threshold, or along ACDC's trace."""
+
+    strength: Floats
+    port_strength: Floats
+    entering: Entering | None
+    replay: Replay | None
+    decided: dict[str, int]
+
+    @classmethod
+    def of(cls, source: Source) -> _Order:
+        circuit, graph = source.circuit, source.circuit.graph
+        decided = {step.edge: at for at, step in enumerate(source.steps)}
+        if source.scored:
+            assert circuit.scores is not None
+            strength = np.abs(circuit.scores) if source.settings.get("absolute") else circuit.scores
+            order = entering(graph, strength)
+            return cls(order.edges, order.ports, order, None, decided)
+        strength, ports = np.full(graph.edges.shape, -np.inf), np.full(graph.port_edges.shape, -np.inf)
+        for step in source.steps:
+            row, column = graph.locate(step.edge)
+            if row is None:
+                ports[column] = step.after - step.before
+            else:
+                strength[row, column] = step.after - step.before
+        again = replay(circuit, source.steps, source.result["metric_full"]) if source.steps else None
+        return cls(strength, ports, None, again, decided)
+
+
+def _listed(sources: Sequence[Source], orders: Sequence[_Order]) -> list[Listed]:
+    """The edges to send: the circuits', the known ones, and the strongest of all others, in the graph's order."""
+    graph = sources[0].circuit.graph
+    chosen, chosen_ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)
+    for source, order in zip(sources, orders, strict=True):
+        edges, ports = source.circuit.edges, source.circuit.ports
+        if source.circuit.n_edges > MOST_IN_CIRCUIT:
+            edges, ports = _strongest(edges, ports, order, MOST_IN_CIRCUIT)
+        chosen |= edges
+        chosen_ports |= ports
+        if source.known is not None:
+            chosen |= source.known.edges
+            chosen_ports |= source.known.ports
+    room = MOST_EDGES - int(chosen.sum() + chosen_ports.sum())
+    if graph.n_edges <= MOST_EDGES:
+        chosen, chosen_ports = graph.edges.copy(), graph.port_edges.copy()
+    elif room > 0:
+        for order in orders:
+            more, more_ports = _strongest(
+                graph.edges & ~chosen, graph.port_edges & ~chosen_ports, order, room // len(orders)
+            )
+            chosen |= more & np.isfinite(order.strength)
+            chosen_ports |= more_ports & np.isfinite(order.port_strength)
+    listed = [Listed(int(row), int(column)) for row, column in np.argwhere(chosen)]
+    return listed + [Listed(-1, int(column)) for column in np.flatnonzero(chosen_ports)]
+
+
+def _strongest(edges: Bools, ports: Bools, order: _Order, count: int) -> tuple[Bools, Bools]:
+    """The `count` strongest of some edges and port edges."""
+    together = np.concatenate(
+        [np.where(edges, order.strength, -np.inf).ravel(), np.where(ports, order.port_strength, -np.inf)]
+    )
+    exists = np.concatenate([edges.ravel(), ports])
+    ranking = np.lexsort((-together, ~exists))[:count]
+    kept = np.zeros_like(exists)
+    kept[ranking] = True
+    kept &= exists
+    return kept[: edges.size].reshape(edges.shape), kept[edges.size :]
+
+
+def _as_circuit(graph: Graph, listed: Sequence[Listed]) -> Circuit:
+    edges, ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)
+    for one in listed:
+        if one.row < 0:
+            ports[one.column] = True
+        else:
+            edges[one.row, one.column] = True
+    return Circuit(graph, edges, ports)
+
+
+_KINDS = {"q": "q", "k": "k", "v": "v", "mlp": "mlp", "logits": "direct"}
+
+
+def _edges(graph: Graph, listed: Sequence[Listed], index: Mapping[str, int]) -> dict[str, list[Any]]:
+    places = [graph.inputs[one.column] for one in listed]
+    return {
+        "from": [-1 if one.row < 0 else index[graph.sources[one.row].name] for one in listed],
+        "to": [index[place.owner] for place in places],
+        "kind": [_KINDS[place.kind] for place in places],
+    }
+
+
+def _run(source: Source, order: _Order, listed: Sequence[Listed], measured: Mapping[str, Any]) -> dict[str, Any]:
+    settings, result = source.settings, source.result
+    names = [_name(source.circuit.graph, one) for one in listed]
+    there = [at for at, one in enumerate(listed) if _has(source.circuit, one)]
+    decisions = {at: source.steps[order.decided[name]] for at, name in enumerate(names) if name in order.decided}
+    data: dict[str, Any] = {
+        "label": source.label,
+        "folder": str(source.folder),
+        "finished": source.finished,
+        "stopped": _stopped(source.record.get("stopped")),
+        "date": _text(source.record.get("date")),
+        "command": _command(source.record.get("command")),
+        "settings": _rows(settings),
+        "versions": _rows(source.record.get("versions")),
+        "task": Path(settings["task"]["task"]).stem if "sha256" in settings["task"] else settings["task"]["task"],
+        "model": Path(settings["model"]["name"]).name if settings["model"].get("folder") else settings["model"]["name"],
+        "method": str(settings.get("method", "acdc")),
+        "threshold": number(settings.get("threshold")),
+        "ablation": settings["ablation"],
+        "metric": settings["metric"],
+        "examples": settings["task"]["examples"],
+        "result": {
+            "edges": result["n_edges"],
+            "connected": number(result.get("n_edges_connected")),
+            "of": result["n_graph_edges"],
+            "metric": number(result["metric"]),
+            "full": number(result["metric_full"]),
+            "ablated": number(result["metric_ablated"]),
+            "accuracy": number(result.get("accuracy_full")),
+            "tests": number(result.get("tests"), 12),
+            "seconds": number(result.get("seconds")),
+        },
+        "in": there,
+        "sent": len(there) == source.circuit.n_edges,
+        "tested": {
+            "edge": list(decisions),
+            "at": [order.decided[names[at]] + 1 for at in decisions],
+            "before": [number(step.before) for step in decisions.values()],
+            "after": [number(step.after) for step in decisions.values()],
+            "kept": [step.kept for step in decisions.values()],
+        },
+        "scores": _scores(source, listed) if source.scored else None,
+        "slider": None,
+        "sizes": [],
+        "truth": _truth(source, order, listed),
+        "values": None,
+        "attention": None,
+        "notes": [],
+    }
+    if order.replay is not None:
+        data["slider"] = _trace_slider(order.replay, listed)
+    elif order.entering is not None:
+        data["slider"] = _score_slider(order.entering, listed, source.circuit)
+    return {**data, **{key: value for key, value in measured.items() if value is not None}}
+
+
+def _trace_slider(again: Replay, listed: Sequence[Listed]) -> dict[str, Any]:
+    count = len(again.present)
+    stops = sorted({round(at) for at in np.linspace(0, count - 1, min(count, MOST_STOPS))})
+    return {
+        "kind": "trace",
+        "stops": stops,
+        "present": [again.present[at] for at in stops],
+        "metric": [number(again.metric[at]) for at in stops],
+        "gone": [
+            int(again.ports_gone[one.column] if one.row < 0 else again.gone[one.row, one.column]) for one in listed
+        ],
+    }
+
+
+def _score_slider(order: Entering, listed: Sequence[Listed], circuit: Circuit) -> dict[str, Any] | None:
+    """A stop for each threshold at which something enters, as long as everything above it has been sent."""
+    entered = [float(order.ports[one.column] if one.row < 0 else order.edges[one.row, one.column]) for one in listed]
+    sent = _as_circuit(circuit.graph, listed)
+    unsent = max(
+        float(np.where(circuit.graph.edges & ~sent.edges, order.edges, -np.inf).max()),
+        float(np.where(circuit.graph.port_edges & ~sent.ports, order.ports, -np.inf).max()),
+    )
+    thresholds = sorted({value for value in entered if math.isfinite(value) and value > unsent}, reverse=True)
+    if not thresholds:
+        return None
+    at = {value: stop for stop, value in enumerate(thresholds, start=1)}
+    sizes = order.sizes(thresholds)
+    return {
+        "kind": "score",
+        "stops": [None, *(number(value) for value in thresholds)],
+        "present": [0, *sizes],
+        "enter": [at.get(value, -1) for value in entered],
+        "found": min(range(len(thresholds)), key=lambda stop: abs(sizes[stop] - circuit.n_edges)) + 1,
+    }
+
+
+def _truth(source: Source, order: _Order, listed: Sequence[Listed]) -> dict[str, Any] | None:
+    """The run's circuit beside the known one: its point, the curve of a scored method, and which edges are in it."""
+    known = source.known
+    if known is None:
+        return None
+    point = roc_point(source.circuit, known)
+    compared = source.result["known_circuit"]
+    nodes, true_nodes = set(source.circuit.nodes()), set(known.nodes())
+    return {
+        "source": str(compared.get("source", "")),
+        "edges": known.n_edges,
+        "in": [at for at, one in enumerate(listed) if _has(known, one)],
+        "found": (source.circuit & known).n_edges,
+        "point": {
+            "tpr": number(point.true_positive_rate),
+            "fpr": number(point.false_positive_rate),
+            "precision": number(point.precision),
+        },
+        "nodes": {
+            "known": len(true_nodes),
+            "found": len(nodes & true_nodes),
+            "extra": len(nodes - true_nodes),
+        },
+        "groups": [
+            {"name": group, "members": list(members), "found": [name for name in members if name in nodes]}
+            for group, members in source.known_groups.items()
+        ],
+        "curve": None if order.entering is None else _roc_curve(order.entering, known),
+    }
+
+
+def _roc_curve(order: Entering, known: Circuit) -> list[list[float | None]]:
+    """False and true positive rates at every threshold, thinned out."""
+    graph = known.graph
+    strength = np.concatenate([order.edges[graph.edges], order.ports[graph.port_edges]])
+    true = np.concatenate([known.edges[graph.edges], known.ports[graph.port_edges]])
+    ranking = np.argsort(-strength, kind="stable")
+    strength, true = strength[ranking], true[ranking]
+    ends = np.flatnonzero(np.append(strength[1:] != strength[:-1], True) & np.isfinite(strength))
+    if len(ends) > ROC_POINTS:
+        ends = ends[np.unique(np.linspace(0, len(ends) - 1, ROC_POINTS).round().astype(int))]
+    hits, total, others = np.cumsum(true), max(1, int(true.sum())), max(1, int((~true).sum()))
+    points = [[0.0, 0.0]]
+    points += [[float((end + 1 - hits[end]) / others), float(hits[end] / total)] for end in ends]
+    return [[number(value, 4) for value in point] for point in points]
+
+
+def _scores(source: Source, listed: Sequence[Listed]) -> list[float | None]:
+    scores, ports = source.circuit.scores, source.circuit.port_scores
+    assert scores is not None
+    return [
+        (None if ports is None else number(float(ports[one.column])))
+        if one.row < 0
+        else number(float(scores[one.row, one.column]))
+        for one in listed
+    ]
+
+
+def _has(circuit: Circuit, one: Listed) -> bool:
+    return bool(circuit.ports[one.column] if one.row < 0 else circuit.edges[one.row, one.column])
+
+
+def _name(graph: Graph, one: Listed) -> str:
+    place = graph.inputs[one.column]
+    return f"{place.name}->{place.owner}" if one.row < 0 else f"{graph.sources[one.row].name}->{place.name}"
+
+
+def _stopped(stopped: Any) -> dict[str, Any] | None:
+    """Why and where an interrupted run stopped, if the record says so in full."""
+    words, numbers = ("why", "at"), ("decided", "of", "tests")
+    if not isinstance(stopped, Mapping) or any(number(stopped.get(key)) is None for key in numbers):
+        return None
+    return {key: str(stopped.get(key)) for key in words} | {key: stopped[key] for key in numbers}
+
+
+def _command(command: Any) -> str | None:
+    """The command as it can be typed again."""
+    return shlex.join(str(word) for word in command) if isinstance(command, list) and command else None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _rows(settings: Any, before: str = "") -> list[list[str]]:
+    """Nested settings as rows of two texts: `task: examples`, `32`."""
+    rows: list[list[str]] = []
+    if not isinstance(settings, Mapping):
+        return rows
+    for key, value in settings.items():
+        name = f"{before}{str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            rows += _rows(value, f"{name}: ")
+        elif value is not None:
+            rows.append([name, ("yes" if value else "no") if isinstance(value, bool) else str(value)])
+    return rows
+
+
+def _jaccard(one: Circuit, other: Circuit) -> float:
+    """Shared edges as a share of all edges that either has; 1 for two empty circuits."""
+    either = (one | other).n_edges
+    return (one & other).n_edges / either if either else 1.0

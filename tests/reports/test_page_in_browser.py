@@ -1,0 +1,454 @@
+"""The page as a person uses it, in Chromium: what is clicked, searched, slid and filtered is what is shown.
+
+Counts come from the run's own files, not from the page.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import tiny
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+
+import edgewise as ew
+from edgewise.discovery import by_threshold
+from edgewise.graph import Circuit, load_circuit
+from edgewise.reports.page import make_page, measure, read_sources
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+
+
+@dataclass
+class Opened:
+    """A page in a browser, with everything it said and asked for."""
+
+    page: sync_api.Page
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def open(self, file: Path) -> Opened:
+        self.said.clear()
+        self.asked.clear()
+        self.page.goto(file.as_uri())
+        self.page.wait_for_selector("html[data-ready]", timeout=10_000)
+        return self
+
+    def count(self, what: str = "edges") -> int:
+        return int(self.page.locator("#count").get_attribute(f"data-{what}") or -1)
+
+    def shows(self, edges: int, what: str = "edges") -> None:
+        """Wait until so many edges are shown."""
+        sync_api.expect(self.page.locator("#count")).to_have_attribute(f"data-{what}", str(edges))
+
+    def drawn(self) -> set[str]:
+        """The edges on the canvas, port edges aside."""
+        return set(self.page.evaluate(f"() => {GRAPH}.edges('[kind]').filter((e) => !e.hasClass('off')).map({NAME})"))
+
+    def bright(self) -> set[str]:
+        return set(
+            self.page.evaluate(
+                f"() => {GRAPH}.edges('[kind]').filter((e) => e.hasClass('lit') || e.hasClass('far')).map({NAME})"
+            )
+        )
+
+    def at(self, node: str) -> tuple[float, float]:
+        """Where a node is on the screen."""
+        self.page.locator("#graph").scroll_into_view_if_needed()
+        box = self.page.locator("#graph").bounding_box()
+        assert box is not None
+        x, y = self.page.evaluate(
+            f"(name) => {{ const at = {GRAPH}.nodes().filter((n) => n.data('label') === name).renderedPosition();"
+            " return [at.x, at.y]; }",
+            node,
+        )
+        return box["x"] + x, box["y"] + y
+
+    def slide(self, stop: int) -> None:
+        slider = self.page.locator("#slider")
+        slider.evaluate("(input, to) => { input.value = to; input.dispatchEvent(new Event('input')); }", stop)
+
+
+GRAPH = "document.querySelector('#graph')._cyreg.cy"
+NAME = (
+    "(e) => { const kind = e.data('kind'); const place = 'qkv'.includes(kind) ? `<${kind}>` : '';"
+    " return `${e.source().data('label')}->${e.target().data('label')}${place}`; }"
+)
+
+
+def lines_of(circuit: Circuit) -> set[str]:
+    """The names of a circuit's edges that are lines in a picture."""
+    return set(circuit.names()) - set(circuit.port_names())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Opened]:
+    """One browser for all tests; the next page starts where the last one was left."""
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
+        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        opened = Opened(page)
+        page.on("console", lambda message: opened.said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: opened.said.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (opened.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: opened.asked.append(request.url))
+        yield opened
+        chromium.close()
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run, its folder and its page."""
+
+    run: ew.Run
+    folder: Path
+    file: Path
+
+
+def make(folder: Path, model_name: str, task_name: str, **options: object) -> Made:
+    model = ew.load_model(model_name)
+    task = ew.load_task(task_name, model)
+    run = ew.discover(model, task, command=["edgewise", "discover", task_name], **options)  # type: ignore[arg-type]
+    saved = run.save(folder)
+    (source,) = read_sources([saved])
+    file = folder.with_suffix(".html")
+    file.write_text(make_page([source], [measure(source, model, task)]))
+    return Made(run, saved, file)
+
+
+@pytest.fixture(scope="module")
+def ioi(tmp_path_factory) -> Made:
+    return make(tmp_path_factory.mktemp("ioi") / "ioi", "tiny-ioi", "ioi", threshold=0.01)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> Made:
+    options = {"method": "edge-attribution-ig", "edges": 12}
+    return make(tmp_path_factory.mktemp("reverse") / "reverse", "tracr-reverse", "tracr-reverse", **options)
+
+
+def test_the_page_opens_from_disk_without_an_error_or_a_request(browser, ioi):
+    opened = browser.open(ioi.file)
+    circuit = load_circuit(ioi.folder / "circuit.json")
+    assert circuit.n_edges == 31
+    assert opened.count() == 31
+    assert opened.drawn() == lines_of(circuit)
+    opened.page.locator("#settings").scroll_into_view_if_needed()
+    opened.page.wait_for_timeout(200)
+    assert opened.said == []
+    assert opened.asked == [ioi.file.as_uri()]
+    assert opened.page.locator("h1").inner_text() == "ioi in tiny-ioi"
+    assert "edgewise discover ioi" in opened.page.locator("#settings code").inner_text()
+
+
+def test_a_click_on_a_node_follows_its_paths_up_and_down(browser, ioi):
+    opened = browser.open(ioi.file)
+    circuit = load_circuit(ioi.folder / "circuit.json")
+    opened.page.mouse.click(*opened.at("a3.h1"))
+    panel = opened.page.locator("#panel")
+    sync_api.expect(panel.locator("h2")).to_have_text("a3.h1")
+    wanted = paths_through(circuit, "a3.h1")
+    assert opened.bright() == wanted
+    assert 2 < len(wanted) < len(lines_of(circuit))
+    for name in circuit.names():
+        own = name.startswith("a3.h1->") or "->a3.h1" in name
+        assert panel.locator(f'button[data-edge="{name}"]').count() == own
+    assert panel.locator("svg.heat").count() == 2
+    opened.page.keyboard.press("Escape")
+    assert opened.bright() == set()
+    sync_api.expect(panel.locator("h2")).to_have_text("Strongest edges")
+
+
+def paths_through(circuit: Circuit, node: str) -> set[str]:
+    """Edges on a path through a head, by a search of its own over the names."""
+    edges = [(name, *name.split("->")) for name in lines_of(circuit)]
+    found: set[str] = set()
+    for start, end in ((1, 2), (2, 1)):
+        seen, queue = set(), [node]
+        while queue:
+            now = queue.pop()
+            seen.add(now)
+            for edge in edges:
+                if edge[start].split("<")[0] == now:
+                    found.add(edge[0])
+                    queue += [edge[end].split("<")[0]] if edge[end].split("<")[0] not in seen else []
+    return found
+
+
+def test_pointing_at_a_node_shows_its_paths_until_the_pointer_leaves(browser, ioi):
+    opened = browser.open(ioi.file)
+    circuit = load_circuit(ioi.folder / "circuit.json")
+    opened.page.mouse.move(*opened.at("a0.h0"), steps=3)
+    opened.page.wait_for_timeout(100)
+    assert opened.bright() == paths_through(circuit, "a0.h0")
+    opened.page.mouse.move(5, 5, steps=3)
+    opened.page.wait_for_timeout(100)
+    assert opened.bright() == set()
+
+
+def test_an_edge_tells_its_effect_and_the_metric_before_and_after(browser, ioi):
+    opened = browser.open(ioi.file)
+    strongest = max((step for step in ioi.run.trace if step.kept), key=lambda step: step.effect)
+    button = opened.page.locator("#panel button[data-edge]").first
+    assert button.get_attribute("data-edge") == strongest.edge
+    button.click()
+    facts = opened.page.locator("#panel .facts").inner_text()
+    assert f"+{strongest.effect:.3f}" in facts
+    assert f"{strongest.after:.3f}" in facts
+    number = [step.edge for step in ioi.run.trace].index(strongest.edge) + 1
+    assert f"kept, number {number} of {len(ioi.run.trace)} tested" in facts
+
+
+def test_the_slider_goes_back_along_the_trace(browser, ioi):
+    opened = browser.open(ioi.file)
+    trace = ioi.run.trace
+    opened.slide(0)
+    opened.shows(527, "size")
+    opened.shows(0)
+    assert opened.count("coming") == 527
+    half = len(trace) // 2
+    opened.slide(half)
+    opened.shows(sum(step.kept for step in trace[:half]))
+    now = trace[half - 1].before if trace[half - 1].kept else trace[half - 1].after
+    assert float(opened.page.locator("#count").get_attribute("data-metric") or "nan") == pytest.approx(now, rel=1e-4)
+    gone = {step.edge for step in trace[:half] if not step.kept}
+    assert gone
+    assert not gone & opened.drawn()
+    cursor = opened.page.locator(".cursor")
+    middle = float(cursor.get_attribute("x1") or 0)
+    opened.slide(len(trace))
+    opened.shows(31)
+    assert float(cursor.get_attribute("x1") or 0) > middle + 50
+    opened.slide(3)
+    opened.page.locator("#as-found").click()
+    opened.shows(31)
+    assert opened.drawn() == lines_of(ioi.run.circuit)
+
+
+def test_the_slider_of_a_scored_run_cuts_by_score(browser, scored):
+    opened = browser.open(scored.file)
+    run = scored.run
+    assert opened.count() == run.circuit.n_edges
+    thresholds = sorted({score for score in run.circuit.scores[run.circuit.graph.edges].tolist() if score > 0})[::-1]
+    sizes = {by_threshold(run.circuit, threshold).circuit.n_edges for threshold in thresholds}
+    last = int(opened.page.locator("#slider").get_attribute("max") or 0)
+    seen = set()
+    for stop in range(last + 1):
+        opened.slide(stop)
+        opened.page.wait_for_timeout(40)
+        seen.add(opened.count("size"))
+    assert {size for size in sizes if size} <= seen
+    assert len(sizes) > 3
+
+
+def test_found_missed_and_extra_edges_are_told_apart(browser, scored):
+    opened = browser.open(scored.file)
+    known = ew.load_task("tracr-reverse", ew.load_model("tracr-reverse")).known_circuit
+    missed = (known.circuit - scored.run.circuit).n_edges
+    extra = scored.run.circuit - known.circuit
+    assert missed
+    opened.shows(missed, "missed")
+    legend = opened.page.locator("#legend")
+    sync_api.expect(legend).to_contain_text(f"missed ({missed})")
+    sync_api.expect(legend).to_contain_text(f"extra ({extra.n_edges})")
+    opened.page.locator("#missed").click()
+    opened.shows(0, "missed")
+    assert opened.drawn() == lines_of(scored.run.circuit)
+    row = opened.page.locator("#known tbody tr").first.inner_text().split()
+    assert row[1:4] == [str((known.circuit & scored.run.circuit).n_edges), str(missed), str(extra.n_edges)]
+
+
+def test_search_finds_nodes_and_edges_and_enter_chooses(browser, ioi):
+    opened = browser.open(ioi.file)
+    search = opened.page.locator("#search")
+    search.fill("a3.h1<")
+    wanted = {name for name in ioi.run.circuit.names() if "a3.h1<" in name}
+    sync_api.expect(opened.page.locator("#results")).to_have_attribute("data-edges", str(len(wanted)))
+    assert opened.bright() == wanted - set(ioi.run.circuit.port_names())
+    search.fill("a3.h2")
+    search.press("Enter")
+    sync_api.expect(opened.page.locator("#panel h2")).to_have_text("a3.h2")
+    search.fill("no such thing")
+    sync_api.expect(opened.page.locator("#results")).to_have_text("nothing of that name is shown")
+
+
+def test_kinds_and_layers_can_be_left_out(browser, ioi):
+    opened = browser.open(ioi.file)
+    names = ioi.run.circuit.names()
+    values = {name for name in names if name.split("->")[1].endswith("<v>") or "<v>->" in name}
+    assert 0 < len(values) < len(names)
+    opened.page.locator("#kind-v").click()
+    opened.shows(len(names) - len(values))
+    assert opened.drawn() == lines_of(ioi.run.circuit) - values
+    opened.page.locator("#kind-v").click()
+    opened.page.locator("#layer-from").select_option("1")
+    late = [name for name in names if "a0." not in name and "m0" not in name]
+    opened.shows(len(late))
+    assert 0 < len(late) < len(names)
+
+
+def test_the_list_says_what_the_graph_shows(browser, ioi):
+    opened = browser.open(ioi.file)
+    sync_api.expect(opened.page.locator("#list")).to_have_attribute("data-edges", "31")
+    rows = opened.page.locator("#list tbody tr").all_inner_texts()
+    listed = set()
+    for row in rows:
+        place, senders = row.split("\t")
+        listed |= {f"{sender.strip()}->{place.replace('●', '').strip()}" for sender in senders.split(",")}
+    assert listed == lines_of(ioi.run.circuit)
+
+
+def test_the_keyboard_reaches_everything_and_moves_along_edges(browser, ioi):
+    opened = browser.open(ioi.file)
+    page = opened.page
+    reached = []
+    for _ in range(16):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert [name for name in reached if name in ("theme", "search", "kind-q", "layer-from", "graph", "slider")] == [
+        *("theme", "search", "kind-q", "layer-from", "graph", "slider")
+    ]
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "search"
+    page.locator("#graph").focus()
+    outline = page.locator("#graph").evaluate("(graph) => getComputedStyle(graph).outlineStyle")
+    assert outline == "solid"
+    page.keyboard.press("ArrowDown")
+    title = page.locator("#panel h2")
+    sync_api.expect(title).to_have_text("logits")
+    page.keyboard.press("ArrowDown")
+    into = [step for step in ioi.run.trace if step.kept and step.edge.endswith("->logits")]
+    strongest = max(into, key=lambda step: step.effect).edge.split("->")[0]
+    sync_api.expect(title).to_have_text(strongest)
+    page.keyboard.press("ArrowUp")
+    sync_api.expect(title).to_have_text("logits")
+    sync_api.expect(page.locator("[aria-live=polite]")).to_contain_text(f"along {strongest}->logits to logits")
+
+
+def test_light_and_dark_follow_the_system_and_a_button(browser, ioi):
+    opened = browser.open(ioi.file)
+    page = opened.page
+    body = sync_api.expect(page.locator("body"))
+    page.emulate_media(color_scheme="dark")
+    body.to_have_css("background-color", "rgb(20, 24, 30)")
+    page.locator("#theme").click()
+    body.to_have_css("background-color", "rgb(255, 255, 255)")
+    page.emulate_media(color_scheme="light")
+    assert opened.said == []
+
+
+def test_several_runs_tell_shared_and_own_edges_apart(browser, ioi, tmp_path):
+    model = ew.load_model("tiny-ioi")
+    task = ew.load_task("ioi", model)
+    other = ew.discover(model, task, threshold=0.2)
+    sources = read_sources([ioi.folder, other.save(tmp_path / "high")])
+    file = tmp_path / "both.html"
+    file.write_text(make_page(sources, [{}, {}]))
+    opened = browser.open(file)
+    one, two = ioi.run.circuit, other.circuit
+    opened.shows((one | two).n_edges)
+    legend = opened.page.locator("#legend")
+    sync_api.expect(legend).to_contain_text(f"in all runs ({(one & two).n_edges})")
+    sync_api.expect(legend).to_contain_text(f"only in ioi ({(one - two).n_edges})")
+    share = (one & two).n_edges / (one | two).n_edges
+    assert opened.page.locator("#jaccard tbody tr").first.inner_text().split() == ["ioi", "1.00", f"{share:.2f}"]
+    opened.page.locator("#focus").select_option("1")
+    opened.shows(two.n_edges)
+    assert opened.drawn() == lines_of(two)
+    assert opened.said == []
+
+
+def test_an_interrupted_run_says_so_first(browser, ioi, tmp_path):
+    folder = shutil.copytree(ioi.folder, tmp_path / "left")
+    record = json.loads((folder / "run.json").read_text())
+    stopped = {"why": "interrupted", "at": "m1", "decided": 300, "of": 527, "tests": 90}
+    (folder / "run.json").write_text(json.dumps({**record, "finished": False, "stopped": stopped}))
+    file = tmp_path / "left.html"
+    file.write_text(make_page(read_sources([folder]), [{"notes": ["no model"]}]))
+    opened = browser.open(file)
+    notices = opened.page.locator(".notice").all_inner_texts()
+    assert "interrupted (interrupted), at m1, with 300 of 527 edges decided" in notices[0]
+    assert notices[1] == "no model"
+
+
+INJECTED = [
+    "<script>document.title='run'</script>",
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)>",
+    "{{7*7}}${7*7}",
+    "javascript:alert(1)//",
+    "<style>body{display:none}</style>",
+]
+
+
+def test_what_users_wrote_is_shown_and_never_run(browser, tmp_path):
+    """Scripts in prompts, answers, names of model, task and folder, groups, notes and the command."""
+    name = "<img src=x onerror=alert(1)>"
+    model_folder = save_words_model(tmp_path / "<script>alert(2)<")
+    prompts = tmp_path / f"{name}.jsonl"
+    rows = [
+        {"clean": f"{word} the girl", "corrupt": f"{word} the boy", "answer": "She", "wrong": INJECTED[0]}
+        for word in INJECTED
+        if " " not in word
+    ]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = ew.load_model(model_folder)
+    task = ew.load_task(prompts, model)
+    run = ew.discover(model, task, threshold=1e-6, command=["edgewise", *INJECTED])
+    folder = run.save(tmp_path / "</script><script>alert(3)<")
+    sources = read_sources([folder, folder])
+    measured = [measure(source, model, task, prompts=len(rows)) for source in sources]
+    for one in measured:
+        one["notes"] = list(INJECTED)
+    for count in (1, 2):
+        file = tmp_path / f"{name}{count}.html"
+        file.write_text(make_page(sources[:count], measured[:count]))
+        opened = browser.open(file)
+        page = opened.page
+        for at in range(len(rows)):
+            page.locator("#attention .picker button").last.click()
+            assert page.locator("#attention .prompt").inner_text().count("the girl") == 1, at
+        page.locator("#search").fill(INJECTED[2])
+        page.mouse.click(*opened.at("a1.h0"))
+        page.wait_for_timeout(200)
+        assert opened.said == []
+        assert opened.asked == [file.as_uri()]
+        assert page.locator("script").count() == 2
+        assert page.locator("img, iframe, object, embed, link, a, base, form, style:not(head style)").count() == 0
+        assert page.evaluate("document.querySelectorAll('[onload], [onerror], [href]').length") == 0
+        assert page.locator("body").is_visible()
+        assert name in page.locator("h1").inner_text()
+        assert page.locator(".notice").all_inner_texts()[0].endswith(INJECTED[0])
+        assert INJECTED[1] in page.locator("#settings code").first.inner_text()
+        assert any(word in page.locator("#attention .prompt").inner_text() for word in INJECTED)
+
+
+def save_words_model(folder: Path) -> Path:
+    """A tiny GPT-2 whose tokenizer has the injected texts as words."""
+    tiny.gpt2(layers=2, heads=2).source.save_pretrained(folder)
+    words = ["<unk>", "the", "girl", "boy", "She", *(word for word in INJECTED if " " not in word)]
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment]
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+    return folder
+
+
+def test_the_policy_lets_no_other_script_run(browser, ioi):
+    opened = browser.open(ioi.file)
+    opened.page.evaluate(
+        "() => { const one = document.createElement('script'); one.textContent = 'window.ran = 1';"
+        " document.body.append(one); new Image().src = 'http://127.0.0.1:9/x'; }"
+    )
+    opened.page.wait_for_timeout(200)
+    assert opened.page.evaluate("window.ran") is None
+    assert len([text for text in opened.said if "Content Security Policy" in text]) == 2

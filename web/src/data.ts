@@ -1,0 +1,184 @@
+// What `edgewise report` puts into the page. Written by reports/page/data.py and measure.py; the two go together.
+
+export type Kind = "q" | "k" | "v" | "mlp" | "direct";
+export type NodeKind = "input" | "tok" | "pos" | "head" | "group" | "mlp" | "logits";
+export type Box = [x: number, y: number, width: number, height: number];
+
+export interface NodeData {
+  id: string;
+  kind: NodeKind;
+  layer: number;
+  readers: string[];
+  group: number | null;
+  wide: Box;
+  close: Box | null;
+}
+
+export interface TraceSlider {
+  kind: "trace";
+  stops: number[];
+  present: number[];
+  metric: (number | null)[];
+  gone: number[];
+}
+
+export interface ScoreSlider {
+  kind: "score";
+  stops: (number | null)[];
+  present: number[];
+  enter: number[];
+  found: number;
+}
+
+export interface Truth {
+  source: string;
+  edges: number;
+  in: number[];
+  found: number;
+  point: { tpr: number; fpr: number; precision: number };
+  nodes: { known: number; found: number; extra: number };
+  groups: { name: string; members: string[]; found: string[] }[];
+  curve: [fpr: number, tpr: number][] | null;
+}
+
+export interface PromptData {
+  row: number;
+  text: { clean: string; corrupt: string };
+  answers: string[];
+  wrong: string[];
+  scored: number[];
+  clean: string[];
+  corrupt: string[];
+}
+
+export interface Attention {
+  prompts: PromptData[];
+  causal: boolean;
+  heads: Record<string, { clean: string[]; corrupt: string[] }>;
+}
+
+export type Which = "circuit" | "full" | "ablated";
+
+export interface Values {
+  metrics: Record<string, Record<Which, (number | null)[]>>;
+  texts: string[];
+  rows: number;
+}
+
+export interface RunData {
+  label: string;
+  folder: string;
+  finished: boolean;
+  stopped: { why: string; at: string; decided: number; of: number; tests: number } | null;
+  date: string | null;
+  command: string | null;
+  settings: [string, string][];
+  versions: [string, string][];
+  task: string;
+  model: string;
+  method: string;
+  threshold: number | null;
+  ablation: string;
+  metric: string;
+  examples: number;
+  result: {
+    edges: number;
+    connected: number | null;
+    of: number;
+    metric: number | null;
+    full: number | null;
+    ablated: number | null;
+    accuracy: number | null;
+    tests: number | null;
+    seconds: number | null;
+  };
+  in: number[];
+  sent: boolean;
+  tested: { edge: number[]; at: number[]; before: number[]; after: number[]; kept: boolean[] };
+  scores: (number | null)[] | null;
+  slider: TraceSlider | ScoreSlider | null;
+  sizes: [edges: number, metric: number | null, threshold: number | null][];
+  truth: Truth | null;
+  values: Values | null;
+  attention: Attention | null;
+  notes: string[];
+}
+
+export interface PageData {
+  form: number;
+  version: string;
+  graph: { n_layers: number; n_heads: number; ports: boolean; words: string; edges: number };
+  nodes: NodeData[];
+  groups: string[];
+  edges: { from: number[]; to: number[]; kind: Kind[] };
+  runs: RunData[];
+  jaccard: number[][];
+}
+
+export interface Edge {
+  index: number;
+  /** The sending node's index; -1 for a port edge, which leads from a head's own input into the head. */
+  from: number;
+  to: number;
+  kind: Kind;
+  port: boolean;
+  name: string;
+}
+
+export interface Decision {
+  at: number;
+  before: number;
+  after: number;
+  kept: boolean;
+}
+
+/** A run with what is looked up edge by edge. */
+export interface Run extends RunData {
+  has: boolean[];
+  known: boolean[] | null;
+  decision: (Decision | undefined)[];
+}
+
+export interface Model {
+  data: PageData;
+  nodes: NodeData[];
+  edges: Edge[];
+  runs: Run[];
+  byName: Map<string, number>;
+}
+
+const KIND_LETTER: Partial<Record<Kind, string>> = { q: "<q>", k: "<k>", v: "<v>" };
+
+export function read(text: string): Model {
+  const data = JSON.parse(text) as PageData;
+  const edges = data.edges.kind.map((kind, index): Edge => {
+    const from = data.edges.from[index];
+    const to = data.edges.to[index];
+    const reader = data.nodes[to].id;
+    const place = reader + (KIND_LETTER[kind] ?? "");
+    const name = from < 0 ? `${place}->${reader}` : `${data.nodes[from].id}->${place}`;
+    return { index, from, to, kind, port: from < 0, name };
+  });
+  const flags = (chosen: number[]) => {
+    const found = new Array<boolean>(edges.length).fill(false);
+    for (const at of chosen) found[at] = true;
+    return found;
+  };
+  const runs = data.runs.map((run): Run => {
+    const decision: (Decision | undefined)[] = new Array(edges.length);
+    run.tested.edge.forEach((edge, at) => {
+      const { at: when, before, after, kept } = run.tested;
+      decision[edge] = { at: when[at], before: before[at], after: after[at], kept: kept[at] };
+    });
+    return { ...run, has: flags(run.in), known: run.truth && flags(run.truth.in), decision };
+  });
+  const byName = new Map(data.nodes.map((node, index) => [node.id, index]));
+  return { data, nodes: data.nodes, edges, runs, byName };
+}
+
+/** How much an edge matters in a run: its score, or how much the metric rose without it. */
+export function weight(run: Run, edge: number): number | null {
+  if (run.scores) return run.scores[edge];
+  const decision = run.decision[edge];
+  return decision ? decision.after - decision.before : null;
+}

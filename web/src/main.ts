@@ -1,0 +1,517 @@
+// The page: reads what was sent, keeps what is chosen, and has every part show it.
+
+import { type Kind, type Model, read, weight } from "./data";
+import { count, h, metric, on, percent, plain, plural, replace } from "./dom";
+import { GraphView } from "./graph";
+import { attentionOf, showPanel, written } from "./panel";
+import { Neighbours, type Paths } from "./paths";
+import { AttentionSection, CircuitList, comparison, faithfulness, recovered, section, settings, sizeCurve, truth } from "./sections";
+import { Slider } from "./slider";
+import { KINDS, matches, membership, metricAt, size, type State, Status, start, visible } from "./state";
+import { Theme } from "./theme";
+
+const KIND_NAMES: Record<Kind, string> = { q: "query", k: "key", v: "value", mlp: "MLP", direct: "logits" };
+
+class Page {
+  private readonly state: State;
+  private readonly neighbours: Neighbours;
+  private readonly graph: GraphView;
+  private readonly slider: Slider;
+  private readonly attention: AttentionSection;
+  private readonly list: CircuitList;
+  private members: Uint8Array = new Uint8Array(0);
+  private shown: Uint8Array = new Uint8Array(0);
+  private prompt = 0;
+  private sliding = false;
+
+  private readonly canvas = h("div", {
+    id: "graph",
+    tabindex: 0,
+    role: "application",
+    "aria-roledescription": "graph",
+    "aria-label": "The circuit, from the embedding at the bottom to the logits at the top. Arrow keys move along edges: up to what a node feeds, down to what it reads, left and right on its level. Escape lets go. The same circuit stands below as a list.",
+  });
+  private readonly panel = h("aside", { id: "panel", "aria-label": "what is chosen" });
+  private readonly counter = h("p", { id: "count", role: "status" });
+  private readonly spoken = h("p", { class: "offscreen", "aria-live": "polite" });
+  private readonly legend = h("div", { class: "legend", id: "legend" });
+  private readonly components = h("div", { id: "components", role: "listbox", "aria-label": "components of the circuit" });
+  private readonly results = h("p", { id: "results", role: "status" });
+  private search!: HTMLInputElement;
+
+  constructor(
+    private readonly model: Model,
+    private readonly theme: Theme,
+    root: HTMLElement,
+  ) {
+    this.state = start(model);
+    this.neighbours = new Neighbours(model);
+    this.slider = new Slider((stop) => this.slide(stop));
+    this.attention = new AttentionSection(theme, {
+      head: (name) => this.choose({ node: model.byName.get(name) ?? null }),
+      prompt: (at) => this.choosePrompt(at),
+    });
+    this.list = new CircuitList(model);
+    root.append(this.header(), h("main", {}, this.notices(), this.stage(), ...this.below()), this.footer());
+    this.graph = new GraphView(this.canvas, model, theme, this.state, {
+      node: (node) => this.choose({ node: node === this.state.node ? null : node }),
+      edge: (edge) => this.choose({ edge: edge === this.state.edge ? null : edge }),
+      hover: (what) => this.hover(what),
+    });
+    this.listen();
+    this.update();
+    document.documentElement.dataset.ready = "yes";
+  }
+
+  // -- parts ----------------------------------------------------------------------------------------------------------
+
+  private header(): HTMLElement {
+    const { runs, data } = this.model;
+    const several = runs.length > 1;
+    const run = runs[0];
+    const tasks = [...new Set(runs.map((one) => one.task))].join(", ");
+    const models = [...new Set(runs.map((one) => one.model))].join(", ");
+    const toggle = on(h("button", { type: "button", class: "quiet", id: "theme" }), { click: () => this.theme.toggle() });
+    const say = () => (toggle.textContent = this.theme.dark ? "light" : "dark");
+    this.theme.onChange(say);
+    say();
+    const how = several
+      ? `${runs.length} runs over one graph of ${data.graph.words}`
+      : `${run.method}${run.threshold === null ? "" : ` at threshold ${plain(run.threshold)}`} on ${run.metric}, ${run.ablation} ablation, ${plural(run.examples, "prompt pair")}; ${data.graph.words}`;
+    return h(
+      "header",
+      {},
+      h("div", { class: "brand" }, h("span", {}, "edgewise"), toggle),
+      h("h1", {}, tasks, h("span", { class: "in" }, " in "), models),
+      h("p", { class: "how" }, how),
+      several ? null : this.figures(),
+    );
+  }
+
+  private figures(): HTMLElement {
+    const run = this.model.runs[0];
+    const { result } = run;
+    const share = recovered(run);
+    const figure = (value: string, of: string, what: string) => h("div", { class: "figure" }, h("dt", {}, what), h("dd", {}, h("strong", {}, value), of ? h("span", {}, ` ${of}`) : null));
+    const list = h("dl", { class: "figures" }, figure(count(result.edges), `of ${count(result.of)}`, run.finished ? "edges kept" : "edges left so far"), figure(metric(result.metric), `${metric(result.ablated)} ablated`, run.metric));
+    if (share !== null) list.append(figure(percent(share), "of the model's", "recovered"));
+    if (run.truth) list.append(figure(count(run.truth.found), `of ${count(run.truth.edges)}`, "known edges found"), figure(percent(run.truth.point.precision), "", "precision"));
+    if (result.tests) list.append(figure(count(result.tests), result.seconds === null ? "" : `in ${result.seconds < 10 ? result.seconds.toFixed(1) : Math.round(result.seconds)} s`, "edges tested"));
+    if (result.accuracy !== null) list.append(figure(percent(result.accuracy), "of answers", "the model is right on"));
+    return list;
+  }
+
+  private notices(): HTMLElement {
+    const box = h("div", { class: "notices" });
+    for (const run of this.model.runs) {
+      const whose = this.model.runs.length > 1 ? `${run.label}: ` : "";
+      if (!run.finished) {
+        const { stopped } = run;
+        const how = stopped ? ` (${stopped.why}), at ${stopped.at}, with ${count(stopped.decided)} of ${count(stopped.of)} edges decided` : "";
+        box.append(h("p", { class: "notice strong", role: "note" }, `${whose}This run was interrupted${how}. Its circuit still holds every edge that it had not come to; those are drawn thin.`));
+      }
+      if (!run.sent) {
+        box.append(h("p", { class: "notice", role: "note" }, `${whose}The circuit has ${count(run.result.edges)} edges, too many for one page; the ${count(run.in.length)} strongest are drawn.`));
+      }
+      for (const note of run.notes) box.append(h("p", { class: "notice", role: "note" }, whose + note));
+    }
+    return box;
+  }
+
+  private stage(): HTMLElement {
+    const zoom = (text: string, name: string, act: () => void) => on(h("button", { type: "button", class: "quiet", "aria-label": name, title: name }, text), { click: act });
+    const zooms = h("div", { class: "zooms" }, zoom("+", "zoom in", () => this.graph.zoom(1.3)), zoom("−", "zoom out", () => this.graph.zoom(1 / 1.3)), zoom("fit", "show all of it", () => this.graph.fit()));
+    const components = h("details", { class: "components" }, h("summary", {}, "Components"), this.components);
+    return h(
+      "div",
+      { class: "stage" },
+      this.toolbar(),
+      h("div", { class: "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, h("div", { class: "foot" }, this.counter, zooms)), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
+      this.spoken,
+    );
+  }
+
+  private toolbar(): HTMLElement {
+    this.search = on(h("input", { type: "search", id: "search", placeholder: "Search: a3.h1, m0->logits, …", autocomplete: "off", spellcheck: "false", "aria-label": "search nodes and edges" }), {
+      input: () => this.set({ query: this.search.value }),
+      keydown: (event) => {
+        if (event.key === "Enter") this.chooseFirstMatch();
+        if (event.key === "Escape") {
+          this.search.value = "";
+          this.set({ query: "" });
+        }
+      },
+    });
+    const kinds = h("fieldset", { class: "kinds" }, h("legend", { class: "offscreen" }, "kinds of edges"));
+    for (const kind of KINDS) {
+      if (!this.model.data.edges.kind.includes(kind)) continue;
+      const box = on(h("input", { type: "checkbox", id: `kind-${kind}`, checked: true }), { change: () => this.toggleKind(kind, box.checked) });
+      kinds.append(h("label", { for: `kind-${kind}` }, box, h("span", { class: `dot k-${kind}`, "aria-hidden": "true" }), KIND_NAMES[kind]));
+    }
+    const bar = h("div", { class: "toolbar", role: "group", "aria-label": "what is shown" }, this.search, kinds, this.layers());
+    const colours = this.colours();
+    if (colours) bar.append(colours);
+    bar.append(this.results);
+    return bar;
+  }
+
+  private layers(): HTMLElement {
+    const last = this.model.data.graph.n_layers - 1;
+    const choice = (id: string, name: string, at: 0 | 1) => {
+      const options = Array.from({ length: last + 1 }, (_, layer) => h("option", { value: layer, selected: layer === (at ? last : 0) }, String(layer)));
+      const select = on(h("select", { id, "aria-label": name }, ...options), {
+        change: () => {
+          const layers: [number, number] = [...this.state.layers];
+          layers[at] = Number(select.value);
+          this.set({ layers });
+        },
+      });
+      return select;
+    };
+    return h("span", { class: "layers" }, "layers ", choice("layer-from", "first layer shown", 0), " to ", choice("layer-to", "last layer shown", 1));
+  }
+
+  private colours(): HTMLElement | null {
+    const { runs } = this.model;
+    if (runs.length > 1) {
+      const options = [h("option", { value: -1 }, "all runs"), ...runs.map((run, index) => h("option", { value: index }, `only ${run.label}`))];
+      const select = on(h("select", { id: "focus" }, ...options), {
+        change: () => {
+          const focus = Number(select.value);
+          this.set({ focus, stop: null, colour: focus < 0 ? "runs" : runs[focus].truth ? "truth" : "kind" });
+        },
+      });
+      return h("label", { class: "colours" }, "show ", select);
+    }
+    if (!runs[0].truth) return null;
+    const select = on(
+      h("select", { id: "colour" }, h("option", { value: "kind", selected: this.state.colour === "kind" }, "kind"), h("option", { value: "truth", selected: this.state.colour === "truth" }, "known circuit")),
+      { change: () => this.set({ colour: select.value as State["colour"] }) },
+    );
+    const missed = on(h("input", { type: "checkbox", id: "missed", checked: true }), { change: () => this.set({ missed: missed.checked }) });
+    return h("span", { class: "colours" }, h("label", {}, "colour by ", select), h("label", { for: "missed" }, missed, " missed edges"));
+  }
+
+  private below(): (HTMLElement | null)[] {
+    const { model } = this;
+    const halves = [faithfulness(model), sizeCurve(model)].filter((part) => part !== null);
+    const pair = halves.length ? h("div", { class: "halves" }, ...halves) : null;
+    return [comparison(model), truth(model), pair, this.attention.element, this.list.element, settings(model), this.about()].filter(
+      (part) => part !== null,
+    );
+  }
+
+  private about(): HTMLElement {
+    const { edges, graph, runs } = this.model.data;
+    const sent = edges.kind.length;
+    const words =
+      sent === graph.edges
+        ? `The page holds all ${count(sent)} edges of the model's graph.`
+        : `The page holds ${count(sent)} of the graph's ${count(graph.edges)} edges: the circuit${runs.length > 1 ? "s" : ""}, the known one where there is one, and the strongest of the others.`;
+    return section("about", "What this page holds", h("p", { class: "lead" }, `${words} It loads nothing and sends nothing.`));
+  }
+
+  private footer(): HTMLElement {
+    return h("footer", {}, `edgewise ${this.model.data.version}`);
+  }
+
+  // -- what happens ---------------------------------------------------------------------------------------------------
+
+  private listen(): void {
+    this.canvas.addEventListener("keydown", (event) => this.key(event));
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && (this.state.node !== null || this.state.edge !== null)) this.choose({ node: null });
+      const typing = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
+      if (event.key === "/" && !typing) {
+        event.preventDefault();
+        this.search.focus();
+      }
+    });
+    let width = this.canvas.clientWidth;
+    new ResizeObserver(() => {
+      if (this.canvas.clientWidth === width) return;
+      width = this.canvas.clientWidth;
+      this.sizeCanvas();
+      this.graph.resize();
+    }).observe(this.canvas);
+    addEventListener("beforeprint", () => {
+      const image = h("img", { id: "print-graph" });
+      image.src = this.graph.picture(2);
+      image.width = Math.round(this.graph.cy.elements().not(".off").boundingBox().w * 0.9);
+      image.alt = "the circuit";
+      this.canvas.after(image);
+    });
+    addEventListener("afterprint", () => document.getElementById("print-graph")?.remove());
+  }
+
+  private sizeCanvas(): void {
+    const wanted = this.graph.heightAt(this.canvas.clientWidth);
+    const height = `${Math.round(Math.max(300, Math.min(wanted, 1400)))}px`;
+    if (this.canvas.style.height === height) return;
+    this.canvas.style.height = height;
+    this.graph.resize();
+  }
+
+  private key(event: KeyboardEvent): void {
+    const moves: Record<string, () => void> = {
+      ArrowUp: () => this.along(true),
+      ArrowDown: () => this.along(false),
+      ArrowLeft: () => this.beside(-1),
+      ArrowRight: () => this.beside(1),
+      "+": () => this.graph.zoom(1.3),
+      "-": () => this.graph.zoom(1 / 1.3),
+      "0": () => this.graph.fit(),
+    };
+    const move = moves[event.key];
+    if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    move();
+  }
+
+  /** To the node at the other end of the strongest edge up or down. */
+  private along(up: boolean): void {
+    const { state, model, shown } = this;
+    if (state.node === null) {
+      const kinds = up ? ["input", "tok", "pos"] : ["logits"];
+      const first = model.nodes.findIndex((node) => kinds.includes(node.kind));
+      return this.choose({ node: first < 0 ? 0 : first });
+    }
+    const run = state.focus < 0 ? null : model.runs[state.focus];
+    const size = (edge: number) => (run ? Math.abs(weight(run, edge) ?? 0) : 1);
+    const list = (up ? this.neighbours.outOf : this.neighbours.into)[state.node].filter((edge) => shown[edge] && !model.edges[edge].port);
+    const best = list.sort((a, b) => size(b) - size(a))[0];
+    if (best !== undefined) return this.choose({ node: up ? model.edges[best].to : model.edges[best].from }, best);
+    const node = model.nodes[state.node];
+    const next = up ? node.readers.map((name) => model.byName.get(name)!)[0] : model.nodes.findIndex((other) => other.readers.includes(node.id));
+    if (next !== undefined && next >= 0) this.choose({ node: next });
+    else this.spoken.textContent = up ? `${node.id} feeds nothing that is shown` : `${node.id} reads nothing that is shown`;
+  }
+
+  private beside(by: number): void {
+    const { state, model } = this;
+    const seen = this.seenNodes();
+    if (state.node === null) return this.along(true);
+    const at = model.nodes[state.node].wide[1];
+    const level = seen.filter((node) => Math.abs(model.nodes[node].wide[1] - at) < 1).sort((a, b) => model.nodes[a].wide[0] - model.nodes[b].wide[0]);
+    const next = level[(level.indexOf(state.node) + by + level.length) % level.length];
+    if (next !== undefined) this.choose({ node: next });
+  }
+
+  private seenNodes(): number[] {
+    const seen = new Set<number>();
+    for (const edge of this.model.edges) {
+      if (!this.shown[edge.index]) continue;
+      seen.add(edge.to);
+      if (edge.from >= 0) seen.add(edge.from);
+    }
+    return [...seen].sort((a, b) => a - b);
+  }
+
+  private toggleKind(kind: Kind, shown: boolean): void {
+    const kinds = new Set(this.state.kinds);
+    if (shown) kinds.add(kind);
+    else kinds.delete(kind);
+    this.set({ kinds });
+  }
+
+  private chooseFirstMatch(): void {
+    const found = matches(this.model, this.state.query);
+    const seen = new Set(this.seenNodes());
+    const node = [...found.nodes].find((index) => seen.has(index));
+    const edge = [...found.edges].find((index) => this.shown[index]);
+    if (node !== undefined) this.choose({ node });
+    else if (edge !== undefined) this.choose({ edge });
+  }
+
+  private choosePrompt(at: number): void {
+    this.prompt = at;
+    this.showChosen();
+  }
+
+  private choose(what: { node?: number | null; edge?: number | null }, by?: number): void {
+    this.state.node = what.node ?? null;
+    this.state.edge = what.edge ?? null;
+    this.graph.light(this.paths(), { node: this.state.node, edge: this.state.edge });
+    this.showChosen();
+    this.say(by);
+  }
+
+  private say(by?: number): void {
+    const { node, edge } = this.state;
+    if (node !== null) {
+      const into = this.neighbours.into[node].filter((index) => this.shown[index]).length;
+      const outOf = this.neighbours.outOf[node].filter((index) => this.shown[index]).length;
+      const how = by === undefined ? "" : `along ${this.model.edges[by].name} to `;
+      this.spoken.textContent = `${how}${this.model.nodes[node].id}: reads ${into}, feeds ${outOf}`;
+    } else if (edge !== null) this.spoken.textContent = written(this.model.edges[edge].name);
+    else this.spoken.textContent = "nothing chosen";
+  }
+
+  private hover(what: { node?: number; edge?: number } | null): void {
+    this.canvas.classList.toggle("pointing", what !== null);
+    if (this.state.node !== null || this.state.edge !== null) return;
+    let lit: Paths | null = this.paths();
+    if (what?.node !== undefined) lit = this.neighbours.through([what.node], this.shown);
+    else if (what?.edge !== undefined) lit = this.neighbours.along(what.edge, this.shown);
+    this.graph.light(lit, { node: what?.node ?? null, edge: what?.edge ?? null });
+  }
+
+  /** What is brought out: paths through what is chosen, or else what the search finds. */
+  private paths(): Paths | null {
+    const { node, edge, query } = this.state;
+    if (node !== null) return this.neighbours.through([node], this.shown);
+    if (edge !== null) return this.neighbours.along(edge, this.shown);
+    if (!query.trim()) return null;
+    const found = matches(this.model, query);
+    const edges = new Set([...found.edges].filter((index) => this.shown[index]));
+    const nodes = new Set(found.nodes);
+    for (const index of edges) {
+      nodes.add(this.model.edges[index].to);
+      if (this.model.edges[index].from >= 0) nodes.add(this.model.edges[index].from);
+    }
+    return { nodes, edges };
+  }
+
+  /** A slider that is dragged may ask more often than the screen can answer. */
+  private slide(stop: number | null): void {
+    if (!this.sliding) {
+      this.sliding = true;
+      requestAnimationFrame(() => {
+        this.sliding = false;
+        this.update();
+      });
+    }
+    this.state.stop = stop;
+  }
+
+  private set(change: Partial<State>): void {
+    Object.assign(this.state, change);
+    this.update();
+  }
+
+  private update(): void {
+    const { model, state } = this;
+    this.members = membership(model, state);
+    this.shown = visible(model, state, this.members);
+    this.graph.show(state, this.shown, this.paths());
+    this.sizeCanvas();
+    this.slider.show(state.focus < 0 ? null : model.runs[state.focus], state.stop);
+    this.showCounts();
+    this.showLegend();
+    this.showComponents();
+    this.list.show(state, this.shown);
+    this.showChosen();
+  }
+
+  private showCounts(): void {
+    const { state, shown, members, model } = this;
+    const tally = (list: Uint8Array) => list.reduce((sum, status) => sum + (status && status !== Status.Missed && status !== Status.Coming ? 1 : 0), 0);
+    const visibleEdges = tally(shown);
+    const all = tally(members);
+    const coming = shown.reduce((sum, status) => sum + (status === Status.Coming ? 1 : 0), 0);
+    const missed = shown.reduce((sum, status) => sum + (status === Status.Missed ? 1 : 0), 0);
+    this.counter.dataset.edges = String(visibleEdges);
+    this.counter.dataset.coming = String(coming);
+    this.counter.dataset.missed = String(missed);
+    this.counter.dataset.nodes = String(this.seenNodes().length);
+    const total = size(model, state);
+    if (total !== null) this.counter.dataset.size = String(total);
+    else delete this.counter.dataset.size;
+    const value = state.focus < 0 ? null : metricAt(model.runs[state.focus], state.stop);
+    if (value !== null) this.counter.dataset.metric = String(value);
+    else delete this.counter.dataset.metric;
+    let words = visibleEdges === all ? plural(all, "edge") : `${count(visibleEdges)} of ${plural(all, "edge")}`;
+    if (coming) words += `, ${count(coming)} undecided`;
+    if (missed) words += `, ${count(missed)} missed`;
+    this.counter.textContent = words;
+    const query = state.query.trim();
+    if (!query) this.results.textContent = "";
+    else {
+      const found = matches(model, query);
+      const seen = new Set(this.seenNodes());
+      const nodes = [...found.nodes].filter((index) => seen.has(index)).length;
+      const edges = [...found.edges].filter((index) => shown[index]).length;
+      this.results.textContent = nodes + edges ? `${plural(nodes, "node")} and ${plural(edges, "edge")} found` : "nothing of that name is shown";
+      this.results.dataset.nodes = String(nodes);
+      this.results.dataset.edges = String(edges);
+    }
+  }
+
+  private showLegend(): void {
+    const { state, model, shown } = this;
+    const tally = (status: Status) => shown.reduce((sum, one) => sum + (one === status ? 1 : 0), 0);
+    const item = (name: string, text: string) => h("span", { class: "item" }, h("span", { class: `stroke ${name}`, "aria-hidden": "true" }), text);
+    const items: Node[] = [];
+    if (state.focus < 0) {
+      items.push(item("shared", `in all runs (${count(tally(Status.Shared))})`));
+      if (model.runs.length > 2) items.push(item("some", `in some (${count(tally(Status.Some))})`));
+      model.runs.forEach((run, index) => {
+        const own = model.edges.filter((edge) => shown[edge.index] === Status.Own && run.has[edge.index]).length;
+        items.push(item(`own r${index % 6}`, `only in ${run.label} (${count(own)})`));
+      });
+    } else if (state.colour === "truth") {
+      items.push(item("found", `found (${count(tally(Status.In))})`), item("missed", `missed (${count(tally(Status.Missed))})`), item("extra", `extra (${count(tally(Status.Extra))})`));
+    } else {
+      for (const kind of KINDS) if (model.data.edges.kind.includes(kind)) items.push(item(`k-${kind}`, KIND_NAMES[kind]));
+      if (tally(Status.Missed)) items.push(item("dashed", "dashed: in the known circuit only"));
+    }
+    if (tally(Status.Coming)) items.push(item("coming", `not decided yet (${count(tally(Status.Coming))})`));
+    if (state.focus >= 0) items.push(h("span", { class: "item soft" }, model.runs[state.focus].scores ? "width: score" : "width: effect"));
+    const groups = model.data.groups.map((name, index) => h("span", { class: "item" }, h("span", { class: `patch g${index % 8}`, "aria-hidden": "true" }), name));
+    replace(this.legend, h("div", { class: "items" }, ...items), groups.length ? h("div", { class: "items" }, ...groups) : null);
+  }
+
+  private showComponents(): void {
+    const { model, state } = this;
+    const seen = this.seenNodes();
+    const active = seen.includes(state.node ?? -1) ? state.node : seen[0];
+    const options = seen.map((node) => {
+      const option = h("div", { role: "option", "data-node": model.nodes[node].id, tabindex: node === active ? 0 : -1, "aria-selected": node === state.node ? "true" : "false" }, model.nodes[node].id);
+      return on(option, { click: () => this.choose({ node }), keydown: (event) => this.optionKey(event, option, node) });
+    });
+    replace(this.components, ...options);
+  }
+
+  private optionKey(event: KeyboardEvent, option: HTMLElement, node: number): void {
+    const steps: Record<string, Element | null | undefined> = {
+      ArrowRight: option.nextElementSibling,
+      ArrowDown: option.nextElementSibling,
+      ArrowLeft: option.previousElementSibling,
+      ArrowUp: option.previousElementSibling,
+      Home: option.parentElement?.firstElementChild,
+      End: option.parentElement?.lastElementChild,
+    };
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      this.choose({ node });
+    } else if (event.key in steps) {
+      event.preventDefault();
+      const next = steps[event.key];
+      if (next instanceof HTMLElement) {
+        option.tabIndex = -1;
+        next.tabIndex = 0;
+        next.focus();
+      }
+    }
+  }
+
+  private showChosen(): void {
+    const { model, state } = this;
+    showPanel(this.panel, model, state, this.shown, this.neighbours, this.prompt, {
+      node: (node) => this.choose({ node }),
+      edge: (edge) => this.choose({ edge }),
+      prompt: (at) => this.choosePrompt(at),
+    });
+    for (const option of this.components.querySelectorAll<HTMLElement>("[role=option]")) {
+      option.setAttribute("aria-selected", String(state.node !== null && option.dataset.node === model.nodes[state.node].id));
+    }
+    const seen = new Set(this.seenNodes().map((node) => model.nodes[node].id));
+    const head = state.node === null ? null : model.nodes[state.node].id;
+    const own = head === null ? null : attentionOf(model, state, head);
+    const any = own ?? (state.focus < 0 ? model.runs : [model.runs[state.focus]]).find((run) => run.attention)?.attention ?? null;
+    this.attention.show(any, own ? head : null, this.prompt, (name) => seen.has(name));
+  }
+}
+
+const model = read(document.getElementById("data")!.textContent!);
+new Page(model, new Theme(), document.getElementById("page")!);

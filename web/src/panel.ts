@@ -1,0 +1,245 @@
+// The panel beside the graph: what is chosen, in words and numbers.
+
+import { bothSides, promptPicker, promptText } from "./attention";
+import { type Edge, type Kind, type Model, type Run, weight } from "./data";
+import { count, h, metric, on, plain, plural, replace, signed } from "./dom";
+import type { Neighbours } from "./paths";
+import { type State, Status } from "./state";
+
+export interface Choose {
+  node(index: number | null): void;
+  edge(index: number | null): void;
+  prompt(at: number): void;
+}
+
+const KIND_WORDS: Record<Kind, string> = { q: "query", k: "key", v: "value", mlp: "MLP", direct: "logits" };
+const MOST = 40;
+
+export function showPanel(
+  panel: HTMLElement,
+  model: Model,
+  state: State,
+  shown: Uint8Array,
+  neighbours: Neighbours,
+  prompt: number,
+  choose: Choose,
+): void {
+  if (state.edge !== null) replace(panel, ...edgePanel(model, state, shown, state.edge, choose));
+  else if (state.node !== null) replace(panel, ...nodePanel(model, state, shown, neighbours, state.node, prompt, choose));
+  else replace(panel, ...restPanel(model, state, shown, choose));
+}
+
+function runInFocus(model: Model, state: State): Run | null {
+  return state.focus < 0 ? null : model.runs[state.focus];
+}
+
+/** Nothing is chosen: the edges that matter most. */
+function restPanel(model: Model, state: State, shown: Uint8Array, choose: Choose): Node[] {
+  const run = runInFocus(model, state);
+  const there = model.edges.filter((edge) => shown[edge.index] && shown[edge.index] !== Status.Coming && shown[edge.index] !== Status.Missed);
+  const how = h("p", { class: "hint" }, "Point at a node or an edge to follow its paths; click to keep them. With the graph in focus, arrow keys move along edges.");
+  if (!run) {
+    const shared = there.filter((edge) => shown[edge.index] === Status.Shared);
+    return [h("h2", {}, "Shared edges"), how, edgeList(null, shared, choose, "no edge is in all runs")];
+  }
+  const title = run.scores ? "Highest scores" : "Strongest edges";
+  const sorted = there
+    .filter((edge) => weight(run, edge.index) !== null)
+    .sort((a, b) => Math.abs(weight(run, b.index)!) - Math.abs(weight(run, a.index)!))
+    .slice(0, 12);
+  const unit = h("p", { class: "unit" }, run.scores ? `${run.method} score` : `rise of ${run.metric} without it, when it was tested`);
+  if (!sorted.length) {
+    return [h("h2", {}, plural(there.length, "edge")), how, edgeList(run, there.slice(0, 12), choose, "nothing is shown")];
+  }
+  return [h("h2", {}, title), unit, edgeList(run, sorted, choose, ""), how];
+}
+
+function edgeList(run: Run | null, edges: Edge[], choose: Choose, none: string): HTMLElement {
+  if (!edges.length) return h("p", { class: "none" }, none);
+  const largest = run ? Math.max(...edges.map((edge) => Math.abs(weight(run, edge.index) ?? 0)), 0) : 0;
+  const list = h("ul", { class: "edges" });
+  for (const edge of edges.slice(0, MOST)) {
+    const value = run ? weight(run, edge.index) : null;
+    const bar = h("span", { class: `bar k-${edge.kind}`, "aria-hidden": "true" });
+    bar.style.width = `${largest && value !== null ? Math.max(2, (100 * Math.abs(value)) / largest) : 0}%`;
+    const button = h(
+      "button",
+      { type: "button", "data-edge": edge.name },
+      h("span", { class: `dot k-${edge.kind}`, "aria-hidden": "true" }),
+      h("span", { class: "name" }, written(edge.name)),
+      value === null ? null : h("span", { class: "value" }, signed(value)),
+      bar,
+    );
+    list.append(h("li", {}, on(button, { click: () => choose.edge(edge.index) })));
+  }
+  if (edges.length > MOST) list.append(h("li", { class: "none" }, `and ${count(edges.length - MOST)} more`));
+  return list;
+}
+
+/** An arrow that reads well; the name in data keeps the plain one. */
+export function written(name: string): string {
+  return name.replace("->", " → ");
+}
+
+function nodePanel(
+  model: Model,
+  state: State,
+  shown: Uint8Array,
+  neighbours: Neighbours,
+  node: number,
+  prompt: number,
+  choose: Choose,
+): Node[] {
+  const data = model.nodes[node];
+  const run = runInFocus(model, state);
+  const into = neighbours.into[node].map((index) => model.edges[index]).filter((edge) => shown[edge.index]);
+  const outOf = neighbours.outOf[node].map((index) => model.edges[index]).filter((edge) => shown[edge.index]);
+  const by = (edges: Edge[]) =>
+    run ? [...edges].sort((a, b) => Math.abs(weight(run, b.index) ?? 0) - Math.abs(weight(run, a.index) ?? 0)) : edges;
+  const parts: Node[] = [heading(data.id, choose), h("p", { class: "unit" }, whatIs(model, node))];
+  const reading = into.filter((edge) => !edge.port);
+  const ports = into.filter((edge) => edge.port);
+  for (const kind of ["q", "k", "v", "mlp", "direct"] as Kind[]) {
+    const edges = reading.filter((edge) => edge.kind === kind);
+    if (!edges.length) continue;
+    const title = kind === "mlp" || kind === "direct" ? "reads" : `${KIND_WORDS[kind]} reads`;
+    parts.push(h("h3", {}, `${title} ${count(edges.length)}`), edgeList(run, by(edges), choose, ""));
+  }
+  if (data.readers.length) {
+    const heads = data.readers.filter((name) => model.byName.has(name));
+    parts.push(h("h3", {}, "shared by"), h("p", {}, ...heads.flatMap((name) => [nodeButton(model, name, choose), " "])));
+  }
+  const shares = model.nodes.filter((other) => other.readers.includes(data.id));
+  if (shares.length) {
+    parts.push(h("h3", {}, "key and value from"), h("p", {}, ...shares.flatMap((other) => [nodeButton(model, other.id, choose), " "])));
+  }
+  if (ports.length) {
+    parts.push(h("h3", {}, "its own inputs"), edgeList(run, by(ports), choose, ""));
+  }
+  if (data.kind !== "logits" && data.kind !== "group") {
+    parts.push(h("h3", {}, `feeds ${count(outOf.length)}`), edgeList(run, by(outOf), choose, "nothing that is shown"));
+  }
+  const attention = attentionOf(model, state, data.id);
+  if (attention) {
+    const maps = h("div", { class: "sides" });
+    bothSides(maps, attention, data.id, Math.min(prompt, attention.prompts.length - 1), 330);
+    parts.push(
+      h("h3", {}, "where it looks"),
+      promptPicker(attention, Math.min(prompt, attention.prompts.length - 1), choose.prompt),
+      maps,
+      promptText(attention.prompts[Math.min(prompt, attention.prompts.length - 1)]),
+    );
+  }
+  return parts;
+}
+
+export function attentionOf(model: Model, state: State, head: string) {
+  const runs = state.focus < 0 ? model.runs : [model.runs[state.focus]];
+  return runs.find((run) => run.attention && Object.hasOwn(run.attention.heads, head))?.attention ?? null;
+}
+
+function nodeButton(model: Model, name: string, choose: Choose): HTMLElement {
+  return on(h("button", { type: "button", class: "chip", "data-node": name }, name), { click: () => choose.node(model.byName.get(name)!) });
+}
+
+function heading(text: string, choose: Choose): HTMLElement {
+  const close = on(h("button", { type: "button", class: "close", "aria-label": "choose nothing", title: "choose nothing (Esc)" }, "×"), {
+    click: () => choose.node(null),
+  });
+  return h("div", { class: "heading" }, h("h2", {}, written(text)), close);
+}
+
+function whatIs(model: Model, node: number): string {
+  const data = model.nodes[node];
+  const group = data.group === null ? "" : `, ${model.data.groups[data.group]}`;
+  const number = data.id.replace(/^.*[.]?[hg]/, "");
+  switch (data.kind) {
+    case "head":
+      return `layer ${data.layer}, head ${number}${group}`;
+    case "group":
+      return `layer ${data.layer}, a key and a value that ${data.readers.length} query heads share`;
+    case "mlp":
+      return `the MLP of layer ${data.layer}${group}`;
+    case "logits":
+      return "what the model puts out";
+    case "tok":
+      return "the embedding of tokens";
+    case "pos":
+      return "the embedding of positions";
+    default:
+      return "the embedding";
+  }
+}
+
+function edgePanel(model: Model, state: State, shown: Uint8Array, index: number, choose: Choose): Node[] {
+  const edge = model.edges[index];
+  const reader = model.nodes[edge.to].id;
+  const parts: Node[] = [heading(edge.name, choose)];
+  const into = edge.kind === "direct" ? "into the logits" : edge.kind === "mlp" ? "into an MLP" : `into a ${KIND_WORDS[edge.kind]}`;
+  parts.push(
+    h(
+      "p",
+      { class: "unit" },
+      h("span", { class: `dot k-${edge.kind}`, "aria-hidden": "true" }),
+      edge.port ? `port edge: whether ${reader} has its ${KIND_WORDS[edge.kind]} at all` : `${into} · ${statusWords(model, state, shown[index], index)}`,
+    ),
+  );
+  const ends = h("p", {});
+  if (edge.from >= 0) ends.append("from ", nodeButton(model, model.nodes[edge.from].id, choose), " ");
+  ends.append("to ", nodeButton(model, reader, choose));
+  parts.push(ends);
+  const runs = state.focus < 0 ? model.runs : [model.runs[state.focus]];
+  for (const run of runs) {
+    if (runs.length > 1) parts.push(h("h3", {}, run.label));
+    parts.push(inRun(run, index));
+  }
+  return parts;
+}
+
+function statusWords(model: Model, state: State, status: Status, index: number): string {
+  switch (status) {
+    case Status.In:
+      return model.runs[Math.max(0, state.focus)].known ? "found, and in the known circuit" : "in the circuit";
+    case Status.Extra:
+      return "found, but not in the known circuit";
+    case Status.Missed:
+      return "in the known circuit, but not found";
+    case Status.Coming:
+      return "not decided yet";
+    case Status.Shared:
+      return "in all runs";
+    case Status.Some:
+    case Status.Own:
+      return `only in ${model.runs.filter((run) => run.has[index]).map((run) => run.label).join(", ")}`;
+    default:
+      return "not in the circuit";
+  }
+}
+
+function inRun(run: Run, index: number): HTMLElement {
+  const rows: [string, Node | string][] = [];
+  const decision = run.decision[index];
+  if (run.scores) {
+    const score = run.scores[index];
+    rows.push(["score", score === null ? "none of its own" : signed(score)]);
+    rows.push(["circuit", run.has[index] ? "in" : "out"]);
+  } else if (decision) {
+    const effect = decision.after - decision.before;
+    rows.push(["effect", h("strong", {}, signed(effect))]);
+    rows.push([`${run.metric} with it`, metric(decision.before)]);
+    rows.push(["without it", metric(decision.after)]);
+    rows.push(["decision", `${decision.kept ? "kept" : "removed"}, ${ordinal(decision.at)} of ${count(run.result.tests ?? 0)} tested`]);
+    if (run.threshold !== null) rows.push(["threshold", plain(run.threshold)]);
+  } else if (run.has[index]) {
+    rows.push(["decision", run.finished ? "in the circuit; the trace says no more" : "the search had not come to it"]);
+  } else {
+    rows.push(["decision", "fell untested: nothing in the circuit read what it leads into"]);
+  }
+  const list = h("dl", { class: "facts" });
+  for (const [name, value] of rows) list.append(h("div", {}, h("dt", {}, name), h("dd", {}, value)));
+  return list;
+}
+
+function ordinal(at: number): string {
+  return `number ${count(at)}`;
+}

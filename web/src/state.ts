@@ -1,0 +1,134 @@
+// What is shown: one place that knows, from the run in focus, the slider and the filters, what each edge is.
+
+import type { Kind, Model, Run } from "./data";
+
+/** 0: not shown. Others say how an edge is drawn. */
+export enum Status {
+  Off,
+  /** In the circuit. */
+  In,
+  /** Still there at this stop of a trace, but not decided yet. */
+  Coming,
+  /** In the circuit, but not in the known one. */
+  Extra,
+  /** In the known circuit only. */
+  Missed,
+  /** With several runs: in all of them, in some, in one alone. */
+  Shared,
+  Some,
+  Own,
+}
+
+export interface State {
+  /** The run in focus; -1 for all runs together. */
+  focus: number;
+  /** The slider's stop; null for the circuit as it was found. */
+  stop: number | null;
+  kinds: Set<Kind>;
+  layers: [low: number, high: number];
+  query: string;
+  /** Edges are told apart by kind, by what is known, or by run. */
+  colour: "kind" | "truth" | "runs";
+  missed: boolean;
+  node: number | null;
+  edge: number | null;
+}
+
+export const KINDS: Kind[] = ["q", "k", "v", "mlp", "direct"];
+
+export function start(model: Model): State {
+  const several = model.runs.length > 1;
+  const truth = several ? null : model.runs[0].truth;
+  const told = truth !== null && truth.found < Math.max(truth.edges, model.runs[0].result.edges);
+  return {
+    focus: several ? -1 : 0,
+    stop: null,
+    kinds: new Set(KINDS),
+    layers: [0, model.data.graph.n_layers - 1],
+    query: "",
+    colour: several ? "runs" : told ? "truth" : "kind",
+    missed: true,
+    node: null,
+    edge: null,
+  };
+}
+
+/** What every edge is in the run in focus at the slider's stop, before filters. */
+export function membership(model: Model, state: State): Uint8Array {
+  const found = new Uint8Array(model.edges.length);
+  if (state.focus < 0) {
+    for (const edge of model.edges) {
+      const runs = model.runs.filter((run) => run.has[edge.index]).length;
+      if (runs) found[edge.index] = runs === model.runs.length ? Status.Shared : runs === 1 ? Status.Own : Status.Some;
+    }
+    return found;
+  }
+  const run = model.runs[state.focus];
+  for (const edge of model.edges) {
+    const there = present(run, edge.index, state.stop);
+    if (there === Status.Coming) found[edge.index] = there;
+    else if (there) found[edge.index] = run.known && !run.known[edge.index] ? Status.Extra : Status.In;
+    else if (state.missed && run.known?.[edge.index]) found[edge.index] = Status.Missed;
+  }
+  return found;
+}
+
+function present(run: Run, edge: number, stop: number | null): Status {
+  if (stop === null || run.slider === null) {
+    if (!run.has[edge]) return Status.Off;
+    // A search that was stopped keeps every edge that it had not come to.
+    return !run.finished && !run.decision[edge] ? Status.Coming : Status.In;
+  }
+  if (run.slider.kind === "score") {
+    const enters = run.slider.enter[edge];
+    return enters >= 0 && enters <= stop ? Status.In : Status.Off;
+  }
+  const after = run.slider.stops[stop];
+  const gone = run.slider.gone[edge];
+  if (gone >= 0 && gone <= after) return Status.Off;
+  const decision = run.decision[edge];
+  return decision && decision.kept && decision.at <= after ? Status.In : Status.Coming;
+}
+
+/** Which of those the filters let through. */
+export function visible(model: Model, state: State, members: Uint8Array): Uint8Array {
+  const shown = new Uint8Array(members.length);
+  const inside = model.nodes.map(
+    (node) => node.layer < 0 || node.kind === "logits" || (node.layer >= state.layers[0] && node.layer <= state.layers[1]),
+  );
+  for (const edge of model.edges) {
+    if (members[edge.index] && state.kinds.has(edge.kind) && inside[edge.to] && (edge.from < 0 || inside[edge.from])) {
+      shown[edge.index] = members[edge.index];
+    }
+  }
+  return shown;
+}
+
+/** How many edges the circuit has at this stop, also those that the page was not sent. */
+export function size(model: Model, state: State): number | null {
+  if (state.focus < 0) return null;
+  const run = model.runs[state.focus];
+  return state.stop === null || run.slider === null ? run.result.edges : run.slider.present[state.stop];
+}
+
+/** The metric at this stop, where it was measured. */
+export function metricAt(run: Run, stop: number | null): number | null {
+  if (stop === null || run.slider === null) return run.result.metric;
+  if (run.slider.kind === "trace") return run.slider.metric[stop];
+  const edges = run.slider.present[stop];
+  return run.sizes.find(([size, metric]) => size === edges && metric !== null)?.[1] ?? null;
+}
+
+/** Nodes and edges whose name holds the query, or whose group's does. */
+export function matches(model: Model, query: string): { nodes: Set<number>; edges: Set<number> } {
+  const wanted = query.trim().toLowerCase();
+  const nodes = new Set<number>();
+  const edges = new Set<number>();
+  if (!wanted) return { nodes, edges };
+  model.nodes.forEach((node, index) => {
+    const group = node.group === null ? "" : model.data.groups[node.group].toLowerCase();
+    if (node.id.toLowerCase().includes(wanted) || group.includes(wanted)) nodes.add(index);
+  });
+  for (const edge of model.edges) if (edge.name.toLowerCase().includes(wanted)) edges.add(edge.index);
+  return { nodes, edges };
+}
