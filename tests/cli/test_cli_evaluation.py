@@ -1,0 +1,302 @@
+"""`evaluate` with its tests, `compare`, `sweep`, `export` and `reproduce`, as someone types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import pytest
+from word_models import write_prompts
+
+from edgewise import load_circuit, load_model, load_task
+from edgewise.evaluation import compare_circuits
+from edgewise.graph import Circuit
+
+
+@pytest.fixture
+def pronoun(shell):
+    """An ACDC run on a shipped model, in the folder `acdc`."""
+    return shell.json("discover", "gender-pronoun", "--examples", 8, "--out", "acdc")
+
+
+@pytest.fixture
+def scored(shell):
+    """A run that scores every edge, in the folder `scored`."""
+    options = ("--examples", 8, "--method", "edge-attribution", "--edges", 12)
+    return shell.json("discover", "gender-pronoun", *options, "--out", "scored")
+
+
+# --- evaluate ------------------------------------------------------------------------------------------------------
+
+
+def test_everything_is_in_the_json(shell, pronoun):
+    found = shell.json("evaluate", "acdc", "--circuits", 30, "--rediscover", 2)
+    assert found["metric"] == pytest.approx(pronoun["metric"], abs=1e-6)
+    low, high = (found["metrics"]["kl_div"]["interval"][end] for end in ("low", "high"))
+    assert low < found["metric"] < high
+    assert found["metrics"]["kl_div"]["recovered"] > 0.9
+    assert found["metrics"]["kl_div"]["completeness"] > 0.5
+    assert len(found["per_example"]["circuit"]) == found["examples"] == 8
+    assert sum(found["per_example"]["circuit"]) / 8 == pytest.approx(found["metric"], abs=1e-6)
+    assert found["accuracy"]["full"] == 1
+    tests = {test["name"]: test for test in found["hypotheses"]["tests"]}
+    assert set(tests) == {"equivalence", "independence", "minimality", "sufficiency", "partial necessity"}
+    assert tests["sufficiency"]["passed"] is True
+    assert len(found["hypotheses"]["random"]) == 30
+    assert {one["edge"] for one in found["hypotheses"]["effects"]} == set(load_circuit("acdc/circuit.json").names())
+    assert [one["what"] for one in found["stability"]] == ["examples", "order"]
+    assert all(0 < one["jaccard"] <= 1 for one in found["stability"])
+    assert found["permuted"] < 0.9
+    assert (found["mib"], found["roc"]) == (None, {})
+
+
+def test_everything_is_in_the_table(shell, scored):
+    out = shell.works("evaluate", "scored", "--circuits", 30).out
+    for line in (
+        r"^kl_div .*%$",
+        r"^answered right ",
+        r"^95% intervals, bootstrapped over 8 examples$",
+        r"^kl_div by example: lowest ",
+        r"^sufficiency +(yes|no) ",
+        r"^controls: 30 random circuits of \d+ edges recover ",
+        r"^controls: the same edges in a permuted network recover ",
+        r"^MIB benchmark on logit_diff: CPR -?\d\.\d{3} \(log axis ",
+        r"^ +100.0% +110 +110 +1.000 +110 +1.000$",
+        r"^no known circuit here, so no ROC",
+    ):
+        assert re.search(line, out, re.MULTILINE), (line, out)
+
+
+def test_a_program_has_its_point_against_the_truth(shell):
+    shell.json("discover", "tracr-reverse", "--out", "run")
+    found = shell.json("evaluate", "run", "--circuits", 29)
+    assert found["roc"]["edges"] == {
+        "true_positive_rate": 1.0,
+        "false_positive_rate": 0.0,
+        "precision": 1.0,
+        "n_found": 15,
+    }
+    assert found["roc"]["nodes"]["n_found"] == 16
+    tests = {test["name"]: test for test in found["hypotheses"]["tests"]}
+    assert tests["minimality"]["passed"] is True
+    assert tests["equivalence"]["p_value"] is None
+    assert "needs at least 7 examples" in tests["equivalence"]["verdict"]
+    out = shell.works("evaluate", "run", "--circuits", 29).out
+    assert re.search(r"^edges +15 +1.000 +0.000 +1.000$", out, re.MULTILINE)
+    assert "no known circuit" not in out
+
+
+def test_quick_is_metrics_and_intervals(shell, pronoun):
+    found = shell.json("evaluate", "acdc", "--quick")
+    assert found["hypotheses"] is None
+    assert found["permuted"] is None
+    assert found["metrics"]["kl_div"]["interval"] is not None
+    assert shell.json("evaluate", "acdc", "--quick", "--resamples", 0)["metrics"]["kl_div"]["interval"] is None
+
+
+def test_a_circuit_on_another_tasks_data(shell, models):
+    """A control: the circuit of one task on the prompts of another, for the same model."""
+    one = write_prompts(shell.folder / "one.jsonl")
+    shell.json("discover", one, "--model", models / "gpt2", "--threshold", "0.01", "--out", "run")
+    lines = one.read_text().splitlines()
+    other = shell.folder / "other.jsonl"
+    other.write_text("\n".join(reversed(lines)) + "\n")
+    found = shell.json("evaluate", "run", "--task", other, "--quick")
+    assert found["task"] == "other"
+    assert found["metric"] == pytest.approx(shell.json("evaluate", "run", "--quick")["metric"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--circuits", 28), "with fewer than 29 random circuits"),
+        (("--confidence", 1), "a confidence is between 0 and 1"),
+        (("--resamples", 1), "at least 2 resamples"),
+        (("--rediscover", 1), "--rediscover should be 0 or at least 2, not 1"),
+        (("--rediscover", -3), "--rediscover should be 0 or at least 2, not -3"),
+    ],
+)
+def test_tests_that_cannot_be_made_are_refused(shell, pronoun, options, why):
+    assert why in shell.refuses("evaluate", "acdc", *options)
+
+
+def test_a_circuit_file_cannot_be_searched_again(shell, pronoun):
+    asked = ("evaluate", "acdc/circuit.json", "--task", "gender-pronoun", "--rediscover", 2)
+    assert "a circuit file does not say how it was found" in shell.refuses(*asked)
+
+
+def test_one_example_has_no_tests_and_no_intervals(shell):
+    shell.json("discover", "or-gate", "--out", "run")
+    found = shell.json("evaluate", "run")
+    assert found["hypotheses"] is None
+    assert found["metrics"]["l2"]["interval"] is None
+    assert "1 examples: no intervals" in shell.works("evaluate", "run").out
+
+
+# --- compare -------------------------------------------------------------------------------------------------------
+
+
+def test_circuits_side_by_side(shell, pronoun, scored):
+    found = shell.json("compare", "acdc", "scored")
+    one, other = set(pronoun["edges"]), set(scored["edges"])
+    (pair,) = found["pairs"]
+    assert (pair["common"], pair["only_first"], pair["only_second"]) == (
+        len(one & other),
+        len(one - other),
+        len(other - one),
+    )
+    assert pair["jaccard"] == pytest.approx(len(one & other) / len(one | other))
+    assert found["names"] == ["acdc", "scored"]
+    listed = {name for component in found["components"] for own in component["own"] for name in own}
+    assert listed == one ^ other
+    out = shell.works("compare", "acdc", "scored").out
+    assert re.search(
+        rf"^acdc and scored +{len(one & other)} +{len(one - other)} +{len(other - one)} ", out, re.MULTILINE
+    )
+
+
+def test_comparison_by_hand():
+    graph = load_model("tiny-pronoun").config.graph()
+    circuits = {
+        name: Circuit.from_names(graph, names)
+        for name, names in {
+            "a": ["input->m0", "m0->logits"],
+            "b": ["input->m0", "input->logits"],
+            "c": ["input->m0", "m0->logits"],
+        }.items()
+    }
+    found = compare_circuits(circuits)
+    assert (found.in_all, found.in_any) == (1, 3)
+    assert [one.jaccard for one in found.pairs] == pytest.approx([1 / 3, 1, 1 / 3])
+    assert [one.node for one in found.components] == ["logits", "m0", "input"]
+    logits, m0, _ = found.components
+    assert (logits.edges, logits.shared) == ((1, 1, 1), 0)
+    assert logits.own == ((), ("input->logits",), ()), "m0->logits is in two of the three"
+    assert (m0.edges, m0.shared) == ((2, 1, 2), 1)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(shell, pronoun):
+    (shell.folder / "other").mkdir()
+    shell.json("discover", "gender-pronoun", "--examples", 8, "--threshold", 0.3, "--out", "other/acdc")
+    assert shell.json("compare", "acdc", "other/acdc")["names"] == ["acdc", "other/acdc"]
+
+
+def test_what_cannot_be_compared_is_refused(shell, pronoun):
+    shell.json("discover", "tracr-reverse", "--out", "reverse")
+    assert "at least two circuits" in shell.refuses("compare", "acdc")
+    assert "'reverse' is a circuit of another graph" in shell.refuses("compare", "acdc", "reverse")
+    assert "the same circuit is named twice" in shell.refuses("compare", "acdc", "acdc")
+    assert "no such file" in shell.refuses("compare", "acdc", "nowhere")
+
+
+# --- sweep ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_leaves_its_data(shell):
+    typed = ("sweep", "tracr-reverse", "--methods", "acdc,edge-attribution,random", "--thresholds", "1e-3:1:4")
+    found = shell.json(*typed, "--sizes", "5,20", "--out", "out")
+    acdc, attribution, chance = found["series"]
+    assert [round(point["setting"], 4) for point in acdc["points"]] == [0.001, 0.01, 0.1, 1]
+    assert [point["n_edges"] for point in acdc["points"]] == [15, 15, 15, 0]
+    assert acdc["roc"]["edges"]["pessimistic"] == 1
+    assert [point["setting"] for point in chance["points"]] == [5, 20]
+    assert attribution["points"][0]["metrics"]["l2"] > 0
+    rows = list(csv.DictReader((shell.folder / "out" / "sweep.csv").open()))
+    assert len(rows) == 8
+    assert {path.name for path in (shell.folder / "out").iterdir()} == {
+        *("acdc.json", "edge-attribution.json", "random.json", "sweep.csv", "command.txt"),
+    }
+    before = shell.everything()
+    assert shell.json(*typed, "--sizes", "5,20", "--out", "out") == found
+    assert {name: one for name, one in shell.everything().items() if name != "out/command.txt"} == {
+        name: one for name, one in before.items() if name != "out/command.txt"
+    }
+    out = shell.works(*typed, "--sizes", "5,20", "--out", "out").out
+    assert re.search(r"^ +0.001 +15 +0.0000 +100.0% +0.0000 +1.000 +0.000$", out, re.MULTILINE)
+    assert "holds another series" in shell.refuses(*typed, "--sizes", "5,21", "--out", "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--methods", "acdcc"), "unknown method 'acdcc'; did you mean 'acdc'"),
+        (("--methods", ","), "--methods names no method"),
+        (("--thresholds", "1:2"), "--thresholds takes numbers by commas, or LOW:HIGH:COUNT"),
+        (("--thresholds", "0:1:5"), "with both above 0"),
+        (("--thresholds", "low,high"), "--thresholds takes numbers"),
+        (("--methods", "random", "--sizes", "0"), "whole numbers of edges from 1"),
+        (("--methods", "subnetwork-probing", "--lambdas", "-1"), "a lambda should be 0 or more"),
+        (("--metric", "logit_dif"), "unknown metric 'logit_dif'"),
+        (("--ablation", "zeros"), "unknown ablation 'zeros'"),
+    ],
+)
+def test_sweeps_that_make_no_sense_are_refused(shell, options, why):
+    assert why in shell.refuses("sweep", "tracr-reverse", *options)
+
+
+def test_a_sweep_is_not_written_over_a_file(shell):
+    (shell.folder / "out").write_text("mine")
+    assert "is a file; choose another" in shell.refuses("sweep", "tracr-reverse", "--out", "out")
+
+
+# --- export --------------------------------------------------------------------------------------------------------
+
+
+def test_a_submission_is_written_for_the_benchmark(shell, scored):
+    finished = shell.works("export", "scored", "--name", "ioi_gpt2", "--out", "submission")
+    assert "ioi_gpt2: importances of 110 edges" in finished.out
+    content = json.loads((shell.folder / "submission" / "ioi_gpt2" / "importances.json").read_text())
+    assert set(content) == {"cfg", "nodes", "edges"}
+    assert len(content["edges"]) == 110
+    shell.works("export", "scored", "--file", "pt", "--out", "torch")
+    (path,) = (shell.folder / "torch").rglob("*.pt")
+    assert path.parent.name == "gender-pronoun_tiny-pronoun"
+    again = shell.json("evaluate", path, "--task", "gender-pronoun", "--examples", 8, "--quick")
+    assert again["n_edges"] == len([name for name in scored["edges"] if not re.search(r"<[qkv]>->", name)])
+    assert again["metric"] == pytest.approx(scored["metric"], abs=1e-5)
+
+
+def test_what_the_benchmark_cannot_take_is_refused(shell, pronoun):
+    shell.json("discover", "tracr-reverse", "--out", "reverse")
+    assert "one embedding and an MLP in every layer" in shell.refuses("export", "reverse", "--out", "out")
+    assert "unknown format 'mibs'" in shell.refuses("export", "acdc", "--format", "mibs", "--out", "out")
+    assert "json or pt, not 'npz'" in shell.refuses("export", "acdc", "--file", "npz", "--out", "out")
+    assert "--name is for one run" in shell.refuses("export", "acdc", "acdc", "--name", "ioi_gpt2", "--out", "out")
+    assert "two runs would go into" in shell.refuses("export", "acdc", "acdc", "--out", "out")
+    assert "is not a run folder" in shell.refuses("export", "nowhere", "--out", "out")
+    assert "choose another" in shell.refuses("export", "acdc", "--out", "acdc")
+
+
+# --- reproduce -----------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_tables_by_one_command(shell, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    typed = ("reproduce", "paper", "--offline", "--tasks", "tracr-reverse", "--methods", "acdc,head-importance")
+    found = shell.json(*typed)
+    assert {(cell["method"], cell["ours"] is None) for cell in found["cells"]} == {
+        ("acdc", False),
+        ("head-importance", False),
+        ("subnetwork-probing", True),
+    }
+    out = shell.works(*typed).out
+    assert re.search(r"^zero +tracr-reverse +l2 +put right +ACDC +1.000 +1.000 +1.000 ", out, re.MULTILINE)
+    assert re.search(r"^corrupted +tracr-reverse +l2 +put right +ACDC +0.200 +0.600 .* \[1\]", out, re.MULTILINE)
+    assert re.search(r"^\[1\] corrupted positions are permuted", out, re.MULTILINE)
+    folder = shell.folder / "runs" / "paper"
+    assert {path.name for path in folder.iterdir()} == {"paper", "tables.md", "areas.csv", "curves.csv"}
+    assert "| zero | tracr-reverse | l2 | put right | ACDC | 1.000 | 1.000 |" in (folder / "tables.md").read_text()
+
+
+def test_what_is_not_in_the_paper_is_refused(shell):
+    assert "unknown thing to reproduce 'papers'; did you mean 'paper'" in shell.refuses("reproduce", "papers")
+    assert "unknown task of the paper 'or-gate'" in shell.refuses("reproduce", "paper", "--tasks", "or-gate")
+    assert "unknown method 'sp'" in shell.refuses("reproduce", "paper", "--methods", "sp")
+    (shell.folder / "out").write_text("mine")
+    assert "is a file; choose another" in shell.refuses("reproduce", "paper", "--out", "out")
+
+
+def test_a_task_with_a_known_circuit_says_so_only_on_the_papers_model():
+    assert load_task("tracr-reverse", load_model("tracr-reverse")).known_circuit is not None
+    assert load_task("ioi", load_model("tiny-ioi"), examples=2).known_circuit is None
