@@ -2,10 +2,12 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
 from edgewise.errors import EdgewiseError
+from edgewise.reports.tables import paper_rows
 from edgewise.runs.paper import PUBLISHED, RIGHT, ROWS, SHIPPED, reproduce, rows_for
 from edgewise.runs.published import PUBLISHED_AUC
 
@@ -81,6 +83,14 @@ def test_every_difference_has_its_reason_and_every_missing_number_too(programs):
     assert {cell.method for cell in found.cells if cell.ours is None} == {"subnetwork-probing"}
     rows = list(csv.DictReader(io.StringIO(found.cells_csv())))
     assert len(rows) == len(found.cells) == 2 * 2 * 2 * 3 * 2
+
+
+def test_the_documentation_has_these_numbers(programs):
+    page = (Path(__file__).parents[2] / "docs" / "reproduction.md").read_text()
+    _, lines = paper_rows([cell for cell in programs[1].cells if cell.ours is not None])[0]
+    assert len(lines) == 16
+    for line in lines:
+        assert "| " + " | ".join(line[:-1]) + " |" in page
 
 
 def test_what_is_done_is_not_done_again(programs, monkeypatch):
