@@ -77,6 +77,7 @@ def sweep(
     from edgewise.discovery import METHODS
     from edgewise.patching import Experiment
     from edgewise.reports import sweep_progress
+    from edgewise.reports.sweep_plots import sweep_plots
     from edgewise.reports.tables import series_rows, terminal_table
     from edgewise.runs import check_request
     from edgewise.runs.paper import SIZES
@@ -123,6 +124,8 @@ def sweep(
         found = run(experiment, plans, test=others, folder=folder, progress=progress(prompts.name))
     known = None if prompts.known_circuit is None else prompts.known_circuit.on(experiment.graph)
     write_text(folder / "sweep.csv", series_csv(found, known))
+    title = f"{prompts.name} on {Path(loaded.name).name}"
+    sweep_plots(found, experiment.metric.name, folder, title=title, known=known)
     write_text(folder / "command.txt", " ".join(["edgewise", *sys.argv[1:]]) + "\n")
     if as_json:
         from edgewise.runs.sweep import series_summary
@@ -137,7 +140,7 @@ def sweep(
         console.print(terminal_table(one.method, rows, right=0))
         console.print()
     console.print(
-        f"written to {folder}: sweep.csv, and a file per method", highlight=False, markup=False, soft_wrap=True
+        f"written to {folder}: sweep.csv, plots, and a file per method", highlight=False, markup=False, soft_wrap=True
     )
 
 
