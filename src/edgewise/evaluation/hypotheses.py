@@ -79,13 +79,12 @@ class Options:
         if self.circuits < fewest:
             raise EdgewiseError(
                 f"with fewer than {fewest} random circuits no test at level {self.level} can find that a circuit "
-                f"outdoes "
-                f"{self.quantile:.0%} of them; {self.circuits} were asked for"
+                f"outdoes {self.quantile:.0%} of them; {self.circuits} were asked for"
             )
         if self.permutations < 1 / self.level:
             raise EdgewiseError(
-                f"the independence test at level {self.level} needs at least {int(np.ceil(1 / self.level))} "
-                f"permutations"
+                f"the independence test at level {self.level} needs at least "
+                f"{int(np.ceil(1 / self.level))} permutations"
             )
 
 

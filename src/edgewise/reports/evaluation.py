@@ -155,8 +155,7 @@ def _controls(found: Assessment) -> Iterator[Text]:
         yield Text()
         yield Text(
             f"controls: {len(ordered)} random circuits of {evaluation.n_edges:,} edges recover {percent(middle)} "
-            f"(median), "
-            f"{percent(high)} at most"
+            f"(median), {percent(high)} at most"
         )
     if found.permuted is not None:
         yield Text(f"controls: the same edges in a permuted network recover {percent(found.permuted)}")

@@ -158,8 +158,7 @@ def missing_by_reason(found: Reproduction) -> dict[str, list[str]]:
 
 AREAS_EXPLAINED = (
     "Areas under ROC curves (Tables 2 and 3). `paper` (as published) and `ours` are by the paper's pessimistic "
-    "staircase, "
-    "`standard` joins the same points of our sweep by straight lines.\n"
+    "staircase, `standard` joins the same points of our sweep by straight lines.\n"
 )
 CURVES_EXPLAINED = (
     "The fewest edges with which a circuit of each method goes 50, 90 and 99% of the way from the ablated run to the "
