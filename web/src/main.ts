@@ -57,9 +57,11 @@ class Page {
       node: (node) => this.choose({ node: node === this.state.node ? null : node }),
       edge: (edge) => this.choose({ edge: edge === this.state.edge ? null : edge }),
       hover: (what) => this.hover(what),
+      moved: () => this.sizeCanvas(),
     });
     this.listen();
     this.update();
+    this.sizeCanvas();
     document.documentElement.dataset.ready = "yes";
   }
 
@@ -374,14 +376,14 @@ class Page {
 
   /** A slider that is dragged may ask more often than the screen can answer. */
   private slide(stop: number | null): void {
-    if (!this.sliding) {
-      this.sliding = true;
-      requestAnimationFrame(() => {
-        this.sliding = false;
-        this.update();
-      });
-    }
     this.state.stop = stop;
+    if (this.sliding) return;
+    this.sliding = true;
+    this.update();
+    requestAnimationFrame(() => {
+      this.sliding = false;
+      if (this.state.stop !== stop) this.update();
+    });
   }
 
   private set(change: Partial<State>): void {
@@ -394,7 +396,6 @@ class Page {
     this.members = membership(model, state);
     this.shown = visible(model, state, this.members);
     this.graph.show(state, this.shown, this.paths());
-    this.sizeCanvas();
     this.slider.show(state.focus < 0 ? null : model.runs[state.focus], state.stop);
     this.showCounts();
     this.showLegend();
@@ -453,7 +454,7 @@ class Page {
       items.push(item("found", `found (${count(tally(Status.In))})`), item("missed", `missed (${count(tally(Status.Missed))})`), item("extra", `extra (${count(tally(Status.Extra))})`));
     } else {
       for (const kind of KINDS) if (model.data.edges.kind.includes(kind)) items.push(item(`k-${kind}`, KIND_NAMES[kind]));
-      if (tally(Status.Missed)) items.push(item("dashed", "dashed: in the known circuit only"));
+      if (tally(Status.Missed)) items.push(item("missed", "in the known circuit only"));
     }
     if (tally(Status.Coming)) items.push(item("coming", `not decided yet (${count(tally(Status.Coming))})`));
     if (state.focus >= 0) items.push(h("span", { class: "item soft" }, model.runs[state.focus].scores ? "width: score" : "width: effect"));

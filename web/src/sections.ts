@@ -39,16 +39,16 @@ export function faithfulness(model: Model): HTMLElement | null {
   const names = Object.keys(runs[0].values!.metrics).filter((name) => runs.every((run) => run.values!.metrics[name]));
   if (!names.length) return null;
   const body = h("div", {});
-  const show = (name: string) => replace(body, strips(model, runs, name));
-  const choice = on(h("select", { id: "faithful-metric" }, ...names.map((name) => h("option", { value: name }, name))), {
-    change: () => show(choice.value),
-  });
-  show(names[0]);
+  const show = () => replace(body, strips(model, runs, choice.value, ablated.checked));
+  const choice = on(h("select", { id: "faithful-metric" }, ...names.map((name) => h("option", { value: name }, name))), { change: show });
+  const ablated = on(h("input", { type: "checkbox", id: "ablated-too", checked: true }), { change: show });
+  show();
   const lead = h(
     "p",
     { class: "lead" },
     "One dot for each prompt; the box holds the middle half, the line in it is the median. Lower is better. ",
     h("label", {}, "Metric ", choice),
+    h("label", { for: "ablated-too", class: "tick-box" }, ablated, " with the ablated run"),
   );
   return section("faithfulness", "Prompt by prompt", lead, body);
 }
@@ -61,14 +61,15 @@ interface Strip {
 }
 
 /** The model, every run's circuit and the ablated run; of several runs, the model and the ablated run of the first. */
-function stripsOf(model: Model, runs: Run[], name: string): Strip[] {
+function stripsOf(model: Model, runs: Run[], name: string, ablated: boolean): Strip[] {
   const strip = (run: Run, which: Which, words: string, style: string) => ({ words, style, run, values: run.values!.metrics[name][which] });
   const circuits = runs.map((run) => strip(run, "circuit", runs.length > 1 ? run.label : "circuit", `dot-circuit r${model.runs.indexOf(run) % 6}`));
-  return [strip(runs[0], "full", "whole model", "dot-full"), ...circuits, strip(runs[0], "ablated", "ablated", "dot-ablated")];
+  const last = ablated ? [strip(runs[0], "ablated", "ablated", "dot-ablated")] : [];
+  return [strip(runs[0], "full", "whole model", "dot-full"), ...circuits, ...last];
 }
 
-function strips(model: Model, runs: Run[], name: string): HTMLElement {
-  const rows = stripsOf(model, runs, name);
+function strips(model: Model, runs: Run[], name: string, ablated: boolean): HTMLElement {
+  const rows = stripsOf(model, runs, name, ablated);
   const every = rows.flatMap((row) => row.values.filter((value): value is number => value !== null));
   if (!every.length) return h("p", { class: "none" }, "no numbers");
   const low = Math.min(...every);
@@ -203,7 +204,7 @@ export function truth(model: Model): HTMLElement | null {
   return section(
     "known",
     "Beside the known circuit",
-    h("p", { class: "lead" }, `Worked out by ${source}: ${count(runs[0].truth!.edges)} edges. In the graph, coloured by known circuit: found edges are solid, missed ones dashed, extra ones dotted.`),
+    h("p", { class: "lead" }, `Worked out by ${source}: ${count(runs[0].truth!.edges)} edges. In the graph, missed edges are dashed and, coloured by known circuit, extra ones dotted (in graphs of very many edges, colour alone tells them apart; the list below names them).`),
     h("div", { class: "columns" }, plot, h("div", {}, table, groups)),
   );
 }
