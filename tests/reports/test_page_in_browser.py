@@ -376,7 +376,7 @@ def test_an_interrupted_run_says_so_first(browser, ioi, tmp_path):
     file.write_text(make_page(read_sources([folder]), [{"notes": ["no model"]}]))
     opened = browser.open(file)
     notices = opened.page.locator(".notice").all_inner_texts()
-    assert "interrupted (interrupted), at m1, with 300 of 527 edges decided" in notices[0]
+    assert "This run was interrupted at m1, with 300 of 527 edges decided" in notices[0]
     assert notices[1] == "no model"
 
 

@@ -349,14 +349,15 @@ export class GraphView {
     return palette.kinds[this.model.edges[index].kind];
   }
 
+  /** Edges that are drawn in full: undecided ones are thin anyway. */
   private get drawn(): number {
-    return this.shown.reduce((sum, status) => sum + (status ? 1 : 0), 0);
+    return this.shown.reduce((sum, status) => sum + (status && status !== Status.Coming ? 1 : 0), 0);
   }
 
   private style(): cytoscape.StylesheetJson {
     const palette = this.theme.palette;
     const { drawn, dense } = this;
-    const opacity = drawn > 700 ? 0.42 : dense ? 0.55 : 0.9;
+    const opacity = drawn > 700 ? 0.42 : drawn > MANY ? 0.55 : 0.9;
     const widest = drawn > 300 ? 2.2 : drawn > 100 ? 3.6 : 5;
     const fill = (node: cytoscape.NodeSingular) => {
       const group = node.data("group") as number | null;

@@ -47,7 +47,8 @@ export function notices(model: Model): HTMLElement {
     const whose = model.runs.length > 1 ? `${run.label}: ` : "";
     if (!run.finished) {
       const { stopped } = run;
-      const how = stopped ? ` (${stopped.why}), at ${stopped.at}, with ${count(stopped.decided)} of ${count(stopped.of)} edges decided` : "";
+      const why = stopped && stopped.why !== "interrupted" ? ` (${stopped.why})` : "";
+      const how = stopped ? `${why} at ${stopped.at}, with ${count(stopped.decided)} of ${count(stopped.of)} edges decided` : "";
       box.append(h("p", { class: "notice strong", role: "note" }, `${whose}This run was interrupted${how}. Its circuit still holds every edge that it had not come to; those are drawn thin.`));
     }
     if (!run.sent) {
