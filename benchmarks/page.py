@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -104,6 +105,7 @@ def main() -> None:
         file = folder / "known-ioi.html"
         file.write_text(text)
         print(f"{sources[0].circuit.n_edges:,} edges: {len(text.encode()) / 1e6:.2f} MB, made in {made:.1f} s")
+        print(f"{os.cpu_count()} CPU cores; load {os.getloadavg()[0]:.1f} when this began")
         measure(file)
 
 
