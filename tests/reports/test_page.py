@@ -23,8 +23,9 @@ from edgewise.errors import EdgewiseError
 from edgewise.evaluation import roc_point
 from edgewise.graph import Circuit, Graph
 from edgewise.reports.page import Source, make_page, measure, read_sources, write_page
-from edgewise.reports.page.data import MOST_EDGES, MOST_IN_CIRCUIT, page_data
+from edgewise.reports.page.data import page_data
 from edgewise.reports.page.html import as_json
+from edgewise.reports.page.listed import MOST_EDGES, MOST_IN_CIRCUIT
 from edgewise.reports.page.order import entering, replay
 from edgewise.tasks import Task
 

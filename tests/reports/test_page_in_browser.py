@@ -267,6 +267,34 @@ def test_found_missed_and_extra_edges_are_told_apart(browser, scored):
     assert row[1:4] == [str((known.circuit & scored.run.circuit).n_edges), str(missed), str(extra.n_edges)]
 
 
+@tiny.needs_shared
+def test_shared_keys_and_values_are_nodes_tied_to_their_readers(browser, tmp_path):
+    folder = tiny.SHARED / "models" / "stories260k"
+    model = ew.load_model(folder)
+    run = ew.discover(model, ew.load_task(folder / "gender_pronoun.jsonl", model, examples=8), threshold=0.05)
+    file = tmp_path / "stories.html"
+    file.write_text(make_page(read_sources([run.save(tmp_path / "stories")]), [{}]))
+    opened = browser.open(file)
+    circuit = run.circuit
+    opened.shows(circuit.n_edges)
+    assert opened.drawn() == lines_of(circuit)
+    group = next(name.split("->")[1].split("<")[0] for name in lines_of(circuit) if ".g" in name)
+    layer, number = (int(part[1:]) for part in group.split("."))
+    readers = {f"a{layer}.h{head}" for head in (2 * number, 2 * number + 1)} & set(circuit.nodes())
+    opened.page.locator("summary").click()
+    opened.page.locator(f"#components [data-node='{group}']").click()
+    buttons = opened.page.locator("#panel button.chip").all_inner_texts()
+    assert readers <= set(buttons)
+    assert readers
+    ties = opened.page.evaluate(
+        f"(name) => {GRAPH}.edges('[tie]').filter((e) => !e.hasClass('off') && e.source().data('label') === name)"
+        ".map((e) => e.target().data('label'))",
+        group,
+    )
+    assert set(ties) == readers
+    assert opened.said == []
+
+
 def test_search_finds_nodes_and_edges_and_enter_chooses(browser, ioi):
     opened = browser.open(ioi.file)
     search = opened.page.locator("#search")
@@ -376,7 +404,7 @@ def test_an_interrupted_run_says_so_first(browser, ioi, tmp_path):
     file.write_text(make_page(read_sources([folder]), [{"notes": ["no model"]}]))
     opened = browser.open(file)
     notices = opened.page.locator(".notice").all_inner_texts()
-    assert "interrupted (interrupted), at m1, with 300 of 527 edges decided" in notices[0]
+    assert "This run was interrupted at m1, with 300 of 527 edges decided" in notices[0]
     assert notices[1] == "no model"
 
 

@@ -3,6 +3,7 @@
 import cytoscape from "cytoscape";
 import type { Box, Model } from "./data";
 import { weight } from "./data";
+import { bends, tabs } from "./marks";
 import type { Paths } from "./paths";
 import { type Route, routes } from "./routes";
 import { type State, Status } from "./state";
@@ -14,6 +15,8 @@ export interface Handlers {
   node(index: number | null): void;
   edge(index: number | null): void;
   hover(what: { node?: number; edge?: number } | null): void;
+  /** Nodes have gone to other places. */
+  moved(): void;
 }
 
 /** With more edges than this, lines are thinner and fainter, and those aside are left out while paths are followed. */
@@ -31,6 +34,7 @@ export class GraphView {
   private readonly ties: { tie: cytoscape.EdgeSingular; from: number; to: number }[] = [];
   private tabs: string[] = [];
   private readonly led: (Layout | undefined)[] = [];
+  private settling: ReturnType<typeof setTimeout> | undefined;
   private shown: Uint8Array = new Uint8Array(0);
   private lit: Paths | null = null;
   private focus: { node: number | null; edge: number | null } = { node: null, edge: null };
@@ -43,7 +47,7 @@ export class GraphView {
     private readonly model: Model,
     private readonly theme: Theme,
     state: State,
-    handlers: Handlers,
+    private readonly handlers: Handlers,
   ) {
     this.state = state;
     this.layouts = { close: this.place("close"), wide: this.place("wide") };
@@ -136,19 +140,27 @@ export class GraphView {
     this.shown = shown;
     this.dense = dense;
     if (recolour) this.widths = this.measureWidths();
+    clearTimeout(this.settling);
     const seen = this.seen(shown);
+    const wanted = this.wanted(seen);
+    const before = this.layout;
+    // To lead a thousand edges anew takes a moment: that waits until the slider rests.
+    const later = before !== null && before !== wanted && dense;
+    if (later) {
+      this.settling = setTimeout(() => this.settle(), 160);
+      this.layouts[before].boxes.forEach((box, index) => (seen[index] &&= box !== null));
+    }
     this.cy.batch(() => {
-      this.arrange(seen);
+      if (!later) this.arrange(wanted);
+      else this.lead();
       this.edges.forEach((edge, index) => {
         if (edge && (previous[index] !== shown[index] || recolour)) edge.classes(this.classes(index));
       });
-      this.nodes.forEach((node, index) => {
-        if (node.hasClass("off") === seen[index]) node.toggleClass("off", !seen[index]);
-      });
-      for (const { tie, from, to } of this.ties) tie.toggleClass("off", !seen[from] || !seen[to]);
+      this.showNodes(seen);
       this.mark(shown);
       if (recolour) this.cy.style(this.style());
     });
+    if (!later && before !== null && before !== wanted) this.handlers.moved();
     this.light(lit, { node: state.node, edge: state.edge }, true);
   }
 
@@ -188,13 +200,34 @@ export class GraphView {
     return seen;
   }
 
-  /** Nodes go to where everything that is shown has room. */
-  private arrange(seen: boolean[]): void {
+  private showNodes(seen: boolean[]): void {
+    this.nodes.forEach((node, index) => {
+      if (node.hasClass("off") === seen[index]) node.toggleClass("off", !seen[index]);
+    });
+    for (const { tie, from, to } of this.ties) tie.toggleClass("off", !seen[from] || !seen[to]);
+  }
+
+  /** What was put off while the slider moved. */
+  private settle(): void {
+    const seen = this.seen(this.shown);
+    this.cy.batch(() => {
+      this.arrange(this.wanted(seen));
+      this.showNodes(seen);
+    });
+    this.handlers.moved();
+  }
+
+  /** Nodes go to where everything that is shown has room, and stay there until the slider is let go of. */
+  private wanted(seen: boolean[]): Layout {
     const close = this.layouts.close.boxes;
-    const layout: Layout = seen.every((there, index) => !there || close[index]) ? "close" : "wide";
+    const stay = this.layout === "wide" && this.state.stop !== null;
+    return !stay && seen.every((there, index) => !there || close[index]) ? "close" : "wide";
+  }
+
+  private arrange(layout: Layout): void {
     const before = this.layout;
     this.layout = layout;
-    const { boxes, routes } = this.layouts[layout];
+    const { boxes } = this.layouts[layout];
     if (layout !== before) {
       this.nodes.forEach((node, index) => {
         const box = boxes[index];
@@ -203,14 +236,20 @@ export class GraphView {
         node.position({ x: box[0], y: box[1] });
       });
     }
-    // Edges are led anew only when they are next shown.
+    this.lead();
+    if (before !== null && layout !== before) this.fit(true);
+  }
+
+  /** Lead the edges that are shown between the nodes' places; others wait until they are. */
+  private lead(): void {
+    const layout = this.layout!;
+    const { boxes, routes } = this.layouts[layout];
     this.edges.forEach((edge, index) => {
       const route = routes[index];
       if (!edge || !route || !this.shown[index] || this.led[index] === layout) return;
       this.led[index] = layout;
       edge.style(bends(route, boxes[this.model.edges[index].from]!, boxes[this.model.edges[index].to]!));
     });
-    if (before !== null && layout !== before) this.fit(true);
   }
 
   fit(soon = false): void {
@@ -302,21 +341,23 @@ export class GraphView {
       const owner = this.model.runs.findIndex((run) => run.has[index]);
       return palette.runs[Math.max(0, owner) % palette.runs.length];
     }
+    // Dashes take long to paint, so that very many missed edges have their colour instead.
+    if (status === Status.Missed && (this.dense || this.state.colour === "truth")) return palette.missed;
     if (this.state.colour === "truth") {
-      if (status === Status.Missed) return palette.missed;
       return status === Status.Extra ? palette.extra : palette.found;
     }
     return palette.kinds[this.model.edges[index].kind];
   }
 
+  /** Edges that are drawn in full: undecided ones are thin anyway. */
   private get drawn(): number {
-    return this.shown.reduce((sum, status) => sum + (status ? 1 : 0), 0);
+    return this.shown.reduce((sum, status) => sum + (status && status !== Status.Coming ? 1 : 0), 0);
   }
 
   private style(): cytoscape.StylesheetJson {
     const palette = this.theme.palette;
     const { drawn, dense } = this;
-    const opacity = drawn > 700 ? 0.42 : dense ? 0.55 : 0.9;
+    const opacity = drawn > 700 ? 0.42 : drawn > MANY ? 0.55 : 0.9;
     const widest = drawn > 300 ? 2.2 : drawn > 100 ? 3.6 : 5;
     const fill = (node: cytoscape.NodeSingular) => {
       const group = node.data("group") as number | null;
@@ -365,8 +406,8 @@ export class GraphView {
       },
       { selector: "edge[tie]", style: { "curve-style": "straight", "line-color": palette.some, "line-style": "dashed", "line-dash-pattern": [4, 3], width: 1.1, opacity: 0.9, events: "no", "z-index": 0 } },
       { selector: `edge.s${Status.Coming}`, style: { width: 1, opacity: dense ? 0.45 : 0.7 } },
-      { selector: `edge.s${Status.Missed}`, style: { "line-style": "dashed", "line-dash-pattern": [6, 4], width: 1.8 } },
-      { selector: `edge.s${Status.Some}`, style: { "line-style": "dashed", "line-dash-pattern": [7, 3] } },
+      { selector: `edge.s${Status.Missed}`, style: dense ? { width: 1, opacity: 0.3 } : { "line-style": "dashed", "line-dash-pattern": [6, 4], width: 1.8 } },
+      { selector: `edge.s${Status.Some}`, style: dense ? {} : { "line-style": "dashed", "line-dash-pattern": [7, 3] } },
       // Of many edges, those aside are left out altogether: so much less to paint, and the rest stands clear.
       { selector: "edge.faded", style: dense ? { visibility: "hidden" } : { opacity: 0.1 } },
       { selector: "node.faded", style: { opacity: 0.28 } },
@@ -379,7 +420,7 @@ export class GraphView {
       { selector: "edge.chosen", style: { opacity: 1, "z-index": 9, "underlay-color": palette.accent, "underlay-opacity": 0.3, "underlay-padding": 5 } },
       { selector: ".off", style: { display: "none" } },
     ];
-    if (this.state.colour === "truth") {
+    if (this.state.colour === "truth" && !dense) {
       style.push({ selector: `edge.s${Status.Extra}`, style: { "line-style": "dashed", "line-dash-pattern": [2, 3] } as never });
     }
     return style as unknown as cytoscape.StylesheetJson;
@@ -388,38 +429,4 @@ export class GraphView {
   picture(scale: number): string {
     return this.cy.png({ full: true, scale, bg: this.theme.palette.page });
   }
-}
-
-/** The marks as a picture: the letters of a head's inputs, large where edges lead in. */
-function tabs(wanted: string, width: number, height: number, palette: Palette): string {
-  const marks = [...wanted].flatMap((letter, at) => {
-    if (letter === "-") return [];
-    const kind = letter.toLowerCase() as "q" | "k" | "v";
-    const full = letter !== kind;
-    const x = width / 2 + (at - 1) * 16;
-    const y = height - 12.5;
-    const ink = full ? (kind === "k" ? "#1a1a1a" : palette.page) : palette.ink;
-    const fill = full ? palette.kinds[kind] : palette.box;
-    return [
-      `<rect x="${x - 6.5}" y="${y}" width="13" height="10.5" rx="2.5" fill="${fill}" stroke="${palette.kinds[kind]}"/>`,
-      `<text x="${x}" y="${y + 8.2}" font-size="9" font-weight="600" font-family="sans-serif" text-anchor="middle" fill="${ink}">${kind}</text>`,
-    ];
-  });
-  const picture = `<svg xmlns="http://www.w3.org/2000/svg" width="${width * 4}" height="${height * 4}" viewBox="0 0 ${width} ${height}">${marks.join("")}</svg>`;
-  return `data:image/svg+xml;utf8,${encodeURIComponent(picture)}`;
-}
-
-/** A route in the words of the library: end points from the nodes' middles, and points beside the line between them. */
-function bends(route: Route, from: Box, to: Box) {
-  const [sx, sy] = route.source;
-  const [tx, ty] = route.target;
-  const dx = tx - sx;
-  const dy = ty - sy;
-  const length = Math.hypot(dx, dy) || 1;
-  return {
-    "source-endpoint": `${sx - from[0]}px ${sy - from[1]}px`,
-    "target-endpoint": `${tx - to[0]}px ${ty - to[1]}px`,
-    "control-point-weights": route.through.map(([x, y]) => ((x - sx) * dx + (y - sy) * dy) / length ** 2),
-    "control-point-distances": route.through.map(([x, y]) => ((y - sy) * dx - (x - sx) * dy) / length),
-  };
 }

@@ -1,16 +1,21 @@
 // The page: reads what was sent, keeps what is chosen, and has every part show it.
 
-import { type Kind, type Model, read, weight } from "./data";
-import { count, h, metric, on, percent, plain, plural, replace } from "./dom";
+import { type Model, read, weight } from "./data";
+import { count, h, on, plural, replace } from "./dom";
 import { GraphView } from "./graph";
+import { header, notices } from "./head";
+import { AttentionSection } from "./heads";
+import { truth } from "./known";
+import { showLegend } from "./legend";
+import { CircuitList, comparison, settings } from "./lists";
+import { faithfulness, sizeCurve } from "./measured";
 import { attentionOf, showPanel, written } from "./panel";
 import { Neighbours, type Paths } from "./paths";
-import { AttentionSection, CircuitList, comparison, faithfulness, recovered, section, settings, sizeCurve, truth } from "./sections";
+import { section } from "./section";
 import { Slider } from "./slider";
-import { KINDS, matches, membership, metricAt, size, type State, Status, start, visible } from "./state";
+import { matches, membership, metricAt, size, type State, Status, start, visible } from "./state";
 import { Theme } from "./theme";
-
-const KIND_NAMES: Record<Kind, string> = { q: "query", k: "key", v: "value", mlp: "MLP", direct: "logits" };
+import { toolbar } from "./toolbar";
 
 class Page {
   private readonly state: State;
@@ -41,7 +46,7 @@ class Page {
 
   constructor(
     private readonly model: Model,
-    private readonly theme: Theme,
+    theme: Theme,
     root: HTMLElement,
   ) {
     this.state = start(model);
@@ -52,71 +57,20 @@ class Page {
       prompt: (at) => this.choosePrompt(at),
     });
     this.list = new CircuitList(model);
-    root.append(this.header(), h("main", {}, this.notices(), this.stage(), ...this.below()), this.footer());
+    root.append(header(model, theme), h("main", {}, notices(model), this.stage(), ...this.below()), this.footer());
     this.graph = new GraphView(this.canvas, model, theme, this.state, {
       node: (node) => this.choose({ node: node === this.state.node ? null : node }),
       edge: (edge) => this.choose({ edge: edge === this.state.edge ? null : edge }),
       hover: (what) => this.hover(what),
+      moved: () => this.sizeCanvas(),
     });
     this.listen();
     this.update();
+    this.sizeCanvas();
     document.documentElement.dataset.ready = "yes";
   }
 
   // -- parts ----------------------------------------------------------------------------------------------------------
-
-  private header(): HTMLElement {
-    const { runs, data } = this.model;
-    const several = runs.length > 1;
-    const run = runs[0];
-    const tasks = [...new Set(runs.map((one) => one.task))].join(", ");
-    const models = [...new Set(runs.map((one) => one.model))].join(", ");
-    const toggle = on(h("button", { type: "button", class: "quiet", id: "theme" }), { click: () => this.theme.toggle() });
-    const say = () => (toggle.textContent = this.theme.dark ? "light" : "dark");
-    this.theme.onChange(say);
-    say();
-    const how = several
-      ? `${runs.length} runs over one graph of ${data.graph.words}`
-      : `${run.method}${run.threshold === null ? "" : ` at threshold ${plain(run.threshold)}`} on ${run.metric}, ${run.ablation} ablation, ${plural(run.examples, "prompt pair")}; ${data.graph.words}`;
-    return h(
-      "header",
-      {},
-      h("div", { class: "brand" }, h("span", {}, "edgewise"), toggle),
-      h("h1", {}, tasks, h("span", { class: "in" }, " in "), models),
-      h("p", { class: "how" }, how),
-      several ? null : this.figures(),
-    );
-  }
-
-  private figures(): HTMLElement {
-    const run = this.model.runs[0];
-    const { result } = run;
-    const share = recovered(run);
-    const figure = (value: string, of: string, what: string) => h("div", { class: "figure" }, h("dt", {}, what), h("dd", {}, h("strong", {}, value), of ? h("span", {}, ` ${of}`) : null));
-    const list = h("dl", { class: "figures" }, figure(count(result.edges), `of ${count(result.of)}`, run.finished ? "edges kept" : "edges left so far"), figure(metric(result.metric), `${metric(result.ablated)} ablated`, run.metric));
-    if (share !== null) list.append(figure(percent(share), "of the model's", "recovered"));
-    if (run.truth) list.append(figure(count(run.truth.found), `of ${count(run.truth.edges)}`, "known edges found"), figure(percent(run.truth.point.precision), "", "precision"));
-    if (result.tests) list.append(figure(count(result.tests), result.seconds === null ? "" : `in ${result.seconds < 10 ? result.seconds.toFixed(1) : Math.round(result.seconds)} s`, "edges tested"));
-    if (result.accuracy !== null) list.append(figure(percent(result.accuracy), "of answers", "the model is right on"));
-    return list;
-  }
-
-  private notices(): HTMLElement {
-    const box = h("div", { class: "notices" });
-    for (const run of this.model.runs) {
-      const whose = this.model.runs.length > 1 ? `${run.label}: ` : "";
-      if (!run.finished) {
-        const { stopped } = run;
-        const how = stopped ? ` (${stopped.why}), at ${stopped.at}, with ${count(stopped.decided)} of ${count(stopped.of)} edges decided` : "";
-        box.append(h("p", { class: "notice strong", role: "note" }, `${whose}This run was interrupted${how}. Its circuit still holds every edge that it had not come to; those are drawn thin.`));
-      }
-      if (!run.sent) {
-        box.append(h("p", { class: "notice", role: "note" }, `${whose}The circuit has ${count(run.result.edges)} edges, too many for one page; the ${count(run.in.length)} strongest are drawn.`));
-      }
-      for (const note of run.notes) box.append(h("p", { class: "notice", role: "note" }, whose + note));
-    }
-    return box;
-  }
 
   private stage(): HTMLElement {
     const zoom = (text: string, name: string, act: () => void) => on(h("button", { type: "button", class: "quiet", "aria-label": name, title: name }, text), { click: act });
@@ -125,13 +79,13 @@ class Page {
     return h(
       "div",
       { class: "stage" },
-      this.toolbar(),
+      toolbar(this.model, this.state, this.searchField(), this.results, (change) => this.set(change)),
       h("div", { class: "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, h("div", { class: "foot" }, this.counter, zooms)), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
       this.spoken,
     );
   }
 
-  private toolbar(): HTMLElement {
+  private searchField(): HTMLElement {
     this.search = on(h("input", { type: "search", id: "search", placeholder: "Search: a3.h1, m0->logits, …", autocomplete: "off", spellcheck: "false", "aria-label": "search nodes and edges" }), {
       input: () => this.set({ query: this.search.value }),
       keydown: (event) => {
@@ -142,54 +96,7 @@ class Page {
         }
       },
     });
-    const kinds = h("fieldset", { class: "kinds" }, h("legend", { class: "offscreen" }, "kinds of edges"));
-    for (const kind of KINDS) {
-      if (!this.model.data.edges.kind.includes(kind)) continue;
-      const box = on(h("input", { type: "checkbox", id: `kind-${kind}`, checked: true }), { change: () => this.toggleKind(kind, box.checked) });
-      kinds.append(h("label", { for: `kind-${kind}` }, box, h("span", { class: `dot k-${kind}`, "aria-hidden": "true" }), KIND_NAMES[kind]));
-    }
-    const bar = h("div", { class: "toolbar", role: "group", "aria-label": "what is shown" }, this.search, kinds, this.layers());
-    const colours = this.colours();
-    if (colours) bar.append(colours);
-    bar.append(this.results);
-    return bar;
-  }
-
-  private layers(): HTMLElement {
-    const last = this.model.data.graph.n_layers - 1;
-    const choice = (id: string, name: string, at: 0 | 1) => {
-      const options = Array.from({ length: last + 1 }, (_, layer) => h("option", { value: layer, selected: layer === (at ? last : 0) }, String(layer)));
-      const select = on(h("select", { id, "aria-label": name }, ...options), {
-        change: () => {
-          const layers: [number, number] = [...this.state.layers];
-          layers[at] = Number(select.value);
-          this.set({ layers });
-        },
-      });
-      return select;
-    };
-    return h("span", { class: "layers" }, "layers ", choice("layer-from", "first layer shown", 0), " to ", choice("layer-to", "last layer shown", 1));
-  }
-
-  private colours(): HTMLElement | null {
-    const { runs } = this.model;
-    if (runs.length > 1) {
-      const options = [h("option", { value: -1 }, "all runs"), ...runs.map((run, index) => h("option", { value: index }, `only ${run.label}`))];
-      const select = on(h("select", { id: "focus" }, ...options), {
-        change: () => {
-          const focus = Number(select.value);
-          this.set({ focus, stop: null, colour: focus < 0 ? "runs" : runs[focus].truth ? "truth" : "kind" });
-        },
-      });
-      return h("label", { class: "colours" }, "show ", select);
-    }
-    if (!runs[0].truth) return null;
-    const select = on(
-      h("select", { id: "colour" }, h("option", { value: "kind", selected: this.state.colour === "kind" }, "kind"), h("option", { value: "truth", selected: this.state.colour === "truth" }, "known circuit")),
-      { change: () => this.set({ colour: select.value as State["colour"] }) },
-    );
-    const missed = on(h("input", { type: "checkbox", id: "missed", checked: true }), { change: () => this.set({ missed: missed.checked }) });
-    return h("span", { class: "colours" }, h("label", {}, "colour by ", select), h("label", { for: "missed" }, missed, " missed edges"));
+    return this.search;
   }
 
   private below(): (HTMLElement | null)[] {
@@ -307,13 +214,6 @@ class Page {
     return [...seen].sort((a, b) => a - b);
   }
 
-  private toggleKind(kind: Kind, shown: boolean): void {
-    const kinds = new Set(this.state.kinds);
-    if (shown) kinds.add(kind);
-    else kinds.delete(kind);
-    this.set({ kinds });
-  }
-
   private chooseFirstMatch(): void {
     const found = matches(this.model, this.state.query);
     const seen = new Set(this.seenNodes());
@@ -374,14 +274,14 @@ class Page {
 
   /** A slider that is dragged may ask more often than the screen can answer. */
   private slide(stop: number | null): void {
-    if (!this.sliding) {
-      this.sliding = true;
-      requestAnimationFrame(() => {
-        this.sliding = false;
-        this.update();
-      });
-    }
     this.state.stop = stop;
+    if (this.sliding) return;
+    this.sliding = true;
+    this.update();
+    requestAnimationFrame(() => {
+      this.sliding = false;
+      if (this.state.stop !== stop) this.update();
+    });
   }
 
   private set(change: Partial<State>): void {
@@ -394,10 +294,9 @@ class Page {
     this.members = membership(model, state);
     this.shown = visible(model, state, this.members);
     this.graph.show(state, this.shown, this.paths());
-    this.sizeCanvas();
     this.slider.show(state.focus < 0 ? null : model.runs[state.focus], state.stop);
     this.showCounts();
-    this.showLegend();
+    showLegend(this.legend, model, state, this.shown);
     this.showComponents();
     this.list.show(state, this.shown);
     this.showChosen();
@@ -435,30 +334,6 @@ class Page {
       this.results.dataset.nodes = String(nodes);
       this.results.dataset.edges = String(edges);
     }
-  }
-
-  private showLegend(): void {
-    const { state, model, shown } = this;
-    const tally = (status: Status) => shown.reduce((sum, one) => sum + (one === status ? 1 : 0), 0);
-    const item = (name: string, text: string) => h("span", { class: "item" }, h("span", { class: `stroke ${name}`, "aria-hidden": "true" }), text);
-    const items: Node[] = [];
-    if (state.focus < 0) {
-      items.push(item("shared", `in all runs (${count(tally(Status.Shared))})`));
-      if (model.runs.length > 2) items.push(item("some", `in some (${count(tally(Status.Some))})`));
-      model.runs.forEach((run, index) => {
-        const own = model.edges.filter((edge) => shown[edge.index] === Status.Own && run.has[edge.index]).length;
-        items.push(item(`own r${index % 6}`, `only in ${run.label} (${count(own)})`));
-      });
-    } else if (state.colour === "truth") {
-      items.push(item("found", `found (${count(tally(Status.In))})`), item("missed", `missed (${count(tally(Status.Missed))})`), item("extra", `extra (${count(tally(Status.Extra))})`));
-    } else {
-      for (const kind of KINDS) if (model.data.edges.kind.includes(kind)) items.push(item(`k-${kind}`, KIND_NAMES[kind]));
-      if (tally(Status.Missed)) items.push(item("dashed", "dashed: in the known circuit only"));
-    }
-    if (tally(Status.Coming)) items.push(item("coming", `not decided yet (${count(tally(Status.Coming))})`));
-    if (state.focus >= 0) items.push(h("span", { class: "item soft" }, model.runs[state.focus].scores ? "width: score" : "width: effect"));
-    const groups = model.data.groups.map((name, index) => h("span", { class: "item" }, h("span", { class: `patch g${index % 8}`, "aria-hidden": "true" }), name));
-    replace(this.legend, h("div", { class: "items" }, ...items), groups.length ? h("div", { class: "items" }, ...groups) : null);
   }
 
   private showComponents(): void {

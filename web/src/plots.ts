@@ -100,7 +100,7 @@ export function swarm(values: number[], radius: number, most: number): number[] 
       const offset = (tried % 2 ? 1 : -1) * Math.ceil(tried / 2) * radius * 0.9;
       const free = near.every(([x, y]) => (x - values[at]) ** 2 + (y - offset) ** 2 >= (2 * radius) ** 2 * 0.95);
       if (free || Math.abs(offset) > most) {
-        offsets[at] = Math.max(-most, Math.min(most, offset));
+        offsets[at] = free && Math.abs(offset) <= most ? offset : (((near.length % 9) - 4) / 4) * most;
         placed.push([values[at], offsets[at]]);
         break;
       }

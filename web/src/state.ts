@@ -35,6 +35,7 @@ export interface State {
 }
 
 export const KINDS: Kind[] = ["q", "k", "v", "mlp", "direct"];
+export const KIND_NAMES: Record<Kind, string> = { q: "query", k: "key", v: "value", mlp: "MLP", direct: "logits" };
 
 export function start(model: Model): State {
   const several = model.runs.length > 1;

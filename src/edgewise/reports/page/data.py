@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +13,15 @@ import numpy as np
 
 from edgewise.evaluation import roc_point
 from edgewise.graph import Circuit, Graph
-from edgewise.graph.circuit import Floats
-from edgewise.graph.graph import Bools
-from edgewise.reports.page.order import Entering, Replay, entering, replay
+from edgewise.reports.page.listed import Coming, Listed, as_circuit, edge_name, has_edge, listed_edges, number
+from edgewise.reports.page.order import Entering, Replay
 from edgewise.reports.page.places import Place, places
 from edgewise.reports.page.source import Source
 
 FORM = 1
-MOST_EDGES = 1500
-"""Edges beyond a run's circuit and the known one are sent, the strongest first, up to this many together."""
-MOST_IN_CIRCUIT = 5000
-"""Of a larger circuit, or one that was still being searched, the strongest edges are sent."""
 MOST_STOPS = 1500
 """Stops of the slider along a trace; of longer traces only some decisions get one."""
 ROC_POINTS = 300
-
-
-@dataclass(frozen=True)
-class Listed:
-    """An edge of the page: a row and a column of the graph's matrix; row -1 for a port edge."""
-
-    row: int
-    column: int
-
-
-def number(value: Any, digits: int = 6) -> float | None:
-    """A number with as many digits as a page needs; None for what is no finite number, which JSON does not know."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(f"{value:.{digits}g}")
 
 
 def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], version: str) -> dict[str, Any]:
@@ -52,9 +32,9 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
         version: of edgewise.
     """
     graph = sources[0].circuit.graph
-    orders = [_Order.of(source) for source in sources]
-    listed = _listed(sources, orders)
-    sent = _as_circuit(graph, listed)
+    orders = [Coming.of(source) for source in sources]
+    listed = listed_edges(sources, orders)
+    sent = as_circuit(graph, listed)
     first = Circuit.empty(graph)
     for source in sources:
         first = first | source.circuit if source.known is None else first | source.circuit | source.known
@@ -88,86 +68,6 @@ def _node(place: Place, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Order:
-    """How one run's edges come and go: with a score's threshold, or along ACDC's trace."""
-
-    strength: Floats
-    port_strength: Floats
-    entering: Entering | None
-    replay: Replay | None
-    decided: dict[str, int]
-
-    @classmethod
-    def of(cls, source: Source) -> _Order:
-        circuit, graph = source.circuit, source.circuit.graph
-        decided = {step.edge: at for at, step in enumerate(source.steps)}
-        if source.scored:
-            assert circuit.scores is not None
-            strength = np.abs(circuit.scores) if source.settings.get("absolute") else circuit.scores
-            order = entering(graph, strength)
-            return cls(order.edges, order.ports, order, None, decided)
-        strength, ports = np.full(graph.edges.shape, -np.inf), np.full(graph.port_edges.shape, -np.inf)
-        for step in source.steps:
-            row, column = graph.locate(step.edge)
-            if row is None:
-                ports[column] = step.after - step.before
-            else:
-                strength[row, column] = step.after - step.before
-        again = replay(circuit, source.steps, source.result["metric_full"]) if source.steps else None
-        return cls(strength, ports, None, again, decided)
-
-
-def _listed(sources: Sequence[Source], orders: Sequence[_Order]) -> list[Listed]:
-    """The edges to send: the circuits', the known ones, and the strongest of all others, in the graph's order."""
-    graph = sources[0].circuit.graph
-    chosen, chosen_ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)
-    for source, order in zip(sources, orders, strict=True):
-        edges, ports = source.circuit.edges, source.circuit.ports
-        if source.circuit.n_edges > MOST_IN_CIRCUIT:
-            edges, ports = _strongest(edges, ports, order, MOST_IN_CIRCUIT)
-        chosen |= edges
-        chosen_ports |= ports
-        if source.known is not None:
-            chosen |= source.known.edges
-            chosen_ports |= source.known.ports
-    room = MOST_EDGES - int(chosen.sum() + chosen_ports.sum())
-    if graph.n_edges <= MOST_EDGES:
-        chosen, chosen_ports = graph.edges.copy(), graph.port_edges.copy()
-    elif room > 0:
-        for order in orders:
-            more, more_ports = _strongest(
-                graph.edges & ~chosen, graph.port_edges & ~chosen_ports, order, room // len(orders)
-            )
-            chosen |= more & np.isfinite(order.strength)
-            chosen_ports |= more_ports & np.isfinite(order.port_strength)
-    listed = [Listed(int(row), int(column)) for row, column in np.argwhere(chosen)]
-    return listed + [Listed(-1, int(column)) for column in np.flatnonzero(chosen_ports)]
-
-
-def _strongest(edges: Bools, ports: Bools, order: _Order, count: int) -> tuple[Bools, Bools]:
-    """The `count` strongest of some edges and port edges."""
-    together = np.concatenate(
-        [np.where(edges, order.strength, -np.inf).ravel(), np.where(ports, order.port_strength, -np.inf)]
-    )
-    exists = np.concatenate([edges.ravel(), ports])
-    ranking = np.lexsort((-together, ~exists))[:count]
-    kept = np.zeros_like(exists)
-    kept[ranking] = True
-    kept &= exists
-    return kept[: edges.size].reshape(edges.shape), kept[edges.size :]
-
-
-def _as_circuit(graph: Graph, listed: Sequence[Listed]) -> Circuit:
-    edges, ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)
-    for one in listed:
-        if one.row < 0:
-            ports[one.column] = True
-        else:
-            edges[one.row, one.column] = True
-    return Circuit(graph, edges, ports)
-
-
 _KINDS = {"q": "q", "k": "k", "v": "v", "mlp": "mlp", "logits": "direct"}
 
 
@@ -180,10 +80,10 @@ def _edges(graph: Graph, listed: Sequence[Listed], index: Mapping[str, int]) -> 
     }
 
 
-def _run(source: Source, order: _Order, listed: Sequence[Listed], measured: Mapping[str, Any]) -> dict[str, Any]:
+def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapping[str, Any]) -> dict[str, Any]:
     settings, result = source.settings, source.result
-    names = [_name(source.circuit.graph, one) for one in listed]
-    there = [at for at, one in enumerate(listed) if _has(source.circuit, one)]
+    names = [edge_name(source.circuit.graph, one) for one in listed]
+    there = [at for at, one in enumerate(listed) if has_edge(source.circuit, one)]
     decisions = {at: source.steps[order.decided[name]] for at, name in enumerate(names) if name in order.decided}
     data: dict[str, Any] = {
         "label": source.label,
@@ -253,7 +153,7 @@ def _trace_slider(again: Replay, listed: Sequence[Listed]) -> dict[str, Any]:
 def _score_slider(order: Entering, listed: Sequence[Listed], circuit: Circuit) -> dict[str, Any] | None:
     """A stop for each threshold at which something enters, as long as everything above it has been sent."""
     entered = [float(order.ports[one.column] if one.row < 0 else order.edges[one.row, one.column]) for one in listed]
-    sent = _as_circuit(circuit.graph, listed)
+    sent = as_circuit(circuit.graph, listed)
     unsent = max(
         float(np.where(circuit.graph.edges & ~sent.edges, order.edges, -np.inf).max()),
         float(np.where(circuit.graph.port_edges & ~sent.ports, order.ports, -np.inf).max()),
@@ -272,7 +172,7 @@ def _score_slider(order: Entering, listed: Sequence[Listed], circuit: Circuit) -
     }
 
 
-def _truth(source: Source, order: _Order, listed: Sequence[Listed]) -> dict[str, Any] | None:
+def _truth(source: Source, order: Coming, listed: Sequence[Listed]) -> dict[str, Any] | None:
     """The run's circuit beside the known one: its point, the curve of a scored method, and which edges are in it."""
     known = source.known
     if known is None:
@@ -283,7 +183,7 @@ def _truth(source: Source, order: _Order, listed: Sequence[Listed]) -> dict[str,
     return {
         "source": str(compared.get("source", "")),
         "edges": known.n_edges,
-        "in": [at for at, one in enumerate(listed) if _has(known, one)],
+        "in": [at for at, one in enumerate(listed) if has_edge(known, one)],
         "found": (source.circuit & known).n_edges,
         "point": {
             "tpr": number(point.true_positive_rate),
@@ -328,15 +228,6 @@ def _scores(source: Source, listed: Sequence[Listed]) -> list[float | None]:
         else number(float(scores[one.row, one.column]))
         for one in listed
     ]
-
-
-def _has(circuit: Circuit, one: Listed) -> bool:
-    return bool(circuit.ports[one.column] if one.row < 0 else circuit.edges[one.row, one.column])
-
-
-def _name(graph: Graph, one: Listed) -> str:
-    place = graph.inputs[one.column]
-    return f"{place.name}->{place.owner}" if one.row < 0 else f"{graph.sources[one.row].name}->{place.name}"
 
 
 def _stopped(stopped: Any) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from edgewise.models import Decoder
 from edgewise.models.decoder import positions_of
 from edgewise.models.forward import forward
 from edgewise.patching import Experiment
-from edgewise.reports.page.data import number
+from edgewise.reports.page.listed import number
 from edgewise.reports.page.order import entering
 from edgewise.reports.page.source import Source
 from edgewise.tasks import METRICS, Task, find_metric

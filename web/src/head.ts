@@ -1,0 +1,60 @@
+// The top of the page: what was looked for in what, the figures that matter most, and what to know first.
+
+import type { Model, Run } from "./data";
+import { count, h, metric, on, percent, plain, plural } from "./dom";
+import { recovered } from "./section";
+import type { Theme } from "./theme";
+
+export function header(model: Model, theme: Theme): HTMLElement {
+  const { runs, data } = model;
+  const several = runs.length > 1;
+  const run = runs[0];
+  const tasks = [...new Set(runs.map((one) => one.task))].join(", ");
+  const models = [...new Set(runs.map((one) => one.model))].join(", ");
+  const toggle = on(h("button", { type: "button", class: "quiet", id: "theme" }), { click: () => theme.toggle() });
+  const say = () => (toggle.textContent = theme.dark ? "light" : "dark");
+  theme.onChange(say);
+  say();
+  const how = several
+    ? `${runs.length} runs over one graph of ${data.graph.words}`
+    : `${run.method}${run.threshold === null ? "" : ` at threshold ${plain(run.threshold)}`} on ${run.metric}, ${run.ablation} ablation, ${plural(run.examples, "prompt pair")}; ${data.graph.words}`;
+  return h(
+    "header",
+    {},
+    h("div", { class: "brand" }, h("span", {}, "edgewise"), toggle),
+    h("h1", {}, tasks, h("span", { class: "in" }, " in "), models),
+    h("p", { class: "how" }, how),
+    several ? null : figures(run),
+  );
+}
+
+function figures(run: Run): HTMLElement {
+  const { result } = run;
+  const share = recovered(run);
+  const figure = (value: string, of: string, what: string) => h("div", { class: "figure" }, h("dt", {}, what), h("dd", {}, h("strong", {}, value), of ? h("span", {}, ` ${of}`) : null));
+  const list = h("dl", { class: "figures" }, figure(count(result.edges), `of ${count(result.of)}`, run.finished ? "edges kept" : "edges left so far"), figure(metric(result.metric), `${metric(result.ablated)} ablated`, run.metric));
+  if (share !== null) list.append(figure(percent(share), "of the model's", "recovered"));
+  if (run.truth) list.append(figure(count(run.truth.found), `of ${count(run.truth.edges)}`, "known edges found"), figure(percent(run.truth.point.precision), "", "precision"));
+  if (result.tests) list.append(figure(count(result.tests), result.seconds === null ? "" : `in ${result.seconds < 10 ? result.seconds.toFixed(1) : Math.round(result.seconds)} s`, "edges tested"));
+  if (result.accuracy !== null) list.append(figure(percent(result.accuracy), "of answers", "the model is right on"));
+  return list;
+}
+
+/** What a reader should know before believing anything: interrupted runs, what was left out, what could not be measured. */
+export function notices(model: Model): HTMLElement {
+  const box = h("div", { class: "notices" });
+  for (const run of model.runs) {
+    const whose = model.runs.length > 1 ? `${run.label}: ` : "";
+    if (!run.finished) {
+      const { stopped } = run;
+      const why = stopped && stopped.why !== "interrupted" ? ` (${stopped.why})` : "";
+      const how = stopped ? `${why} at ${stopped.at}, with ${count(stopped.decided)} of ${count(stopped.of)} edges decided` : "";
+      box.append(h("p", { class: "notice strong", role: "note" }, `${whose}This run was interrupted${how}. Its circuit still holds every edge that it had not come to; those are drawn thin.`));
+    }
+    if (!run.sent) {
+      box.append(h("p", { class: "notice", role: "note" }, `${whose}The circuit has ${count(run.result.edges)} edges, too many for one page; the ${count(run.in.length)} strongest are drawn.`));
+    }
+    for (const note of run.notes) box.append(h("p", { class: "notice", role: "note" }, whose + note));
+  }
+  return box;
+}

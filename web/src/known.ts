@@ -1,0 +1,63 @@
+// A circuit beside the one that people worked out.
+
+import type { Model, Truth } from "./data";
+import { count, h, percent, svg } from "./dom";
+import { axes, type Frame, line, linear } from "./plots";
+import { drawn, section } from "./section";
+
+export function truth(model: Model): HTMLElement | null {
+  const runs = model.runs.filter((run) => run.truth);
+  if (!runs.length) return null;
+  const source = runs[0].truth!.source;
+  const table = h(
+    "table",
+    { class: "numbers" },
+    h("thead", {}, h("tr", {}, ...["", "found", "missed", "extra", "true positive rate", "false positive rate", "precision"].map((text) => h("th", { scope: "col" }, text)))),
+  );
+  const body = h("tbody", {});
+  table.append(body);
+  for (const run of runs) {
+    const known = run.truth!;
+    const numbers = [count(known.found), count(known.edges - known.found), count(run.result.edges - known.found), percent(known.point.tpr), percent(known.point.fpr), percent(known.point.precision)];
+    body.append(h("tr", {}, h("th", { scope: "row" }, runs.length > 1 ? run.label : "edges"), ...numbers.map((text) => h("td", {}, text))));
+    if (runs.length === 1) {
+      const { nodes } = known;
+      body.append(h("tr", {}, h("th", { scope: "row" }, "nodes"), ...[count(nodes.found), count(nodes.known - nodes.found), count(nodes.extra), "", "", ""].map((text) => h("td", {}, text))));
+    }
+  }
+  const plot = drawn((width) => rocPlot(model, Math.min(width, 360)), 220);
+  const groups = runs.length === 1 ? groupTable(runs[0].truth!) : null;
+  return section(
+    "known",
+    "Beside the known circuit",
+    h("p", { class: "lead" }, `Worked out by ${source}: ${count(runs[0].truth!.edges)} edges. In the graph, missed edges are dashed and, coloured by known circuit, extra ones dotted (in graphs of very many edges, colour alone tells them apart; the list below names them).`),
+    h("div", { class: "columns" }, plot, h("div", {}, table, groups)),
+  );
+}
+
+function rocPlot(model: Model, width: number): SVGElement {
+  const frame: Frame = { width, height: width, left: 46, right: 12, top: 24, bottom: 40 };
+  const x = linear([0, 1], [frame.left, width - frame.right]);
+  const y = linear([0, 1], [frame.height - frame.bottom, frame.top]);
+  const image = svg("svg", { viewBox: `0 0 ${width} ${frame.height}`, width, height: frame.height, role: "img", "aria-label": "true against false positive rate" });
+  image.append(...axes(frame, x, y, "false positive rate", "true positive rate"));
+  image.append(line([[x(0), y(0)], [x(1), y(1)]], "chance"));
+  model.runs.forEach((run, index) => {
+    if (!run.truth) return;
+    const { curve, point } = run.truth;
+    if (curve) image.append(line(curve.map(([fpr, tpr]): [number, number] => [x(fpr), y(tpr)]), `curve-line r${index % 6}`));
+    const dot = svg("circle", { class: `found-dot r${index % 6}`, cx: x(point.fpr), cy: y(point.tpr), r: 6 });
+    dot.append(svg("title", {}, `${run.label}: finds ${percent(point.tpr)}, and ${percent(point.fpr)} of all others`));
+    image.append(dot);
+  });
+  return image;
+}
+
+function groupTable(known: Truth): HTMLElement {
+  const body = h("tbody", {});
+  for (const group of known.groups) {
+    const names = group.members.map((name) => h("span", { class: group.found.includes(name) ? "member in" : "member" }, name));
+    body.append(h("tr", {}, h("th", { scope: "row" }, group.name), h("td", {}, `${group.found.length} of ${group.members.length}`), h("td", { class: "members" }, ...names.flatMap((name) => [name, " "]))));
+  }
+  return h("table", { class: "numbers groups" }, h("thead", {}, h("tr", {}, ...["components", "found", "which"].map((text) => h("th", { scope: "col" }, text)))), body);
+}
