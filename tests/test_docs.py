@@ -60,9 +60,14 @@ def test_the_table_of_the_readme_comes_out(tmp_path, monkeypatch, capsys):
     assert f"{found['n_edges']} of 527 edges kept, `kl_div` {found['metric']:.4f}" in readme
     assert found["metric_ablated"] == pytest.approx(10.0, abs=0.05)
     on_test = run(monkeypatch, capsys, "evaluate", "runs/ioi-acdc", "--split", "test")
+    tests = {test["name"]: test for test in on_test["hypotheses"]["tests"]}
+    assert tests["sufficiency"]["statistic"] == 1, "better than 100 random circuits of its size"
+    assert tests["minimality"]["passed"] is True, "no edge too many"
     assert f"`kl_div` {on_test['metric']:.4f}, {-on_test['metrics']['frac_correct']['circuit']:.0%}" in readme
     sized = run(monkeypatch, capsys, "discover", "ioi", "--edges", "20")
     assert f"{sized['n_edges']} edges at threshold {sized['settings']['threshold']:.3f}" in readme
+    overlap = run(monkeypatch, capsys, "compare", "runs/ioi-acdc", "runs/ioi-acdc-2")["pairs"][0]
+    assert f"{overlap['common']} edges in both, {overlap['only_first']} in the first only" in readme
     for task in ("greater-than", "docstring", "gender-pronoun"):
         found = run(monkeypatch, capsys, "discover", task)
         row = next(line for line in readme.splitlines() if f"`edgewise discover {task}`" in line)

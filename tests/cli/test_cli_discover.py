@@ -280,7 +280,7 @@ def found_and_measured(shell: Shell, *options: str) -> dict:
     """Discovery on the trained Llama, and that evaluation from scratch agrees with it."""
     prompts = STORIES / "gender_pronoun.jsonl"
     found = shell.json("discover", prompts, "--model", STORIES, "--threshold", "0.02", "--out", "run", *options)
-    measured = shell.json("evaluate", "run")
+    measured = shell.json("evaluate", "run", "--quick")
     assert measured["metric"] == pytest.approx(found["metric"], abs=1e-5)
     assert measured["metric_ablated"] == pytest.approx(found["metric_ablated"], abs=1e-5)
     assert measured["n_edges"] == found["n_edges"]

@@ -59,7 +59,8 @@ def test_everything_is_in_the_table(shell, scored):
         r"^95% intervals, bootstrapped over 8 examples$",
         r"^kl_div by example: lowest ",
         r"^sufficiency +(yes|no) ",
-        r"^controls: 30 random circuits of \d+ edges recover ",
+        r"^controls: 30 random circuits of \d+ to \d+ edges recover ",
+        r"^note: the edges were scored by kl_div, the benchmark's measures are about logit_diff$",
         r"^controls: the same edges in a permuted network recover ",
         r"^MIB benchmark on logit_diff: CPR -?\d\.\d{3} \(log axis ",
         r"^ +100.0% +110 +110 +1.000 +110 +1.000$",
@@ -81,7 +82,8 @@ def test_a_program_has_its_point_against_the_truth(shell):
     tests = {test["name"]: test for test in found["hypotheses"]["tests"]}
     assert tests["minimality"]["passed"] is True
     assert tests["equivalence"]["p_value"] is None
-    assert "needs at least 7 examples" in tests["equivalence"]["verdict"]
+    assert "a distance from the model" in tests["equivalence"]["verdict"]
+    assert found["permuted"] == pytest.approx(0, abs=0.5)
     out = shell.works("evaluate", "run", "--circuits", 29).out
     assert re.search(r"^edges +15 +1.000 +0.000 +1.000$", out, re.MULTILINE)
     assert "no known circuit" not in out
@@ -112,7 +114,9 @@ def test_a_circuit_on_another_tasks_data(shell, models):
     [
         (("--circuits", 28), "with fewer than 29 random circuits"),
         (("--confidence", 1), "a confidence is between 0 and 1"),
-        (("--resamples", 1), "at least 2 resamples"),
+        (("--resamples", 1), "needs 200 to 1,000,000 resamples, not 1"),
+        (("--resamples", 200_000_000), "1,000,000 resamples"),
+        (("--test-seed", -1), "a seed is a whole number of 0 or more, not -1"),
         (("--rediscover", 1), "--rediscover should be 0 or at least 2, not 1"),
         (("--rediscover", -3), "--rediscover should be 0 or at least 2, not -3"),
     ],
@@ -131,7 +135,10 @@ def test_one_example_has_no_tests_and_no_intervals(shell):
     found = shell.json("evaluate", "run")
     assert found["hypotheses"] is None
     assert found["metrics"]["l2"]["interval"] is None
-    assert "1 examples: no intervals" in shell.works("evaluate", "run").out
+    out = shell.works("evaluate", "run").out
+    assert "no intervals (1 example, fewer than 8)" in out
+    assert "no tests and no random circuits: they need at least 2 examples" in out
+    assert "note: no permuted network" in out
 
 
 # --- compare -------------------------------------------------------------------------------------------------------
@@ -190,6 +197,16 @@ def test_what_cannot_be_compared_is_refused(shell, pronoun):
     assert "no such file" in shell.refuses("compare", "acdc", "nowhere")
 
 
+def test_a_run_and_its_export_are_compared_in_the_graph_that_both_have(shell, scored):
+    shell.works("export", "scored", "--name", "ioi_gpt2", "--out", "submission")
+    exported = "submission/ioi_gpt2/importances.json"
+    found = shell.json("compare", "scored", exported)
+    assert found["pairs"][0]["jaccard"] == 1
+    assert found["note"] == "port edges are left aside, as some of the circuits have none"
+    measured = shell.json("evaluate", exported, "--task", "gender-pronoun", "--examples", 8, "--circuits", 29)
+    assert measured["mib"] == shell.json("evaluate", "scored", "--circuits", 29)["mib"], "a file that scores all edges"
+
+
 # --- sweep ---------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +223,7 @@ def test_a_sweep_leaves_its_data(shell):
     assert len(rows) == 8
     assert {path.name for path in (shell.folder / "out").iterdir()} == {
         *("acdc.json", "edge-attribution.json", "random.json", "sweep.csv", "command.txt"),
+        *("sizes.svg", "roc.svg", "thresholds.svg"),
     }
     before = shell.everything()
     assert shell.json(*typed, "--sizes", "5,20", "--out", "out") == found
@@ -221,7 +239,13 @@ def test_a_sweep_leaves_its_data(shell):
     ("options", "why"),
     [
         (("--methods", "acdcc"), "unknown method 'acdcc'; did you mean 'acdc'"),
-        (("--methods", ","), "--methods names no method"),
+        (("--methods", ","), "--methods names nothing"),
+        (("--methods", "acdc,acdc"), "--methods names 'acdc' twice"),
+        (("--methods", "acdc", "--steps", 5), "none of the methods acdc has --steps"),
+        (("--sizes", "5.6"), "--sizes takes whole numbers of edges, not 5.6"),
+        (("--sizes", "inf"), "--sizes takes numbers"),
+        (("--thresholds", "1:2:1000000000000"), "a count of 2 to 10,000"),
+        (("--methods", "random", "--seed", -1), "a seed of random circuits is a whole number of 0 or more"),
         (("--thresholds", "1:2"), "--thresholds takes numbers by commas, or LOW:HIGH:COUNT"),
         (("--thresholds", "0:1:5"), "with both above 0"),
         (("--thresholds", "low,high"), "--thresholds takes numbers"),
@@ -238,6 +262,8 @@ def test_sweeps_that_make_no_sense_are_refused(shell, options, why):
 def test_a_sweep_is_not_written_over_a_file(shell):
     (shell.folder / "out").write_text("mine")
     assert "is a file; choose another" in shell.refuses("sweep", "tracr-reverse", "--out", "out")
+    shell.json("discover", "or-gate", "--out", "run")
+    assert "holds a run; choose another" in shell.refuses("sweep", "or-gate", "--out", "run")
 
 
 # --- export --------------------------------------------------------------------------------------------------------
@@ -285,13 +311,16 @@ def test_the_papers_tables_by_one_command(shell, monkeypatch):
     assert re.search(r"^corrupted +tracr-reverse +l2 +put right +ACDC +0.200 +0.600 .* \[1\]", out, re.MULTILINE)
     assert re.search(r"^\[1\] corrupted positions are permuted", out, re.MULTILINE)
     folder = shell.folder / "runs" / "paper"
-    assert {path.name for path in folder.iterdir()} == {"paper", "tables.md", "areas.csv", "curves.csv"}
+    assert {path.name for path in folder.iterdir()} == {"paper", "part"}
+    folder = folder / "part"
+    assert {path.name for path in folder.iterdir()} == {"tables.md", "areas.csv", "curves.csv"}
     assert "| zero | tracr-reverse | l2 | put right | ACDC | 1.000 | 1.000 |" in (folder / "tables.md").read_text()
 
 
 def test_what_is_not_in_the_paper_is_refused(shell):
     assert "unknown thing to reproduce 'papers'; did you mean 'paper'" in shell.refuses("reproduce", "papers")
     assert "unknown task of the paper 'or-gate'" in shell.refuses("reproduce", "paper", "--tasks", "or-gate")
+    assert "--tasks names nothing" in shell.refuses("reproduce", "paper", "--tasks", "")
     assert "unknown method 'sp'" in shell.refuses("reproduce", "paper", "--methods", "sp")
     (shell.folder / "out").write_text("mine")
     assert "is a file; choose another" in shell.refuses("reproduce", "paper", "--out", "out")

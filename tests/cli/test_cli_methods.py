@@ -32,7 +32,7 @@ def test_every_method_works_on_every_task(shell, method, task):
     record = json.loads((folder / "run.json").read_text())
     circuit = load_circuit(folder / "circuit.json")
     assert circuit.names() == found["edges"]
-    measured = shell.json("evaluate", found["run_dir"])
+    measured = shell.json("evaluate", found["run_dir"], "--quick")
     assert measured["metric"] == pytest.approx(found["metric"], abs=1e-5)
     if method == "acdc":
         assert record["result"]["scoring"] is None

@@ -101,7 +101,7 @@ def test_a_circuit_that_outgrows_the_memory_ends_the_search_and_keeps_what_it_de
     assert shown.code == 2
     assert "the circuit in hand has grown so large" in shown.err
     assert "edges were decided" in shown.err
-    kept = shell.json("evaluate", "run")
+    kept = shell.json("evaluate", "run", "--quick")
     assert kept["finished"] is False
     assert 0 < kept["n_edges"] < 527
 

@@ -101,7 +101,7 @@ def test_a_search_that_is_stopped_leaves_a_folder_that_says_how_far_it_got(tmp_p
     assert f"{stopped['decided']:,} of {stopped['of']:,} edges were decided" in err
     assert "nothing was written" not in err
     # What is kept is a circuit like any other, and measures what the search saw last.
-    code, out, err = run(["evaluate", "deep/er/run", "--json"], tmp_path, environment)
+    code, out, err = run(["evaluate", "deep/er/run", "--quick", "--json"], tmp_path, environment)
     assert code == 0, err
     assert json.loads(out)["finished"] is False
     assert json.loads(out)["metric"] == pytest.approx(record["result"]["metric"], abs=1e-5)

@@ -91,7 +91,7 @@ def test_the_known_circuit_is_shown_group_by_group(shell):
     assert (known["n_edges"], known["found"]) == (3, 2)
     groups = {one["group"]: (one["found"], one["members"]) for one in known["groups"]}
     assert groups["inputs"] == (["a0.h0"], ["a0.h0", "a0.h1"])
-    measured = shell.json("evaluate", found["run_dir"])
+    measured = shell.json("evaluate", found["run_dir"], "--quick")
     assert measured["known_circuit"] == known
     assert shell.json("discover", "ioi", "--examples", "4")["known_circuit"] is None
 
@@ -112,7 +112,7 @@ def test_a_control_runs_and_measures_again_on_the_permuted_network(shell):
     found = shell.json("discover", "induction", "--permuted", "7")
     assert found["settings"]["model"]["permuted_seed"] == 7
     assert found["metric_full"] > 1, "its divergence is from the trained model"
-    measured = shell.json("evaluate", found["run_dir"])
+    measured = shell.json("evaluate", found["run_dir"], "--quick")
     assert measured["metric"] == pytest.approx(found["metric"], abs=1e-5)
     assert measured["metrics"]["kl_div"]["target"] == pytest.approx(0, abs=1e-6)
     assert "permuted model" in shell.works("evaluate", found["run_dir"]).out
@@ -128,7 +128,7 @@ def test_folded_value_biases_are_recorded_and_used_again(shell):
     assert not any("h" in name for name in found["edges"] if not name.startswith("m0->"))
     plain = shell.json("discover", "or-gate")
     assert plain["edges"] == ["a0.h0->m0", "m0->logits"]
-    measured = shell.json("evaluate", found["run_dir"])
+    measured = shell.json("evaluate", found["run_dir"], "--quick")
     assert measured["metric_ablated"] == pytest.approx(found["metric_ablated"])
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import Bootstrap, Interval, mean_jaccard
-from edgewise.evaluation.bootstrap import interval_of, jaccard
+from edgewise.evaluation.bootstrap import interval_of, jaccard, share_interval
 
 
 def mean(values, axis=-1):
@@ -42,15 +42,39 @@ def test_intervals_are_those_of_a_seed():
 
 
 def test_where_there_is_nothing_to_resample():
-    assert interval_of(mean, (np.array([3.0]),), Bootstrap()) is None
-    assert interval_of(mean, (np.array([3.0, 4.0]),), Bootstrap(resamples=0)) is None
+    assert interval_of(mean, (np.arange(7.0),), Bootstrap()) is None, "too few for an interval that holds what it says"
+    assert interval_of(mean, (np.arange(8.0),), Bootstrap()) is not None
+    assert interval_of(mean, (np.arange(20.0),), Bootstrap(resamples=0)) is None
     assert interval_of(mean, (np.full(10, 0.25),), Bootstrap()) == Interval(0.25, 0.25)
-    assert interval_of(mean, (np.array([1.0, np.nan]),), Bootstrap()) is None
+    assert interval_of(mean, (np.append(np.arange(9.0), np.nan),), Bootstrap()) is None
 
 
-@pytest.mark.parametrize("options", [{"confidence": 1.0}, {"confidence": 0.0}, {"resamples": 1}, {"resamples": -5}])
+def test_the_interval_of_a_share_holds_where_all_are_right():
+    """Wilson's: 10 of 10 right says at least 72%, not 100%; the values are those of statsmodels' and R's."""
+    whole = share_interval(1.0, 10, Bootstrap())
+    assert (whole.low, whole.high) == (pytest.approx(0.7225, abs=1e-4), pytest.approx(1))
+    half = share_interval(0.5, 20, Bootstrap())
+    assert (half.low, half.high) == (pytest.approx(0.2993, abs=1e-4), pytest.approx(0.7007, abs=1e-4))
+    assert share_interval(0.0, 10, Bootstrap()).low == 0
+    assert share_interval(1.0, 7, Bootstrap()) is None
+    generator = np.random.default_rng(0)
+    held = [0.95 in share_interval(generator.binomial(20, 0.95) / 20, 20, Bootstrap()) for _ in range(1000)]
+    assert 0.9 < np.mean(held) <= 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"confidence": 1.0},
+        {"confidence": 0.0},
+        {"resamples": 100},
+        {"resamples": -5},
+        {"resamples": 10**9},
+        {"seed": -1},
+    ],
+)
 def test_intervals_that_make_no_sense_are_refused(options):
-    with pytest.raises(EdgewiseError, match=r"between 0 and 1|at least 2 resamples"):
+    with pytest.raises(EdgewiseError, match=r"between 0 and 1|needs 200 to 1,000,000 resamples|0 or more"):
         Bootstrap(**options)
 
 

@@ -73,7 +73,10 @@ def test_a_sweep_that_was_stopped_goes_on_and_does_nothing_twice(experiment, tmp
             sweep(experiment, PLANS, folder=folder, progress=stop)
         again = []
         found = sweep(experiment, PLANS, folder=folder, progress=lambda *one, again=again: again.append(one[:2]))
-        assert not set(told) & set(again), "what was kept is not made again"
+        first = {method: next(done for name, done in again if name == method) for method, _ in again}
+        assert not {one for one in told if one[1]} & {one for one in again if one[1] > first[one[0]]}
+        kept = {method: max(done for name, done in told if name == method) for method, _ in told}
+        assert all(first.get(method, done) == done for method, done in kept.items()), "what was kept is not made again"
         for one, other in zip(found, whole, strict=True):
             assert [point.circuit for point in one.points] == [point.circuit for point in other.points]
             assert [point.setting for point in one.points] == [point.setting for point in other.points]
@@ -100,7 +103,24 @@ def test_a_folder_of_another_sweep_is_refused_and_left_as_it_was(experiment, tmp
         sweep(experiment, PLANS[:1], folder=tmp_path)
     (tmp_path / "acdc.json").write_text("{")
     with pytest.raises(EdgewiseError, match="not valid JSON"):
-        sweep(experiment, PLANS[:1], folder=tmp_path)
+        sweep(experiment, [SweepPlan("random", (5.0,)), PLANS[0]], folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["acdc.json"], "found out before anything was done"
+
+
+def test_a_metric_of_ones_own_is_not_kept_by_its_name(experiment, tmp_path):
+    own = Experiment(experiment.decoder, experiment.task, metric=lambda logits, reference: logits[:, 0])
+    with pytest.raises(EdgewiseError, match="a function of your own"):
+        sweep(own, PLANS[:1], folder=tmp_path)
+    assert sweep(own, PLANS[:1])[0].points
+    with pytest.raises(EdgewiseError, match="'acdc' is named twice"):
+        sweep(experiment, [PLANS[0], PLANS[0]])
+
+
+def test_published_rounding_does_not_depend_on_what_is_learned_beside_it(experiment):
+    options = {"steps": 3, "variant": "published"}
+    together = sweep(experiment, [SweepPlan("subnetwork-probing", (0.1, 5.0), options)])[0].points
+    alone = sweep(experiment, [SweepPlan("subnetwork-probing", (5.0,), options)])[0].points
+    assert together[1].circuit == alone[0].circuit
 
 
 @pytest.mark.parametrize(
@@ -128,7 +148,12 @@ def test_the_data_behind_the_plots_is_a_line_per_circuit():
     found = sweep(Experiment(model, task), [SweepPlan("acdc", (0.01, 0.5)), SweepPlan("random", (20.0,))])
     rows = list(csv.DictReader(io.StringIO(series_csv(found, known))))
     assert [row["method"] for row in rows] == ["acdc", "acdc", "random"]
-    assert [float(rows[0][key]) for key in ("n_edges", "true_positive_rate", "false_positive_rate")] == [15, 1, 0]
+    assert [float(rows[0][key]) for key in ("n_edges", "edges_true_positive_rate", "edges_false_positive_rate")] == [
+        15,
+        1,
+        0,
+    ]
+    assert float(rows[0]["nodes_n_found"]) == 16
     assert float(rows[0]["l2"]) < 1e-9 < float(rows[1]["l2"])
     summary = json.loads(json.dumps(series_summary(found[0], known)))
     assert summary["roc"]["edges"] == {"pessimistic": 1.0, "trapezoid": 1.0}
@@ -158,7 +183,7 @@ def test_a_series_is_whole_after_every_point(experiment, tmp_path):
         seen.append((len(file.points), file.finished))
 
     sweep(experiment, [SweepPlan("acdc", (0.5, 0.1, 0.01))], folder=tmp_path, progress=look)
-    assert seen == [(1, False), (2, False), (3, False)]
+    assert seen == [(0, False), (1, False), (2, False), (3, False)]
     assert json.loads((tmp_path / "acdc.json").read_text())["finished"] is True
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".partial"]
 

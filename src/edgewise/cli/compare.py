@@ -24,20 +24,24 @@ def compare(
 ) -> None:
     """Compare circuits: how much they overlap, and where they differ, component by component."""
     from edgewise.evaluation.compare import compare_circuits
+    from edgewise.graph.convert import in_one_graph
     from edgewise.reports.tables import component_rows, overlap_rows, terminal_table
 
     if len(circuits) < 2:
         raise EdgewiseError("name at least two circuits to compare")
     loaded = [load_any_circuit(path) for path in circuits]
     names = _short_names(circuits)
-    found = compare_circuits(dict(zip(names, loaded, strict=True)))
+    alike, note = in_one_graph(loaded)
+    found = compare_circuits(dict(zip(names, alike, strict=True)))
     if as_json:
-        typer.echo(json.dumps(found.to_dict()))
+        typer.echo(json.dumps({**found.to_dict(), "note": note}))
         return
     console = stdout_console()
     console.print(terminal_table("overlap of edges", overlap_rows(found), right=1))
     console.print()
     console.print(terminal_table("where they differ", component_rows(found), right=1))
+    if note:
+        console.print(f"\nnote: {note}", highlight=False, soft_wrap=True)
 
 
 def _short_names(paths: list[Path]) -> list[str]:

@@ -36,7 +36,7 @@ from edgewise.cli.options import (
     TaskArgument,
     VariantOption,
 )
-from edgewise.cli.printing import headline, stdout_console
+from edgewise.cli.printing import Kept, headline, stdout_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -246,10 +246,6 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
         console.print()
         console.print(known_table(found.task.known_circuit.compare(found.circuit)))
     console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
-
-
-class Kept(SystemExit):
-    """The end of a search that was stopped, when what it decided has been written and said."""
 
 
 def exit_code(cause: BaseException | None) -> int:

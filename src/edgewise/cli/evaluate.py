@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load, load_again, load_any_circuit
+from edgewise.cli.loading import load, load_again, load_any_circuit, some_path
 from edgewise.cli.options import (
     DeviceOption,
     JsonOption,
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 @app.command(epilog="Example: edgewise evaluate runs/ioi-acdc --split test")
 def evaluate(
     circuit: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_CIRCUIT", help="A run folder, or a circuit file in EAP-IG's JSON form.")
+        Path,
+        typer.Argument(metavar="RUN_OR_CIRCUIT", help="A run folder, or a circuit file of EAP-IG (JSON or .pt)."),
     ],
     task: Annotated[
         str | None, typer.Option(help="Task to measure on. Default: the run's own; needed for a circuit file.")
@@ -76,12 +77,15 @@ def evaluate(
 
     # What can be refused before a model is loaded is refused now.
     bootstrap = Bootstrap(resamples, confidence, test_seed)
-    options = Options(circuits=circuits, seed=test_seed)
+    options = Options(seed=test_seed) if quick else Options(circuits=circuits, seed=test_seed)
+    circuit = some_path(circuit, "the circuit")
     if rediscover < 0 or rediscover == 1:
         raise EdgewiseError(f"--rediscover should be 0 or at least 2, not {rediscover}")
     finished, scored, search = True, False, None
     if not circuit.is_dir():
         found, settings = load_any_circuit(circuit), {}
+        # A file that scores edges it does not have ranks them all.
+        scored = found.scores is not None and bool((found.scores[~found.edges] != 0).any())
         if task is None:
             raise EdgewiseError(f"{str(circuit)!r} is a circuit without a task: say which with --task")
         if rediscover:
@@ -110,6 +114,7 @@ def evaluate(
             ablation=ablation or settings.get("ablation"),
             metric=metric or settings.get("metric"),
             scored=scored,
+            scored_by=settings.get("metric"),
             search=search,
             rediscover=rediscover,
             quick=quick,
@@ -141,8 +146,7 @@ def _show_evaluation(console: Console, found: Assessment, task: Task, model: Dec
     console.print(f"{headline(task, model)}\n", highlight=False, markup=False, soft_wrap=True)
     for part in assessment_tables(found):
         console.print(part, soft_wrap=isinstance(part, Text))
-    if result.known is None and not quick:
+    if result.known is None:
         console.print(
-            "no known circuit here, so no ROC; what is left is what the circuit does, the tests and the controls",
-            style="dim",
+            "no known circuit here, so no ROC; what the circuit recovers, tests and controls remain", style="dim"
         )

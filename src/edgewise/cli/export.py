@@ -35,8 +35,12 @@ def export(
         raise EdgewiseError("--name is for one run; with several, folders are named after their tasks and models")
     out = some_path(out, "--out").expanduser()
     require_free(out)
-    cells = [mib_cell(*load_run(run), name) for run in runs]
+    loaded = [load_run(run) for run in runs]
+    cells = [mib_cell(record, circuit, name) for record, circuit in loaded]
     written = export_mib(cells, out, file)
+    for run, (record, _) in zip(runs, loaded, strict=True):
+        if not record.get("finished", True):
+            typer.echo(f"note: {run} was interrupted; its circuit still holds every edge that it had not come to")
     for cell in cells:
         what = (
             "importances of" if cell.scored else f"{cell.circuit.n_edges:,} edges with importance 1, 0 for the rest, of"

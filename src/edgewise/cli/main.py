@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.discover import Kept
+from edgewise.cli.printing import Kept
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.process import tune_process
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from edgewise.errors import EdgewiseError
+
 TaskArgument = Annotated[
     str,
     typer.Argument(metavar="TASK", help="A built-in task (see: edgewise tasks) or a JSONL file.", show_default=False),
@@ -91,3 +93,18 @@ MemoryOption = Annotated[
     typer.Option(help="Memory to use beyond the model's weights, as in 3GB. Default: what the machine has."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+def names_in(text: str, option: str) -> list[str]:
+    """The names in an option that takes several, by commas.
+
+    Raises:
+        EdgewiseError: there is none, or one comes twice.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise EdgewiseError(f"{option} names nothing")
+    for name in names:
+        if names.count(name) > 1:
+            raise EdgewiseError(f"{option} names {name!r} twice")
+    return names

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +29,20 @@ def stdout_console() -> Console:
 
     console = Console()
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=160)
+
+
+class Kept(SystemExit):
+    """The end of work that was stopped, when what it decided has been written and said."""
+
+
+@contextmanager
+def kept_if_stopped(folder: Path) -> Iterator[None]:
+    """Say at Ctrl-C that what is done is kept in `folder` and goes on from there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"edgewise: interrupted; circuits found so far are in {folder}, the same command goes on", err=True)
+        raise Kept(130) from None
 
 
 def headline(task: Task, model: Decoder) -> str:

@@ -12,8 +12,8 @@ import typer
 
 from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
-from edgewise.cli.options import DeviceOption, JsonOption
-from edgewise.cli.printing import stdout_console
+from edgewise.cli.options import DeviceOption, JsonOption, names_in
+from edgewise.cli.printing import kept_if_stopped, stdout_console
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.files import write_text
 
@@ -51,21 +51,24 @@ def reproduce(
     if out.exists() and not out.is_dir():
         raise EdgewiseError(f"the output folder {str(out)!r} is a file; choose another")
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-    with sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
+    with kept_if_stopped(out), sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
         found = run(
             out,
-            tasks=None if tasks is None else _names(tasks),
-            methods=METHODS_IN_PAPER if methods is None else _names(methods),
+            tasks=None if tasks is None else names_in(tasks, "--tasks"),
+            methods=METHODS_IN_PAPER if methods is None else names_in(methods, "--methods"),
             offline=offline,
             device=device,
             progress=progress,
         )
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "tables.md", reproduction_markdown(found))
-    write_text(out / "areas.csv", found.cells_csv())
-    write_text(out / "curves.csv", found.curves_csv())
+    # Summaries of a part do not take the place of those of everything.
+    summary = out if tasks is None and methods is None else out / "part"
+    summary.mkdir(exist_ok=True)
+    write_text(summary / "tables.md", reproduction_markdown(found))
+    write_text(summary / "areas.csv", found.cells_csv())
+    write_text(summary / "curves.csv", found.curves_csv())
     if as_json:
-        typer.echo(json.dumps({**dataclasses.asdict(found), "folder": str(out)}))
+        typer.echo(json.dumps({**dataclasses.asdict(found), "folder": str(summary)}))
         return
     console = stdout_console()
 
@@ -83,8 +86,4 @@ def reproduce(
         console.print(terminal_table("where the true circuit is not known", curve_rows(found.curves), right=4))
     for why, names in missing_by_reason(found).items():
         say(f"\nnot run: {', '.join(names)}: {why}")
-    say(f"\nwritten to {out}: tables.md, areas.csv, curves.csv")
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    say(f"\nwritten to {summary}: tables.md, areas.csv, curves.csv")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +28,13 @@ from edgewise.cli.options import (
     StepsOption,
     TaskArgument,
     VariantOption,
+    names_in,
 )
-from edgewise.cli.printing import headline, stdout_console
+from edgewise.cli.printing import headline, kept_if_stopped, stdout_console
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_text
+
+MOST_SETTINGS = 10_000
 
 
 @app.command(epilog="Example: edgewise sweep ioi --methods acdc,edge-attribution-ig,random --sizes 5,10,20,50,100")
@@ -78,7 +83,7 @@ def sweep(
     from edgewise.patching import Experiment
     from edgewise.reports import sweep_progress
     from edgewise.reports.sweep_plots import sweep_plots
-    from edgewise.reports.tables import series_rows, terminal_table
+    from edgewise.reports.tables import areas_line, series_rows, terminal_table
     from edgewise.runs import check_request
     from edgewise.runs.paper import SIZES
     from edgewise.runs.sweep import LAMBDAS, PAPER_THRESHOLDS, SweepPlan, series_csv
@@ -88,12 +93,14 @@ def sweep(
 
     check_task(task, examples, "validation", variant)
     check_request(suggested=0.0, ablation=ablation, metric=metric)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names = names_in(methods, "--methods")
     given = {
         "acdc": PAPER_THRESHOLDS if thresholds is None else numbers(thresholds, "--thresholds"),
         "subnetwork-probing": LAMBDAS if lambdas is None else numbers(lambdas, "--lambdas"),
     }
-    wanted = None if sizes is None else tuple(float(round(one)) for one in numbers(sizes, "--sizes"))
+    wanted = None if sizes is None else whole(numbers(sizes, "--sizes"), spread=":" in sizes)
+    if steps is not None and not any("steps" in METHODS[name].options for name in names if name in METHODS):
+        raise EdgewiseError(f"none of the methods {', '.join(names)} has --steps")
 
     def plan(name: str, n_edges: int) -> SweepPlan:
         takes = METHODS[name].options if name in METHODS else {}
@@ -103,8 +110,6 @@ def sweep(
 
     for name in names:
         plan(name, 1000).check()
-    if not names:
-        raise EdgewiseError("--methods names no method")
     loaded, prompts = load(
         task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
     )
@@ -118,15 +123,17 @@ def sweep(
     if folder.exists() and not folder.is_dir():
         raise EdgewiseError(f"the output folder {str(folder)!r} is a file; choose another")
     experiment = Experiment(loaded, prompts, ablation=ablation, metric=metric, ports=ports)
+    if (folder / "run.json").exists():
+        raise EdgewiseError(f"the output folder {str(folder)!r} holds a run; choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    with sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
+    with kept_if_stopped(folder), sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
         plans = [plan(name, experiment.graph.n_edges) for name in names]
         found = run(experiment, plans, test=others, folder=folder, progress=progress(prompts.name))
     known = None if prompts.known_circuit is None else prompts.known_circuit.on(experiment.graph)
     write_text(folder / "sweep.csv", series_csv(found, known))
     title = f"{prompts.name} on {Path(loaded.name).name}"
     sweep_plots(found, experiment.metric.name, folder, title=title, known=known)
-    write_text(folder / "command.txt", " ".join(["edgewise", *sys.argv[1:]]) + "\n")
+    write_text(folder / "command.txt", shlex.join(["edgewise", *sys.argv[1:]]) + "\n")
     if as_json:
         from edgewise.runs.sweep import series_summary
 
@@ -138,6 +145,8 @@ def sweep(
     for one in found:
         rows = series_rows(one, experiment.metric.name, known)
         console.print(terminal_table(one.method, rows, right=0))
+        if known is not None:
+            console.print(areas_line(one, known), highlight=False, soft_wrap=True)
         console.print()
     console.print(
         f"written to {folder}: sweep.csv, plots, and a file per method", highlight=False, markup=False, soft_wrap=True
@@ -154,15 +163,27 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
         if ":" in text:
             low, high, count = text.split(":")
             first, last, steps = float(low), float(high), int(count)
-            if not (first > 0 and last > 0 and steps > 1):
+            if not (0 < first < math.inf and 0 < last < math.inf and 1 < steps <= MOST_SETTINGS):
                 raise ValueError
             return tuple(first * (last / first) ** (step / (steps - 1)) for step in range(steps))
         found = tuple(float(one) for one in text.split(",") if one.strip())
-        if not found:
+        if not found or not all(math.isfinite(one) for one in found):
             raise ValueError
         return found
     except ValueError:
         raise EdgewiseError(
-            f"{option} takes numbers by commas, or LOW:HIGH:COUNT with both above 0 and a count of at least 2, not "
-            f"{text!r}"
+            f"{option} takes numbers by commas, or LOW:HIGH:COUNT with both above 0 and a count of 2 to "
+            f"{MOST_SETTINGS:,}, not {text!r}"
         ) from None
+
+
+def whole(sizes: tuple[float, ...], *, spread: bool) -> tuple[float, ...]:
+    """Sizes as whole numbers, each once; those of LOW:HIGH:COUNT are rounded.
+
+    Raises:
+        EdgewiseError: a size that someone typed is no whole number.
+    """
+    for size in sizes:
+        if not spread and size != int(size):
+            raise EdgewiseError(f"--sizes takes whole numbers of edges, not {size:g}")
+    return tuple(dict.fromkeys(float(round(size)) for size in sizes))

@@ -15,6 +15,7 @@ its sweeps took 10,000.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -177,13 +178,24 @@ def _learn(
         report(step, steps)
     keep = theta
     if variant == "published":
-        keep = Units(*(sample(tensor, generator) - 0.5 for tensor in theta.tensors()))
+        # A sample of each lambda's own, whatever others are learned beside it.
+        noises = [torch.Generator().manual_seed(_noise_seed(seed, weight)) for weight in lambdas]
+        keep = Units(
+            *(
+                torch.stack([sample(one, noise) for one, noise in zip(tensor, noises, strict=True)]) - 0.5
+                for tensor in theta.tensors()
+            )
+        )
     probes = []
     for index in range(len(lambdas)):
         learned, kept = (Units(*(tensor[index].detach() for tensor in units.tensors())) for units in (theta, keep))
         circuit = masked(scored_by_units(experiment.graph, kept), 0.0)
         probes.append(Probe(circuit, learned, (metric[index].item(), penalty[index].item())))
     return probes
+
+
+def _noise_seed(seed: int, weight: float) -> int:
+    return (seed * 1_000_003 + int.from_bytes(struct.pack(">d", weight), "big")) % 2**63
 
 
 def masked_metric(experiment: Experiment, rows: Rows, masks: Units) -> Tensor:

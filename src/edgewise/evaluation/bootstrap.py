@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from edgewise.errors import EdgewiseError
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 RESAMPLES, CONFIDENCE = 2000, 0.95
+MOST_RESAMPLES = 1_000_000
+FEWEST_EXAMPLES = 8
+"""Intervals from fewer examples hold the true figure far less often than they say, so there are none."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,8 @@ class Bootstrap:
 
     Attributes:
         resamples: how often examples are drawn anew; 0 for no intervals.
-        confidence: how often an interval should hold the true figure.
-        seed: of the draws.
+        confidence: how often an interval holds the true figure, in many examples; in few, less often.
+        seed: of the draws, 0 or more.
     """
 
     resamples: int = RESAMPLES
@@ -44,8 +48,14 @@ class Bootstrap:
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
             raise EdgewiseError(f"a confidence is between 0 and 1, not {self.confidence}")
-        if self.resamples < 0 or self.resamples == 1:
-            raise EdgewiseError(f"an interval needs at least 2 resamples, not {self.resamples}")
+        fewest = math.ceil(10 / (1 - self.confidence) - 1e-9)
+        if self.resamples and not fewest <= self.resamples <= MOST_RESAMPLES:
+            raise EdgewiseError(
+                f"a {self.confidence:.4g} interval needs {fewest:,} to {MOST_RESAMPLES:,} resamples, not "
+                f"{self.resamples:,} (0 for no intervals)"
+            )
+        if self.seed < 0:
+            raise EdgewiseError(f"a seed is a whole number of 0 or more, not {self.seed}")
 
 
 def interval_of(statistic: Callable[..., Floats], columns: tuple[Floats, ...], bootstrap: Bootstrap) -> Interval | None:
@@ -57,12 +67,12 @@ def interval_of(statistic: Callable[..., Floats], columns: tuple[Floats, ...], b
         columns: `[examples]` each, what every example gives.
 
     Returns:
-        None with fewer than 2 examples, or where the figure is no number in most resamples. Where all examples agree,
+        None with fewer than 8 examples, or where the figure is no number in most resamples. Where all examples agree,
         the interval is the figure itself.
     """
     from scipy import stats  # 0.5 s to import, which only this takes
 
-    if len(columns[0]) < 2 or not bootstrap.resamples:
+    if len(columns[0]) < FEWEST_EXAMPLES or not bootstrap.resamples:
         return None
     value = float(statistic(*columns, axis=-1))
     if not np.isfinite(value):
@@ -77,6 +87,7 @@ def interval_of(statistic: Callable[..., Floats], columns: tuple[Floats, ...], b
             n_resamples=bootstrap.resamples,
             confidence_level=bootstrap.confidence,
             method="BCa",
+            batch=max(1, 4_000_000 // len(columns[0])),
             rng=np.random.default_rng(bootstrap.seed),
         )
     low, high = float(found.confidence_interval.low), float(found.confidence_interval.high)
@@ -87,6 +98,22 @@ def interval_of(statistic: Callable[..., Floats], columns: tuple[Floats, ...], b
         return None
     tail = (1 - bootstrap.confidence) / 2
     return Interval(*(float(one) for one in np.quantile(finite, (tail, 1 - tail))))
+
+
+def share_interval(share: float, examples: int, bootstrap: Bootstrap) -> Interval | None:
+    """Wilson's interval of a share of examples, which holds where all or none of few are right; a bootstrap's does not.
+
+    Where an example has several scored places they are not independent, so examples are counted, not places.
+    """
+    from scipy.stats import norm
+
+    if examples < FEWEST_EXAMPLES or not bootstrap.resamples:
+        return None
+    z = float(norm.ppf((1 + bootstrap.confidence) / 2))
+    middle = share + z * z / (2 * examples)
+    half = z * math.sqrt(share * (1 - share) / examples + (z / (2 * examples)) ** 2)
+    scale = 1 + z * z / examples
+    return Interval(max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale))
 
 
 def mean_jaccard(sets: list[Bools]) -> float | None:

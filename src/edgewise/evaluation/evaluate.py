@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError
-from edgewise.evaluation.bootstrap import CONFIDENCE, Bootstrap, Interval, interval_of
+from edgewise.evaluation.bootstrap import CONFIDENCE, Bootstrap, Interval, interval_of, share_interval
 from edgewise.evaluation.roc import RocPoint, roc_point
+from edgewise.evaluation.share import SMALLEST_WAY, share_of_way
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
 from edgewise.patching import Experiment
-from edgewise.tasks import METRICS, Comparison, Metric, Reference, Task, find_metric, mean_over_places, right_answers
+from edgewise.tasks import Comparison, Metric, Reference, Task, mean_over_places, metrics_of, right_answers
 
 Floats = NDArray[np.float64]
 RUNS = ("circuit", "full", "ablated", "target", "complement")
 """The runs that every metric is measured in."""
-
-_EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Measured:
 
         (m(C) - m(no edge)) / (m(model) - m(no edge)), as in the MIB benchmark; None where that is no way at all.
         """
-        return _share(self.circuit, self.ablated, self.target)
+        return share_of_way(self.circuit, self.ablated, self.target)
 
     @property
     def completeness(self) -> float | None:
@@ -66,12 +65,7 @@ class Measured:
         circuit, 0 if the rest of the model does as well without it (Wang et al. 2023 ask for completeness in this
         sense).
         """
-        return _share(self.complement, self.full, self.ablated)
-
-
-def _share(value: float, start: float, end: float) -> float | None:
-    way = end - start
-    return None if abs(way) < _EPSILON or math.isnan(value) else (value - start) / way + 0.0  # no minus zero
+        return share_of_way(self.complement, self.full, self.ablated)
 
 
 @dataclass(frozen=True)
@@ -79,20 +73,21 @@ class Spread:
     """One metric example by example, as the mean over each example's scored places.
 
     Attributes:
-        circuit, full, ablated, complement: `[examples]`.
+        circuit, full, ablated, target, complement: `[examples]`, as in `Measured`.
     """
 
     circuit: Floats
     full: Floats
     ablated: Floats
+    target: Floats
     complement: Floats
 
     @cached_property
     def recovered(self) -> Floats:
         """The share that the circuit recovers of each example; NaN where the ablated run is as good as the model."""
-        way = self.full - self.ablated
+        way = self.target - self.ablated
         with np.errstate(all="ignore"):
-            return np.where(np.abs(way) < _EPSILON, np.nan, (self.circuit - self.ablated) / way)
+            return np.where(np.abs(way) <= SMALLEST_WAY, np.nan, (self.circuit - self.ablated) / way)
 
     def quantiles(self, of: str = "circuit", at: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)) -> tuple[float, ...]:
         """Quantiles over examples of one of the attributes, examples without a number left out."""
@@ -185,7 +180,7 @@ def evaluate_in(
     """`evaluate` in an experiment of the circuit's graph."""
     task, chosen, graph = experiment.task, experiment.metric, circuit.graph
     circuit.require_graph(experiment.graph)
-    metrics = [chosen, *(METRICS[name] for name in task.metrics if name != chosen.name and _applies(name, task))]
+    metrics = [chosen, *(one for one in metrics_of(task) if one.name != chosen.name)]
     logits = {
         "circuit": experiment.logits(circuit),
         "full": experiment.logits(Circuit.full(graph)),
@@ -203,8 +198,8 @@ def evaluate_in(
                 value = mean_over_places(places[name])
                 if not math.isfinite(value):
                     raise EdgewiseError(f"metric {chosen.name!r} {_RUN_WORDS[name]} came out as {value}")
-            spread = Spread(*(by_row.means(places[name]) for name in ("circuit", "full", "ablated", "complement")))
-        measured[one.name] = _measured(places, by_row, bootstrap)
+            spread = Spread(**{name: by_row.means(places[name]) for name in RUNS})
+        measured[one.name] = _measured(one.name, places, by_row, bootstrap)
     known = None if task.known_circuit is None else task.known_circuit.on(graph)
     return Evaluation(
         metric=chosen.name,
@@ -248,14 +243,17 @@ class _ByRow:
             return self.sums(values) / self.counts
 
 
-def _measured(places: dict[str, Tensor], by_row: _ByRow, bootstrap: Bootstrap) -> Measured:
-    values = {name: mean_over_places(places[name]) for name in RUNS}
-    sums = {name: by_row.sums(places[name]) for name in RUNS}
+def _measured(name: str, places: dict[str, Tensor], by_row: _ByRow, bootstrap: Bootstrap) -> Measured:
+    values = {run: mean_over_places(places[run]) for run in RUNS}
+    sums = {run: by_row.sums(places[run]) for run in RUNS}
 
     found = Measured(values["circuit"], values["full"], values["ablated"], values["target"], values["complement"])
+    interval = interval_of(_mean, (sums["circuit"], by_row.counts), bootstrap)
+    if name == "frac_correct" and (shares := share_interval(-found.circuit, by_row.examples, bootstrap)) is not None:
+        interval = Interval(-shares.high, -shares.low)
     return replace(
         found,
-        interval=interval_of(_mean, (sums["circuit"], by_row.counts), bootstrap),
+        interval=interval,
         recovered_interval=None
         if found.recovered is None
         else interval_of(_way, (sums["circuit"], sums["ablated"], sums["target"]), bootstrap),
@@ -272,7 +270,7 @@ def _mean(total: Floats, counts: Floats, axis: int = -1) -> Floats:
 def _way(value: Floats, start: Floats, end: Floats, axis: int = -1) -> Floats:
     """How far `value` is on the way from `start` to `end`, all summed over examples."""
     way, gone = (one.sum(axis=axis) - start.sum(axis=axis) for one in (end, value))
-    return np.where(np.abs(way) < _EPSILON, np.nan, gone / np.where(way == 0, 1.0, way))
+    return np.where(np.abs(way) <= SMALLEST_WAY, np.nan, gone / np.where(way == 0, 1.0, way))
 
 
 def _accuracy(logits: dict[str, Tensor], reference: Reference, by_row: _ByRow, bootstrap: Bootstrap) -> Accuracy | None:
@@ -282,13 +280,4 @@ def _accuracy(logits: dict[str, Tensor], reference: Reference, by_row: _ByRow, b
         return None
     shares = {name: float(one.double().mean()) for name, one in right.items() if one is not None}
     kept = float(circuit[full].double().mean()) if bool(full.any()) else None
-    interval = interval_of(_mean, (by_row.sums(circuit.double()), by_row.counts), bootstrap)
-    return Accuracy(**shares, kept=kept, interval=interval)
-
-
-def _applies(name: str, task: Task) -> bool:
-    try:
-        find_metric(name, task)
-    except EdgewiseError:
-        return False
-    return True
+    return Accuracy(**shares, kept=kept, interval=share_interval(shares["circuit"], by_row.examples, bootstrap))

@@ -8,12 +8,14 @@ Three tests ask whether a circuit is ideal, and a small p-value says that it is 
 
 Two ask whether it is better than chance, and a small p-value says that it is:
 
-* sufficiency: it is closer to the model than random circuits of its size, more often than `quantile`; a circuit that
-  does exactly as the model does outdoes them all, else a tie is no win;
+* sufficiency: it is closer to the model than random circuits of its size, more often than `quantile`; a tie is no win,
+  and where random circuits do exactly as the model does too, the test cannot tell;
 * partial necessity: ablating it takes the model further away than ablating random circuits of its size, by default
   those that share no edge with it (in a small graph hardly any other random circuit misses what the model needs).
 
-Random circuits are made of random paths from the embedding to the logits.
+Random circuits are made of random paths from the embedding to the logits, until they have as many edges (a few more).
+With many edges Bonferroni's correction asks less of each, so that large circuits look minimal more easily: take more
+random circuits for them.
 
 s is a score per example, higher being better: minus a metric that compares answers (a logit difference), not one that
 measures the distance from the model, by which the model always wins.
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation.random_circuits import inflated, random_circuit
+from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.tasks import METRICS, Metric, mean_over_places
@@ -71,6 +74,8 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise EdgewiseError(f"a seed is a whole number of 0 or more, not {self.seed}")
         if not 0 < self.level < 1 or not 0 < self.quantile < 1 or not 0 <= self.epsilon < 0.5:
             raise EdgewiseError("level and quantile are between 0 and 1, epsilon from 0 to below 1/2")
         if self.reference not in REFERENCES:
@@ -134,12 +139,14 @@ class Hypotheses:
         score: the metric whose negative is s.
         effects: every edge of the circuit, the least needed first.
         random: `recovered` of each random circuit of the circuit's size, in the experiment's metric.
+        random_edges: the fewest and the most edges that they have.
     """
 
     score: str
     tests: tuple[Test, ...]
     effects: tuple[EdgeEffect, ...]
     random: tuple[float, ...]
+    random_edges: tuple[int, int]
 
 
 def score_metric(experiment: Experiment) -> Metric:
@@ -210,42 +217,42 @@ class _Tests:
             self.sufficiency([scores for scores, _ in kept]),
             self.partial_necessity(),
         )
-        way = full - ablated
-        random = tuple((value - ablated) / way for _, value in kept) if abs(way) > 1e-12 else ()
-        return Hypotheses(self.metric.name, tests, effects, random)
+        shares = [share_of_way(value, ablated, full) for _, value in kept]
+        sizes = [sample.n_edges for sample in samples]
+        random = tuple(share for share in shares if share is not None)
+        return Hypotheses(self.metric.name, tests, effects, random, (min(sizes), max(sizes)))
 
     def equivalence(self) -> Test:
         difference = self.found - self.model
         needed = fewest_examples(self.options)
-        if len(difference) < needed:
-            why = f"needs at least {needed} examples to find a difference; there are {len(difference)}"
+        if not self.compares or len(difference) < needed:
+            why = f"{self.metric.name} is a distance from the model, so no circuit can outdo it"
+            if self.compares:
+                why = f"needs at least {needed} examples to find a difference; there are {len(difference)}"
             return Test("equivalence", None, 0.0, None, why)
-        close = np.abs(difference) <= 1e-6 * max(1.0, float(np.abs(self.model).max()))
+        close = np.abs(difference) <= self.rounding
         outdone = float(((difference > 0) & ~close).sum() + close.sum() / 2)
         p_value = equivalence_p_value(outdone, len(difference), self.options.epsilon)
         passed = p_value >= self.options.level
         share = outdone / len(difference)
         words = f"the circuit outdoes the model on {share:.0%} of examples (ties count half)"
-        return Test("equivalence", p_value, share, passed, f"{words}: {'as good' if passed else 'not equivalent'}")
+        verdict = f"{words}: {'no difference found' if passed else 'not equivalent'}"
+        return Test("equivalence", p_value, share, passed, verdict)
 
     def independence(self) -> Test:
-        if not self.compares:
-            return Test(
-                "independence", None, 0.0, None, f"{self.metric.name} is the same for the model on every example"
-            )
-        if len(self.model) < FEWEST_FOR_HSIC:
-            why = f"needs at least {FEWEST_FOR_HSIC} examples; there are {len(self.model)}"
+        if not self.compares or len(self.model) < FEWEST_FOR_HSIC:
+            why = f"{self.metric.name} is the same for the model on every example"
+            if self.compares:
+                why = f"needs at least {FEWEST_FOR_HSIC} examples; there are {len(self.model)}"
             return Test("independence", None, 0.0, None, why)
         statistic, p_value = hsic_test(self.rest, self.model, self.options.permutations, self.options.seed)
         passed = p_value >= self.options.level
-        verdict = "what is left without the circuit scores independently of the model"
-        return Test(
-            "independence",
-            p_value,
-            statistic,
-            passed,
-            verdict if passed else "what is left without the circuit still scores as the model does",
-        )
+        verdict = "the score without the circuit depends on the model's"
+        if passed:
+            verdict = (
+                f"found no dependence of the score without the circuit on the model's ({len(self.model)} examples)"
+            )
+        return Test("independence", p_value, statistic, passed, verdict)
 
     def minimality(self, own: float) -> tuple[Test, tuple[EdgeEffect, ...]]:
         generator = np.random.default_rng(self.options.seed)
@@ -273,15 +280,19 @@ class _Tests:
         ]
         needed = sum(bool(one.needed) for one in judged)
         passed = needed == len(judged)
-        verdict = f"{needed:,} of {len(judged):,} edges matter more than random ones"
+        share = f"{self.options.quantile:.0%}"
+        verdict = f"{needed:,} of {len(judged):,} edges pass for edges that matter more than {share} of random ones"
         smallest = min(1.0, min(p_values) * len(effects))
         test = Test("minimality", smallest, needed / len(judged), passed, verdict)
         return test, tuple(sorted(judged, key=lambda one: one.effect))
 
     def sufficiency(self, samples: list[Floats]) -> Test:
         own, losses = self.loss(self.found), np.array([self.loss(scores) for scores in samples])
-        exact = own <= 1e-6 * max(1.0, float(np.abs(self.model).max()))
-        wins = len(losses) if exact else int((own < losses).sum())
+        exact = int((losses <= self.rounding).sum())
+        if own <= self.rounding and exact > (1 - self.options.quantile) * len(losses):
+            why = f"{exact} of {len(losses)} random circuits of its size do exactly as the model does, as it does"
+            return Test("sufficiency", None, 0.0, None, why)
+        wins = int((own < losses - self.rounding).sum())
         return self.against_random("sufficiency", wins, "closer to the model than {} of its size")
 
     def partial_necessity(self) -> Test:
@@ -296,6 +307,11 @@ class _Tests:
             losses.append(self.loss(self.run(~sample)[0]))
         wins = int((self.loss(self.rest) > np.array(losses)).sum())
         return self.against_random("partial necessity", wins, "missed more than {} of its size")
+
+    @property
+    def rounding(self) -> float:
+        """Scores closer than this are the same."""
+        return 1e-6 * max(1.0, float(np.abs(self.model).max()))
 
     def loss(self, scores: Floats) -> float:
         """Mean over examples of | s - s(M) |."""

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 
-from edgewise.discovery import greedy, top
+from edgewise.discovery import greedy
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.graph.convert import ungrouped, without_ports
@@ -42,7 +43,7 @@ class AtShare:
     Attributes:
         share, asked: of all edges, and the whole number of edges that this makes (rounded down).
         n_edges: how many are left when what dangles is pruned.
-        faithfulness: None where the ablated run is as good as the model.
+        faithfulness: 0 is the ablated run, 1 the model.
     """
 
     share: float
@@ -79,10 +80,12 @@ def mib_scores(
     scored: Circuit,
     *,
     metric: str = METRIC,
-    ablation: str = "resample",
     progress: StepProgress | None = None,
 ) -> MibScores:
     """CPR and CMD of a circuit with a score for every edge. Port edges of its graph are left aside.
+
+    Absent edges carry the corrupted prompt's activations, as in the benchmark, whatever the search ablated. Of edges
+    with one score those are taken that torch's sort of single-precision scores puts first, as in its code.
 
     Raises:
         EdgewiseError: no scores, another model's graph, a split embedding, or a task where ablating everything does not
@@ -91,7 +94,7 @@ def mib_scores(
     scored = ungrouped(without_ports(scored))
     if scored.graph.split_embedding:
         raise EdgewiseError("the benchmark's graph has one embedding; this one has tokens and positions apart")
-    experiment = Experiment(model, task, metric=metric, ablation=ablation, graph=scored.graph)
+    experiment = Experiment(model, task, metric=metric, ablation="resample", graph=scored.graph)
     full, ablated = experiment.full(), experiment.ablated()
     if abs(full - ablated) < 1e-12:
         raise EdgewiseError(f"ablating every edge leaves {metric} as it is, so no circuit has a faithfulness")
@@ -102,7 +105,7 @@ def mib_scores(
         found = []
         for share in SHARES:
             asked = int(share * scored.graph.n_edges)
-            circuit = top(scored, asked, absolute=absolute).circuit if asked else Circuit.empty(scored.graph)
+            circuit = strongest(scored, asked, absolute=absolute)
             value = (experiment.score(circuit) - ablated) / (full - ablated)
             found.append(AtShare(share, asked, circuit.n_edges, value))
             done += 1
@@ -112,6 +115,19 @@ def mib_scores(
 
     signed, absolute = at_shares(False), at_shares(True)
     return scores_from(metric, scored.graph.n_edges, signed, absolute)
+
+
+def strongest(scored: Circuit, count: int, *, absolute: bool) -> Circuit:
+    """The benchmark's choice of `count` edges, less what dangles."""
+    graph = scored.graph
+    if scored.scores is None:
+        raise EdgewiseError("the circuit has no scores to choose edges by")
+    scores = torch.from_numpy(scored.scores.copy()).float()
+    scores = scores.abs() if absolute else scores
+    scores[~torch.from_numpy(graph.edges.copy())] = -math.inf
+    chosen = np.zeros(graph.edges.size, dtype=bool)
+    chosen[torch.argsort(scores.flatten(), descending=True)[:count].numpy()] = True
+    return Circuit(graph, chosen.reshape(graph.edges.shape), graph.port_edges, scored.scores).connected()
 
 
 def scores_from(
@@ -159,6 +175,8 @@ class MibRoc:
 
 def mib_auroc(scored: Circuit, reference: Circuit) -> MibRoc:
     """The benchmark's AUROC of scores against a reference circuit of the same graph; port edges are left aside.
+
+    Its code leaves open which of several edges of one score is taken first; here it is the earlier one.
 
     Raises:
         EdgewiseError: no scores, different graphs, or a reference that is empty or everything.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,3 +54,18 @@ def source_columns(graph: Graph, wide: Graph) -> list[int]:
         else:
             columns.append(graph.input_index[place.name])
     return columns
+
+
+def in_one_graph(circuits: Sequence[Circuit]) -> tuple[list[Circuit], str]:
+    """Circuits of one model in the graph that they have in common, and what was changed for it in words.
+
+    Port edges go if some have none; shared keys and values are asked once per query head if some do that.
+    """
+    every, changes = list(circuits), []
+    if len({one.graph.ports for one in every}) > 1:
+        every = [without_ports(one) for one in every]
+        changes.append("port edges are left aside, as some of the circuits have none")
+    if len({one.graph.n_kv_heads for one in every}) > 1 and len({one.graph.n_heads for one in every}) == 1:
+        every = [ungrouped(one) for one in every]
+        changes.append("a shared key or value counts once per query head, as in some of the circuits")
+    return every, "; ".join(changes)

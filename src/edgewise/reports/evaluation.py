@@ -9,12 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edgewise.evaluation import Evaluation
-from edgewise.evaluation.bootstrap import Interval
+from edgewise.evaluation.bootstrap import FEWEST_EXAMPLES, Interval
 from edgewise.evaluation.hypotheses import Hypotheses
 from edgewise.evaluation.mib import MibScores
 from edgewise.reports.terminal import known_table, number, percent
 from edgewise.runs.assess import Assessment
-from edgewise.runs.stability import STABLE, Stability
+from edgewise.runs.stability import STABLE, STABLE_TIMES, Stability
 
 
 def assessment_tables(found: Assessment) -> Iterator[RenderableType]:
@@ -37,9 +37,13 @@ def assessment_tables(found: Assessment) -> Iterator[RenderableType]:
     if found.mib is not None:
         yield Text()
         yield mib_table(found.mib)
+        if found.mib_roc is not None:
+            yield Text(f"AUROC against the known circuit {found.mib_roc.auroc:.3f}")
     for stability in found.stability:
         yield Text()
         yield from _stability_lines(stability)
+    for note in found.notes:
+        yield Text(f"note: {note}")
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -87,7 +91,8 @@ def without_table(evaluation: Evaluation) -> Table:
 def interval_note(evaluation: Evaluation) -> str:
     """What the intervals are, if there are any."""
     if evaluation.measured[evaluation.metric].interval is None:
-        return f"{evaluation.examples} examples: no intervals"
+        few = f", fewer than {FEWEST_EXAMPLES}" if evaluation.examples < FEWEST_EXAMPLES else ""
+        return f"no intervals ({evaluation.examples} example{'s' * (evaluation.examples != 1)}{few})"
     return f"{evaluation.confidence:.0%} intervals, bootstrapped over {evaluation.examples} examples"
 
 
@@ -148,13 +153,14 @@ def _least_needed(found: Hypotheses, count: int = 5) -> Iterator[Text]:
 
 
 def _controls(found: Assessment) -> Iterator[Text]:
-    hypotheses, evaluation = found.hypotheses, found.evaluation
+    hypotheses = found.hypotheses
     if hypotheses is not None and hypotheses.random:
         ordered = sorted(hypotheses.random)
         middle, high = ordered[len(ordered) // 2], ordered[-1]
+        low, most = hypotheses.random_edges
         yield Text()
         yield Text(
-            f"controls: {len(ordered)} random circuits of {evaluation.n_edges:,} edges recover {percent(middle)} "
+            f"controls: {len(ordered)} random circuits of {low:,} to {most:,} edges recover {percent(middle)} "
             f"(median), {percent(high)} at most"
         )
     if found.permuted is not None:
@@ -181,10 +187,13 @@ def mib_table(found: MibScores) -> Group:
 
 def _stability_lines(found: Stability) -> Iterator[Text]:
     sizes = [circuit.n_edges for circuit in found.circuits]
-    words = {"examples": "resampled examples", "order": "other orders of edges (the paper's, then shuffled)"}
-    verdict = "stable" if found.jaccard > STABLE else f"not above the {STABLE} that is asked of a stable method"
+    words = {"examples": "from resampled examples", "order": "in other orders of edges"}
     yield Text(
-        f"found again {len(sizes)} times with {words[found.what]}: {min(sizes):,} to {max(sizes):,} edges, "
-        f"{found.common:,} in all and {found.union:,} in any; mean overlap of two (Jaccard) {found.jaccard:.3f}, "
-        f"{verdict}"
+        f"searched again {len(sizes)} times {words[found.what]}: {min(sizes):,} to {max(sizes):,} edges, "
+        f"{found.common:,} in all and {found.union:,} in any"
+    )
+    yield Text(
+        f"overlap (Jaccard) of two of them {found.jaccard:.3f} on average, of this circuit with them "
+        f"{sum(found.with_first) / len(found.with_first):.3f} (a stable method has more than {STABLE} over "
+        f"{STABLE_TIMES} samples)"
     )

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from edgewise.evaluation import CircuitComparison, roc_point
+from edgewise.evaluation import CircuitComparison, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.reports.terminal import number, percent
 from edgewise.runs.paper import Cell, Curve, Reproduction
 from edgewise.runs.series import Series
+from edgewise.runs.sweep import COUNTED
 
 SHORT = {"acdc": "ACDC", "head-importance": "HISP", "subnetwork-probing": "SP"}
 
@@ -82,6 +83,16 @@ def series_rows(series: Series, metric: str, known: Circuit | None = None) -> Ro
         "on test prompts",
         *truth,
     ], rows
+
+
+def areas_line(series: Series, known: Circuit) -> str:
+    """The areas under a sweep's ROC curves, by edges and by nodes."""
+    circuits = [point.circuit for point in series.points]
+    parts = []
+    for counted in COUNTED:
+        curve = roc_curve(circuits, known, counted)
+        parts.append(f"{counted} {curve.pessimistic:.3f} (standard {curve.trapezoid:.3f})")
+    return f"area under its ROC curve, by the paper's rule: {', '.join(parts)}"
 
 
 def overlap_rows(found: CircuitComparison) -> Rows:

@@ -13,7 +13,8 @@ from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.evaluation import Evaluation, evaluate_in
 from edgewise.evaluation.bootstrap import Bootstrap
 from edgewise.evaluation.hypotheses import Hypotheses, Options, run_tests
-from edgewise.evaluation.mib import MibScores, mib_scores
+from edgewise.evaluation.mib import METRIC, MibRoc, MibScores, mib_auroc, mib_scores
+from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
 from edgewise.patching import Experiment
@@ -31,18 +32,21 @@ class Assessment:
     Attributes:
         evaluation: its metrics, with intervals.
         hypotheses: the tests; None if they were left out.
-        mib: the benchmark's areas; None without scores, or where they mean nothing (`why_no_mib`).
-        permuted: the share that the same edges recover in a permuted network (a control; about 0 is good), if that was
-            measured.
+        mib: the benchmark's areas; None without scores, or where they mean nothing.
+        mib_roc: the benchmark's AUROC of the scores, where a circuit is known.
+        permuted: the share that the same edges recover in a permuted network, from its own ablated run to the model (a
+            control; about 0 is good), if that was measured.
         stability: the same search made again.
+        notes: why what was asked for is missing.
     """
 
     evaluation: Evaluation
     hypotheses: Hypotheses | None = None
     mib: MibScores | None = None
-    why_no_mib: str = ""
+    mib_roc: MibRoc | None = None
     permuted: float | None = None
     stability: tuple[Stability, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers, fit for JSON: what is no number is None."""
@@ -70,7 +74,9 @@ class Assessment:
             "confidence": evaluation.confidence,
             "hypotheses": None if self.hypotheses is None else asdict(self.hypotheses),
             "mib": None if self.mib is None else asdict(self.mib),
+            "mib_auroc": None if self.mib_roc is None else self.mib_roc.auroc,
             "permuted": self.permuted,
+            "notes": list(self.notes),
             "stability": [
                 {
                     "what": one.what,
@@ -105,6 +111,7 @@ def assess(
     ablation: str | None = None,
     metric: str | None = None,
     scored: bool = False,
+    scored_by: str | None = None,
     search: Mapping[str, Any] | None = None,
     rediscover: int = 0,
     quick: bool = False,
@@ -116,6 +123,7 @@ def assess(
 
     Args:
         scored: the circuit's scores rank every edge of its graph, so that circuits of any size can be cut from them.
+        scored_by: the metric that the scores are about, if it is known.
         search: what it was found with (`stability.search_settings`), to search again `rediscover` times.
         quick: metrics and intervals only.
         options: of the tests, and the seed of controls and searches.
@@ -133,17 +141,9 @@ def assess(
     experiment = Experiment(model, task, ablation=ablation, metric=metric, graph=circuit.graph)
     found = Assessment(evaluate_in(experiment, circuit, bootstrap=bootstrap))
     if not quick:
-        if len(task) > 1:
-            found = replace(found, hypotheses=run_tests(experiment, circuit, options, progress=told("tests")))
+        found = _tested(found, experiment, circuit, options, told("tests"))
         if scored:
-            try:
-                scores = mib_scores(
-                    model, task, circuit, ablation=experiment.ablation, progress=told("benchmark's measures")
-                )
-                found = replace(found, mib=scores)
-            except EdgewiseError as error:
-                found = replace(found, why_no_mib=str(error))
-        found = replace(found, permuted=_in_permuted(experiment, circuit, options.seed))
+            found = _benchmarked(found, model, task, circuit, scored_by, told("benchmark's measures"))
     if rediscover:
         assert search is not None
         again: dict[str, Any] = dict(times=rediscover, seed=options.seed)
@@ -156,19 +156,64 @@ def assess(
     return found
 
 
-def _in_permuted(experiment: Experiment, circuit: Circuit, seed: int) -> float | None:
-    """What share the same edges recover in the same network with its heads and neurons shuffled."""
-    model = experiment.decoder
-    if model.original is not None:
-        return None
+def _tested(
+    found: Assessment,
+    experiment: Experiment,
+    circuit: Circuit,
+    options: Options,
+    progress: Callable[[int, int], None] | None,
+) -> Assessment:
+    """With hypothesis tests and the control in a permuted network."""
+    notes = list(found.notes)
+    if len(experiment.task) > 1:
+        found = replace(found, hypotheses=run_tests(experiment, circuit, options, progress=progress))
+    else:
+        notes.append("no tests and no random circuits: they need at least 2 examples")
+    permuted = None
+    if experiment.decoder.original is None:
+        permuted = _in_permuted(experiment, circuit, options.seed)
+        if permuted is None:
+            notes.append(
+                "no permuted network: this model has nothing to permute, or ablating everything changes nothing"
+            )
+    return replace(found, permuted=permuted, notes=tuple(notes))
+
+
+def _benchmarked(
+    found: Assessment,
+    model: Decoder,
+    task: Task,
+    circuit: Circuit,
+    scored_by: str | None,
+    progress: Callable[[int, int], None] | None,
+) -> Assessment:
+    """With the benchmark's areas, or the reason why there are none."""
+    notes = list(found.notes)
+    known = task.known_circuit
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EdgewiseWarning)
-            shuffled = model.permuted(seed)
-    except EdgewiseError:
+        found = replace(found, mib=mib_scores(model, task, circuit, progress=progress))
+        if known is not None:
+            found = replace(found, mib_roc=mib_auroc(circuit, known.on(circuit.graph)))
+    except EdgewiseError as error:
+        notes.append(f"no measures of the MIB benchmark: {error}")
+    else:
+        if scored_by not in (None, METRIC):
+            notes.append(f"the edges were scored by {scored_by}, the benchmark's measures are about {METRIC}")
+    return replace(found, notes=tuple(notes))
+
+
+def _in_permuted(experiment: Experiment, circuit: Circuit, seed: int) -> float | None:
+    """What share the same edges recover in the same network with its heads and neurons shuffled.
+
+    None where shuffling leaves the network as it was, or where there is nothing to recover.
+    """
+    model = experiment.decoder
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EdgewiseWarning)
+        shuffled = model.permuted(seed)
+    if shuffled.fingerprint() == model.fingerprint():
         return None
     control = Experiment(
         shuffled, experiment.task, ablation=experiment.ablation, metric=experiment.metric, graph=circuit.graph
     )
-    full, ablated = experiment.full(), experiment.ablated()
-    return None if abs(full - ablated) < 1e-12 else (control.score(circuit) - ablated) / (full - ablated)
+    return share_of_way(control.score(circuit), control.ablated(), experiment.full())

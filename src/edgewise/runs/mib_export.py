@@ -40,6 +40,14 @@ MODEL_NAMES = {
 }
 
 
+CELLS = (
+    *(f"ioi_{model}" for model in ("gpt2", "qwen2.5", "gemma2", "llama3")),
+    *(f"mcqa_{model}" for model in ("qwen2.5", "gemma2", "llama3")),
+    *(f"{task}_llama3" for task in ("arithmetic-addition", "arithmetic-subtraction", "arc-easy", "arc-challenge")),
+    "arc-easy_gemma2",
+)
+
+
 @dataclass(frozen=True)
 class MibCell:
     """One task and model of a submission.
@@ -76,13 +84,12 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
         )
     settings = record["settings"]
     task, model = Path(settings["task"]["task"]).stem, settings["model"]["name"]
-    official = task in TASK_NAMES and model in MODEL_NAMES
     own = f"{TASK_NAMES.get(task, task)}_{MODEL_NAMES.get(model, Path(model).name)}"
     plain = ungrouped(without_ports(circuit))
     scored = record["result"].get("scoring") is not None
     if not scored:
         plain = plain.with_scores(plain.edges.astype(float))
-    return MibCell(name or own, plain, scored, official or name is not None)
+    return MibCell(name or own, plain, scored, (name or own) in CELLS)
 
 
 def export_mib(cells: Sequence[MibCell], folder: Path, kind: str = "json") -> Path:
@@ -162,6 +169,9 @@ def load_pt(path: Path) -> Circuit:
     except EdgewiseError:
         raise
     except Exception as error:  # torch raises whatever the bytes lead it to
-        text = str(error).strip() or type(error).__name__
-        why = f"{error} is missing" if isinstance(error, KeyError) else text.splitlines()[0]
+        why = "it is not one that torch saved, or holds more than tensors, names and numbers"
+        if isinstance(error, KeyError):
+            why = f"{error} is missing"
+        elif isinstance(error, ValueError):
+            why = str(error)
         raise EdgewiseError(f"the circuit file {str(path)!r} is no EAP-IG circuit: {why}") from None

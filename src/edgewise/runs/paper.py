@@ -17,6 +17,8 @@ from edgewise.discovery import METHODS, Order
 from edgewise.discovery.subnetwork_probing import PAPER_LAMBDAS
 from edgewise.errors import EdgewiseError, first_line, unknown
 from edgewise.evaluation import Counted, roc_curve
+from edgewise.evaluation.roc import SMALLEST_THRESHOLD
+from edgewise.evaluation.share import share_of_way
 from edgewise.models import Decoder, load_model
 from edgewise.patching import Experiment
 from edgewise.runs.published import METHODS_IN_PAPER, PUBLISHED_AUC, TASK_METRICS, WITHOUT_UNFINISHED
@@ -31,6 +33,9 @@ def grid(low: float, high: float, count: int) -> tuple[float, ...]:
     """10^low to 10^high in `count` steps that are even on a logarithmic axis."""
     return tuple(10 ** (low + (high - low) * step / (count - 1)) for step in range(count))
 
+
+HALF_A_DIGIT = 0.00051
+"""Areas are published to three digits."""
 
 BASE_GRID = grid(-4, 0, 21)
 TASK_LAMBDAS, TRACR_LAMBDAS = grid(-4, 2, 21), grid(-3, 0, 11)
@@ -243,6 +248,8 @@ def reproduce(
     Raises:
         EdgewiseError: unknown tasks or methods, or a folder that holds other series.
     """
+    if not methods or (tasks is not None and not tasks):
+        raise EdgewiseError("there is nothing to run without a task and a method")
     for method in methods:
         if method not in METHODS:
             raise unknown("method", method, METHODS)
@@ -306,7 +313,7 @@ def _cells(row: PaperRow, methods: Sequence[str], found: list[Series] | None, wh
             note = why if method in methods else "not asked for"
             if method in by_method:
                 ours, trapezoid = _areas(by_method[method], row, counted)
-                note = "" if abs(ours - published) < 0.0015 else _why_different(row, method, counted, ours)
+                note = "" if abs(ours - published) < HALF_A_DIGIT else _why_different(row, method, counted, ours)
             yield Cell(
                 row.task, row.ablation, row.metric, row.reading, method, counted, published, ours, trapezoid, note
             )
@@ -319,7 +326,8 @@ def _cells(row: PaperRow, methods: Sequence[str], found: list[Series] | None, wh
 
 def _areas(series: Series, row: PaperRow, counted: Counted) -> tuple[float, float]:
     known = KNOWN_CIRCUITS[row.task].on(series.points[0].circuit.graph)
-    curve = roc_curve([point.circuit for point in series.points], known, counted)
+    kept = [one for one in series.points if series.by != "threshold" or one.setting >= SMALLEST_THRESHOLD]
+    curve = roc_curve([point.circuit for point in kept], known, counted)
     return curve.pessimistic, curve.trapezoid
 
 
@@ -328,18 +336,21 @@ def _why_different(row: PaperRow, method: str, counted: str, ours: float) -> str
     where = (row.ablation, row.task, row.metric, method, counted)
     if method == "acdc":
         unfinished = WITHOUT_UNFINISHED.get(where)
-        if unfinished is not None and abs(unfinished - ours) < 0.0015:
-            return f"two published runs had not finished; without them it is {unfinished:.3f}"
+        if unfinished is not None and row.reading != RIGHT:
+            runs, area = unfinished
+            return f"{runs} published runs had not finished; without them it is {area:.3f}"
         if row.reading == RIGHT:
             return "corrupted positions are permuted, as the paper says; in the published runs they stayed in place"
-        return "the published points hold runs that had not finished" if unfinished is not None else "not explained"
+        return "not explained"
     if method == "head-importance":
         if row.reading == RIGHT:
             return (
                 "importances averaged along a path; published ones are all zero, as l2 has no gradient at the clean "
                 "run, so their order is the one in which the code lists units"
             )
-        return "the published sweep masks a head's output too early and holds its first circuit last"
+        why = "the published sweep masks a head's output too early and holds its first circuit last"
+        flat = "; by KL its scores were rounding noise, here they are zero"
+        return why + (flat if row.metric == "kl_div" else "")
     if row.reading == RIGHT:
         why = "masks are rounded without noise, after 3,000 steps"
         if row.ablation == "resample":
@@ -355,7 +366,7 @@ def _curve(task: Task, model: Decoder, ablation: str, metric: str, series: Serie
         enough = [
             point.circuit.n_edges
             for point in series.points
-            if abs(ablated - full) > 1e-12 and (point.metrics[metric] - ablated) / (full - ablated) >= share
+            if (share_of_way(point.metrics[metric], ablated, full) or 0.0) >= share
         ]
         edges_for.append((share, min(enough, default=None)))
     return Curve(

@@ -318,6 +318,7 @@ def discover(
         "method": method,
         "threshold": found.threshold if scoring is None else asked,
         "edges": edges,
+        "select": select if edges is not None and method != "acdc" else None,
         "method_options": taken,
         "ablation": experiment.ablation,
         "metric": experiment.metric.name,

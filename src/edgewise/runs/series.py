@@ -58,6 +58,9 @@ class SweepPoint:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], graph: Graph) -> SweepPoint:
         circuit = unpacked(data["circuit"], graph)
+        for metrics in (data["metrics"], data["test_metrics"]):
+            if not all(isinstance(value, int | float) for value in metrics.values()):
+                raise ValueError("a metric is no number")
         if circuit.n_edges != data["n_edges"]:
             raise ValueError(f"{data['n_edges']} edges announced, {circuit.n_edges} found")
         return cls(
@@ -137,15 +140,17 @@ class SeriesFile:
         data = read_json(path, "the series")
         own = {key: data.get(key) for key in self.about}
         if own != self.about:
-            key = next(key for key in self.about if own[key] != self.about[key])
+            where, theirs, ours = _first_difference(own, self.about)
             raise EdgewiseError(
-                f"{str(path)!r} holds another series ({key} {_short(own[key])} there, {_short(self.about[key])} here); "
-                "choose another folder"
+                f"{str(path)!r} holds another series ({where} {_short(theirs)} there, {_short(ours)} here); choose "
+                "another folder"
             )
         try:
             self.points = [SweepPoint.from_dict(point, graph) for point in data["points"]]
             self.baseline = {name: (float(one[0]), float(one[1])) for name, one in data["baseline"].items()}
             self.finished = bool(data["finished"])
+            if any(set(point.metrics) != set(self.baseline) for point in self.points):
+                raise ValueError("a circuit lacks a metric")
         except (KeyError, TypeError, ValueError) as error:
             raise EdgewiseError(f"the series {str(path)!r} is broken: {error}; remove it to make it again") from None
 
@@ -168,6 +173,15 @@ class SeriesFile:
         write_text(self.path, json.dumps(data, indent=1) + "\n")
 
 
+def _first_difference(theirs: Any, ours: Any, where: str = "") -> tuple[str, Any, Any]:
+    """Where two records differ first, and what each has there."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in [*ours, *theirs]:
+            if theirs.get(key) != ours.get(key):
+                return _first_difference(theirs.get(key), ours.get(key), f"{where} {key}".strip())
+    return where, theirs, ours
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value)
-    return text if len(text) < 80 else text[:77] + "..."
+    return text if len(text) < 120 else text[:117] + "..."

@@ -17,8 +17,8 @@ from edgewise.models import Decoder
 from edgewise.runs.run import discover
 from edgewise.tasks import Task
 
-STABLE = 0.8
-"""The mean overlap that Meloux et al. 2025 ask of a method."""
+STABLE, STABLE_TIMES = 0.8, 100
+"""The mean overlap of two, over as many samples, that Meloux et al. 2025 ask of a stable method."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def search_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: settings[name] for name in ("method", "ablation", "metric", "ports", "absolute", "engine")}
     own.update(layer_order=settings["layer_order"], head_order=settings["head_order"], seed=settings["order_seed"])
     if settings["edges"] is not None:
-        own["edges"] = settings["edges"]
+        own.update(edges=settings["edges"], select=settings.get("select") or "at-most")
     elif settings["threshold"] is not None:
         own["threshold"] = settings["threshold"]
     own["options"] = {
@@ -106,7 +106,7 @@ def by_order(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Stability:
-    """Search again with ACDC in the paper's four orders of layers and heads, then in shuffled ones.
+    """Search again with ACDC in the paper's other orders of layers and heads, then in shuffled ones.
 
     Raises:
         EdgewiseError: the method is not ACDC, fewer than 2 times, or whatever `discover` raises.
@@ -114,7 +114,9 @@ def by_order(
     _require(times)
     if settings["method"] != "acdc":
         raise EdgewiseError(f"only ACDC depends on an order of edges; the run used {settings['method']!r}")
+    own = (settings["layer_order"], settings["head_order"])
     modes = [(layers, heads) for layers in ("normal", "reverse") for heads in ("normal", "reverse")]
+    modes = [mode for mode in modes if mode != own]
     found = []
     for number in range(times):
         layers, heads = modes[number] if number < len(modes) else ("shuffle", "shuffle")

@@ -2,7 +2,7 @@
 
 What can be shared is: the model's and the ablated activations by everything; a method's scores by all sizes cut from
 them; a search of ACDC by all thresholds that decide alike (discovery/acdc_sweep.py); the steps of subnetwork probing by
-all lambdas.
+up to 16 lambdas.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from edgewise.discovery import (
     one_by_one,
     probe_sweep,
 )
+from edgewise.discovery.subnetwork_probing import AT_ONCE
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
-from edgewise.runs.run import describe_model, score_edges, versions
+from edgewise.runs.run import describe_model, score_edges
 from edgewise.runs.series import Series, SeriesFile, SweepPoint
-from edgewise.tasks import METRICS, Task, find_metric, mean_over_places
+from edgewise.tasks import METRICS, Task, mean_over_places, metrics_of
 
 COUNTED: tuple[Counted, ...] = ("edges", "nodes")
 RANDOM = "random"
@@ -90,6 +91,8 @@ class SweepPlan:
             )
         if self.by == "lambda" and min(self.settings) < 0:
             raise EdgewiseError("a lambda should be 0 or more")
+        if self.method == RANDOM and self.seed < 0:
+            raise EdgewiseError(f"a seed of random circuits is a whole number of 0 or more, not {self.seed}")
 
 
 SweepProgress = Callable[[str, int, int], None]
@@ -117,13 +120,42 @@ def sweep(
     """
     for plan in plans:
         plan.check()
+    methods = [plan.method for plan in plans]
+    for method in methods:
+        if methods.count(method) > 1:
+            raise EdgewiseError(f"method {method!r} is named twice")
+    if folder is not None and experiment.metric.name not in METRICS:
+        raise EdgewiseError(
+            f"metric {experiment.metric.name!r} is a function of your own, which a folder cannot tell from another; "
+            "sweep without a folder"
+        )
     judges = [_Judge(experiment)]
     if test is not None:
         other = Experiment(
             experiment.decoder, test, ablation=experiment.ablation, metric=experiment.metric, graph=experiment.graph
         )
         judges.append(_Judge(other))
-    return [_run(experiment, plan, judges, folder, progress, searching) for plan in plans]
+    files: list[SeriesFile | None] = [None] * len(plans)
+    if folder is not None:
+        files = [
+            SeriesFile(folder / f"{plan.method}.json", about(experiment, plan, judges), experiment.graph)
+            for plan in plans
+        ]
+    baseline = _baseline(judges[0])
+    for file in files:
+        if file is not None and not file.finished:  # a folder that cannot be written is found out now
+            file.baseline = baseline
+            file.write()
+    return [
+        _run(experiment, plan, judges, baseline, file, progress, searching)
+        for plan, file in zip(plans, files, strict=True)
+    ]
+
+
+def _baseline(judge: _Judge) -> dict[str, tuple[float, float]]:
+    graph = judge.experiment.graph
+    full, empty = judge(Circuit.full(graph)), judge(Circuit.empty(graph))
+    return {name: (full[name], empty[name]) for name in full}
 
 
 class _Judge:
@@ -131,9 +163,8 @@ class _Judge:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        names = [name for name in experiment.task.metrics if _has(name, experiment.task)]
-        self.metrics = [METRICS[name] for name in names]
-        if experiment.metric.name not in names:
+        self.metrics = metrics_of(experiment.task)
+        if experiment.metric.name not in [one.name for one in self.metrics]:
             self.metrics.insert(0, experiment.metric)
         self.seen: dict[Circuit, dict[str, float]] = {}
 
@@ -146,47 +177,32 @@ class _Judge:
         return self.seen[circuit]
 
 
-def _has(name: str, task: Task) -> bool:
-    try:
-        find_metric(name, task)
-    except EdgewiseError:
-        return False
-    return True
-
-
 def _run(
     experiment: Experiment,
     plan: SweepPlan,
     judges: list[_Judge],
-    folder: Path | None,
+    baseline: Mapping[str, tuple[float, float]],
+    file: SeriesFile | None,
     progress: SweepProgress | None,
     searching: ProgressCallback | None,
 ) -> Series:
-    file = (
-        None
-        if folder is None
-        else SeriesFile(folder / f"{plan.method}.json", about(experiment, plan, judges), experiment.graph)
-    )
     points: list[SweepPoint] = [] if file is None else file.points
-    count = _count(experiment, plan)
-    full, empty = judges[0](Circuit.full(experiment.graph)), judges[0](Circuit.empty(experiment.graph))
-    baseline = {name: (full[name], empty[name]) for name in full}
-    if file is not None and not file.finished:
-        file.baseline = baseline
-    if file is None or not file.finished:
-        done = len(points)
-        for setting, circuit, seconds, same_as in _timed(_circuits(experiment, plan, done, searching)):
-            point = SweepPoint(
-                setting, circuit, judges[0](circuit), judges[1](circuit) if len(judges) > 1 else {}, seconds, same_as
-            )
-            if file is None:
-                points.append(point)
-            else:
-                file.add(point)
-            if progress is not None:
-                progress(plan.method, len(points), count)
-        if file is not None:
-            file.finish()
+    if file is not None and file.finished:
+        return Series(plan.method, plan.by, tuple(points), file.baseline)
+    count, done = _count(experiment, plan), len(points)
+    if progress is not None:
+        progress(plan.method, done, count)
+    for setting, circuit, seconds, same_as in _timed(_circuits(experiment, plan, done, searching)):
+        tested = judges[1](circuit) if len(judges) > 1 else {}
+        point = SweepPoint(setting, circuit, judges[0](circuit), tested, seconds, same_as)
+        if file is None:
+            points.append(point)
+        else:
+            file.add(point)
+        if progress is not None:
+            progress(plan.method, len(points), count)
+    if file is not None:
+        file.finish()
     return Series(plan.method, plan.by, tuple(points), baseline)
 
 
@@ -201,10 +217,9 @@ def about(experiment: Experiment, plan: SweepPlan, judges: Sequence[Any] = ()) -
         "seed": plan.seed,
         "task": dict(experiment.task.settings),
         "test": [dict(judge.experiment.task.settings) for judge in judges[1:]],
-        "model": describe_model(experiment.decoder),
+        "model": {name: value for name, value in describe_model(experiment.decoder).items() if name != "device"},
         "ablation": experiment.ablation,
         "metric": experiment.metric.name,
-        "edgewise": versions()["edgewise"],
     }
 
 
@@ -245,9 +260,11 @@ def _circuits(
         for found in acdc_sweep(experiment, left, order=plan.order, progress=searching):
             yield found.threshold, found.discovery.circuit, found.same_as
     elif plan.method == "subnetwork-probing":
-        probes = probe_sweep(experiment, left, **{"seed": plan.seed, **plan.options})
-        for weight, probe in zip(left, probes, strict=True):
-            yield weight, probe.circuit, None
+        options = {"seed": plan.seed, **plan.options}
+        for first in range(0, len(left), AT_ONCE):
+            lambdas = left[first : first + AT_ONCE]
+            for weight, probe in zip(lambdas, probe_sweep(experiment, lambdas, **options), strict=True):
+                yield weight, probe.circuit, None
     elif plan.method == RANDOM:
         for size in left:
             yield size, random_circuit(experiment.graph, min(int(size), experiment.graph.n_edges), plan.seed), None
@@ -306,8 +323,9 @@ def series_csv(every: Sequence[Series], known: Circuit | None = None) -> str:
             row.update(point.metrics)
             row.update({f"test_{name}": value for name, value in point.test_metrics.items()})
             if known is not None:
-                row.update(asdict(roc_point(point.circuit, known)))
-                del row["n_found"]
+                for counted in COUNTED:
+                    found = asdict(roc_point(point.circuit, known, counted))
+                    row.update({f"{counted}_{name}": value for name, value in found.items()})
             rows.append(row)
     return table_csv(rows)
 

@@ -8,6 +8,7 @@ from edgewise.tasks.metrics import (
     Reference,
     find_metric,
     mean_over_places,
+    metrics_of,
     right_answers,
     share_by_chance,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "known_circuit",
     "load_task",
     "mean_over_places",
+    "metrics_of",
     "right_answers",
     "share_by_chance",
 ]

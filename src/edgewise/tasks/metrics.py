@@ -160,6 +160,15 @@ def find_metric(metric: str | Metric | MetricFunction | None, task: Task) -> Met
     return found
 
 
+def metrics_of(task: Task) -> list[Metric]:
+    """The metrics that make sense on a task and have the answers they need, in the task's order."""
+    return [
+        METRICS[name]
+        for name in task.metrics
+        if all(getattr(task.prompts, need) is not None for need in METRICS[name].needs)
+    ]
+
+
 _NEEDS = {"answers": "answers of one token each", "wrong": "wrong answers of one token each"}
 
 
