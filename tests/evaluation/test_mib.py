@@ -12,7 +12,7 @@ from edgewise import load_model, load_task
 from edgewise.discovery import edge_attribution
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import mib_auroc, mib_scores
-from edgewise.evaluation.mib import SHARES, AtShare, area, scores_from
+from edgewise.evaluation.mib import SHARES, AtShare, area, scores_from, strongest
 from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.patching import Experiment
@@ -64,6 +64,23 @@ def test_faithfulness_at_every_size_is_that_of_the_edges_chosen_by_hand(family, 
     wanted_log = float(np.trapezoid(values, np.log10(SHARES))) / 3
     assert (found.cmd if absolute else found.cpr) == pytest.approx(wanted)
     assert (found.cmd_log if absolute else found.cpr_log) == pytest.approx(wanted_log)
+
+
+def test_of_edges_with_one_score_those_are_taken_that_torch_sorts_first():
+    """The benchmark sorts a matrix of single-precision scores, and what stands outside the graph last."""
+    graph = Graph(3, 3)
+    scores = np.where(graph.edges, np.round(known_scores(graph).scores / 40), 0.0)
+    scored = Circuit.full(graph).with_scores(scores)
+    for absolute in (False, True):
+        values = torch.tensor(scores, dtype=torch.float32)
+        values = values.abs() if absolute else values
+        values[torch.tensor(~graph.edges)] = -torch.inf
+        order = torch.argsort(values.view(-1), descending=True)
+        for count in (0, 7, 40, graph.n_edges):
+            taken = np.zeros(graph.edges.size, dtype=bool)
+            taken[order[:count].numpy()] = True
+            wanted = Circuit(graph, taken.reshape(graph.edges.shape), graph.port_edges).connected()
+            assert strongest(scored, count, absolute=absolute) == wanted
 
 
 def flat(value, last=None):

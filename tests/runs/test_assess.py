@@ -1,0 +1,87 @@
+"""Everything in one go: controls that are held against the right thing, and reasons for what is missing."""
+
+import numpy as np
+import pytest
+
+import edgewise as ew
+from edgewise.evaluation import Bootstrap, evaluate, random_circuit
+from edgewise.evaluation.hypotheses import Options
+from edgewise.graph import Circuit
+from edgewise.runs.assess import assess
+
+OPTIONS = Options(circuits=29, permutations=50)
+NO_INTERVALS = Bootstrap(resamples=0)
+
+
+@pytest.fixture(scope="module")
+def induction():
+    model = ew.load_model("tiny-induction")
+    task = ew.load_task("induction", model, examples=8)
+    return model, task, ew.discover(model, task).circuit
+
+
+def found(setting, circuit, **options):
+    model, task, _ = setting
+    return assess(model, task, circuit, bootstrap=NO_INTERVALS, options=OPTIONS, **options)
+
+
+def test_the_permuted_control_goes_from_the_permuted_networks_own_ablated_run(induction):
+    """No edges recover nothing there, whatever the network; all edges what the network itself does."""
+    model, task, circuit = induction
+    permuted = model.permuted(OPTIONS.seed)
+    for one in (Circuit.empty(circuit.graph), Circuit.full(circuit.graph), circuit):
+        wanted = evaluate(permuted, task, one, bootstrap=NO_INTERVALS).measured["kl_div"].recovered
+        assert found(induction, one).permuted == pytest.approx(wanted, abs=1e-6)
+    assert found(induction, Circuit.empty(circuit.graph)).permuted == pytest.approx(0, abs=1e-6)
+    assert found(induction, circuit).permuted < 0.5
+
+
+def test_a_model_with_nothing_to_permute_has_no_such_control():
+    model = ew.load_model("tracr-xproportion")
+    task = ew.load_task("tracr-xproportion", model, examples=8)
+    result = assess(model, task, task.known_circuit.circuit, bootstrap=NO_INTERVALS, options=OPTIONS)
+    assert result.permuted is None
+    assert any("nothing to permute" in note for note in result.notes)
+
+
+def test_what_is_recovered_by_example_agrees_with_the_whole_on_a_permuted_network(induction):
+    model, task, _ = induction
+    permuted = model.permuted(0)
+    circuit = random_circuit(permuted.config.graph(), 60, seed=0)
+    result = evaluate(permuted, task, circuit, bootstrap=NO_INTERVALS)
+    spread = result.spread
+    counts = np.bincount(task.prompts.scored_rows.numpy())
+    way = ((spread.target - spread.ablated) * counts).sum()
+    together = (spread.recovered * (spread.target - spread.ablated) * counts).sum() / way
+    assert together == pytest.approx(result.measured["kl_div"].recovered, abs=1e-6)
+    assert not np.allclose(spread.target, spread.full)
+
+
+def test_scores_about_another_metric_and_graphs_that_the_benchmark_has_not_are_said(induction):
+    model, task, _ = induction
+    scored = ew.discover(model, task, method="edge-attribution", edges=9).circuit
+    result = found(induction, scored, scored=True, scored_by="kl_div")
+    assert result.mib is None
+    assert any(note.startswith("no measures of the MIB benchmark: ") for note in result.notes)
+    model = ew.load_model("tiny-pronoun")
+    task = ew.load_task("gender-pronoun", model, examples=8)
+    for metric, said in (("kl_div", True), ("logit_diff", False)):
+        scored = ew.discover(model, task, method="edge-attribution", metric=metric, edges=9).circuit
+        result = assess(model, task, scored, scored=True, scored_by=metric, bootstrap=NO_INTERVALS, options=OPTIONS)
+        assert result.mib is not None
+        assert any("were scored by kl_div" in note for note in result.notes) is said
+
+
+def test_the_same_search_is_made_again_with_its_own_selection(tmp_path):
+    from edgewise.runs.stability import search_settings
+
+    model = ew.load_model("tiny-pronoun")
+    task = ew.load_task("gender-pronoun", model, examples=8)
+    run = ew.discover(model, task, method="edge-attribution", edges=30, select="greedy")
+    settings = search_settings(run.record["settings"])
+    assert settings["select"] == "greedy"
+    again = assess(
+        model, task, run.circuit, search=settings, rediscover=2, quick=True, bootstrap=NO_INTERVALS, options=OPTIONS
+    )
+    (stability,) = again.stability
+    assert min(stability.with_first) > 0.5
