@@ -41,6 +41,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/plain_engine.py
 	$(BIN)/python benchmarks/incremental.py
 	$(BIN)/python benchmarks/attribution.py
+	$(BIN)/python benchmarks/sweeps.py
+	$(BIN)/python benchmarks/page.py
 
 # The bundle is committed, so that nobody needs Node to install or use edgewise.
 page:

@@ -94,6 +94,9 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--out", type=Path, help="keep the page in this folder")
     chosen = options.parse_args()
+    if not Path(CHROMIUM).exists():
+        print(f"no Chromium at {CHROMIUM}, so the page is not measured")
+        return
     with tempfile.TemporaryDirectory() as scratch:
         run = write_known_run(Path(scratch) / "known-ioi")
         started = time.perf_counter()
