@@ -41,6 +41,7 @@ def reproduce(
     from rich.console import Console
 
     from edgewise.reports.progress import sweep_progress
+    from edgewise.reports.sweep_plots import curve_plots
     from edgewise.reports.tables import curve_rows, missing_by_reason, paper_rows, reproduction_markdown, terminal_table
     from edgewise.runs.paper import METHODS_IN_PAPER
     from edgewise.runs.paper import reproduce as run
@@ -67,6 +68,7 @@ def reproduce(
     write_text(summary / "tables.md", reproduction_markdown(found))
     write_text(summary / "areas.csv", found.cells_csv())
     write_text(summary / "curves.csv", found.curves_csv())
+    curve_plots(found.curves, summary)
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(found), "folder": str(summary)}))
         return
@@ -86,4 +88,4 @@ def reproduce(
         console.print(terminal_table("where the true circuit is not known", curve_rows(found.curves), right=4))
     for why, names in missing_by_reason(found).items():
         say(f"\nnot run: {', '.join(names)}: {why}")
-    say(f"\nwritten to {summary}: tables.md, areas.csv, curves.csv")
+    say(f"\nwritten to {summary}: tables.md, areas.csv, curves.csv, plots")

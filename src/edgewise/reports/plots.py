@@ -225,7 +225,8 @@ def threshold_plot(
 
 
 def _look(number: int) -> tuple[str, str]:
-    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    # After the last colour they begin anew, each with another marker.
+    return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
 def _columns(points: Points) -> tuple[list[float], list[float]]:

@@ -8,7 +8,11 @@ from pathlib import Path
 from edgewise.evaluation import roc_point
 from edgewise.graph import Circuit
 from edgewise.reports.plots import roc_plot, size_plot, threshold_plot
+from edgewise.runs.paper import Curve
 from edgewise.runs.series import Series, SweepPoint
+
+DISTANCES = ("kl_div", "l2")
+"""Metrics that are 0 for the model and above it for all else, so that powers of ten show them best."""
 
 
 def sweep_plots(
@@ -38,6 +42,22 @@ def sweep_plots(
             title=title,
             path=folder / "thresholds.svg",
         )
+
+
+def curve_plots(curves: Sequence[Curve], folder: Path) -> list[Path]:
+    """Size against metric for every task of `edgewise reproduce`, all its methods in one plot. Returns the files."""
+    every: dict[tuple[str, str, str, str], list[Curve]] = {}
+    for curve in curves:
+        every.setdefault((curve.task, curve.model, curve.ablation, curve.metric), []).append(curve)
+    written = []
+    for (task, model, ablation, metric), some in every.items():
+        shown = {one.method: [point for point in one.points if point[0] > 0] for one in some}
+        path = folder / f"sizes-{task}-{ablation}-{metric}.svg"
+        title = f"{task} on {Path(model).name}"
+        lines = dict(full=some[0].full, ablated=some[0].ablated, log=metric in DISTANCES)
+        size_plot(shown, metric=metric, title=title, path=path, **lines)  # type: ignore[arg-type]
+        written.append(path)
+    return written
 
 
 def _value(point: SweepPoint, metric: str) -> float:

@@ -173,6 +173,8 @@ class Curve:
         do).
         n_graph_edges: how many there are.
         seconds: what all its circuits took to find.
+        points: number of edges and metric of every circuit, on test prompts.
+        full, ablated: the metric of the whole model and with every edge ablated, on the prompts of the search.
     """
 
     task: str
@@ -184,6 +186,9 @@ class Curve:
     n_graph_edges: int
     n_circuits: int
     seconds: float
+    points: tuple[tuple[int, float], ...]
+    full: float
+    ablated: float
 
 
 @dataclass(frozen=True)
@@ -208,6 +213,7 @@ class Reproduction:
         for curve in self.curves:
             row = asdict(curve)
             row.update({f"edges_for_{share:.0%}": count for share, count in row.pop("edges_for")})
+            del row["points"]
             rows.append(row)
         return table_csv(rows)
 
@@ -379,6 +385,9 @@ def _curve(task: Task, model: Decoder, ablation: str, metric: str, series: Serie
         n_graph_edges=series.points[0].circuit.graph.n_edges,
         n_circuits=len({point.circuit for point in series.points}),
         seconds=round(sum(point.seconds for point in series.points), 2),
+        points=tuple((one.circuit.n_edges, one.test_metrics.get(metric, one.metrics[metric])) for one in series.points),
+        full=full,
+        ablated=ablated,
     )
 
 
