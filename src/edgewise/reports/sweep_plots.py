@@ -51,11 +51,12 @@ def curve_plots(curves: Sequence[Curve], folder: Path) -> list[Path]:
         every.setdefault((curve.task, curve.model, curve.ablation, curve.metric), []).append(curve)
     written = []
     for (task, model, ablation, metric), some in every.items():
-        shown = {one.method: [point for point in one.points if point[0] > 0] for one in some}
+        shown = {one.method: [point for point in one.points if 0 < point[0] < one.n_graph_edges] for one in some}
         path = folder / f"sizes-{task}-{ablation}-{metric}.svg"
         title = f"{task} on {Path(model).name}"
-        lines = dict(full=some[0].full, ablated=some[0].ablated, log=metric in DISTANCES)
-        size_plot(shown, metric=metric, title=title, path=path, **lines)  # type: ignore[arg-type]
+        log = metric in DISTANCES
+        full = None if log else some[0].full  # the model itself is at zero there, but for rounding
+        size_plot(shown, metric=metric, full=full, ablated=some[0].ablated, log=log, title=title, path=path)
         written.append(path)
     return written
 
