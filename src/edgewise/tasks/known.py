@@ -129,8 +129,7 @@ class KnownCircuit:
             EdgewiseError: the circuit is over another model's graph.
         """
         known = self.on(circuit.graph)
-        found = int((known.edges & circuit.edges).sum() + (known.ports & circuit.ports).sum())
-        return Comparison(self.source, known.n_edges, found, self.groups_in(circuit))
+        return Comparison(self.source, known.n_edges, (known & circuit).n_edges, self.groups_in(circuit))
 
     def _members(self, group: str, graph: Graph) -> tuple[str, ...]:
         if group in self.groups:
