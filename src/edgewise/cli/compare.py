@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +35,7 @@ def compare(
     alike, note = in_one_graph(loaded)
     found = compare_circuits(dict(zip(names, alike, strict=True)))
     if as_json:
-        typer.echo(json.dumps({**found.to_dict(), "note": note}))
+        typer.echo(json.dumps({**dataclasses.asdict(found), "note": note}))
         return
     console = stdout_console()
     console.print(terminal_table("overlap of edges", overlap_rows(found), right=1))

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError
+from edgewise.graph.circuit import Floats
+from edgewise.graph.graph import Bools
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 RESAMPLES, CONFIDENCE = 2000, 0.95
 MOST_RESAMPLES = 1_000_000
 FEWEST_EXAMPLES = 8

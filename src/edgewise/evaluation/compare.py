@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,10 +65,6 @@ class CircuitComparison:
     pairs: tuple[Pair, ...]
     components: tuple[Component, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists and dictionaries."""
-        return asdict(self)
-
 
 def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
     """Compare circuits by name.
@@ -112,7 +107,6 @@ def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
 
 
 def _pair(first: str, second: str, one: Circuit, other: Circuit) -> Pair:
-    sets = [np.concatenate([each.edges.ravel(), each.ports]) for each in (one, other)]
     nodes = [set(each.nodes()) for each in (one, other)]
     union = nodes[0] | nodes[1]
     return Pair(
@@ -121,7 +115,7 @@ def _pair(first: str, second: str, one: Circuit, other: Circuit) -> Pair:
         common=(one & other).n_edges,
         only_first=(one - other).n_edges,
         only_second=(other - one).n_edges,
-        jaccard=jaccard(*sets),
+        jaccard=jaccard(one.present, other.present),
         nodes=len(nodes[0] & nodes[1]) / len(union) if union else 1.0,
     )
 

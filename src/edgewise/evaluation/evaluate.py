@@ -8,20 +8,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.bootstrap import CONFIDENCE, Bootstrap, Interval, interval_of, share_interval
+from edgewise.evaluation.by_example import ByExample
 from edgewise.evaluation.roc import RocPoint, roc_point
 from edgewise.evaluation.share import SMALLEST_WAY, share_of_way
 from edgewise.graph import Circuit
+from edgewise.graph.circuit import Floats
 from edgewise.models import Decoder
 from edgewise.patching import Experiment
 from edgewise.tasks import Comparison, Metric, Reference, Task, mean_over_places, metrics_of, right_answers
 
-Floats = NDArray[np.float64]
 RUNS = ("circuit", "full", "ablated", "target", "complement")
 """The runs that every metric is measured in."""
 
@@ -188,7 +187,7 @@ def evaluate_in(
         "complement": experiment.logits(~circuit),
     }
     logits["target"] = logits["full"] if experiment.decoder.original is None else experiment.reference.logits
-    by_row = _ByRow(task)
+    by_example = ByExample(task)
     measured: dict[str, Measured] = {}
     spread: Spread | None = None
     for one in metrics:
@@ -198,8 +197,8 @@ def evaluate_in(
                 value = mean_over_places(places[name])
                 if not math.isfinite(value):
                     raise EdgewiseError(f"metric {chosen.name!r} {_RUN_WORDS[name]} came out as {value}")
-            spread = Spread(**{name: by_row.means(places[name]) for name in RUNS})
-        measured[one.name] = _measured(one.name, places, by_row, bootstrap)
+            spread = Spread(**{name: by_example.means(places[name]) for name in RUNS})
+        measured[one.name] = _measured(one.name, places, by_example, bootstrap)
     known = None if task.known_circuit is None else task.known_circuit.on(graph)
     return Evaluation(
         metric=chosen.name,
@@ -210,7 +209,7 @@ def evaluate_in(
         n_graph_edges=graph.n_edges,
         known=None if task.known_circuit is None else task.known_circuit.compare(circuit),
         spread=spread,
-        accuracy=_accuracy(logits, experiment.reference, by_row, bootstrap),
+        accuracy=_accuracy(logits, experiment.reference, by_example, bootstrap),
         roc={} if known is None else {"edges": roc_point(circuit, known), "nodes": roc_point(circuit, known, "nodes")},
         examples=len(task),
         confidence=bootstrap.confidence,
@@ -226,30 +225,16 @@ _RUN_WORDS = {
 }
 
 
-class _ByRow:
-    """Sums over each example's scored places, from which any mean over resampled examples follows."""
-
-    def __init__(self, task: Task) -> None:
-        self.rows, self.examples = task.prompts.scored_rows.cpu(), len(task)
-        self.counts = torch.bincount(self.rows, minlength=self.examples).double().numpy()
-
-    def sums(self, values: Tensor) -> Floats:
-        """`[scored]` -> `[examples]`."""
-        total = torch.zeros(self.examples, dtype=torch.float64)
-        return total.index_add_(0, self.rows, values.detach().double().cpu()).numpy()
-
-    def means(self, values: Tensor) -> Floats:
-        with np.errstate(all="ignore"):
-            return self.sums(values) / self.counts
-
-
-def _measured(name: str, places: dict[str, Tensor], by_row: _ByRow, bootstrap: Bootstrap) -> Measured:
+def _measured(name: str, places: dict[str, Tensor], by_example: ByExample, bootstrap: Bootstrap) -> Measured:
     values = {run: mean_over_places(places[run]) for run in RUNS}
-    sums = {run: by_row.sums(places[run]) for run in RUNS}
+    sums = {run: by_example.sums(places[run]) for run in RUNS}
 
     found = Measured(values["circuit"], values["full"], values["ablated"], values["target"], values["complement"])
-    interval = interval_of(_mean, (sums["circuit"], by_row.counts), bootstrap)
-    if name == "frac_correct" and (shares := share_interval(-found.circuit, by_row.examples, bootstrap)) is not None:
+    interval = interval_of(_mean, (sums["circuit"], by_example.counts), bootstrap)
+    if (
+        name == "frac_correct"
+        and (shares := share_interval(-found.circuit, by_example.examples, bootstrap)) is not None
+    ):
         interval = Interval(-shares.high, -shares.low)
     return replace(
         found,
@@ -273,11 +258,13 @@ def _way(value: Floats, start: Floats, end: Floats, axis: int = -1) -> Floats:
     return np.where(np.abs(way) <= SMALLEST_WAY, np.nan, gone / np.where(way == 0, 1.0, way))
 
 
-def _accuracy(logits: dict[str, Tensor], reference: Reference, by_row: _ByRow, bootstrap: Bootstrap) -> Accuracy | None:
+def _accuracy(
+    logits: dict[str, Tensor], reference: Reference, by_example: ByExample, bootstrap: Bootstrap
+) -> Accuracy | None:
     right = {name: right_answers(logits[name], reference) for name in ("circuit", "full", "ablated", "complement")}
     circuit, full = right["circuit"], right["full"]
     if circuit is None or full is None:
         return None
     shares = {name: float(one.double().mean()) for name, one in right.items() if one is not None}
     kept = float(circuit[full].double().mean()) if bool(full.any()) else None
-    return Accuracy(**shares, kept=kept, interval=share_interval(shares["circuit"], by_row.examples, bootstrap))
+    return Accuracy(**shares, kept=kept, interval=share_interval(shares["circuit"], by_example.examples, bootstrap))

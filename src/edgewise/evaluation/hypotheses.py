@@ -27,18 +27,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, unknown
+from edgewise.evaluation.by_example import ByExample
 from edgewise.evaluation.random_circuits import inflated, random_circuit
 from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
+from edgewise.graph.circuit import Floats
 from edgewise.patching import Experiment
-from edgewise.tasks import METRICS, Metric, mean_over_places
+from edgewise.tasks import METRICS, Metric, mean_over_places, metrics_of
 
-Floats = NDArray[np.float64]
-IDEAL = ("equivalence", "independence", "minimality")
-BETTER = ("sufficiency", "partial necessity")
 REFERENCES = ("outside", "whole")
 SCORES = ("logit_diff", "logit_diff_max", "prob_diff", "nll")
 """Metrics that make a score, the one to use first."""
@@ -98,7 +96,7 @@ class Test:
     """What one test found.
 
     Attributes:
-        name: one of `IDEAL` or `BETTER`.
+        name: `equivalence`, `independence`, `minimality`, `sufficiency` or `partial necessity`.
         p_value: None where the test could not be made; then `verdict` says why.
         statistic: what it rests on: the share of examples on which the circuit outdoes the model; HSIC; the share of
             edges that are needed; the share of random circuits that are outdone.
@@ -151,11 +149,8 @@ class Hypotheses:
 
 def score_metric(experiment: Experiment) -> Metric:
     """The metric that the tests take as score: the first that compares answers, else the experiment's own."""
-    for name in SCORES:
-        needs = METRICS[name].needs
-        if name in experiment.task.metrics and all(getattr(experiment.task.prompts, one) is not None for one in needs):
-            return METRICS[name]
-    return experiment.metric
+    has = metrics_of(experiment.task)
+    return next((METRICS[name] for name in SCORES if METRICS[name] in has), experiment.metric)
 
 
 def run_tests(
@@ -182,21 +177,18 @@ class _Tests:
         self.experiment, self.circuit, self.options, self.progress = experiment, circuit, options, progress
         self.metric = score_metric(experiment)
         self.compares = self.metric.name in SCORES
-        self.rows = experiment.task.prompts.scored_rows.cpu().numpy()
-        self.counts = np.bincount(self.rows, minlength=len(experiment.task))
+        self.by_example = ByExample(experiment.task)
         self.done, self.runs = 0, 4 * options.circuits + circuit.n_edges + 3
 
     def run(self, circuit: Circuit) -> tuple[Floats, float]:
         """Scores `[examples]` of a circuit, and its metric."""
         logits = self.experiment.logits(circuit)
         reference = self.experiment.reference
-        values = -self.metric(logits, reference).double().cpu().numpy()
         self.done += 1
         if self.progress is not None:
             self.progress(min(self.done, self.runs), self.runs)
-        with np.errstate(all="ignore"):
-            scores = np.bincount(self.rows, weights=values, minlength=len(self.counts)) / self.counts
-        return scores[self.counts > 0], mean_over_places(self.experiment.metric(logits, reference))
+        scores = self.by_example.means(-self.metric(logits, reference))[self.by_example.counts > 0]
+        return scores, mean_over_places(self.experiment.metric(logits, reference))
 
     def all(self) -> Hypotheses:
         graph, options = self.circuit.graph, self.options
@@ -255,6 +247,8 @@ class _Tests:
         return Test("independence", p_value, statistic, passed, verdict)
 
     def minimality(self, own: float) -> tuple[Test, tuple[EdgeEffect, ...]]:
+        if not self.circuit:
+            return Test("minimality", None, 0.0, None, "the circuit has no edges"), ()
         generator = np.random.default_rng(self.options.seed)
         others: list[float] = []
         for _ in range(self.options.circuits):
@@ -267,8 +261,6 @@ class _Tests:
         for name in self.circuit.names():
             scores, value = self.run(self.circuit.remove(name))
             effects.append(EdgeEffect(name, value - own, float(np.abs(self.found - scores).mean())))
-        if not effects:
-            return Test("minimality", None, 0.0, None, "the circuit has no edges"), ()
         if len(others) < self.options.circuits:
             effects.sort(key=lambda one: one.effect)
             return Test("minimality", None, 0.0, None, "no random path adds an edge to the circuit"), tuple(effects)

@@ -24,6 +24,7 @@ import torch
 
 from edgewise.discovery import greedy
 from edgewise.errors import EdgewiseError
+from edgewise.evaluation.share import SMALLEST_WAY
 from edgewise.graph import Circuit
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.models import Decoder
@@ -96,7 +97,7 @@ def mib_scores(
         raise EdgewiseError("the benchmark's graph has one embedding; this one has tokens and positions apart")
     experiment = Experiment(model, task, metric=metric, ablation="resample", graph=scored.graph)
     full, ablated = experiment.full(), experiment.ablated()
-    if abs(full - ablated) < 1e-12:
+    if abs(full - ablated) <= SMALLEST_WAY:
         raise EdgewiseError(f"ablating every edge leaves {metric} as it is, so no circuit has a faithfulness")
     done = 0
 

@@ -104,6 +104,11 @@ class Circuit:
         """Edges present that lie on a path from the embedding to the logits."""
         return self.connected().n_edges
 
+    @property
+    def present(self) -> Bools:
+        """Edges and ports as one row `[sources * inputs + inputs]`, to count or compare."""
+        return np.concatenate([self.edges.ravel(), self.ports])
+
     def names(self) -> list[str]:
         """Names of the edges present, source by source, port edges last."""
         return self.graph.names(self.edges, self.ports)

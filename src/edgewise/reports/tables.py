@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgewise.evaluation import CircuitComparison, roc_curve, roc_point
+from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
 from edgewise.reports.terminal import number, percent
 from edgewise.runs.paper import Cell, Curve, Reproduction
@@ -63,11 +64,11 @@ def curve_rows(curves: Sequence[Curve]) -> Rows:
 def series_rows(series: Series, metric: str, known: Circuit | None = None) -> Rows:
     """A line per circuit: its setting, size, metric, what it recovers, and its point against a known circuit."""
     full, ablated = series.baseline[metric]
-    way = full - ablated
     rows = []
     for point in series.points:
         value = point.metrics[metric]
-        recovered = percent((value - ablated) / way) if abs(way) > 1e-12 else ""
+        share = share_of_way(value, ablated, full)
+        recovered = "" if share is None else percent(share)
         tested = number(point.test_metrics[metric]) if metric in point.test_metrics else ""
         row = [f"{point.setting:.4g}", f"{point.circuit.n_edges:,}", number(value), recovered, tested]
         if known is not None:

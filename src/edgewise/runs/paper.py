@@ -23,21 +23,15 @@ from edgewise.models import Decoder, load_model
 from edgewise.patching import Experiment
 from edgewise.runs.published import METHODS_IN_PAPER, PUBLISHED_AUC, TASK_METRICS, WITHOUT_UNFINISHED
 from edgewise.runs.series import Series
-from edgewise.runs.sweep import COUNTED, SweepPlan, SweepProgress, sweep, table_csv
+from edgewise.runs.sweep import COUNTED, PAPER_THRESHOLDS, SweepPlan, SweepProgress, grid, sweep, table_csv
 from edgewise.tasks import KNOWN_CIRCUITS, TASKS, Split, Task, load_task
 
 PUBLISHED, RIGHT = "as published", "put right"
 
 
-def grid(low: float, high: float, count: int) -> tuple[float, ...]:
-    """10^low to 10^high in `count` steps that are even on a logarithmic axis."""
-    return tuple(10 ** (low + (high - low) * step / (count - 1)) for step in range(count))
-
-
 HALF_A_DIGIT = 0.00051
 """Areas are published to three digits."""
 
-BASE_GRID = grid(-4, 0, 21)
 TASK_LAMBDAS, TRACR_LAMBDAS = grid(-4, 2, 21), grid(-3, 0, 11)
 
 
@@ -102,19 +96,19 @@ def _tracr() -> Iterator[PaperRow]:
 
 
 def _language() -> Iterator[PaperRow]:
-    greater_than = (*grid(-6, -4, 11), *BASE_GRID)
+    greater_than = (*grid(-6, -4, 11), *PAPER_THRESHOLDS)
     thresholds = {
         ("ioi", "kl_div"): grid(-6, 0, 31),
         ("greater-than", "kl_div"): greater_than,
         ("greater-than", "prob_diff"): grid(-3, -1, 21),
-        ("docstring", "kl_div"): tuple(sorted({*BASE_GRID, *grid(-2, 0.5, 21)})),
+        ("docstring", "kl_div"): tuple(sorted({*PAPER_THRESHOLDS, *grid(-2, 0.5, 21)})),
     }
     models = {"ioi": "gpt2", "greater-than": "gpt2", "docstring": "attn-only-4l"}
     for task, model in models.items():
         for metric in ("kl_div", TASK_METRICS[task]):
             lambdas = tuple(map(float, PAPER_LAMBDAS)) if metric == "kl_div" or task == "docstring" else TASK_LAMBDAS
             for ablation in ("resample", "zero"):
-                steps = thresholds.get((task, metric), BASE_GRID)
+                steps = thresholds.get((task, metric), PAPER_THRESHOLDS)
                 yield PaperRow(task, ablation, metric, model, steps, lambdas, fold=True)
     for metric in ("kl_div", "nll"):  # no known circuit: edges against the metric (the paper's figures 4 and 6)
         for ablation in ("resample", "zero"):
@@ -123,7 +117,7 @@ def _language() -> Iterator[PaperRow]:
                 ablation,
                 metric,
                 "redwood_attn_2l",
-                BASE_GRID,
+                PAPER_THRESHOLDS,
                 tuple(map(float, PAPER_LAMBDAS)),
                 variant="paper",
                 order=Order(heads="reverse"),
@@ -397,7 +391,7 @@ def shipped_plans(methods: Sequence[str], n_edges: int) -> list[SweepPlan]:
     plans = []
     for method in (*methods, "random"):
         if method == "acdc":
-            plans.append(SweepPlan("acdc", BASE_GRID))
+            plans.append(SweepPlan("acdc", PAPER_THRESHOLDS))
         elif method == "subnetwork-probing":
             options = {"steps": SHIPPED_STEPS, "learning_rate": SHIPPED_RATE}
             plans.append(SweepPlan(method, SHIPPED_LAMBDAS, options))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import mean_jaccard
-from edgewise.evaluation.bootstrap import Bools, jaccard
+from edgewise.evaluation.bootstrap import jaccard
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
 from edgewise.runs.run import discover
@@ -88,12 +88,8 @@ def by_examples(
     _require(times)
     if len(task) < 2:
         raise EdgewiseError(f"examples can only be drawn anew where there are at least 2; task {task.name!r} has 1")
-    found = []
-    for number in range(times):
-        found.append(discover(model, task.resampled(seed + number), **settings).circuit)
-        if progress is not None:
-            progress(number + 1, times)
-    return compare_all("examples", circuit, found)
+    searches = ((task.resampled(seed + number), settings) for number in range(times))
+    return compare_all("examples", circuit, _searched(model, searches, times, progress))
 
 
 def by_order(
@@ -117,19 +113,31 @@ def by_order(
     own = (settings["layer_order"], settings["head_order"])
     modes = [(layers, heads) for layers in ("normal", "reverse") for heads in ("normal", "reverse")]
     modes = [mode for mode in modes if mode != own]
+    modes += [("shuffle", "shuffle")] * (times - len(modes))
+    searches = (
+        (task, {**settings, "layer_order": layers, "head_order": heads, "seed": seed + number})
+        for number, (layers, heads) in enumerate(modes[:times])
+    )
+    return compare_all("order", circuit, _searched(model, searches, times, progress))
+
+
+def _searched(
+    model: Decoder,
+    searches: Iterable[tuple[Task, Mapping[str, Any]]],
+    times: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[Circuit]:
     found = []
-    for number in range(times):
-        layers, heads = modes[number] if number < len(modes) else ("shuffle", "shuffle")
-        order = {**settings, "layer_order": layers, "head_order": heads, "seed": seed + number}
-        found.append(discover(model, task, **order).circuit)
+    for task, settings in searches:
+        found.append(discover(model, task, **settings).circuit)
         if progress is not None:
-            progress(number + 1, times)
-    return compare_all("order", circuit, found)
+            progress(len(found), times)
+    return found
 
 
 def compare_all(what: str, circuit: Circuit, found: list[Circuit]) -> Stability:
     """How far circuits agree with each other and with one of them all."""
-    sets = [present(one) for one in found]
+    sets = [one.present for one in found]
     counts = Counter(name for one in found for name in one.names())
     every = np.stack(sets)
     mean = mean_jaccard(sets)
@@ -137,16 +145,11 @@ def compare_all(what: str, circuit: Circuit, found: list[Circuit]) -> Stability:
         what=what,
         circuits=tuple(found),
         jaccard=1.0 if mean is None else mean,
-        with_first=tuple(jaccard(one, present(circuit)) for one in sets),
+        with_first=tuple(jaccard(one, circuit.present) for one in sets),
         common=int(every.all(axis=0).sum()),
         union=int(every.any(axis=0).sum()),
         frequencies=tuple((name, count / len(found)) for name, count in counts.most_common()),
     )
-
-
-def present(circuit: Circuit) -> Bools:
-    """Which of all pairs of sender and input, and of ports, a circuit has, as one row."""
-    return np.concatenate([circuit.edges.ravel(), circuit.ports])
 
 
 def _require(times: int) -> None:

@@ -35,9 +35,15 @@ from edgewise.runs.run import describe_model, score_edges
 from edgewise.runs.series import Series, SeriesFile, SweepPoint
 from edgewise.tasks import METRICS, Task, mean_over_places, metrics_of
 
+
+def grid(low: float, high: float, count: int) -> tuple[float, ...]:
+    """10^low to 10^high in `count` steps that are even on a logarithmic axis."""
+    return tuple(10 ** (low + (high - low) * step / (count - 1)) for step in range(count))
+
+
 COUNTED: tuple[Counted, ...] = ("edges", "nodes")
 RANDOM = "random"
-PAPER_THRESHOLDS = tuple(10 ** (-4 + step / 5) for step in range(21))
+PAPER_THRESHOLDS = grid(-4, 0, 21)
 """The ACDC paper's base grid: 10^-4 to 1 in 21 steps."""
 LAMBDAS = (0.01, 0.1, 0.316, 1.0, 3.16, 10.0, 31.6)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgewise.evaluation import roc_point
+from edgewise.evaluation.bootstrap import jaccard
 from edgewise.graph import Circuit, Graph
 from edgewise.reports.page.listed import Coming, Listed, as_circuit, edge_name, has_edge, listed_edges, number
 from edgewise.reports.page.order import Entering, Replay
@@ -51,7 +52,9 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
         "runs": [
             _run(source, order, listed, extra) for source, order, extra in zip(sources, orders, measured, strict=True)
         ],
-        "jaccard": [[number(_jaccard(one.circuit, other.circuit), 4) for other in sources] for one in sources],
+        "jaccard": [
+            [number(jaccard(one.circuit.present, other.circuit.present), 4) for other in sources] for one in sources
+        ],
     }
 
 
@@ -259,9 +262,3 @@ def _rows(settings: Any, before: str = "") -> list[list[str]]:
         elif value is not None:
             rows.append([name, ("yes" if value else "no") if isinstance(value, bool) else str(value)])
     return rows
-
-
-def _jaccard(one: Circuit, other: Circuit) -> float:
-    """Shared edges as a share of all edges that either has; 1 for two empty circuits."""
-    either = (one | other).n_edges
-    return (one & other).n_edges / either if either else 1.0
