@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from torch import Tensor
 
 from edgewise.models import Decoder, load_model
+from edgewise.models.components import MLP, Attention
 from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
 from edgewise.tasks.task import Prompts, PromptText, Task, last_token_prompts
 
@@ -120,3 +122,49 @@ def task(seed: int = 0, *, split_embedding: bool = False, metric: str = "kl_div"
         metrics=("kl_div", "logit_diff", "logit_diff_max", "prob_diff", "nll", "match_nll", "l2", "frac_correct"),
         split_embedding=split_embedding,
     )
+
+
+class Layer:
+    """One layer of a Decoder as a textbook has it, for oracles written out a second time."""
+
+    def __init__(self, attention: Attention, mlp: MLP | None) -> None:
+        self.attention, self.bias = attention, attention.bias
+        self.mlp = None if mlp is None else mlp.run
+        self.mlp_inputs = () if mlp is None else mlp.neurons
+        self.queries, self.keys, self.values, self.output = (
+            attention.queries,
+            attention.keys,
+            attention.values,
+            attention.output,
+        )
+
+    def query(self, x: Tensor, at: Tensor) -> Tensor:
+        return self.attention.project("q", x, at)
+
+    def key(self, x: Tensor, at: Tensor) -> Tensor:
+        return self.attention.project("k", x, at)
+
+    def value(self, x: Tensor) -> Tensor:
+        return self.attention.project("v", x, torch.zeros(1, 1, dtype=torch.long))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
+        return self.attention.code({"q": q, "k": k, "v": v}, allowed)
+
+    def write(self, z: Tensor) -> Tensor:
+        return self.attention.write(z)
+
+
+def layers_of(model: Decoder) -> list[Layer]:
+    mlps = {one.layer: one for one in model.components if isinstance(one, MLP)}
+    return [Layer(one, mlps.get(one.layer)) for one in model.components if isinstance(one, Attention)]
+
+
+def by_layer(model: Decoder, of_components: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """What attention blocks have and what MLPs have, layer by layer, of a list with an entry per component."""
+    pairs = list(zip(model.components, of_components, strict=True))
+    return tuple([given for one, given in pairs if isinstance(one, kind)] for kind in (Attention, MLP))  # type: ignore[return-value]
+
+
+def first_allowed(model: Decoder, mask: Tensor) -> Tensor:
+    """Which tokens see which, in a model whose layers are all alike."""
+    return next(one for one in model.allowed(mask) if one is not None)

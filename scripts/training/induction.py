@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgewise.models.components import Attention
+from edgewise.models.forward import forward
 from edgewise.models.plain import adapt_plain
 from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
 from edgewise.tasks.induction import LENGTH, induction_mask, repeated_tokens
@@ -71,12 +73,11 @@ def batch_loss(model: PlainTransformer, step: int, settings: Settings, generator
 def patterns(model: PlainTransformer, tokens: Tensor) -> list[Tensor]:
     """What each layer's heads look at, `[rows, heads, query, key]`."""
     decoder = adapt_plain(model, NAME)
-    allowed = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool).tril()[None]
-    positions = torch.arange(tokens.shape[1])[None]
-    found = []
-    for layer, stream in zip(decoder.layers, model.streams(tokens), strict=False):
-        x = stream[:, :, None]
-        found.append(layer.pattern(layer.query(x, positions), layer.key(x, positions), allowed))
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    run, allowed, found = forward(decoder, tokens, mask, keep_projections=True), decoder.allowed(mask), []
+    for component, see, projected in zip(decoder.components, allowed, run.projections, strict=True):
+        if isinstance(component, Attention) and see is not None:
+            found.append(component.pattern(projected["q"], projected["k"], see))
     return found
 
 

@@ -164,7 +164,7 @@ def test_circuits_side_by_side(shell, pronoun, scored):
 
 
 def test_comparison_by_hand():
-    graph = load_model("tiny-pronoun").config.graph()
+    graph = load_model("tiny-pronoun").graph()
     circuits = {
         name: Circuit.from_names(graph, names)
         for name, names in {

@@ -188,7 +188,7 @@ def test_a_score_file_of_another_graph_or_of_something_else_is_refused(tmp_path)
     save_scores(tmp_path / "scores.safetensors", found.circuit)
     assert load_scores(tmp_path / "scores.safetensors", found.circuit.graph) == found.circuit
     with pytest.raises(EdgewiseError, match="another graph"):
-        load_scores(tmp_path / "scores.safetensors", load_model("tiny-ioi").config.graph())
+        load_scores(tmp_path / "scores.safetensors", load_model("tiny-ioi").graph())
     (tmp_path / "scores.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     with pytest.raises(EdgewiseError, match="are no file of scores"):
         load_scores(tmp_path / "scores.safetensors")

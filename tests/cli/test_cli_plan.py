@@ -93,10 +93,10 @@ def test_less_memory_means_smaller_batches_not_another_circuit(shell):
 
 
 def test_a_circuit_that_outgrows_the_memory_ends_the_search_and_keeps_what_it_decided(shell, monkeypatch):
-    def held(engine):
-        return 0 if len(engine._live) < 5 else 10**12
+    def held(live):
+        return 0 if len(live.nodes) < 5 else 10**12
 
-    monkeypatch.setattr("edgewise.patching.incremental.IncrementalEngine._held", held)
+    monkeypatch.setattr("edgewise.patching.live.LivePart.held", held)
     shown = shell("discover", "ioi", "--out", "run")
     assert shown.code == 2
     assert "the circuit in hand has grown so large" in shown.err
@@ -132,18 +132,18 @@ def test_a_size_offered_as_an_option_is_enough_and_not_much_more(count):
 def test_the_plan_holds_what_a_search_really_takes():
     model = load_model("tiny-ioi")
     task = load_task("ioi", model)
-    plan = plan_memory(model, task, model.config.graph())
+    plan = plan_memory(model, task, model.graph())
     with pytest.raises(OutOfMemoryError, match=r"needs .*, and the limit is"):
         plan.__class__(**{**vars(plan), "limit": plan.recorded}).candidates(1, 0, 0)
     tight = plan.__class__(**{**vars(plan), "limit": plan.smallest})
     assert tight.candidates(1, 0, 0) >= 1
     assert tight.candidates(1, 0, 0) < plan.candidates(1, 0, 0)
     everything = discover(model, task, threshold=-1e9, max_memory=plan.largest)
-    assert everything.circuit.n_edges == model.config.graph().n_edges
+    assert everything.circuit.n_edges == model.graph().n_edges
 
 
 def test_an_estimate_grows_with_the_share_and_counts_every_edge_at_the_whole():
-    graph = load_model("tiny-ioi").config.graph()
+    graph = load_model("tiny-ioi").graph()
     costs = Costs(sender=1.0, head=1.0, mlp=1.0, vocabulary=1.0)
     small, large = estimate(graph, costs, 0.1), estimate(graph, costs, 1.0)
     assert large.tests == graph.n_edges

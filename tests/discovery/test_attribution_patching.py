@@ -57,7 +57,7 @@ def test_the_grouped_and_the_ungrouped_graph_have_the_same_units():
     model, task = tiny.llama(dtype=torch.float64), tiny.task()
     scores = []
     for ungroup in (False, True):
-        graph = model.config.graph(ungroup=ungroup)
+        graph = model.graph(ungroup=ungroup)
         scores.append(attribution_patching(Experiment(model, task, metric="logit_diff", graph=graph))[1])
     for one, other in zip(scores[0].tensors(), scores[1].tensors(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
@@ -73,16 +73,18 @@ def test_information_flow_is_its_formula_place_by_place(family):
     outputs = {node.name: None for node in graph.sources}
     outputs["input"] = clean.embedding[0]
     streams = {"logits": clean.streams[-1]}
-    for index, layer in enumerate(model.layers):
-        written = layer.write(clean.z[index])
+    z, mlp = tiny.by_layer(model, clean.codes)
+    entering, _ = tiny.by_layer(model, clean.streams[:-1])
+    for index, layer in enumerate(tiny.layers_of(model)):
+        written = layer.write(z[index])
         for head in range(graph.n_heads):
             outputs[f"a{index}.h{head}"] = written[:, :, head]
-        after = clean.streams[index] + written.sum(dim=2) + layer.bias
+        after = entering[index] + written.sum(dim=2) + layer.bias
         if layer.mlp is not None:
-            outputs[f"m{index}"] = clean.mlp[index]
-            streams[f"m{index}"] = clean.streams[index] if graph.parallel else after
+            outputs[f"m{index}"] = mlp[index][:, :, 0]
+            streams[f"m{index}"] = entering[index] if graph.parallel else after
     for column, place in enumerate(graph.inputs):
-        stream = streams.get(place.name, clean.streams[place.layer] if place.layer >= 0 else None)
+        stream = streams.get(place.name, entering[place.layer] if place.layer >= 0 else None)
         names = [node.name for node in graph.sources[: graph.n_senders(place)]]
         wanted = np.zeros(len(names))
         for row in range(len(mask)):

@@ -45,7 +45,7 @@ def test_scores_are_the_gradients_of_a_mask_on_every_edge(family, ablation):
     model = FAMILIES[family](dtype=torch.float64)
     for number, metric in enumerate(SMOOTH):
         ungroup = number % 2 == 1  # also in a graph that gives every query head its own key and value input
-        graph = model.config.graph(ports=True, ungroup=ungroup)
+        graph = model.graph(ports=True, ungroup=ungroup)
         experiment = Experiment(model, tiny.task(), ablation=ablation, metric=metric, graph=graph)
         found = edge_attribution(experiment).scored
         edges, ports = mask_gradients(experiment)

@@ -180,7 +180,7 @@ class Case:
         split = self.split_embedding
         prompts = random_prompts(self.prompts, self.seed, one_length=self.ablation == "mean-positional")
         task = dataclasses.replace(tiny.task(self.seed, split_embedding=split), prompts=prompts)
-        graph = model.config.graph(ports=self.ports, split_embedding=split, ungroup=self.model == "llama-ungrouped")
+        graph = model.graph(ports=self.ports, split_embedding=split, ungroup=self.model == "llama-ungrouped")
         return Experiment(model, task, ablation=self.ablation, metric=self.metric, graph=graph)
 
 
@@ -454,7 +454,7 @@ def test_most_guesses_are_right(family, engines):
 def test_a_full_gpu_makes_blocks_smaller_and_changes_nothing(family, options, threshold, monkeypatch, engines):
     experiment = search_of(family, options)
     wanted, refused = acdc(experiment, threshold), []
-    metric = IncrementalEngine._metric
+    metric = IncrementalEngine.metrics
 
     def with_room_for_two(engine, final):
         if len(final) > 2:
@@ -462,7 +462,7 @@ def test_a_full_gpu_makes_blocks_smaller_and_changes_nothing(family, options, th
             raise torch.OutOfMemoryError
         return metric(engine, final)
 
-    monkeypatch.setattr(IncrementalEngine, "_metric", with_room_for_two)
+    monkeypatch.setattr(IncrementalEngine, "metrics", with_room_for_two)
     agree(acdc(experiment, threshold), wanted)
     assert 0 < len(refused) < 6, "what was too much once is not tried again"
     assert engines[1].most <= 2
@@ -470,14 +470,14 @@ def test_a_full_gpu_makes_blocks_smaller_and_changes_nothing(family, options, th
 
 def fails_after(monkeypatch, calls, error):
     """From the engine's metric number `calls` on, `error` is raised."""
-    metric, made = IncrementalEngine._metric, itertools.count()
+    metric, made = IncrementalEngine.metrics, itertools.count()
 
     def failing(engine, final):
         if next(made) >= calls:
             raise error
         return metric(engine, final)
 
-    monkeypatch.setattr(IncrementalEngine, "_metric", failing)
+    monkeypatch.setattr(IncrementalEngine, "metrics", failing)
 
 
 @pytest.mark.parametrize("ports", [True, False])
@@ -594,8 +594,8 @@ def test_nothing_is_computed_before_the_first_token_that_differs():
         graph = experiment.graph
         for column in range(len(graph.inputs))[::-1]:
             rows = [None] if graph.port_edges[column] else range(graph.n_senders(graph.inputs[column]))
-            list(engine.prune(column, rows, lambda before, after: False))
-        return {reading.place.name: reading.places.width for reading in engine._readings.values()}
+            engine.measure(column, [(row,) for row in rows])
+        return {reading.place.name: reading.places.width for reading in engine.live.readings.values()}
 
     everywhere, last_two = widths(experiment), widths(Experiment(experiment.decoder, late))
     assert everywhere["a0.h0<k>"] == 6
@@ -612,7 +612,7 @@ def test_what_changes_at_one_token_alone_changes_what_looks_at_it(family):
         clean = forward(decoder, prompts.clean, prompts.mask)
         embedding = clean.embedding.clone()
         embedding[:, :, 1] = decoder.embed(prompts.corrupt)[:, :, 1]
-        experiment.ablated_activations = ablation._ablated_run(decoder, dataclasses.replace(clean, embedding=embedding))
+        experiment.ablated_activations = ablation.ablated_run(decoder, prompts.mask, embedding, clean.codes)
     fast, slow = both(experiment, -1.0)
     assert same_decisions(fast, slow, torch.float64)
     effects = {one.edge: one.effect for one in slow.trace}

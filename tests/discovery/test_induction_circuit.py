@@ -1,6 +1,7 @@
 """On the shipped induction model ACDC finds the textbook circuit, and each head it keeps does what its role says."""
 
 import pytest
+import tiny
 import torch
 
 from edgewise import discover, load_model, load_task
@@ -27,10 +28,11 @@ def patterns(model, task):
     """Attention on the clean prompts, `[layers][rows, heads, query, key]`."""
     prompts = task.prompts
     at, run = positions_of(prompts.clean), forward(model, prompts.clean, prompts.mask)
-    allowed = model.allowed(prompts.mask)
+    allowed = tiny.first_allowed(model, prompts.mask)
+    entering, _ = tiny.by_layer(model, run.streams[:-1])
     return [
-        layer.pattern(layer.query(x[:, :, None], at), layer.key(x[:, :, None], at), allowed)
-        for layer, x in zip(model.layers, run.streams, strict=False)
+        layer.attention.pattern(layer.query(x[:, :, None], at), layer.key(x[:, :, None], at), allowed)
+        for layer, x in zip(tiny.layers_of(model), entering, strict=True)
     ]
 
 

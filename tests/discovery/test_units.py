@@ -59,7 +59,7 @@ def test_shared_keys_and_values_are_one_unit():
     assert (made.q.shape, made.k.shape, made.v.shape, made.mlp.shape) == ((1, 4), (1, 2), (1, 2), (1,))
     made.k[0, 1] = -1
     for ungroup, gone in ((False, {"a0.g1<k>"}), (True, {"a0.h2<k>", "a0.h3<k>"})):
-        graph = model.config.graph(ungroup=ungroup)
+        graph = model.graph(ungroup=ungroup)
         circuit = masked(scored_by_units(graph, made), 0.0)
         missing = {name.split("->")[1] for name in Circuit.full(graph).names() if name not in circuit}
         assert {name for name in missing if "<k>" in name} == gone
@@ -98,23 +98,26 @@ def test_importances_are_what_moving_each_unit_a_little_does(family, ablation):
 def values_of(experiment, rows, masks):
     """The metric of each example, by a forward pass under masks written here a second time."""
     decoder, prompts = experiment.decoder, rows.prompts
-    at, allowed, share = positions_of(prompts.clean), decoder.allowed(prompts.mask), decoder.config.share
+    at, allowed = positions_of(prompts.clean), tiny.first_allowed(decoder, prompts.mask)
+    projected, _ = tiny.by_layer(decoder, rows.ablated.projections)
+    _, ablated_mlp = tiny.by_layer(decoder, rows.ablated.codes)
+    share, parallel = decoder.config.share, experiment.graph.parallel
     zero = experiment.ablation == "zero"
 
     def between(clean, ablated, mask):
         return clean * mask + (0 if zero else ablated * (1 - mask))
 
     stream = rows.clean.embedding.sum(dim=0)
-    for index, layer in enumerate(decoder.layers):
+    for index, layer in enumerate(tiny.layers_of(decoder)):
         x = stream[:, :, None]
-        q = between(layer.query(x, at), rows.ablated.q[index], masks.q[index][:, None])
-        k = between(layer.key(x, at), rows.ablated.k[index], masks.k[index][:, None])
-        v = between(layer.value(x), rows.ablated.v[index], masks.v[index][:, None])
+        q = between(layer.query(x, at), projected[index]["q"], masks.q[index][:, None])
+        k = between(layer.key(x, at), projected[index]["k"], masks.k[index][:, None])
+        v = between(layer.value(x), projected[index]["v"], masks.v[index][:, None])
         z = layer.attend(q, k.repeat_interleave(share, dim=2), v.repeat_interleave(share, dim=2), allowed)
         after = stream + layer.write(z).sum(dim=2) + layer.bias
         if layer.mlp is not None:
-            read = stream if decoder.config.parallel else after
-            after = after + between(layer.mlp(read), rows.ablated.mlp[index], masks.mlp[index])
+            read = stream if parallel else after
+            after = after + between(layer.mlp(read), ablated_mlp[index][:, :, 0], masks.mlp[index])
         stream = after
     logits = decoder.logits(stream[prompts.scored_rows, prompts.scored_positions])
     return experiment.metric(logits, rows.reference)

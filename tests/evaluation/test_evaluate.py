@@ -21,7 +21,7 @@ def source_logits(model, tokens, task):
 
 def test_every_metric_of_model_and_ablated_run_is_that_of_the_source_model():
     model, task = tiny.llama(dtype=torch.float64), tiny.task()
-    result = evaluate(model, task, Circuit.empty(model.config.graph()))
+    result = evaluate(model, task, Circuit.empty(model.graph()))
     clean = source_logits(model, task.prompts.clean, task)
     corrupt = source_logits(model, task.prompts.corrupt, task)
     p, q = clean.softmax(-1), corrupt.softmax(-1)
@@ -65,13 +65,13 @@ def test_metrics_without_their_answers_are_left_out_and_refused_when_asked_for()
     task = dataclasses.replace(
         task, prompts=dataclasses.replace(task.prompts, wrong=None), why_no_answers="line 3: 'wrong' is null"
     )
-    result = evaluate(model, task, Circuit.full(model.config.graph()))
+    result = evaluate(model, task, Circuit.full(model.graph()))
     assert set(result.measured) == {"kl_div", "nll", "match_nll", "l2"}
     with pytest.raises(EdgewiseError, match="'logit_diff' needs wrong answers of one token each: line 3"):
-        evaluate(model, task, Circuit.full(model.config.graph()), metric="logit_diff")
+        evaluate(model, task, Circuit.full(model.graph()), metric="logit_diff")
 
 
 def test_a_circuit_of_another_model_is_refused():
     model, other = tiny.gpt2(), tiny.llama()
     with pytest.raises(EdgewiseError, match="over another graph: 3 layers of 4 heads over 2 key/value heads"):
-        evaluate(model, tiny.task(), Circuit.full(other.config.graph()))
+        evaluate(model, tiny.task(), Circuit.full(other.graph()))

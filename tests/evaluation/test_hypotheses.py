@@ -200,11 +200,11 @@ def test_too_few_circuits_permutations_or_examples_are_refused():
         Options(reference="inside")
     model = tiny.gpt2(layers=1)
     with pytest.raises(EdgewiseError, match="need at least 2 prompt pairs; task 'random' has 1"):
-        run_tests(Experiment(model, tiny.task(rows=1)), Circuit.full(model.config.graph(ports=True)))
+        run_tests(Experiment(model, tiny.task(rows=1)), Circuit.full(model.graph(ports=True)))
     assert fewest_examples(Options()) == 7
     with pytest.raises(EdgewiseError, match="whole number of 0 or more, not -1"):
         Options(seed=-1)
-    few = run_tests(Experiment(model, tiny.task(rows=4)), Circuit.empty(model.config.graph(ports=True)))
+    few = run_tests(Experiment(model, tiny.task(rows=4)), Circuit.empty(model.graph(ports=True)))
     verdict = {test.name: test.verdict for test in few.tests}
     assert verdict["equivalence"] == "needs at least 7 examples to find a difference; there are 4"
     assert verdict["independence"] == "needs at least 5 examples; there are 4"
@@ -212,4 +212,4 @@ def test_too_few_circuits_permutations_or_examples_are_refused():
 
 def test_a_circuit_of_another_graph_is_refused(induction):
     with pytest.raises(EdgewiseError, match="over another graph"):
-        run_tests(induction, Circuit.full(tiny.gpt2().config.graph()))
+        run_tests(induction, Circuit.full(tiny.gpt2().graph()))

@@ -42,7 +42,7 @@ def pruned_names(graph, names):
 @pytest.mark.parametrize("family", ["gpt2", "parallel"])
 def test_faithfulness_at_every_size_is_that_of_the_edges_chosen_by_hand(family, absolute):
     model, task = tiny.FAMILIES[family](dtype=torch.float64), tiny.task(rows=4)
-    graph = model.config.graph(ports=False, ungroup=True)
+    graph = model.graph(ports=False, ungroup=True)
     scored = known_scores(graph)
     found = mib_scores(model, task, scored)
     points = found.absolute if absolute else found.signed
@@ -106,7 +106,7 @@ def test_port_edges_are_left_aside_and_shared_heads_asked_one_by_one():
     experiment = Experiment(model, task, metric="logit_diff")
     scored = edge_attribution(experiment).scored
     found = mib_scores(model, task, scored)
-    graph = model.config.graph(ports=False, ungroup=True)
+    graph = model.graph(ports=False, ungroup=True)
     assert found.n_graph_edges == graph.n_edges
     assert found == mib_scores(model, task, ungrouped(without_ports(scored)))
     plain = without_ports(scored)
@@ -140,9 +140,9 @@ def test_auroc_by_the_benchmarks_own_rule():
 def test_what_cannot_be_measured_is_refused():
     model, task = tiny.gpt2(), tiny.task(rows=4)
     with pytest.raises(EdgewiseError, match="no scores"):
-        mib_scores(model, task, Circuit.full(model.config.graph(ports=False)))
+        mib_scores(model, task, Circuit.full(model.graph(ports=False)))
     reverse = load_model("tracr-reverse")
-    scored = known_scores(reverse.config.graph(split_embedding=True))
+    scored = known_scores(reverse.graph(split_embedding=True))
     with pytest.raises(EdgewiseError, match="one embedding"):
         mib_scores(reverse, load_task("tracr-reverse", reverse), scored)
     with pytest.raises(EdgewiseError, match="over another graph"):

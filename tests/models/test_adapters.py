@@ -9,6 +9,7 @@ import transformers
 
 from edgewise.errors import EdgewiseError
 from edgewise.models import check, load_model
+from edgewise.models.components import Attention
 from edgewise.models.decoder import positions_of
 from edgewise.models.forward import forward
 from edgewise.models.guard import check_on_random_tokens
@@ -40,23 +41,29 @@ def test_padding_changes_nothing_for_a_shorter_prompt(family):
 
 def test_a_few_heads_give_the_same_as_all_heads():
     model = tiny.llama(dtype=torch.float64)
-    layer, heads = model.layers[1], [3, 0]
+    attention, heads = tiny.layers_of(model)[1].attention, [3, 0]
     x = torch.randn(2, 5, 1, model.config.d_model, dtype=torch.float64)
     positions = torch.arange(5)[None]
-    all_queries = layer.query(x, positions)
-    assert torch.allclose(layer.query(x, positions, heads), all_queries[:, :, heads])
-    assert torch.allclose(layer.key(x, positions, [1, 1]), layer.key(x, positions)[:, :, [1, 1]])
+    every = attention.projections(x, positions)
+    for kind, asked in (("q", heads), ("k", [1, 1]), ("v", [1])):
+        assert torch.allclose(attention.project(kind, x, positions, asked), every[kind][:, :, asked])
+    own = x.expand(-1, -1, 2, -1)
+    assert torch.allclose(attention.project("q", own, positions, heads), every["q"][:, :, heads])
     z = torch.randn(2, 5, 2, model.config.d_head, dtype=torch.float64)
     full = torch.zeros(2, 5, 4, model.config.d_head, dtype=torch.float64)
     full[:, :, heads] = z
-    assert torch.allclose(layer.write(z, heads), layer.write(full)[:, :, heads])
+    written = attention.write(full)
+    for index, head in enumerate(heads):
+        assert torch.allclose(attention.write_node(head, z[:, :, index]), written[:, :, head])
+    assert torch.allclose(attention.write_total(full), written.sum(dim=2) + attention.bias)
 
 
 def test_rotation_depends_on_the_positions_given():
     model = tiny.llama()
     x = torch.randn(1, 4, 1, model.config.d_model)
-    late = model.layers[0].query(x, torch.arange(4)[None] + 3)
-    assert not torch.allclose(late, model.layers[0].query(x, torch.arange(4)[None]), atol=1e-3)
+    layer = tiny.layers_of(model)[0]
+    late = layer.query(x, torch.arange(4)[None] + 3)
+    assert not torch.allclose(late, layer.query(x, torch.arange(4)[None]), atol=1e-3)
 
 
 def test_heads_and_biases_add_up_to_the_attention_blocks_output():
@@ -64,13 +71,13 @@ def test_heads_and_biases_add_up_to_the_attention_blocks_output():
     block = model.source.transformer.h[1]
     x = torch.randn(2, 5, model.config.d_model, dtype=torch.float64)
     wanted = block.attn(block.ln_1(x))[0]
-    layer, positions = model.layers[1], torch.arange(5)[None]
+    layer, positions = tiny.layers_of(model)[1], torch.arange(5)[None]
     streams = x[:, :, None]
     z = layer.attend(
         layer.query(streams, positions),
         layer.key(streams, positions),
         layer.value(streams),
-        model.allowed(torch.ones(2, 5, dtype=torch.bool)),
+        tiny.first_allowed(model, torch.ones(2, 5, dtype=torch.bool)),
     )
     causal = layer.write(z).sum(dim=2) + layer.bias
     # called by itself, the block attends to everything, unless told otherwise: the last token sees the same either way
@@ -88,10 +95,23 @@ def test_gpt2_options_that_change_attention_scores_are_followed():
     assert check(model, prompts.clean, prompts.mask) < 1e-4
 
 
+def _scaled(model, factor, layer=None):
+    """The model with attention scores multiplied, in one layer or all."""
+    return dataclasses.replace(
+        model,
+        components=tuple(
+            dataclasses.replace(one, scale=factor * one.scale)
+            if isinstance(one, Attention) and layer in (None, one.layer)
+            else one
+            for one in model.components
+        ),
+    )
+
+
 def test_weights_are_views_of_the_source_models_own():
     for model in (tiny.gpt2(), tiny.llama()):
         pointers = {tensor.untyped_storage().data_ptr() for tensor in model.source.state_dict().values()}
-        for layer in model.layers:
+        for layer in tiny.layers_of(model):
             for projection in (layer.queries, layer.keys, layer.values, layer.output):
                 assert projection.weight.untyped_storage().data_ptr() in pointers
 
@@ -100,9 +120,7 @@ def test_weights_are_views_of_the_source_models_own():
 def test_the_guard_refuses_a_misread_model_and_names_the_layer(family, layer):
     model, prompts = tiny.FAMILIES[family](), tiny.prompts()
     assert check(model, prompts.clean, prompts.mask) < 1e-4
-    layers = list(model.layers)
-    layers[layer] = dataclasses.replace(layers[layer], scale=layers[layer].scale * 1.1)
-    wrong = dataclasses.replace(model, layers=tuple(layers))
+    wrong = _scaled(model, 1.1, layer)
     with pytest.raises(
         EdgewiseError, match=rf"differ by .* starting (in layer {layer}|after the input of layer {layer})"
     ):
@@ -112,9 +130,8 @@ def test_the_guard_refuses_a_misread_model_and_names_the_layer(family, layer):
 def test_the_guard_lets_half_precision_pass_but_not_a_wrong_model():
     model, prompts = tiny.gpt2(dtype=torch.bfloat16), tiny.prompts()
     check(model, prompts.clean, prompts.mask)
-    layers = [dataclasses.replace(layer, scale=4 * layer.scale) for layer in model.layers]
     with pytest.raises(EdgewiseError, match="does not compute what the model computes"):
-        check(dataclasses.replace(model, layers=tuple(layers)), prompts.clean, prompts.mask)
+        check(_scaled(model, 4), prompts.clean, prompts.mask)
 
 
 @tiny.needs_shared
@@ -131,7 +148,7 @@ def test_a_model_without_a_task_is_checked_on_random_tokens_within_its_context()
     assert (rows, length) == (8, 6)
     assert difference < 1e-6
     model = tiny.gpt2()
-    wrong = dataclasses.replace(model, layers=tuple(dataclasses.replace(one, scale=1.0) for one in model.layers))
+    wrong = _scaled(model, 8**0.5)
     assert check_on_random_tokens(model)[0] < 1e-4
     with pytest.raises(EdgewiseError, match="does not compute what the model computes"):
         check_on_random_tokens(wrong)

@@ -47,7 +47,7 @@ def test_folded_value_biases_stay_when_every_head_is_gone():
     model, task = FAMILIES["plain-attention-only"](dtype=torch.float64), tiny.task()
     folded = fold_value_biases(model)
     written = torch.zeros(model.config.d_model, dtype=torch.float64)
-    for layer in model.layers:
+    for layer in tiny.layers_of(model):
         written += layer.bias
         for head in range(model.config.n_heads):
             written += layer.values.bias[head] @ layer.output.weight[head]
@@ -60,8 +60,8 @@ def test_loading_with_folded_value_biases_is_recorded():
     assert load_model("or-gate", fold_value_biases=True).config.folded_value_biases
     # The gate's heads write nothing but their value biases, so then there is no circuit to find.
     model, task = load_model("or-gate", fold_value_biases=True), tiny.task
-    assert model.layers[0].values.bias is None
-    assert model.layers[0].bias.tolist() == [2, 0]
+    assert tiny.layers_of(model)[0].values.bias is None
+    assert tiny.layers_of(model)[0].bias.tolist() == [2, 0]
     assert task
 
 
@@ -72,7 +72,7 @@ def test_a_permuted_network_shuffles_heads_and_neurons_and_nothing_else(family):
     permuted = model.permuted(3)
     assert all(torch.equal(before[key], value) for key, value in model.source.state_dict().items())
     moved = 0
-    for layer, other in zip(model.layers, permuted.layers, strict=True):
+    for layer, other in zip(tiny.layers_of(model), tiny.layers_of(permuted), strict=True):
         for name in ("queries", "keys", "values"):
             mine, theirs = getattr(layer, name), getattr(other, name)
             for tensor, shuffled in ((mine.weight, theirs.weight), (mine.bias, theirs.bias)):
@@ -100,7 +100,7 @@ def test_the_seed_decides_and_the_draws_are_those_of_the_papers_code():
     assert model.permuted(5).fingerprint() == model.permuted(5).fingerprint() != model.permuted(6).fingerprint()
     permuted, heads, neurons = model.permuted(5), model.config.n_heads, model.config.d_mlp
     torch.manual_seed(5)  # what the original does: one global generator, tensor by tensor
-    for layer, other in zip(model.layers, permuted.layers, strict=True):
+    for layer, other in zip(tiny.layers_of(model), tiny.layers_of(permuted), strict=True):
         for part in ("weight", "bias"):
             for name in ("queries", "keys", "values"):
                 wanted = getattr(getattr(layer, name), part)[torch.randperm(heads)]
@@ -114,7 +114,7 @@ def test_with_folded_value_biases_what_was_folded_stays_in_place():
     folded = fold_value_biases(model)
     permuted = folded.permuted(4)
     assert permuted.config.folded_value_biases
-    for layer, other in zip(folded.layers, permuted.layers, strict=True):
+    for layer, other in zip(tiny.layers_of(folded), tiny.layers_of(permuted), strict=True):
         assert other.values.bias is None
         assert torch.allclose(layer.bias, other.bias)
     prompts = tiny.prompts()

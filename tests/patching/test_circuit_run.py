@@ -55,7 +55,7 @@ def test_no_edge_present_is_the_corrupted_run_under_resampling(family, dtype, po
 def test_no_edge_present_leaves_only_biases_that_no_node_owns_under_zero_ablation(family, dtype):
     model, task = tiny.FAMILIES[family](dtype=dtype), tiny.task()
     experiment = Experiment(model, task, ablation="zero")
-    constants = sum(layer.bias for layer in model.layers).expand(len(task), -1)
+    constants = sum(layer.bias for layer in tiny.layers_of(model)).expand(len(task), -1)
     assert constants.abs().max() > 0.1
     assert close(experiment.logits(Circuit.empty(experiment.graph)), model.logits(constants), dtype)
 
@@ -96,16 +96,17 @@ def _block_outputs(model, tokens, mask, index):
 
 def naive_logits(model, experiment, circuit):
     """Design section 4, read word by word: one node, one input and one sender at a time."""
-    graph, prompts, layers = circuit.graph, experiment.task.prompts, model.layers
+    graph, prompts, layers = circuit.graph, experiment.task.prompts, tiny.layers_of(model)
     ablated = ablate(model, prompts, experiment.ablation, experiment.task.split_embedding)
-    positions, allowed = positions_of(prompts.clean), model.allowed(prompts.mask)
+    positions, allowed = positions_of(prompts.clean), tiny.first_allowed(model, prompts.mask)
+    ablated_z, ablated_mlp = tiny.by_layer(model, ablated.codes)
     share = model.config.n_heads // graph.n_kv_heads if graph.n_kv_heads < model.config.n_heads else 1
     model_share = model.config.n_heads // model.config.n_kv_heads
 
     def ablated_output(node, row):
         if node.kind == "head":
-            return layers[node.layer].write(ablated.z[node.layer])[:, :, node.head]
-        return ablated.mlp[node.layer] if node.kind == "mlp" else ablated.embedding[row]
+            return layers[node.layer].write(ablated_z[node.layer])[:, :, node.head]
+        return ablated_mlp[node.layer][:, :, 0] if node.kind == "mlp" else ablated.embedding[row]
 
     def constants(place):
         layers_before = graph.n_layers if place.kind == "logits" else place.layer
@@ -144,7 +145,7 @@ def naive_logits(model, experiment, circuit):
             for kind, column in zip("qkv", columns, strict=True)
         )
         z = layer.attend(q, k, v, allowed)
-        outputs.append(layer.write(z, [node.head])[:, :, 0])
+        outputs.append(z[:, :, 0] @ layer.output.weight[node.head])
     final = stream(len(graph.inputs) - 1)
     return model.logits(scored(final, prompts))
 
@@ -172,7 +173,7 @@ def test_any_circuit_runs_as_the_definition_says(family, ports, ablation):
 
 def test_a_graph_with_a_key_and_value_input_per_query_head_runs_as_the_definition_says():
     model = tiny.llama(dtype=torch.float64)
-    graph = model.config.graph(ungroup=True)
+    graph = model.graph(ungroup=True)
     assert graph.n_kv_heads == 4
     experiment = Experiment(model, tiny.task(), graph=graph)
     circuit = random_circuit(graph, 5, 0.5)
@@ -183,7 +184,7 @@ def test_shared_edges_mean_the_same_as_one_edge_per_query_head():
     model, task = tiny.llama(dtype=torch.float64), tiny.task()
     shared = Experiment(model, task, ports=False)
     circuit = random_circuit(shared.graph, 3, 0.6)
-    per_head = Experiment(model, task, graph=model.config.graph(ports=False, ungroup=True))
+    per_head = Experiment(model, task, graph=model.graph(ports=False, ungroup=True))
     names = []
     for name in circuit.names():
         group = name.split("->")[1]
@@ -218,7 +219,7 @@ def test_running_in_pieces_gives_the_same():
 
 def test_soft_masks_lie_between_and_have_the_gradient_of_finite_differences():
     model, task = tiny.gpt2(dtype=torch.float64, layers=2, heads=2), tiny.task()
-    graph = model.config.graph()
+    graph = model.graph()
     prompts = task.prompts
     ablated = ablate(model, prompts, "resample", False)
     torch.manual_seed(0)
@@ -292,9 +293,9 @@ def test_a_circuit_of_another_graph_is_refused():
     model = tiny.gpt2()
     experiment = Experiment(model, tiny.task())
     with pytest.raises(EdgewiseError, match="over another graph: 3 layers of 4 heads, where"):
-        experiment.logits(Circuit.full(model.config.graph(ports=False)))
+        experiment.logits(Circuit.full(model.graph(ports=False)))
     with pytest.raises(EdgewiseError, match="over another graph: 2 layers"):
-        Experiment(model, tiny.task(), graph=tiny.gpt2(layers=2).config.graph())
+        Experiment(model, tiny.task(), graph=tiny.gpt2(layers=2).graph())
 
 
 def test_a_users_own_metric_is_used_and_is_zero_for_no_change():

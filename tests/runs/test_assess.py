@@ -47,7 +47,7 @@ def test_a_model_with_nothing_to_permute_has_no_such_control():
 def test_what_is_recovered_by_example_agrees_with_the_whole_on_a_permuted_network(induction):
     model, task, _ = induction
     permuted = model.permuted(0)
-    circuit = random_circuit(permuted.config.graph(), 60, seed=0)
+    circuit = random_circuit(permuted.graph(), 60, seed=0)
     result = evaluate(permuted, task, circuit, bootstrap=NO_INTERVALS)
     spread = result.spread
     counts = np.bincount(task.prompts.scored_rows.numpy())

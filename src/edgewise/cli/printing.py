@@ -46,7 +46,7 @@ def kept_if_stopped(folder: Path) -> Iterator[None]:
 
 
 def headline(task: Task, model: Decoder) -> str:
-    graph = model.config.graph(ports=False)
+    graph = model.graph(ports=False)
     changes = [
         *([f"permuted with seed {model.config.permuted_seed}"] if model.config.permuted_seed is not None else []),
         *(["value biases folded"] if model.config.folded_value_biases else []),

@@ -88,7 +88,7 @@ def check(
         found = {"model": loaded.name, "difference": difference, "allowed": allowed, "rows": rows, "tokens": length}
         typer.echo(json.dumps(found))
         return
-    shape = loaded.config.graph(ports=False).describe()
+    shape = loaded.graph(ports=False).describe()
     typer.echo(f"{loaded.name} ({loaded.config.architecture}): {shape}, {loaded.dtype_name} on {loaded.device}")
     typer.echo(
         f"edgewise reads it right: on {rows} random prompts of {length} token{'s' * (length != 1)} its logits differ "

@@ -9,9 +9,9 @@ far. What the paper leaves open is as in its code:
   high to low; parents are tried from late to early, heads from high to low, the embedding last;
 * a node that nothing present reads any more is dead: its edges go without a test, which changes no metric.
 
-The search itself asks an engine for one thing: what does the metric become if these edges into this input go, one
-after another? `IncrementalEngine` (patching/incremental.py) answers by recomputing what the
-edge can change; `PlainEngine`, the judge, with one whole circuit run per edge. Both make the same decisions.
+The search asks an engine what the metric is without some edges into one input, and tells it which are gone; what to
+remove is decided here and in guess.py. `IncrementalEngine` (patching/incremental.py) answers by recomputing what the
+edges can change; `PlainEngine`, the judge, with one whole circuit run per edge. Both give the same decisions.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
+from edgewise.discovery.guess import decide
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit, Graph, Input
 from edgewise.graph.names import Edge, PortEdge
-from edgewise.patching import Experiment, IncrementalEngine, OutOfMemoryError
+from edgewise.patching import Engine, Experiment, IncrementalEngine, OutOfMemoryError, PlainEngine
 
 OrderMode = Literal["normal", "reverse", "shuffle"]
 ORDER_MODES = ("normal", "reverse", "shuffle")
@@ -168,68 +169,14 @@ class Discovery:
     tried: tuple[tuple[float, int], ...] = field(default=())
 
 
-class Engine(Protocol):
-    """What a search asks of an engine. All edges are present when it starts."""
+EngineFactory = Callable[[Experiment, int | None], Engine]
+"""Makes an engine for an experiment that may use so many bytes, or None."""
 
-    current: float
-
-    def prune(
-        self, column: int, rows: Sequence[int | None], removable: Callable[[float, float], bool]
-    ) -> Iterator[tuple[int | None, float, float, bool]]:
-        """Try edges into one input in order; row None is its port edge.
-
-        Yields, for each, its row, the metric before and after, and whether it is gone: if `removable(before, after)`.
-        """
-        ...
-
-    def drop(self, column: int) -> None:
-        """Remove an input's port edge and all edges into it, of which nothing depends."""
-        ...
-
-
-class PlainEngine:
-    """One whole circuit run per tested edge: slow, simple, and the judge of faster engines."""
-
-    def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
-        self.experiment = experiment
-        if max_memory is not None:
-            experiment.row_bytes = min(experiment.row_bytes, max_memory // 2)
-        self.edges = experiment.graph.edges.copy()
-        self.ports = experiment.graph.port_edges.copy()
-        self.current = self._score()
-
-    def _score(self) -> float:
-        return self.experiment.score(Circuit(self.experiment.graph, self.edges, self.ports))
-
-    def prune(
-        self, column: int, rows: Sequence[int | None], removable: Callable[[float, float], bool]
-    ) -> Iterator[tuple[int | None, float, float, bool]]:
-        for row in rows:
-            self._set(row, column, present=False)
-            before, after = self.current, self._score()
-            gone = removable(before, after)
-            if gone:
-                self.current = after
-            else:
-                self._set(row, column, present=True)
-            yield row, before, after, gone
-
-    def drop(self, column: int) -> None:
-        self.ports[column] = False
-        self.edges[:, column] = False
-
-    def _set(self, row: int | None, column: int, *, present: bool) -> None:
-        if row is None:
-            self.ports[column] = present
-        else:
-            self.edges[row, column] = present
-
-
-ENGINES: dict[str, Callable[[Experiment, int | None], Engine]] = {
+ENGINES: dict[str, EngineFactory] = {
     "incremental": IncrementalEngine,
     "plain": PlainEngine,
 }
-"""Engines by name; each takes an experiment and how many bytes it may use, or None."""
+"""Engines by name."""
 
 DEFAULT_ENGINE = "incremental"
 
@@ -253,7 +200,7 @@ def acdc(
     *,
     order: Order | None = None,
     absolute: bool = False,
-    engine: str = DEFAULT_ENGINE,
+    engine: str | EngineFactory = DEFAULT_ENGINE,
     max_memory: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Discovery:
@@ -263,7 +210,7 @@ def acdc(
         threshold: an edge stays if the metric rises by at least this much without it.
         order: in which parents are tried; by default late to early, heads from high to low.
         absolute: compare the size of the change with the threshold, not the signed change.
-        engine: `incremental`, or `plain`: one whole circuit run per tested edge.
+        engine: `incremental`, `plain` (one whole circuit run per tested edge), or what makes an engine of one's own.
         max_memory: bytes that the incremental engine may use beyond the model's weights (see `plan_memory`).
         progress: called after every tested edge and every input.
 
@@ -276,16 +223,15 @@ def acdc(
     check_options(threshold=threshold, engine=engine)
     started = time.perf_counter()
     metric_ablated = _finite(experiment.ablated(), experiment, "with every edge ablated")
-    search = _Search(
-        experiment, threshold, order or Order(), absolute, ENGINES[engine](experiment, max_memory), progress
-    )
-    metric_full = _finite(search.engine.current, experiment, "of the whole model")
+    factory = ENGINES[engine] if isinstance(engine, str) else engine
+    search = _Search(experiment, threshold, order or Order(), absolute, factory(experiment, max_memory), progress)
+    metric_full = _finite(search.current, experiment, "of the whole model")
 
     def found() -> Discovery:
         return Discovery(
             circuit=search.circuit(),
             trace=tuple(search.trace),
-            metric=search.engine.current,
+            metric=search.current,
             metric_full=metric_full,
             metric_ablated=metric_ablated,
             threshold=threshold,
@@ -300,7 +246,9 @@ def acdc(
     return found()
 
 
-def check_options(*, threshold: float | None = None, edges: int | None = None, engine: str = DEFAULT_ENGINE) -> None:
+def check_options(
+    *, threshold: float | None = None, edges: int | None = None, engine: str | EngineFactory = DEFAULT_ENGINE
+) -> None:
     """Refuse what no search could be run with, before anything is loaded or computed.
 
     Raises:
@@ -310,7 +258,7 @@ def check_options(*, threshold: float | None = None, edges: int | None = None, e
         raise EdgewiseError(f"the threshold should be a finite number, not {threshold}")
     if edges is not None and edges < 1:
         raise EdgewiseError(f"--edges should be at least 1, not {edges}")
-    if engine not in ENGINES:
+    if isinstance(engine, str) and engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
 
 
@@ -345,6 +293,7 @@ class _Search:
         self.scores = np.zeros(self.edges.shape)
         self.port_scores = np.zeros(self.ports.shape)
         self.trace: list[Decision] = []
+        (self.current,) = engine.measure(len(self.graph.inputs) - 1, [()])
         self.decided = 0
         self.kept = 0
         # Of each layer, and last of the logits: edges kept, dropped and to come.
@@ -385,9 +334,10 @@ class _Search:
             gone = 1
             self.ports[visit.column] = False
         else:
-            gone = int(self.edges[:, visit.column].sum())
+            rows = tuple(self.edges[:, visit.column].nonzero()[0].tolist())
+            gone = len(rows)
             self.edges[:, visit.column] = False
-            self.engine.drop(visit.column)
+            self.engine.commit(visit.column, rows)
         self.decided += gone
         self._count(self.graph.inputs[visit.column], kept=0, dropped=gone)
 
@@ -399,10 +349,11 @@ class _Search:
 
     def _test(self, visit: Visit, rows: Sequence[int | None]) -> None:
         place = self.graph.inputs[visit.column]
-        for row, before, after, gone in self.engine.prune(visit.column, rows, self.removable):
+        for row, before, after, gone in decide(self.engine, visit.column, rows, self.current, self.removable):
             name = PortEdge(place).name if row is None else Edge(self.graph.sources[row], place).name
             _finite(after, self.experiment, f"after removing {name}")
             self.trace.append(Decision(name, before, after, kept=not gone))
+            self.current = after if gone else before
             self.decided += 1
             self.kept += not gone
             self._count(place, kept=int(not gone), dropped=int(gone))
@@ -419,7 +370,7 @@ class _Search:
             self.graph.n_edges,
             self.kept,
             len(self.trace),
-            self.engine.current,
+            self.current,
             name,
             self.threshold,
             layers=tuple((kept, dropped, left) for kept, dropped, left in self.layers),
@@ -437,7 +388,7 @@ def acdc_with_edges(
     *,
     order: Order | None = None,
     absolute: bool = False,
-    engine: str = DEFAULT_ENGINE,
+    engine: str | EngineFactory = DEFAULT_ENGINE,
     max_memory: int | None = None,
     progress: ProgressCallback | None = None,
     tries: int = 16,

@@ -16,6 +16,7 @@ from torch import Tensor
 from edgewise.discovery.edge_attribution import STEPS, along_inputs, flat_at_clean, require_gradient
 from edgewise.discovery.units import Units, scored_by_units
 from edgewise.graph import Circuit
+from edgewise.graph.names import InputKind
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Changed, Gradients, Rows, gradients_at, place_weights, rows_of
 
@@ -36,49 +37,37 @@ def attribution_patching(
         weights = place_weights(experiment, rows)
         points = list(along_inputs(rows, STEPS)) if flat_at_clean(experiment) else [Changed()]
         every = [gradients_at(experiment, rows, weights, point) for point in points]
-        for layer in range(experiment.decoder.config.n_layers):
-            _add_layer(units, experiment, rows, every, layer, qk_fix)
+        for index in range(len(experiment.decoder.components)):
+            _add_component(units, experiment, rows, every, index, qk_fix)
         if progress is not None:
             progress(rows.stop, len(experiment.task))
     return scored_by_units(experiment.graph, units), units
 
 
-def _add_layer(
+def _add_component(
     units: Units, experiment: Experiment, rows: Rows, every: list[Gradients], index: int, qk_fix: bool
 ) -> None:
-    """Add one layer's effects on some rows, in place."""
-    config, layer, ablated = experiment.decoder.config, experiment.decoder.layers[index], rows.ablated
-    share, clean = config.share, {kind: getattr(rows, kind)[index] for kind in ("q", "k", "v")}
-    changed = {kind: getattr(ablated, kind)[index] for kind in ("q", "k", "v")}
+    """Add the effects of one component's units on some rows, in place."""
+    component = experiment.decoder.components[index]
+    clean, ablated = rows.clean.projections[index], rows.ablated.projections[index]
 
-    def mean(kind: str) -> Tensor:
-        return torch.stack([getattr(one, kind)[index] for one in every]).mean(dim=0)
-
-    def many(x: Tensor) -> Tensor:
-        return x.repeat_interleave(share, dim=2)
-
-    def first_order(change: Tensor, gradient: Tensor, heads: int) -> Tensor:
+    def add(kind: InputKind, change: Tensor, gradient: Tensor) -> None:
         # A graph may ask for the gradient at a key or value once per query head that reads it.
         change = change.repeat_interleave(gradient.shape[2] // change.shape[2], dim=2)
         effect = (change * gradient).double().sum(dim=(0, 1, 3))
-        return effect.unflatten(0, (heads, -1)).sum(dim=1)  # query heads of one key/value head together
+        unit = getattr(units, kind)[component.layer]
+        effect = effect.view(*unit.shape, -1).sum(dim=-1)  # query heads of one key/value head together
+        unit += effect.to(unit.dtype)
 
     with torch.no_grad():
-        at_z, allowed = mean("z"), experiment.decoder.allowed(rows.prompts.mask)
-        k, v, z = many(clean["k"]), many(clean["v"]), rows.clean.z[index]
-        for kind, heads in (("q", config.n_heads), ("k", config.n_kv_heads)):
-            if qk_fix:
-                q_now = changed["q"] if kind == "q" else clean["q"]
-                k_now = many(changed["k"]) if kind == "k" else k
-                effect = first_order(layer.attend(q_now, k_now, v, allowed) - z, at_z, heads)
+        code, at_code = rows.clean.codes[index], torch.stack([one.codes[index] for one in every]).mean(dim=0)
+        if component.kinds == ("mlp",):
+            add("mlp", rows.ablated.codes[index] - code, at_code)
+            return
+        allowed = experiment.decoder.allowed(rows.prompts.mask)[index]
+        for kind in component.kinds:
+            if qk_fix and kind != "v":
+                add(kind, component.code({**clean, kind: ablated[kind]}, allowed) - code, at_code)
             else:
-                gradient = mean(kind)
-                change = changed[kind] - clean[kind]
-                effect = first_order(
-                    change.repeat_interleave(gradient.shape[2] // change.shape[2], dim=2), gradient, heads
-                )
-            getattr(units, kind)[index] += effect.to(units.q.dtype)
-        units.v[index] += first_order(changed["v"] - clean["v"], mean("v"), config.n_kv_heads).to(units.v.dtype)
-        if layer.mlp is not None:
-            change = ablated.mlp[index] - rows.clean.mlp[index]
-            units.mlp[index] += (change * mean("mlp_outputs")).double().sum().to(units.mlp.dtype)
+                gradient = torch.stack([one.projections[index][kind] for one in every]).mean(dim=0)
+                add(kind, ablated[kind] - clean[kind], gradient)

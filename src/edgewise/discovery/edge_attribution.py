@@ -121,7 +121,7 @@ def _along(
         return _attribute(
             experiment, path, steps, lambda rows: along_inputs(rows, steps), progress, relevance=relevance
         )
-    passes = steps * (1 + experiment.graph.n_layers * (1 + experiment.graph.mlps))
+    passes = steps * (1 + len(experiment.decoder.components))
     return _attribute(
         experiment, "activations", passes, lambda rows: _along_activations(rows, steps), progress, relevance=relevance
     )
@@ -184,12 +184,9 @@ def _with_embeddings(rows: Rows, along: list[float]) -> Iterator[Changed]:
 def _along_activations(rows: Rows, steps: int) -> Iterator[Changed]:
     along = [step / steps for step in range(1, steps + 1)]
     yield from _with_embeddings(rows, along)
-    for layer, (clean, ablated) in enumerate(zip(rows.clean.z, rows.ablated.z, strict=True)):
+    for index, (clean, ablated) in enumerate(zip(rows.clean.codes, rows.ablated.codes, strict=True)):
         for alpha in along:
-            yield Changed(z={layer: torch.lerp(ablated, clean, alpha)})
-        if rows.clean.mlp:
-            for alpha in along:
-                yield Changed(mlp={layer: torch.lerp(rows.ablated.mlp[layer], rows.clean.mlp[layer], alpha)})
+            yield Changed(codes={index: torch.lerp(ablated, clean, alpha)})
 
 
 def _attribute(
@@ -233,10 +230,11 @@ def _add_port_effects(ports: Tensor, experiment: Experiment, gradients: Gradient
     graph = experiment.graph
     if not graph.ports:
         return
-    for index in range(graph.n_layers):
-        for kind in ("q", "k", "v"):
-            gradient = getattr(gradients, kind)[index]
-            change = getattr(rows.ablated, kind)[index] - getattr(rows, kind)[index]
+    for index, changed in enumerate(rows.ablated.projections):
+        for kind, ablated in changed.items():
+            gradient = gradients.projections[index][kind]
+            change = ablated - rows.clean.projections[index][kind]
             # In a graph that gives every query head its own key and value, each asks its key/value head.
             change = change.repeat_interleave(gradient.shape[2] // change.shape[2], dim=2)
-            ports[graph.attention_columns(kind, index)] += share * (change * gradient).double().sum(dim=(0, 1, 3))
+            effect = (change * gradient).double().sum(dim=(0, 1, 3))
+            ports[rows.wiring.columns[index][kind]] += share * effect

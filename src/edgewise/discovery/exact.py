@@ -31,22 +31,25 @@ def exact_effects(
     """
     graph = experiment.graph
     engine = IncrementalEngine(experiment, max_memory)
-    whole, done = engine.current, 0
-    scores, ports = np.zeros(graph.edges.shape), np.zeros(len(graph.inputs))
+    (whole,) = engine.measure(len(graph.inputs) - 1, [()])
+    scores, ports, done = np.zeros(graph.edges.shape), np.zeros(len(graph.inputs)), 0
     for visit in visits(graph):
         if visit.kind == "node":
             continue
-        rows = [None] if visit.kind == "port" else list(range(graph.n_senders(graph.inputs[visit.column])))
-        for row, metric in engine.one_by_one(visit.column, rows):
-            if not np.isfinite(metric):
-                raise EdgewiseError(
-                    f"metric {experiment.metric.name!r} came out as {metric} without an edge into {visit.name}, so "
-                    "nothing can be compared"
-                )
-            if row is None:
-                ports[visit.column] = metric - whole
-            else:
-                scores[row, visit.column] = metric - whole
+        column = visit.column
+        rows = [None] if visit.kind == "port" else list(range(graph.n_senders(graph.inputs[column])))
+        step = engine.at_once(column)
+        blocks = [rows[first : first + step] for first in range(0, len(rows), step)]
+        metrics = np.array([one for block in blocks for one in engine.measure(column, [(row,) for row in block])])
+        if not np.isfinite(metrics).all():
+            raise EdgewiseError(
+                f"metric {experiment.metric.name!r} came out as {metrics[~np.isfinite(metrics)][0]} without an edge "
+                f"into {visit.name}, so nothing can be compared"
+            )
+        if visit.kind == "port":
+            ports[column] = metrics[0] - whole
+        else:
+            scores[: len(rows), column] = metrics - whole
         done += len(rows)
         if progress is not None:
             progress(done, graph.n_edges)

@@ -51,7 +51,7 @@ def head_importance(
         against = variant == "default" and experiment.ablation != "zero"
         for rows in rows_of(experiment):
             points = list(along_inputs(rows, STEPS)) if flat else [Changed()]
-            for kind, importance in _importance(experiment, rows, points, against).items():
+            for kind, importance in _importance(experiment, rows, points, against, units).items():
                 getattr(units, kind).add_(importance.to(units.q.dtype) / len(experiment.task))
             if progress is not None:
                 progress(rows.stop, len(experiment.task))
@@ -69,28 +69,26 @@ def head_importance(
     return scored_by_units(experiment.graph, units), units
 
 
-def _importance(experiment: Experiment, rows: Rows, points: list[Changed], against: bool) -> dict[str, Tensor]:
+def _importance(
+    experiment: Experiment, rows: Rows, points: list[Changed], against: bool, units: Units
+) -> dict[str, Tensor]:
     """Each unit's importance summed over some rows, before it is normalised."""
     # F of an example is its mean over the example's scored places.
     counts = torch.bincount(rows.prompts.scored_rows, minlength=len(rows.prompts))
     weights = 1 / counts[rows.prompts.scored_rows].to(experiment.reference.logits.dtype)
     every = [gradients_at(experiment, rows, weights, point) for point in points]
-    found: dict[str, Tensor] = {}
-    for kind in ("q", "k", "v"):
-        pairs = zip(getattr(rows, kind), getattr(rows.ablated, kind), strict=True)
-        layers = []
-        for layer, (clean, ablated) in enumerate(pairs):
-            gradient = torch.stack([getattr(one, kind)[layer] for one in every]).mean(dim=0)
+    found: dict[str, list[Tensor]] = {}
+    for index, component in enumerate(experiment.decoder.components):
+        for kind in component.kinds:
+            if kind == "mlp":
+                clean, ablated = rows.clean.codes[index], rows.ablated.codes[index]
+                gradients = [one.codes[index] for one in every]
+            else:
+                clean, ablated = rows.clean.projections[index][kind], rows.ablated.projections[index][kind]
+                gradients = [one.projections[index][kind] for one in every]
+            gradient = torch.stack(gradients).mean(dim=0)
             if gradient.shape[2] != clean.shape[2]:  # one per query head: they ask the same key or value
                 gradient = gradient.unflatten(2, (clean.shape[2], -1)).sum(dim=3)
             change = clean - ablated if against else clean
-            layers.append((change * gradient).double().sum(dim=(1, 3)).abs().sum(dim=0))
-        found[kind] = torch.stack(layers)
-    if rows.clean.mlp:
-        layers = []
-        for layer, (clean, ablated) in enumerate(zip(rows.clean.mlp, rows.ablated.mlp, strict=True)):
-            gradient = torch.stack([one.mlp_outputs[layer] for one in every]).mean(dim=0)
-            change = clean - ablated if against else clean
-            layers.append((change * gradient).double().sum(dim=(1, 2)).abs().sum(dim=0))
-        found["mlp"] = torch.stack(layers)
-    return found
+            found.setdefault(kind, []).append((change * gradient).double().sum(dim=(1, 3)).abs().sum(dim=0))
+    return {kind: torch.stack(layers).view_as(getattr(units, kind)) for kind, layers in found.items()}

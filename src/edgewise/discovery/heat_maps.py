@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgewise.models.decoder import positions_of, stream_dtype
+from edgewise.models.components import stream_dtype
 from edgewise.models.forward import Activations, forward
 from edgewise.models.matmul import fast_matmul
+from edgewise.models.walk import Walk
 from edgewise.patching import Experiment
 from edgewise.tasks import mean_over_places
 
@@ -57,63 +58,43 @@ class _Patches:
             self.clean: Activations = forward(
                 self.decoder, prompts.clean, prompts.mask, split_embedding=experiment.graph.split_embedding
             )
-        self.at, self.allowed = positions_of(prompts.clean), self.decoder.allowed(prompts.mask)
         self.whole = self._metrics(self.clean.streams[-1][None])[0]
-        config, length = self.decoder.config, prompts.clean.shape[1]
-        self.of = len(self.clean.embedding) + config.n_layers * (config.n_heads + config.mlps + length)
+        nodes = sum(len(component.nodes) for component in self.decoder.components)
+        self.layers = [index for index, one in enumerate(self.decoder.components) if one.kinds != ("mlp",)]
+        self.of = len(self.clean.embedding) + nodes + len(self.layers) * prompts.clean.shape[1]
 
     def all(self) -> HeatMaps:
-        config, ablated, clean = self.decoder.config, self.experiment.ablated_activations, self.clean
+        ablated, clean = self.experiment.ablated_activations, self.clean
         embedding = self._run([ablated.embedding[part] - one for part, one in enumerate(clean.embedding)], 0)
         heads, mlps, positions = [], [], []
-        for index, layer in enumerate(self.decoder.layers):
-            change = layer.write(ablated.z[index] - clean.z[index]).unbind(dim=2)
-            heads.append(self._run(list(change), index, behind_attention=True))
-            if config.mlps:
-                mlps += self._run([ablated.mlp[index] - clean.mlp[index]], index + 1)
-            there = ablated.attention_streams[index] - clean.streams[index]
+        for index, component in enumerate(self.decoder.components):
+            changes = component.write(ablated.codes[index] - clean.codes[index]).unbind(dim=2)
+            effects = self._run(list(changes), index + 1)
+            if index not in self.layers:
+                mlps += effects
+                continue
+            heads.append(effects)
+            there = ablated.streams[index] - clean.streams[index]
             places = torch.eye(there.shape[1], dtype=there.dtype, device=there.device)
             positions.append(self._run([there * place[None, :, None] for place in places], index))
         return HeatMaps(*(torch.tensor(one, dtype=torch.float64) for one in (heads, mlps, embedding, positions)))
 
-    def _run(self, changes: list[Tensor], first: int, *, behind_attention: bool = False) -> list[float]:
-        """The rise of the metric when the stream entering layer `first` (or that behind its attention) is changed."""
+    def _run(self, changes: list[Tensor], first: int) -> list[float]:
+        """The rise of the metric when the stream before component `first` is changed."""
         found: list[float] = []
+        components, mask = self.decoder.components, self.experiment.task.prompts.mask
         for part in _pieces(changes):
             streams = self.clean.streams[first] + torch.stack(part).to(stream_dtype(self.decoder.dtype))
+            read = None
+            if first < len(components) and components[first].beside:
+                read = self.clean.streams[self.decoder.reads[first]].repeat(len(part), 1, 1)
             with fast_matmul():
-                if behind_attention:
-                    streams = self._behind_attention(torch.stack(part), first)
-                final = self._through(streams, first + behind_attention)
-            found += [metric - self.whole for metric in self._metrics(final)]
+                final = Walk(self.decoder, streams.flatten(0, 1), mask.repeat(len(part), 1)).run(first, read)
+            found += [metric - self.whole for metric in self._metrics(final.unflatten(0, (len(part), -1)))]
             self.done += len(part)
             if self.progress is not None:
                 self.progress(self.done, self.of)
         return found
-
-    def _behind_attention(self, change: Tensor, index: int) -> Tensor:
-        """The stream that leaves a layer when what its heads write is changed, `[candidates, batch, pos, d_model]`."""
-        layer, stream = self.decoder.layers[index], self.clean.streams[index]
-        after = stream + layer.write(self.clean.z[index]).sum(dim=2) + layer.bias + change
-        if layer.mlp is None:
-            return after
-        parallel = self.decoder.config.parallel
-        read = stream.expand_as(after) if parallel else after
-        return after + layer.mlp(read.to(self.decoder.dtype))
-
-    def _through(self, streams: Tensor, first: int) -> Tensor:
-        """The final streams of candidates `[candidates, batch, pos, d_model]` that enter layer `first`."""
-        count, config = len(streams), self.decoder.config
-        allowed, stream = self.allowed.repeat(count, 1, 1), streams.flatten(0, 1)
-        for layer in self.decoder.layers[first:]:
-            x = stream.to(self.decoder.dtype)[:, :, None]
-            k, v = (one.repeat_interleave(config.share, dim=2) for one in (layer.key(x, self.at), layer.value(x)))
-            z = layer.attend(layer.query(x, self.at), k, v, allowed)
-            after = stream + layer.write(z).sum(dim=2) + layer.bias
-            if layer.mlp is not None:
-                after = after + layer.mlp((stream if config.parallel else after).to(self.decoder.dtype))
-            stream = after
-        return stream.unflatten(0, (count, -1))
 
     def _metrics(self, final: Tensor) -> list[float]:
         prompts, metric = self.experiment.task.prompts, self.experiment.metric

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from edgewise.graph import Circuit
-from edgewise.models.decoder import stream_dtype
+from edgewise.models.components import stream_dtype
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Rows, rows_of
 
@@ -51,25 +51,17 @@ def information_flow(experiment: Experiment, *, progress: Callable[[int, int], N
 
 def _outputs(experiment: Experiment, rows: Rows) -> Tensor:
     """What every node writes, `[sources, batch, pos, d_model]`."""
-    decoder, graph = experiment.decoder, experiment.graph
     parts = list(rows.clean.embedding)
-    for index, layer in enumerate(decoder.layers):
-        parts += list(layer.write(rows.clean.z[index]).permute(2, 0, 1, 3))
-        if layer.mlp is not None:
-            parts.append(rows.clean.mlp[index])
-    assert len(parts) == len(graph.sources)
-    return torch.stack([part.to(stream_dtype(decoder.dtype)) for part in parts])
+    for component, code in zip(experiment.decoder.components, rows.clean.codes, strict=True):
+        parts += list(component.write(code).permute(2, 0, 1, 3))
+    return torch.stack([part.to(stream_dtype(experiment.decoder.dtype)) for part in parts])
 
 
 def _streams(experiment: Experiment, rows: Rows) -> list[tuple[list[int], Tensor]]:
     """The clean streams `[batch, pos, d_model]` and the inputs that read them."""
-    decoder, graph = experiment.decoder, experiment.graph
-    read: list[tuple[list[int], Tensor]] = []
-    for index, layer in enumerate(decoder.layers):
-        stream = rows.clean.streams[index]
-        columns = [graph.attention_columns(kind, index) for kind in ("q", "k", "v")]
-        read.append(([column for part in columns for column in range(part.start, part.stop)], stream))
-        if layer.mlp is not None:
-            after = stream + layer.write(rows.clean.z[index]).sum(dim=2) + layer.bias
-            read.append(([graph.input_index[f"m{index}"]], stream if decoder.config.parallel else after))
-    return [*read, ([len(graph.inputs) - 1], rows.clean.streams[-1])]
+    streams = rows.clean.streams
+    read = [
+        ([column for part in columns.values() for column in range(part.start, part.stop)], streams[at])
+        for columns, at in zip(rows.wiring.columns, experiment.decoder.reads, strict=True)
+    ]
+    return [*read, ([len(experiment.graph.inputs) - 1], streams[-1])]

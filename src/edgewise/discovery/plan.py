@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from edgewise.discovery.acdc import Order, check_options, removable
+from edgewise.discovery.guess import decide
 from edgewise.graph import Graph
-from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan
+from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan, calibrate
 
 SHARES = (0.05, 0.2, 1.0)
 """Shares of nodes that stay in the circuit, for which costs are told where no threshold is given."""
@@ -66,12 +67,14 @@ def plan_acdc(
     """
     check_options(threshold=threshold)
     engine, graph = IncrementalEngine(experiment, max_memory), experiment.graph
-    costs = engine.calibrate()
+    costs = calibrate(engine)
     first, shares = None, SHARES
     if threshold is not None:
         rule = partial(removable, threshold=threshold, absolute=absolute)
         rows = (order or Order()).parents(graph)
-        kept = sum(not gone for *_, gone in engine.prune(len(graph.inputs) - 1, rows, rule))
+        logits = len(graph.inputs) - 1
+        (whole,) = engine.measure(logits, [()])
+        kept = sum(not gone for *_, gone in decide(engine, logits, rows, whole, rule))
         first = (len(rows), kept)
         share = max(kept, 1) / len(rows)
         shares = tuple(sorted({min(1.0, share * factor) for factor in (0.5, 1, 2)}))

@@ -27,8 +27,10 @@ from edgewise.discovery.hard_concrete import GAMMA, ZETA, alive, sample
 from edgewise.discovery.units import Units, masked, scored_by_units
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
-from edgewise.models.decoder import positions_of, stream_dtype
+from edgewise.graph.names import InputKind
+from edgewise.models.components import Component, Projections, stream_dtype
 from edgewise.models.matmul import fast_matmul
+from edgewise.models.walk import Walk
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Rows, place_weights, rows_of
 
@@ -204,33 +206,42 @@ def masked_metric(experiment: Experiment, rows: Rows, masks: Units) -> Tensor:
     Masks may have a leading dimension, for several sets of them at once; the result has it too.
     """
     decoder, prompts = experiment.decoder, rows.prompts
-    config, zero = decoder.config, experiment.ablation == "zero"
     several = masks.q.dim() == 3
-    q_masks, k_masks, v_masks, mlp_masks = (one if several else one[None] for one in masks.tensors())
-    sets = len(q_masks)
-    tokens, real = (one.repeat(sets, 1) for one in (prompts.clean, prompts.mask))
-    at, allowed = positions_of(tokens), decoder.allowed(real)
-
-    def mix(clean: Tensor, ablated: Tensor, mask: Tensor) -> Tensor:
-        # clean [sets * rows, ...], ablated [rows, ...], mask [sets, 1, ...]
-        mask, clean = mask.to(clean.dtype), clean.unflatten(0, (sets, -1))
-        return (mask * clean if zero else mask * clean + (1 - mask) * ablated).flatten(0, 1)
-
     with torch.enable_grad(), fast_matmul():
-        embedding = rows.clean.embedding.sum(dim=0).to(stream_dtype(decoder.dtype))
-        stream = embedding.repeat(sets, 1, 1)
-        for index, layer in enumerate(decoder.layers):
-            x = stream.to(decoder.dtype)[:, :, None]
-            q = mix(layer.query(x, at), rows.ablated.q[index], q_masks[:, index][:, None, None, :, None])
-            k = mix(layer.key(x, at), rows.ablated.k[index], k_masks[:, index][:, None, None, :, None])
-            v = mix(layer.value(x), rows.ablated.v[index], v_masks[:, index][:, None, None, :, None])
-            k, v = (one.repeat_interleave(config.share, dim=2) for one in (k, v))
-            after = stream + layer.write(layer.attend(q, k, v, allowed)).sum(dim=2) + layer.bias
-            if layer.mlp is not None:
-                output = layer.mlp((stream if config.parallel else after).to(decoder.dtype))
-                after = after + mix(output, rows.ablated.mlp[index], mlp_masks[:, index][:, None, None, None])
-            stream = after
-        final = stream.unflatten(0, (sets, -1))[:, prompts.scored_rows, prompts.scored_positions]
+        final = _Masked(experiment, rows, masks if several else Units(*(one[None] for one in masks.tensors()))).run()
+        places = final.unflatten(0, (-1, len(prompts)))[:, prompts.scored_rows, prompts.scored_positions]
         weights = place_weights(experiment, rows)
-        values = [(experiment.metric(decoder.logits(one), rows.reference) * weights).sum() for one in final]
+        values = [(experiment.metric(decoder.logits(one), rows.reference) * weights).sum() for one in places]
         return torch.stack(values) if several else values[0]
+
+
+class _Masked(Walk):
+    """The walk in which every unit is as far ablated as its mask says, for several sets of masks at once."""
+
+    def __init__(self, experiment: Experiment, rows: Rows, masks: Units) -> None:
+        decoder, self.rows, self.masks, self.sets = experiment.decoder, rows, masks, len(masks.q)
+        embedding = rows.clean.embedding.sum(dim=0).to(stream_dtype(decoder.dtype))
+        super().__init__(decoder, embedding.repeat(self.sets, 1, 1), rows.prompts.mask.repeat(self.sets, 1))
+        self.zero = experiment.ablation == "zero"
+
+    def projections(self, index: int, component: Component) -> Projections:
+        ablated = self.rows.ablated.projections[index]
+        found = super().projections(index, component)
+        return {kind: self._mix(kind, one, ablated.get(kind), component.layer) for kind, one in found.items()}
+
+    def code(self, index: int, component: Component, projections: Projections) -> Tensor:
+        code = super().code(index, component, projections)
+        # A head goes by its query, key and value; an MLP by what it writes.
+        return (
+            code
+            if component.kinds != ("mlp",)
+            else self._mix("mlp", code, self.rows.ablated.codes[index], component.layer)
+        )
+
+    def _mix(self, kind: InputKind, clean: Tensor, ablated: Tensor | None, layer: int) -> Tensor:
+        if ablated is None:
+            return clean
+        # clean [sets * rows, pos, units, width], ablated [rows, ...], masks [sets, layers, units or none]
+        mask = getattr(self.masks, kind)[:, layer].reshape(self.sets, 1, 1, -1, 1).to(clean.dtype)
+        clean = clean.unflatten(0, (self.sets, -1))
+        return (mask * clean if self.zero else mask * clean + (1 - mask) * ablated).flatten(0, 1)

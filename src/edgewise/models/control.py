@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-from edgewise.models.decoder import Decoder, DecoderLayer, Projection
+from edgewise.models.components import MLP, Attention, Component, Projection
+from edgewise.models.decoder import Decoder
 
 
 def fold_value_biases(decoder: Decoder) -> Decoder:
@@ -22,16 +23,17 @@ def fold_value_biases(decoder: Decoder) -> Decoder:
     on GPT-2 and attn-only-4l did.
     """
 
-    def fold(layer: DecoderLayer) -> DecoderLayer:
-        if layer.values.bias is None:
-            return layer
-        share = decoder.config.share
-        written = torch.einsum("hd,hdm->m", layer.values.bias.repeat_interleave(share, dim=0), layer.output.weight)
-        return replace(layer, values=Projection(layer.values.weight), bias=layer.bias + written)
+    def fold(component: Component) -> Component:
+        if not isinstance(component, Attention) or component.values.bias is None:
+            return component
+        share = component.n_heads // component.n_kv_heads
+        biases = component.values.bias.repeat_interleave(share, dim=0)
+        written = torch.einsum("hd,hdm->m", biases, component.output.weight)
+        return replace(component, values=Projection(component.values.weight), bias=component.bias + written)
 
     with torch.no_grad():
-        layers = tuple(fold(layer) for layer in decoder.layers)
-    return replace(decoder, layers=layers, config=replace(decoder.config, folded_value_biases=True))
+        components = tuple(fold(component) for component in decoder.components)
+    return replace(decoder, components=components, config=replace(decoder.config, folded_value_biases=True))
 
 
 def permuted(decoder: Decoder, seed: int) -> Decoder:
@@ -62,18 +64,20 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     copied = adapt_model(source, decoder.name, decoder.tokenizer)
     generator = torch.Generator().manual_seed(seed % 2**63)
     with torch.no_grad():
-        for layer, given in zip(copied.layers, decoder.layers, strict=True):
-            if decoder.config.folded_value_biases and layer.values.bias is not None:
-                layer.bias.detach().copy_(given.bias)  # folded from the heads in their right order
-                layer.values.bias.detach().zero_()
-            projections = (layer.queries, layer.keys, layer.values)
-            for projection in projections:
-                _shuffle(projection.weight, 0, generator)
-            for projection in projections:
-                if projection.bias is not None:
-                    _shuffle(projection.bias, 0, generator)
-            for tensor in layer.mlp_inputs:
-                _shuffle(tensor, -1, generator)
+        for component, given in zip(copied.components, decoder.components, strict=True):
+            if isinstance(component, Attention) and isinstance(given, Attention):
+                if decoder.config.folded_value_biases and component.values.bias is not None:
+                    component.bias.detach().copy_(given.bias)  # folded from the heads in their right order
+                    component.values.bias.detach().zero_()
+                projections = (component.queries, component.keys, component.values)
+                for projection in projections:
+                    _shuffle(projection.weight, 0, generator)
+                for projection in projections:
+                    if projection.bias is not None:
+                        _shuffle(projection.bias, 0, generator)
+            elif isinstance(component, MLP):
+                for tensor in component.neurons:
+                    _shuffle(tensor, -1, generator)
     copied = adapt_model(source, decoder.name, decoder.tokenizer)  # with views that nothing was written through
     if decoder.config.folded_value_biases:
         copied = fold_value_biases(copied)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from edgewise.models.decoder import Decoder, positions_of, stream_dtype
+from edgewise.models.components import Component, Projections, stream_dtype
+from edgewise.models.decoder import Decoder, positions_of
+from edgewise.models.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -15,19 +17,26 @@ class Activations:
 
     Attributes:
         embedding: `[parts, batch, pos, d_model]`: one part, or two (`tok`, `pos`) if asked to split.
-        z: per layer, `[batch, pos, heads, d_head]`.
-        mlp: per layer, `[batch, pos, d_model]`; empty in a model without MLPs.
-        streams: the residual stream entering each layer and the final one, each `[batch, pos, d_model]`.
+        codes: per component, `[batch, pos, nodes, d_head or d_model]`.
+        streams: the residual stream before each component and, last, the final one, each `[batch, pos, d_model]`.
+            A component that stands beside another reads an earlier one (`Decoder.reads`).
+        projections: per component, if asked for; an MLP's, which is its stream, is left out.
     """
 
     embedding: Tensor
-    z: list[Tensor]
-    mlp: list[Tensor]
+    codes: list[Tensor]
     streams: list[Tensor]
+    projections: list[Projections] = field(default_factory=list)
 
 
 def forward(
-    decoder: Decoder, tokens: Tensor, mask: Tensor, positions: Tensor | None = None, *, split_embedding: bool = False
+    decoder: Decoder,
+    tokens: Tensor,
+    mask: Tensor,
+    positions: Tensor | None = None,
+    *,
+    split_embedding: bool = False,
+    keep_projections: bool = False,
 ) -> Activations:
     """Run the Decoder on prompts, no circuit involved.
 
@@ -35,23 +44,35 @@ def forward(
         tokens: `[batch, pos]`, padded on the right.
         mask: `[batch, pos]`, True where a token is real.
         positions: `[batch or 1, pos]`; 0, 1, 2, … by default.
+        keep_projections: keep queries, keys and values too.
     """
     at = positions_of(tokens) if positions is None else positions
     embedding = decoder.embed(tokens, at, split=split_embedding)
-    stream = embedding.sum(dim=0).to(stream_dtype(decoder.dtype))
-    allowed = decoder.allowed(mask)
-    share = decoder.config.share
-    streams, zs, mlps = [stream], [], []
-    for layer in decoder.layers:
-        x = stream.to(decoder.dtype)[:, :, None]
-        k = layer.key(x, at).repeat_interleave(share, dim=2)
-        v = layer.value(x).repeat_interleave(share, dim=2)
-        z = layer.attend(layer.query(x, at), k, v, allowed)
-        zs.append(z)
-        after = stream + layer.write(z).sum(dim=2) + layer.bias
-        if layer.mlp is not None:
-            mlps.append(layer.mlp((stream if decoder.config.parallel else after).to(decoder.dtype)))
-            after = after + mlps[-1]
-        stream = after
-        streams.append(stream)
-    return Activations(embedding, zs, mlps, streams)
+    walk = _Recorded(decoder, embedding.sum(dim=0).to(stream_dtype(decoder.dtype)), mask, at, keep_projections)
+    walk.run()
+    return Activations(embedding, walk.codes, walk.streams, walk.projected)
+
+
+def apart(projections: Projections) -> Projections:
+    """Queries, keys and values: the projections that are not the stream itself."""
+    return {kind: one for kind, one in projections.items() if kind != "mlp"}
+
+
+class _Recorded(Walk):
+    def __init__(self, decoder: Decoder, stream: Tensor, mask: Tensor, positions: Tensor, projections: bool) -> None:
+        super().__init__(decoder, stream, mask, positions)
+        self.keep_projections = projections
+        self.codes: list[Tensor] = []
+        self.streams = [stream]
+        self.projected: list[Projections] = []
+
+    def projections(self, index: int, component: Component) -> Projections:
+        found = super().projections(index, component)
+        if self.keep_projections:
+            self.projected.append(apart(found))
+        return found
+
+    def wrote(self, index: int, component: Component, code: Tensor) -> None:
+        super().wrote(index, component, code)
+        self.codes.append(code)
+        self.streams.append(self.stream)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError
-from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection, Unembedding
+from edgewise.models.components import MLP, Attention, Component, Projection
+from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
 
 
 def adapt(model: nn.Module, name: str, tokenizer: Any = None) -> Decoder:
@@ -46,7 +47,7 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
         # A Conv1D weight is [d_in, heads * d_head]; this is a view of it, not a copy.
         return weight.unflatten(1, (n_heads, d_head)).transpose(0, 1)
 
-    layers = []
+    components: list[Component] = []
     for index, block in enumerate(body.h):
         weights = block.attn.c_attn.weight.split(d_model, dim=1)
         biases = block.attn.c_attn.bias.split(d_model)
@@ -55,19 +56,23 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
             for weight, bias in zip(weights, biases, strict=True)
         )
         scale = d_head**-0.5 if shape.scale_attn_weights else 1.0
-        layers.append(
-            DecoderLayer(
-                attention_norm=block.ln_1,
+        components += [
+            Attention(
+                layer=index,
+                norm=block.ln_1,
                 queries=q,
                 keys=k,
                 values=v,
                 output=Projection(block.attn.c_proj.weight.unflatten(0, (n_heads, d_head))),
                 bias=block.attn.c_proj.bias,
                 scale=scale / (index + 1) if shape.scale_attn_by_inverse_layer_idx else scale,
-                mlp=_chain(block.ln_2, _with_fused_gelu(block.mlp)),
-                mlp_inputs=(block.mlp.c_fc.weight.detach(), block.mlp.c_fc.bias.detach()),
-            )
-        )
+            ),
+            MLP(
+                layer=index,
+                run=_chain(block.ln_2, _with_fused_gelu(block.mlp)),
+                neurons=(block.mlp.c_fc.weight.detach(), block.mlp.c_fc.bias.detach()),
+            ),
+        ]
     config = DecoderConfig(
         architecture="gpt2",
         n_layers=shape.n_layer,
@@ -89,7 +94,7 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
     return Decoder(
         name=name,
         config=config,
-        layers=tuple(layers),
+        components=tuple(components),
         embed_parts=embed,
         final_norm=body.ln_f,
         unembedding=Unembedding(model.lm_head.weight, model.lm_head.bias),
@@ -111,24 +116,28 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
         bias = None if linear.bias is None else linear.bias.unflatten(0, (heads, d_head))
         return Projection(linear.weight.unflatten(0, (heads, d_head)).transpose(1, 2), bias)
 
-    layers = []
-    for block in body.layers:
+    components: list[Component] = []
+    for index, block in enumerate(body.layers):
         attention = block.self_attn
         bias = attention.o_proj.bias
-        layers.append(
-            DecoderLayer(
-                attention_norm=block.input_layernorm,
+        components += [
+            Attention(
+                layer=index,
+                norm=block.input_layernorm,
                 queries=per_head(attention.q_proj, n_heads),
                 keys=per_head(attention.k_proj, n_kv_heads),
                 values=per_head(attention.v_proj, n_kv_heads),
                 output=Projection(attention.o_proj.weight.T.unflatten(0, (n_heads, d_head))),
                 bias=torch.zeros_like(attention.o_proj.weight[:, 0]) if bias is None else bias,
                 scale=attention.scaling,
-                mlp=_chain(block.post_attention_layernorm, block.mlp),
-                mlp_inputs=_llama_mlp_inputs(block.mlp),
                 rotation=_rotary(body.rotary_emb),
-            )
-        )
+            ),
+            MLP(
+                layer=index,
+                run=_chain(block.post_attention_layernorm, block.mlp),
+                neurons=_llama_neurons(block.mlp),
+            ),
+        ]
     config = DecoderConfig(
         architecture="llama",
         n_layers=shape.num_hidden_layers,
@@ -144,7 +153,7 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
     return Decoder(
         name=name,
         config=config,
-        layers=tuple(layers),
+        components=tuple(components),
         embed_parts=lambda tokens, positions: (body.embed_tokens(tokens),),
         final_norm=body.norm,
         unembedding=Unembedding(model.lm_head.weight, model.lm_head.bias),
@@ -159,7 +168,7 @@ ADAPTERS: dict[str, Callable[[Any, str, Any], Decoder]] = {"gpt2": _gpt2, "llama
 """Adapters by `model_type`, the name of an architecture in a model's config.json."""
 
 
-def _llama_mlp_inputs(mlp: Any) -> tuple[Tensor, ...]:
+def _llama_neurons(mlp: Any) -> tuple[Tensor, ...]:
     linears = (mlp.gate_proj, mlp.up_proj)
     tensors = [linear.weight.T for linear in linears] + [linear.bias for linear in linears if linear.bias is not None]
     return tuple(tensor.detach() for tensor in tensors)

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection, Unembedding
-from edgewise.models.plain_transformer import PlainBlock, PlainTransformer
+from edgewise.models.components import MLP, Attention, Component, Projection
+from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
+from edgewise.models.plain_transformer import PlainMLP, PlainTransformer
 
 
 def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> Decoder:
     """A Decoder over a `PlainTransformer`."""
     shape = model.config
     positions = model.pos_embed if shape.positions == "shortformer" else None
-    layers = tuple(
-        DecoderLayer(
-            attention_norm=block.ln1,
-            queries=Projection(block.attn.W_Q, block.attn.b_Q),
-            keys=Projection(block.attn.W_K, block.attn.b_K),
-            values=Projection(block.attn.W_V, block.attn.b_V),
-            output=Projection(block.attn.W_O),
-            bias=block.attn.b_O,
-            scale=1 / shape.divisor(index),
-            mlp=_mlp(block),
-            mlp_inputs=_mlp_inputs(block),
-            rotation=block.attn.rotary,
-            query_key_positions=positions,
+    components: list[Component] = []
+    for index, block in enumerate(model.blocks):
+        attention = block.attn
+        components.append(
+            Attention(
+                layer=index,
+                norm=block.ln1,
+                queries=Projection(attention.W_Q, attention.b_Q),
+                keys=Projection(attention.W_K, attention.b_K),
+                values=Projection(attention.W_V, attention.b_V),
+                output=Projection(attention.W_O),
+                bias=attention.b_O,
+                scale=1 / shape.divisor(index),
+                causal=shape.causal,
+                rotation=attention.rotary,
+                query_key_positions=positions,
+            )
         )
-        for index, block in enumerate(model.blocks)
-    )
+        if block.mlp is not None and block.ln2 is not None:
+            components.append(_mlp(index, block.ln2, block.mlp, shape.parallel))
     config = DecoderConfig(
         architecture="transformer-lens",
         n_layers=shape.n_layers,
@@ -43,8 +47,6 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
         n_context=shape.n_context,
         mlps=shape.d_mlp > 0,
         d_mlp=shape.d_mlp,
-        parallel=shape.parallel,
-        causal=shape.causal,
         position_embedding=shape.positions == "standard",
     )
 
@@ -57,7 +59,7 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
     return Decoder(
         name=name,
         config=config,
-        layers=layers,
+        components=tuple(components),
         embed_parts=embed,
         final_norm=model.ln_final,
         unembedding=Unembedding(model.unembed.W_U.T, model.unembed.b_U),
@@ -68,15 +70,7 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
     )
 
 
-def _mlp(block: PlainBlock) -> Callable[[Tensor], Tensor] | None:
-    if block.mlp is None or block.ln2 is None:
-        return None
-    norm, mlp = block.ln2, block.mlp
-    return lambda x: mlp(norm(x))
-
-
-def _mlp_inputs(block: PlainBlock) -> tuple[Tensor, ...]:
-    if block.mlp is None:
-        return ()
-    weights = [block.mlp.W_in, block.mlp.b_in, block.mlp.W_gate]
-    return tuple(weight.detach() for weight in weights if weight is not None)
+def _mlp(layer: int, norm: nn.Module, mlp: PlainMLP, parallel: bool) -> MLP:
+    weights = [mlp.W_in, mlp.b_in, mlp.W_gate]
+    neurons = tuple(weight.detach() for weight in weights if weight is not None)
+    return MLP(layer=layer, beside=parallel, run=lambda x: mlp(norm(x)), neurons=neurons)

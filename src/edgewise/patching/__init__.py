@@ -2,19 +2,25 @@
 
 from edgewise.patching.ablation import ABLATIONS, Ablated, ablate
 from edgewise.patching.circuit_run import circuit_run
+from edgewise.patching.costs import Costs, calibrate
+from edgewise.patching.engine import Engine, PlainEngine, Removed
 from edgewise.patching.experiment import Experiment
-from edgewise.patching.incremental import Costs, IncrementalEngine
+from edgewise.patching.incremental import IncrementalEngine
 from edgewise.patching.memory import MemoryPlan, OutOfMemoryError, parse_size, plan_memory, size
 
 __all__ = [
     "ABLATIONS",
     "Ablated",
     "Costs",
+    "Engine",
     "Experiment",
     "IncrementalEngine",
     "MemoryPlan",
     "OutOfMemoryError",
+    "PlainEngine",
+    "Removed",
     "ablate",
+    "calibrate",
     "circuit_run",
     "parse_size",
     "plan_memory",

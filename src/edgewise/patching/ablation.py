@@ -10,15 +10,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.models import Decoder
-from edgewise.models.decoder import positions_of, stream_dtype
-from edgewise.models.forward import Activations, forward
+from edgewise.models.components import Component, Projections, stream_dtype
+from edgewise.models.forward import apart, forward
+from edgewise.models.walk import Walk
 from edgewise.tasks import Prompts, Task
 
 ABLATIONS = {
@@ -37,23 +38,17 @@ class Ablated:
 
     Attributes:
         embedding: `[parts, batch, pos, d_model]`.
-        z: per layer, `[batch, pos, heads, d_head]`.
-        mlp: per layer, `[batch, pos, d_model]`.
-        attention_streams, mlp_streams: the ablated run's residual stream at the inputs of each layer's heads and of
-            its MLP, `[batch, pos, d_model]`: constants plus every earlier node's ablated activation.
-        final_stream: the same at the logits.
-        q, k, v: per layer, what heads compute from it, `[batch, pos, heads (k, v: key/value heads), d_head]`.
+        codes: per component, `[batch, pos, nodes, d_head or d_model]`.
+        streams: the ablated run's residual stream before each component and, last, the final one, `[batch, pos,
+            d_model]`: constants plus every earlier node's ablated activation.
+        projections: per component, what heads compute from it: queries, keys and values `[batch, pos, heads (or
+            key/value heads), d_head]`.
     """
 
     embedding: Tensor
-    z: tuple[Tensor, ...]
-    mlp: tuple[Tensor, ...]
-    attention_streams: tuple[Tensor, ...]
-    mlp_streams: tuple[Tensor, ...]
-    final_stream: Tensor
-    q: tuple[Tensor, ...]
-    k: tuple[Tensor, ...]
-    v: tuple[Tensor, ...]
+    codes: tuple[Tensor, ...]
+    streams: tuple[Tensor, ...]
+    projections: tuple[Projections, ...]
 
 
 def check_ablation(ablation: str, task: Task) -> None:
@@ -106,53 +101,42 @@ def ablate(decoder: Decoder, prompts: Prompts, ablation: str, split_embedding: b
             return mean.to(activation.dtype).expand_as(activation)
         return activation
 
-    replaced = Activations(
-        embedding=torch.stack([carried(part) for part in run.embedding]),
-        z=[carried(z) for z in run.z],
-        mlp=[carried(mlp) for mlp in run.mlp],
-        streams=[],
-    )
-    return _ablated_run(decoder, replaced)
+    embedding = torch.stack([carried(part) for part in run.embedding])
+    return ablated_run(decoder, prompts.mask, embedding, [carried(code) for code in run.codes])
 
 
-def _ablated_run(decoder: Decoder, carried: Activations) -> Ablated:
-    positions = positions_of(carried.embedding[0, :, :, 0])
-    stream = carried.embedding.to(stream_dtype(decoder.dtype)).sum(dim=0)
-    attention_streams, mlp_streams, qs, ks, vs = [], [], [], [], []
-    for index, layer in enumerate(decoder.layers):
-        attention_streams.append(stream)
-        x = stream.to(decoder.dtype)[:, :, None]
-        qs.append(layer.query(x, positions))
-        ks.append(layer.key(x, positions))
-        vs.append(layer.value(x))
-        after = stream + layer.write(carried.z[index]).sum(dim=2) + layer.bias
-        mlp_streams.append(stream if decoder.config.parallel else after)
-        stream = after + carried.mlp[index] if layer.mlp is not None else after
-    return Ablated(
-        embedding=carried.embedding,
-        z=tuple(carried.z),
-        mlp=tuple(carried.mlp),
-        attention_streams=tuple(attention_streams),
-        mlp_streams=tuple(mlp_streams),
-        final_stream=stream,
-        q=tuple(qs),
-        k=tuple(ks),
-        v=tuple(vs),
-    )
+def ablated_run(decoder: Decoder, mask: Tensor, embedding: Tensor, codes: list[Tensor]) -> Ablated:
+    """The run in which every node carries what it is given: embeddings, and per component its nodes' codes."""
+    walk = _AblatedRun(decoder, mask, embedding, codes)
+    walk.run()
+    return Ablated(embedding, tuple(codes), tuple(walk.streams), tuple(walk.projected))
+
+
+class _AblatedRun(Walk):
+    """The walk in which every node carries what it is given."""
+
+    def __init__(self, decoder: Decoder, mask: Tensor, embedding: Tensor, codes: list[Tensor]) -> None:
+        super().__init__(decoder, embedding.to(stream_dtype(decoder.dtype)).sum(dim=0), mask)
+        self.codes, self.streams = codes, [self.stream]
+        self.projected: list[Projections] = []
+
+    def projections(self, index: int, component: Component) -> Projections:
+        self.projected.append(apart(super().projections(index, component)))
+        return self.projected[-1]
+
+    def code(self, index: int, component: Component, projections: Projections) -> Tensor:
+        return self.codes[index]
+
+    def wrote(self, index: int, component: Component, code: Tensor) -> None:
+        super().wrote(index, component, code)
+        self.streams.append(self.stream)
 
 
 def cut_rows(ablated: Ablated, first: int, stop: int) -> Ablated:
     """Rows `first` to `stop`."""
-
-    def cut(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(tensor[first:stop] for tensor in tensors)
-
-    return replace(
-        ablated,
+    return Ablated(
         embedding=ablated.embedding[:, first:stop],
-        final_stream=ablated.final_stream[first:stop],
-        **{
-            name: cut(getattr(ablated, name))
-            for name in ("z", "mlp", "attention_streams", "mlp_streams", "q", "k", "v")
-        },
+        codes=tuple(code[first:stop] for code in ablated.codes),
+        streams=tuple(stream[first:stop] for stream in ablated.streams),
+        projections=tuple({kind: one[first:stop] for kind, one in each.items()} for each in ablated.projections),
     )

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from edgewise.graph import Graph
 from edgewise.models import Decoder
-from edgewise.models.decoder import positions_of, stream_dtype
+from edgewise.models.components import Component, Projections, stream_dtype
+from edgewise.models.walk import Walk
 from edgewise.patching.ablation import Ablated
+from edgewise.patching.wiring import Wiring
 
 
 def circuit_run(
@@ -35,31 +37,38 @@ def circuit_run(
     Returns:
         The final residual stream, `[batch, pos, d_model]`. Differentiable in `edges` and `ports`.
     """
-    run = _CircuitRun(decoder, graph, tokens, ablated, edges, ports)
-    allowed = decoder.allowed(mask)
-    for index in range(graph.n_layers):
-        run.attention(index, allowed)
-        run.mlp(index)
-    return run.read(slice(len(graph.inputs) - 1, None), ablated.final_stream)[:, :, 0]
+    return _CircuitRun(decoder, graph, tokens, mask, ablated, edges, ports).run()
 
 
-class _CircuitRun:
-    """One run under way: how far each node's output is from its ablated one, in blocks of rows of the edge matrix."""
+class _CircuitRun(Walk):
+    """The walk in which every input reads a stream of its own, made of what leads there.
+
+    It keeps how far each node's output is from its ablated one, in blocks of rows of the edge matrix.
+    """
 
     def __init__(
-        self, decoder: Decoder, graph: Graph, tokens: Tensor, ablated: Ablated, edges: Tensor, ports: Tensor
+        self,
+        decoder: Decoder,
+        graph: Graph,
+        tokens: Tensor,
+        mask: Tensor,
+        ablated: Ablated,
+        edges: Tensor,
+        ports: Tensor,
     ) -> None:
-        self.decoder, self.graph, self.ablated = decoder, graph, ablated
+        super().__init__(decoder, ablated.streams[0], mask)
+        self.graph, self.ablated, self.wiring = graph, ablated, Wiring.of(decoder, graph)
         self.dtype = stream_dtype(decoder.dtype)
         self.edges, self.ports = edges.to(self.dtype), ports.to(self.dtype)
-        self.positions = positions_of(tokens)
-        self.deltas: list[Tensor] = []  # each [nodes, batch, pos, d_model]
-        self._add(decoder.embed(tokens, split=graph.split_embedding) - ablated.embedding)
+        embedded = decoder.embed(tokens, split=graph.split_embedding) - ablated.embedding
+        self.deltas = [embedded.to(self.dtype)]  # each [nodes, batch, pos, d_model]
 
-    def _add(self, delta: Tensor) -> None:
-        self.deltas.append(delta.to(self.dtype))
+    def run(self, first: int = 0, read: Tensor | None = None) -> Tensor:
+        super().run(first, read)
+        last = len(self.graph.inputs) - 1
+        return self.streams(slice(last, last + 1), self.ablated.streams[-1])[:, :, 0]
 
-    def read(self, columns: slice, base: Tensor) -> Tensor:
+    def streams(self, columns: slice, base: Tensor) -> Tensor:
         """The residual streams at some inputs, `[batch, pos, inputs, d_model]`, from the ablated one there."""
         weights = self.edges[:, columns]
         total = base[None].expand(weights.shape[1], *base.shape)
@@ -69,44 +78,28 @@ class _CircuitRun:
             row += len(delta)
             if weight.requires_grad or weight.any():
                 total = total + (weight.T @ delta.flatten(1)).view(-1, *base.shape)
-        return total.permute(1, 2, 0, 3).to(self.decoder.dtype if columns.stop is not None else self.dtype)
+        return total.permute(1, 2, 0, 3)
 
-    def attention(self, index: int, allowed: Tensor) -> None:
-        """Run the heads of a layer and keep what they write."""
-        layer, ablated, config = self.decoder.layers[index], self.ablated, self.decoder.config
-        columns = {kind: self.graph.attention_columns(kind, index) for kind in ("q", "k", "v")}
-        streams = {kind: self.read(columns[kind], ablated.attention_streams[index]) for kind in columns}
-        share = config.share
-        # In a graph that gives every query head its own key and value input, each asks its key/value head again.
-        ungrouped = self.graph.n_kv_heads != config.n_kv_heads
-        kv_heads = [head // share for head in range(config.n_heads)] if ungrouped else None
+    def projections(self, index: int, component: Component) -> Projections:
+        base, found = self.ablated.streams[self.decoder.reads[index]], Projections()
+        for kind, columns in self.wiring.columns[index].items():
+            which = self.wiring.asked[index][kind]
+            stream = self.streams(columns, base).to(self.decoder.dtype)
+            computed = component.project(kind, stream, self.at, which)
+            ablated = self.ablated.projections[index].get(kind)
+            if ablated is not None and self.graph.ports:
+                computed = _port(computed, ablated if which is None else ablated[:, :, which], self.ports[columns])
+            found[kind] = computed
+        return found
 
-        q = self._port(layer.query(streams["q"], self.positions), ablated.q[index], columns["q"])
-        k = layer.key(streams["k"], self.positions, kv_heads)
-        v = layer.value(streams["v"], kv_heads)
-        ablated_k, ablated_v = ablated.k[index], ablated.v[index]
-        if ungrouped:
-            ablated_k, ablated_v = (kept.repeat_interleave(share, dim=2) for kept in (ablated_k, ablated_v))
-        k, v = self._port(k, ablated_k, columns["k"]), self._port(v, ablated_v, columns["v"])
-        if not ungrouped:
-            k, v = k.repeat_interleave(share, dim=2), v.repeat_interleave(share, dim=2)
-        z = layer.attend(q, k, v, allowed)
-        self._add(layer.write(z - ablated.z[index]).permute(2, 0, 1, 3))
+    def wrote(self, index: int, component: Component, code: Tensor) -> None:
+        delta = component.write(code - self.ablated.codes[index])
+        self.deltas.append(delta.permute(2, 0, 1, 3).to(self.dtype))
 
-    def _port(self, computed: Tensor, ablated: Tensor, columns: slice) -> Tensor:
-        """Queries (keys, values) `[batch, pos, heads, d_head]`, each as far as its port edge is present."""
-        if not self.graph.ports:
-            return computed
-        present = self.ports[columns][:, None]
-        if present.requires_grad or not bool(((present == 0) | (present == 1)).all()):
-            return (present * computed + (1 - present) * ablated).to(computed.dtype)
-        return torch.where(present.bool(), computed, ablated)
 
-    def mlp(self, index: int) -> None:
-        """Run the MLP of a layer, where there is one, and keep what it writes."""
-        layer = self.decoder.layers[index]
-        if layer.mlp is None:
-            return
-        column = self.graph.input_index[f"m{index}"]
-        x = self.read(slice(column, column + 1), self.ablated.mlp_streams[index])[:, :, 0]
-        self._add((layer.mlp(x) - self.ablated.mlp[index])[None])
+def _port(computed: Tensor, ablated: Tensor, present: Tensor) -> Tensor:
+    """Queries (keys, values) `[batch, pos, heads, d_head]`, each as far as its port edge is present."""
+    present = present[:, None]
+    if present.requires_grad or not bool(((present == 0) | (present == 1)).all()):
+        return (present * computed + (1 - present) * ablated).to(computed.dtype)
+    return torch.where(present.bool(), computed, ablated)

@@ -10,7 +10,7 @@ from torch import Tensor
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
 from edgewise.models import Decoder
-from edgewise.models.decoder import stream_dtype
+from edgewise.models.components import stream_dtype
 from edgewise.models.forward import forward
 from edgewise.patching.ablation import ablate, check_ablation, cut_rows
 from edgewise.patching.circuit_run import circuit_run
@@ -67,12 +67,11 @@ class Experiment:
 
     def _graph(self, graph: Graph | None, ports: bool) -> Graph:
         split = self.task.split_embedding
-        own = self.decoder.config.graph(ports=ports, split_embedding=split)
+        own = self.decoder.graph(ports=ports, split_embedding=split)
         if graph is None:
             return own
         wanted = [
-            self.decoder.config.graph(ports=graph.ports, split_embedding=split, ungroup=ungroup)
-            for ungroup in (False, True)
+            self.decoder.graph(ports=graph.ports, split_embedding=split, ungroup=ungroup) for ungroup in (False, True)
         ]
         if graph.shape not in [other.shape for other in wanted]:
             raise EdgewiseError(
@@ -134,5 +133,5 @@ class Experiment:
     def ablated(self) -> float:
         """The metric with every edge absent, which is that of the ablated run."""
         prompts = self.task.prompts
-        final = self.ablated_activations.final_stream[prompts.scored_rows, prompts.scored_positions]
+        final = self.ablated_activations.streams[-1][prompts.scored_rows, prompts.scored_positions]
         return mean_over_places(self.metric(self.decoder.logits(final), self.reference))

@@ -10,20 +10,22 @@ the gradient at its reader: sum over positions of (ã_u - a_u) . dM/dx_r, summed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from edgewise.models.decoder import positions_of, stream_dtype
+from edgewise.models.components import Component, Projections, stream_dtype
+from edgewise.models.decoder import positions_of
 from edgewise.models.forward import Activations, forward
 from edgewise.models.matmul import fast_matmul
+from edgewise.models.walk import Walk
 from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.relevance import relevance_rules
+from edgewise.patching.wiring import Wiring
 from edgewise.tasks import Prompts, Reference
 
 SENDER_BYTES = 2**28
@@ -32,11 +34,10 @@ SENDER_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Changed:
-    """What a run is changed to at some nodes: the embedding, one layer's heads or one layer's MLP (or nothing)."""
+    """What a run is changed to at some nodes: the embedding, or all nodes of some components (or nothing)."""
 
     embedding: Tensor | None = None
-    z: dict[int, Tensor] | None = None
-    mlp: dict[int, Tensor] | None = None
+    codes: Mapping[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,32 +45,24 @@ class Gradients:
     """dM/d(activation) in one run, for some rows; M is the sum over the rows' scored places, each with its weight.
 
     Attributes:
-        streams: what each layer's heads read, `[batch, pos, d_model]` each.
-        q, k, v: at queries, keys and values as they enter attention, per layer `[batch, pos, heads, d_head]`; keys and
+        reads: per component, the stream that its inputs read in this run, `[batch, pos, d_model]`.
+        projections: per component and kind, at what its inputs make of it, `[batch, pos, inputs, width]`; keys and
             values per key/value head, or per query head in a graph that gives each its own.
-        z: at what each head reads, per layer `[batch, pos, heads, d_head]`.
-        mlp_inputs, mlp_outputs: per layer `[batch, pos, d_model]`; empty without MLPs.
+        codes: per component, at what its nodes hold, `[batch, pos, nodes, width]`.
         final: at the final stream, `[batch, pos, d_model]`.
         relevance: whether gradients follow LRP's rules (relevance.py).
     """
 
-    streams: list[Tensor]
-    q: list[Tensor]
-    k: list[Tensor]
-    v: list[Tensor]
-    z: list[Tensor]
-    mlp_inputs: list[Tensor]
-    mlp_outputs: list[Tensor]
+    reads: list[Tensor]
+    projections: list[Projections]
+    codes: list[Tensor]
     final: Tensor
     relevance: bool = False
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of an experiment's prompts, with what nodes write on them and what they would carry if ablated.
-
-    `q`, `k` and `v` are the clean run's, per layer `[batch, pos, heads or key/value heads, d_head]`.
-    """
+    """Some rows of an experiment's prompts, with what nodes write on them and what they would carry if ablated."""
 
     first: int
     stop: int
@@ -77,15 +70,13 @@ class Rows:
     reference: Reference
     clean: Activations
     ablated: Ablated
-    q: list[Tensor]
-    k: list[Tensor]
-    v: list[Tensor]
+    wiring: Wiring
 
 
 def rows_of(experiment: Experiment, at_once: int | None = None) -> Iterator[Rows]:
     """The experiment's prompts in pieces that keep memory bounded; what comes out does not depend on their size."""
     task, decoder, graph = experiment.task, experiment.decoder, experiment.graph
-    prompts = task.prompts
+    prompts, wiring = task.prompts, Wiring.of(decoder, graph)
     if at_once is None:
         width = stream_dtype(decoder.dtype).itemsize * decoder.config.d_model * prompts.clean.shape[1]
         at_once = max(1, min(SENDER_BYTES, experiment.row_bytes) // (width * len(graph.sources)))
@@ -94,16 +85,42 @@ def rows_of(experiment: Experiment, at_once: int | None = None) -> Iterator[Rows
         rows = prompts.rows(first, stop)
         inside = (prompts.scored_rows >= first) & (prompts.scored_rows < stop)
         with torch.no_grad(), fast_matmul():
-            clean = forward(decoder, rows.clean, rows.mask, split_embedding=graph.split_embedding)
-            at, q, k, v = positions_of(rows.clean), [], [], []
-            for layer, stream in zip(decoder.layers, clean.streams, strict=False):
-                x = stream.to(decoder.dtype)[:, :, None]
-                q.append(layer.query(x, at))
-                k.append(layer.key(x, at))
-                v.append(layer.value(x))
+            split = graph.split_embedding
+            clean = forward(decoder, rows.clean, rows.mask, split_embedding=split, keep_projections=True)
         reference = experiment.reference.at(inside)
         ablated = cut_rows(experiment.ablated_activations, first, stop)
-        yield Rows(first, stop, rows, reference, clean, ablated, q, k, v)
+        yield Rows(first, stop, rows, reference, clean, ablated, wiring)
+
+
+class _Tracked(Walk):
+    """The model's own run, or one changed at some nodes, with a gradient at every projection and code."""
+
+    def __init__(self, experiment: Experiment, rows: Rows, changed: Changed) -> None:
+        decoder = experiment.decoder
+        embedding = rows.clean.embedding.sum(dim=0) if changed.embedding is None else changed.embedding
+        stream = embedding.to(stream_dtype(decoder.dtype)).detach().requires_grad_()
+        super().__init__(decoder, stream, rows.prompts.mask)
+        self.changed, self.wiring = changed, rows.wiring
+        self.reads: list[Tensor] = []
+        self.projected: list[Projections] = []
+        self.codes: list[Tensor] = []
+
+    def projections(self, index: int, component: Component) -> Projections:
+        found = super().projections(index, component)
+        self.reads.append(self._read.detach())
+        for kind, which in self.wiring.asked[index].items():
+            if which is not None:
+                found[kind] = found[kind][:, :, which]
+        # An MLP's projection is the stream itself: its own gradient is apart from the stream's.
+        self.projected.append({kind: one.clone() if kind == "mlp" else one for kind, one in found.items()})
+        return self.projected[-1]
+
+    def code(self, index: int, component: Component, projections: Projections) -> Tensor:
+        if index in self.changed.codes:
+            self.codes.append(self.changed.codes[index].clone().requires_grad_())
+        else:
+            self.codes.append(super().code(index, component, projections))
+        return self.codes[-1]
 
 
 def gradients_at(
@@ -116,44 +133,19 @@ def gradients_at(
         changed: what some nodes write instead; the rest follows from that.
         relevance: go backward by LRP's rules.
     """
-    decoder, changed = experiment.decoder, changed or Changed()
-    config, prompts = decoder.config, rows.prompts
-    ungrouped = experiment.graph.n_kv_heads != config.n_kv_heads
-    at, allowed = positions_of(prompts.clean), decoder.allowed(prompts.mask)
-    embedding = rows.clean.embedding.sum(dim=0) if changed.embedding is None else changed.embedding
-    stream = embedding.to(stream_dtype(decoder.dtype)).detach().requires_grad_()
-    streams, qs, ks, vs, zs, inputs, outputs = [], [], [], [], [], [], []
+    prompts = rows.prompts
     with torch.enable_grad(), fast_matmul(), _rules(relevance):
-        for index, layer in enumerate(decoder.layers):
-            streams.append(stream.detach())
-            x = stream.to(decoder.dtype)[:, :, None]
-            q, k, v = layer.query(x, at), layer.key(x, at), layer.value(x)
-            many_k, many_v = (one.repeat_interleave(config.share, dim=2) for one in (k, v))
-            qs.append(q)
-            ks.append(many_k if ungrouped else k)
-            vs.append(many_v if ungrouped else v)
-            z = layer.attend(q, many_k, many_v, allowed)
-            if changed.z is not None and index in changed.z:
-                z = changed.z[index].clone().requires_grad_()
-            zs.append(z)
-            after = stream + layer.write(z).sum(dim=2) + layer.bias
-            if layer.mlp is not None:
-                read = (stream if config.parallel else after).to(decoder.dtype).clone()  # apart from the stream itself
-                inputs.append(read)
-                output = layer.mlp(read)
-                if changed.mlp is not None and index in changed.mlp:
-                    output = changed.mlp[index].clone().requires_grad_()
-                outputs.append(output)
-                after = after + output
-            stream = after
-        logits = decoder.logits(stream[prompts.scored_rows, prompts.scored_positions])
+        walk = _Tracked(experiment, rows, changed or Changed())
+        final = walk.run()
+        logits = experiment.decoder.logits(final[prompts.scored_rows, prompts.scored_positions])
         total = (experiment.metric(logits, rows.reference) * weights).sum()
-        wanted = [*qs, *ks, *vs, *zs, *inputs, *outputs, stream]
+        wanted = [*(one for each in walk.projected for one in each.values()), *walk.codes, final]
         found = torch.autograd.grad(total, wanted, allow_unused=True)
     # What does not reach the metric has no gradient: heads whose output is replaced, for one.
     filled = iter([torch.zeros_like(one) if got is None else got for one, got in zip(wanted, found, strict=True)])
-    lists = [[next(filled) for _ in group] for group in (qs, ks, vs, zs, inputs, outputs)]
-    return Gradients(streams, *lists, final=next(filled), relevance=relevance)
+    projections: list[Projections] = [{kind: next(filled) for kind in each} for each in walk.projected]
+    codes = [next(filled) for _ in walk.codes]
+    return Gradients(walk.reads, projections, codes, next(filled), relevance)
 
 
 def _rules(relevance: bool) -> AbstractContextManager[object]:
@@ -165,47 +157,33 @@ def input_gradients(experiment: Experiment, gradients: Gradients, rows: Rows) ->
 
     In each layer all queries', all keys' and all values' inputs, then the MLP's; the logits' last.
     """
-    decoder, graph = experiment.decoder, experiment.graph
+    decoder, wiring = experiment.decoder, rows.wiring
     at, dtype = positions_of(rows.prompts.clean), stream_dtype(decoder.dtype)
-    share = decoder.config.share
-    ungrouped = graph.n_kv_heads != decoder.config.n_kv_heads
-    asked = [head // share for head in range(decoder.config.n_heads)] if ungrouped else None
-    for index, layer in enumerate(decoder.layers):
-        ask: dict[Literal["q", "k", "v"], tuple[Callable[[Tensor], Tensor], Tensor]] = {
-            "q": (lambda x, layer=layer: layer.query(x, at), gradients.q[index]),
-            "k": (lambda x, layer=layer: layer.key(x, at, asked), gradients.k[index]),
-            "v": (lambda x, layer=layer: layer.value(x, asked), gradients.v[index]),
-        }
-        for kind, (project, gradient) in ask.items():
-            # Each head reads a stream of its own, so that its gradient comes back apart.
-            stream = gradients.streams[index].to(decoder.dtype)[:, :, None].repeat(1, 1, gradient.shape[2], 1)
+    for index, component in enumerate(decoder.components):
+        for kind, columns in wiring.columns[index].items():
+            # Each input reads a stream of its own, so that its gradient comes back apart.
+            gradient = gradients.projections[index][kind]
+            stream = gradients.reads[index].to(decoder.dtype)[:, :, None].repeat(1, 1, gradient.shape[2], 1)
             with torch.enable_grad(), fast_matmul(), _rules(gradients.relevance):
                 stream.requires_grad_()
-                (back,) = torch.autograd.grad(project(stream), stream, gradient)
-            yield graph.attention_columns(kind, index), back.permute(2, 0, 1, 3).to(dtype)
-        if layer.mlp is not None:
-            column = graph.input_index[f"m{index}"]
-            yield slice(column, column + 1), gradients.mlp_inputs[index][None].to(dtype)
-    last = len(graph.inputs) - 1
+                projected = component.project(kind, stream, at, wiring.asked[index][kind])
+                (back,) = torch.autograd.grad(projected, stream, gradient)
+            yield columns, back.permute(2, 0, 1, 3).to(dtype)
+    last = len(experiment.graph.inputs) - 1
     yield slice(last, last + 1), gradients.final[None]
 
 
 def changes_when_ablated(experiment: Experiment, rows: Rows) -> Tensor:
     """ã_u - a_u for every node, in the residual stream: `[sources, batch, pos, d_model]`."""
-    decoder, graph, dtype = experiment.decoder, experiment.graph, stream_dtype(experiment.decoder.dtype)
+    decoder, dtype = experiment.decoder, stream_dtype(experiment.decoder.dtype)
     clean, ablated = rows.clean, rows.ablated
-    shape = (len(graph.sources), *clean.streams[0].shape)
+    shape = (len(experiment.graph.sources), *clean.streams[0].shape)
     changes = torch.empty(shape, dtype=dtype, device=decoder.device)
-    row = graph.n_embeddings
-    changes[:row] = ablated.embedding - clean.embedding
+    changes[: len(clean.embedding)] = ablated.embedding - clean.embedding
     with torch.no_grad(), fast_matmul():
-        for index, layer in enumerate(decoder.layers):
-            written = layer.write(ablated.z[index] - clean.z[index])
-            changes[row : row + graph.n_heads] = written.permute(2, 0, 1, 3)
-            row += graph.n_heads
-            if layer.mlp is not None:
-                changes[row] = ablated.mlp[index] - clean.mlp[index]
-                row += 1
+        for index, component in enumerate(decoder.components):
+            written = component.write(ablated.codes[index] - clean.codes[index])
+            changes[rows.wiring.rows[index]] = written.permute(2, 0, 1, 3)
     return changes
 
 

@@ -10,7 +10,7 @@ import torch
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph
 from edgewise.models import Decoder
-from edgewise.models.decoder import stream_dtype
+from edgewise.models.components import stream_dtype
 from edgewise.tasks import Task
 
 CPU_BLOCK, CUDA_BLOCK = 2**23, 2**32

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from edgewise.models import Decoder
-from edgewise.models.decoder import stream_dtype
+from edgewise.models.components import stream_dtype
 from edgewise.tasks import METRICS, Metric, Reference
 from edgewise.tasks.task import NO_TOKEN
 
@@ -36,7 +36,9 @@ def scorer_for(decoder: Decoder, metric: Metric, reference: Reference, clean: Te
         chunk_bytes: how much the logits in hand may take at any time.
     """
     function = metric.function
-    if decoder.original is not None:  # the reference is another model's: nothing here starts from the clean run
+    # A permuted network's reference is another model's, so that nothing here starts from the clean run; and every other
+    # way takes logits apart, which only a linear unembedding allows.
+    if decoder.original is not None or not decoder.unembedding.linear:
         return _WholeLogits(decoder, metric, reference, chunk_bytes)
     if function in (METRICS["kl_div"].function, *_WITH_ANSWERS):
         return _Divergence(decoder, metric, reference, clean, chunk_bytes)

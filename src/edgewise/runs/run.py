@@ -260,7 +260,7 @@ def discover(
         select=select,
         absolute=absolute,
     )
-    whole = model.config.graph(ports=ports, split_embedding=task.split_embedding)
+    whole = model.graph(ports=ports, split_embedding=task.split_embedding)
     if share is not None:
         edges = max(1, int(share * whole.n_edges))
     if edges is not None and select != "at-most":
@@ -398,7 +398,7 @@ def _scored_discovery(experiment: Experiment, selected: Selected, seconds: float
 
 def _require_memory(model: Decoder, task: Task, ports: bool, max_memory: int | None) -> None:
     """Refuse a search that does not fit, before an Experiment records anything."""
-    plan_memory(model, task, model.config.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
+    plan_memory(model, task, model.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
 
 
 def _warn_if_wrong(accuracy: float | None, experiment: Experiment) -> None:

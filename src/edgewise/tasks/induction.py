@@ -96,7 +96,7 @@ def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, v
         EdgewiseError: fewer than two examples, a model that looks ahead, reads too few tokens or has too few, or, for
             the paper's data, files that cannot be had, hold something else, or do not fit the model.
     """
-    if not model.config.causal:
+    if not model.causal:
         raise EdgewiseError(
             f"task 'induction' asks for the next token, and {model.name!r} has seen it: its attention looks ahead"
         )

@@ -289,8 +289,6 @@ def known_circuit(task: str, model: Decoder) -> KnownCircuit | None:
     known = KNOWN_CIRCUITS.get(task)
     if known is None:
         return None
-    config = model.config
-    ours = (config.n_layers, config.n_heads, config.n_kv_heads, config.mlps, config.parallel, config.n_tokens)
     graph = known.graph
-    theirs = (graph.n_layers, graph.n_heads, graph.n_kv_heads, graph.mlps, graph.parallel, known.n_tokens)
-    return known if ours == theirs else None
+    own = model.graph(ports=graph.ports, split_embedding=graph.split_embedding)
+    return known if (own.shape, model.config.n_tokens) == (graph.shape, known.n_tokens) else None

@@ -16,7 +16,7 @@ from torch import Tensor
 from edgewise.evaluation.answers import token_text
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
-from edgewise.models.decoder import positions_of
+from edgewise.models.components import Attention
 from edgewise.models.forward import forward
 from edgewise.patching import Experiment
 from edgewise.reports.page.listed import number
@@ -162,7 +162,7 @@ def _attention(
         "corrupt": (prompts.corrupt[index], prompts.corrupt_mask[index], prompts.corrupt_positions),
     }
     length = min(MOST_TOKENS, int(max(side[1].sum(dim=1).max() for side in sides.values())))
-    each = 2 * len(rows) * (length * (length + 1) // 2 if decoder.config.causal else length * length) * 4 // 3
+    each = 2 * len(rows) * (length * (length + 1) // 2 if decoder.causal else length * length) * 4 // 3
     wanted = heads if each * len(heads) <= MOST_PATTERN_BYTES else [node for node in heads if node.name in inside]
     most = max(1, MOST_PATTERN_BYTES // max(1, each))
     if len(wanted) > most:
@@ -183,25 +183,24 @@ def _attention(
         for layer, found in _patterns(decoder, tokens, mask, positions, by_layer):
             for place, head in enumerate(by_layer[layer]):
                 patterns[f"a{layer}.h{head}"][side] = [
-                    _packed(found[at, place], lengths[at], decoder.config.causal) for at in range(len(rows))
+                    _packed(found[at, place], lengths[at], decoder.causal) for at in range(len(rows))
                 ]
     if any(length > MOST_TOKENS for side in sides.values() for length in side[1].sum(dim=1).tolist()):
         notes.append(f"Prompts are longer than {MOST_TOKENS} tokens; attention is shown among the last {MOST_TOKENS}.")
-    return {"prompts": shown, "causal": decoder.config.causal, "heads": patterns}
+    return {"prompts": shown, "causal": decoder.causal, "heads": patterns}
 
 
 def _patterns(
     decoder: Decoder, tokens: Tensor, mask: Tensor, positions: Tensor | None, by_layer: Mapping[int, Sequence[int]]
 ):
     """Layer by layer, the attention patterns `[rows, heads, query pos, key pos]` of some heads."""
-    streams = forward(decoder, tokens, mask, positions).streams
-    at = positions_of(tokens) if positions is None else positions
+    run = forward(decoder, tokens, mask, positions, keep_projections=True)
     allowed, share = decoder.allowed(mask), decoder.config.share
-    for layer, heads in by_layer.items():
-        x = streams[layer].to(decoder.dtype)[:, :, None]
-        q = decoder.layers[layer].query(x, at, heads)
-        k = decoder.layers[layer].key(x, at, [head // share for head in heads])
-        yield layer, decoder.layers[layer].pattern(q, k, allowed)
+    for index, component in enumerate(decoder.components):
+        heads, see = by_layer.get(component.layer), allowed[index]
+        if isinstance(component, Attention) and heads and see is not None:
+            q, k = run.projections[index]["q"], run.projections[index]["k"]
+            yield component.layer, component.pattern(q[:, :, heads], k[:, :, [head // share for head in heads]], see)
 
 
 def _packed(pattern: Tensor, length: int, causal: bool) -> str:

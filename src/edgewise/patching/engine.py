@@ -1,0 +1,69 @@
+"""What a search asks of an engine, and the engine that judges all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from edgewise.graph import Circuit
+from edgewise.graph.graph import Bools
+from edgewise.patching.experiment import Experiment
+
+Removed = tuple[int | None, ...]
+"""Edges into one input that go together: rows of the edge matrix, in order; None for the port edge."""
+
+
+class Engine(Protocol):
+    """Measures circuits for a search, and knows neither threshold nor rule. All edges are present when it starts.
+
+    A search asks about inputs in the order in which it goes through them, later ones first, and an input's port edge
+    before the edges into it.
+    """
+
+    def at_once(self, column: int) -> int:
+        """How many candidates of an input are best asked about at once."""
+        ...
+
+    def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
+        """The metric of what is present now without some edges into one input, for each candidate by itself.
+
+        The empty candidate is what is present now. The port edge is asked about alone.
+        """
+        ...
+
+    def commit(self, column: int, removed: Removed) -> None:
+        """Remove edges into one input for good."""
+        ...
+
+
+class PlainEngine:
+    """One whole circuit run per candidate: slow, simple, and the judge of faster engines."""
+
+    def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
+        self.experiment = experiment
+        if max_memory is not None:
+            experiment.row_bytes = min(experiment.row_bytes, max_memory // 2)
+        self.edges = experiment.graph.edges.copy()
+        self.ports = experiment.graph.port_edges.copy()
+
+    def at_once(self, column: int) -> int:
+        return 1
+
+    def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
+        return [self._without(column, removed) for removed in candidates]
+
+    def _without(self, column: int, removed: Removed) -> float:
+        edges, ports = self.edges.copy(), self.ports.copy()
+        _remove(edges, ports, column, removed)
+        return self.experiment.score(Circuit(self.experiment.graph, edges, ports))
+
+    def commit(self, column: int, removed: Removed) -> None:
+        _remove(self.edges, self.ports, column, removed)
+
+
+def _remove(edges: Bools, ports: Bools, column: int, removed: Removed) -> None:
+    for row in removed:
+        if row is None:
+            ports[column] = False
+        else:
+            edges[row, column] = False
