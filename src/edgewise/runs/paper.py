@@ -238,7 +238,7 @@ def reproduce(
     """Run the paper's sweeps, as far as the models can be had, and set the areas beside the published ones.
 
     Args:
-        folder: where every series is kept (`paper/ROW/METHOD.json`); what is there is not done again.
+        folder: where every series is kept (`paper/ROW/METHOD.jsonl`); what is there is not done again.
         tasks: some of the paper's tasks; by default all.
         methods: some of ACDC, HISP and SP, by edgewise's names; any others join in where the
             model comes with edgewise.

@@ -32,7 +32,7 @@ from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.runs.run import describe_model, score_edges
-from edgewise.runs.series import Series, SeriesFile, SweepPoint
+from edgewise.runs.series import ENDING, Series, SeriesFile, SweepPoint
 from edgewise.tasks import METRICS, Task, mean_over_places, metrics_of
 
 
@@ -118,7 +118,7 @@ def sweep(
 
     Args:
         test: prompts to measure every circuit on as well.
-        folder: where each series is kept as it grows, as `METHOD.json`; what is there already is not done again.
+        folder: where each series is kept as it grows, as `METHOD.jsonl`; what is there already is not done again.
         progress: told of every circuit; `searching` of every step of an ACDC search.
 
     Raises:
@@ -144,14 +144,18 @@ def sweep(
     files: list[SeriesFile | None] = [None] * len(plans)
     if folder is not None:
         files = [
-            SeriesFile(folder / f"{plan.method}.json", about(experiment, plan, judges), experiment.graph)
+            SeriesFile(
+                folder / f"{plan.method}{ENDING}",
+                about(experiment, plan, judges),
+                experiment.graph,
+                [float(unit) for unit in range(_count(experiment, plan))] if plan.by_unit else plan.settings,
+            )
             for plan in plans
         ]
     baseline = _baseline(judges[0])
     for file in files:
         if file is not None and not file.finished:  # a folder that cannot be written is found out now
-            file.baseline = baseline
-            file.write()
+            file.start(baseline)
     return [
         _run(experiment, plan, judges, baseline, file, progress, searching)
         for plan, file in zip(plans, files, strict=True)
@@ -209,7 +213,7 @@ def _run(
             progress(plan.method, len(points), count)
     if file is not None:
         file.finish()
-    return Series(plan.method, plan.by, tuple(points), baseline)
+    return Series(plan.method, plan.by, tuple(points), baseline if file is None else file.baseline)
 
 
 def about(experiment: Experiment, plan: SweepPlan, judges: Sequence[Any] = ()) -> dict[str, Any]:
@@ -303,8 +307,7 @@ def series_summary(series: Series, known: Circuit | None = None) -> dict[str, An
 
 
 def _point_summary(point: SweepPoint, known: Circuit | None) -> dict[str, Any]:
-    summary = point.to_dict()
-    del summary["circuit"]
+    summary = point.summary()
     return summary if known is None else {**summary, "roc": asdict(roc_point(point.circuit, known))}
 
 
