@@ -95,6 +95,8 @@ def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: 
         return ran_on["task"], split
     kept = run / "prompts.jsonl"
     if split == ran_on.get("split", "validation") and kept.is_file() and (examples or 0) <= ran_on["examples"]:
+        if "kept_sha256" in ran_on:
+            _same_prompts(str(kept), ran_on["kept_sha256"], run)
         return str(kept), "validation"  # every row that was kept is of the run's split
     original = ran_on.get("file", ran_on["task"])
     _same_prompts(original, ran_on["sha256"], run)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -153,6 +153,28 @@ def require_free(path: Path) -> None:
     """Raise an EdgewiseError if a run cannot be written to `path` because something is there."""
     if _taken(path):
         raise EdgewiseError(_taken_message(path))
+
+
+def require_own(path: Path, what: str, marks: Sequence[str]) -> None:
+    """Refuse an output folder that is added to, unless it is empty or of the same kind.
+
+    Args:
+        what: the kind, as in "a sweep".
+        marks: patterns of files, one of which every folder of the kind has.
+
+    Raises:
+        EdgewiseError: it is a file, holds a run, or holds other files.
+    """
+    if path.exists() and not path.is_dir():
+        raise EdgewiseError(f"the output folder {str(path)!r} is a file; choose another")
+    if (path / "run.json").exists():
+        raise EdgewiseError(f"the output folder {str(path)!r} holds a run; choose another")
+    held = sorted(one.name for one in path.iterdir() if not one.name.startswith(".")) if path.exists() else []
+    if held and not any(any(path.glob(mark)) for mark in marks):
+        raise EdgewiseError(
+            f"the output folder {str(path)!r} holds {held[0]!r} and nothing of {what}; nothing is overwritten, so "
+            "choose another"
+        )
 
 
 def load_run(folder: Path) -> tuple[dict[str, Any], Circuit]:

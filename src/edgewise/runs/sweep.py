@@ -2,7 +2,7 @@
 
 What can be shared is: the model's and the ablated activations by everything; a method's scores by all sizes cut from
 them; a search of ACDC by all thresholds that decide alike (discovery/acdc_sweep.py); the steps of subnetwork probing by
-up to 16 lambdas.
+up to 16 lambdas, where the model is so small that this saves time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgewise.discovery import (
     one_by_one,
     probe_sweep,
 )
-from edgewise.discovery.subnetwork_probing import AT_ONCE
+from edgewise.discovery.subnetwork_probing import lambdas_at_once
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
@@ -41,6 +41,8 @@ def grid(low: float, high: float, count: int) -> tuple[float, ...]:
     return tuple(10 ** (low + (high - low) * step / (count - 1)) for step in range(count))
 
 
+MARKS = tuple(f"{method}{ENDING}" for method in (*METHODS, "random"))
+"""Files that say of a folder that it is a sweep's."""
 COUNTED: tuple[Counted, ...] = ("edges", "nodes")
 RANDOM = "random"
 PAPER_THRESHOLDS = grid(-4, 0, 21)
@@ -271,8 +273,9 @@ def _circuits(
             yield found.threshold, found.discovery.circuit, found.same_as
     elif plan.method == "subnetwork-probing":
         options = {"seed": plan.seed, **plan.options}
-        for first in range(0, len(left), AT_ONCE):
-            lambdas = left[first : first + AT_ONCE]
+        at_once = lambdas_at_once(experiment)  # what is learned together is kept before the next begin
+        for first in range(0, len(left), at_once):
+            lambdas = left[first : first + at_once]
             for weight, probe in zip(lambdas, probe_sweep(experiment, lambdas, **options), strict=True):
                 yield weight, probe.circuit, None
     elif plan.method == RANDOM:
@@ -339,11 +342,10 @@ def series_csv(every: Sequence[Series], known: Circuit | None = None) -> str:
     return table_csv(rows)
 
 
-def table_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of one set of columns as CSV with a heading."""
+def table_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Rows of one set of columns as CSV with a heading, which is `columns` where there are no rows."""
     text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    writer = csv.DictWriter(text, list(rows[0]) if rows else columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
