@@ -114,6 +114,21 @@ def test_a_broken_run_is_refused_in_a_sentence(shell, run, change, message):
     assert message in shell.refuses("draw", "ioi")
 
 
+def test_a_circuit_in_torchs_form_is_drawn_like_any_other(shell, run):
+    shell.works("export", "ioi", "--file", "pt", "--out", "submission")
+    (path,) = (shell.folder / "submission").rglob("*.pt")
+    shell.works("draw", path)
+    assert path.with_suffix(".svg").read_text().startswith("<svg")
+
+
+def test_a_title_may_be_empty_and_has_a_bound(shell, run, monkeypatch):
+    assert "at most 500 characters, not 100,000" in shell.refuses("draw", "ioi", "--title", "x" * 100_000)
+    monkeypatch.chdir(run)
+    shell.works("draw", ".", "--title", "")
+    assert (run / "circuit.svg").is_file()
+    assert "the run is empty" in shell("draw", "").err
+
+
 def test_names_that_hold_markup_are_words(shell, run):
     bad = "<script>alert(1)</script>&\"'"
     record = json.loads((run / "run.json").read_text())

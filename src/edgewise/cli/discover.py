@@ -241,7 +241,11 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
     shown = connected if connected and settings["ablation"] == "resample" else found.circuit
     console.print(circuit_table(shown))
     console.print()
-    console.print(strongest_edges(found.trace) if scoring is None else highest_scores(found.circuit))
+    console.print(
+        strongest_edges(found.trace)
+        if scoring is None
+        else highest_scores(found.circuit, absolute=settings["absolute"])
+    )
     if found.task.known_circuit is not None:
         console.print()
         console.print(known_table(found.task.known_circuit.compare(found.circuit)))

@@ -80,8 +80,10 @@ def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple
     kept = [decision["edge"] for decision in read_trace(run, circuit.graph) if decision["kept"]]
     decided = Circuit.from_names(circuit.graph, kept)
     decided = decided.with_scores(circuit.scores, circuit.port_scores) if circuit.scores is not None else decided
-    stopped = record.get("stopped") or {}
-    how_far = f", {stopped['decided']:,} of {stopped['of']:,} edges decided" if "decided" in stopped else ""
+    stopped = record.get("stopped")
+    stopped = stopped if isinstance(stopped, dict) else {}
+    counts = [stopped.get(key) for key in ("decided", "of")]
+    how_far = f", {counts[0]:,} of {counts[1]:,} edges decided" if all(type(one) is int for one in counts) else ""
     at = f" at {stopped['at']}" if "at" in stopped else ""
     return decided, [
         f"The search was stopped{at}{how_far}: these are the edges it had kept; those it had not come to are not drawn."

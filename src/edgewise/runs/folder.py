@@ -37,10 +37,6 @@ _RECORD: dict[str, type] = {
 }
 _OPTIONAL: dict[str, type] = {
     "finished": bool,
-    "stopped": dict,
-    "stopped.decided": int,
-    "stopped.of": int,
-    "stopped.at": str,
     "settings.method": str,
     "settings.task.seed": int,
     "settings.task.variant": str,

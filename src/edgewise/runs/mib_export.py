@@ -175,9 +175,10 @@ def _from_pt(found: Any, size: int) -> Circuit:
     for key in ("neurons_in_graph", "neurons_scores"):
         if found.get(key) is not None:
             raise ValueError(f"it has {key!r}, and circuits of single neurons are not supported yet")
-    cfg = found["cfg"]
     kinds = {"n_layers": int, "n_heads": int, "parallel_attn_mlp": bool, "d_model": int}
-    shape = {key: part({"d_model": 0, **dict(cfg)}, key, kind, "its cfg") for key, kind in kinds.items()}
+    shape = {
+        key: part({"d_model": 0, **part(found, "cfg", dict, "it")}, key, kind, "its cfg") for key, kind in kinds.items()
+    }
     graph = Graph(shape["n_layers"], shape["n_heads"], parallel=shape["parallel_attn_mlp"], d_model=shape["d_model"])
     if graph.n_edges > size:  # a file has a byte and more for every edge; no more is made of it than it holds
         raise ValueError(f"it is too short for the {graph.n_edges:,} edges of {graph.describe()}")
