@@ -20,11 +20,29 @@ class EdgewiseWarning(UserWarning):
 
 def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
     """A clause such as `; did you mean 'ioi'?`, or an empty string where nothing is close."""
+    if len(wrong) > 1000:
+        return ""
     by_lower_case = {name.lower(): name for name in known}
     close = [by_lower_case[name] for name in difflib.get_close_matches(wrong.lower(), by_lower_case, count, cutoff=0.5)]
     if not close:
         return ""
     return "; did you mean " + " or ".join(repr(name) for name in close) + "?"
+
+
+MOST_QUOTED = 100
+"""Characters of what someone gave that an error repeats."""
+
+
+def shorten(text: str) -> str:
+    """A text, cut where it is so long that it would drown the sentence around it."""
+    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}... ({len(text):,} characters)"
+
+
+def quoted(value: object) -> str:
+    """What someone gave, as Python writes it, cut where it is too long."""
+    if isinstance(value, str) and len(value) > MOST_QUOTED:
+        return f"{value[:MOST_QUOTED]!r}... ({len(value):,} characters)"
+    return repr(value) if isinstance(value, str) else shorten(repr(value))
 
 
 def first_line(error: BaseException) -> str:
@@ -36,4 +54,4 @@ def unknown(kind: str, wrong: str, known: Iterable[str]) -> EdgewiseError:
     """The error for a name that is none of the `known` ones: `unknown task 'iio'; did you mean 'ioi'? …`."""
     names = list(known)
     hint = near_matches(wrong, names)
-    return EdgewiseError(f"unknown {kind} {wrong!r}{hint} (known: {', '.join(names)})")
+    return EdgewiseError(f"unknown {kind} {quoted(wrong)}{hint} (known: {', '.join(names)})")

@@ -101,7 +101,10 @@ def test_what_cannot_be_drawn_is_refused_in_a_sentence(shell, run):
         (lambda run, record: record.update(settings={}), "is broken"),
         (lambda run, record: record["result"].update(known_circuit={"groups": 3}), "is broken"),
         (lambda run, record: record.update(finished=False, unread=(run / "trace.jsonl").unlink()), "no such file"),
-        (lambda run, record: record.update(finished=False, x=(run / "trace.jsonl").write_text("{}")), "line 1 is no"),
+        (
+            lambda run, record: record.update(finished=False, x=(run / "trace.jsonl").write_text("{}")),
+            "line 1 is bro",
+        ),
     ],
 )
 def test_a_broken_run_is_refused_in_a_sentence(shell, run, change, message):
@@ -109,6 +112,21 @@ def test_a_broken_run_is_refused_in_a_sentence(shell, run, change, message):
     change(run, record)
     (run / "run.json").write_text(json.dumps(record))
     assert message in shell.refuses("draw", "ioi")
+
+
+def test_a_circuit_in_torchs_form_is_drawn_like_any_other(shell, run):
+    shell.works("export", "ioi", "--file", "pt", "--out", "submission")
+    (path,) = (shell.folder / "submission").rglob("*.pt")
+    shell.works("draw", path)
+    assert path.with_suffix(".svg").read_text().startswith("<svg")
+
+
+def test_a_title_may_be_empty_and_has_a_bound(shell, run, monkeypatch):
+    assert "at most 500 characters, not 100,000" in shell.refuses("draw", "ioi", "--title", "x" * 100_000)
+    monkeypatch.chdir(run)
+    shell.works("draw", ".", "--title", "")
+    assert (run / "circuit.svg").is_file()
+    assert "the run is empty" in shell("draw", "").err
 
 
 def test_names_that_hold_markup_are_words(shell, run):

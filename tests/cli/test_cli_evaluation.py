@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 from word_models import write_prompts
 
 from edgewise import load_circuit, load_model, load_task
 from edgewise.evaluation import compare_circuits
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, Graph
 
 
 @pytest.fixture
@@ -183,6 +184,13 @@ def test_comparison_by_hand():
     assert (m0.edges, m0.shared) == ((2, 1, 2), 1)
 
 
+def test_edges_into_a_shared_key_are_said_once():
+    graph = Graph(2, 4, n_kv_heads=2)
+    one, other = (Circuit.from_names(graph, names) for names in (["input->a0.g0<k>", "m0->logits"], ["m0->logits"]))
+    found = compare_circuits({"one": one, "other": other})
+    assert [(each.node, each.edges) for each in found.components] == [("a0.g0", (1, 0)), ("input", (1, 0))]
+
+
 def test_runs_of_one_name_are_told_apart_by_their_folders(shell, pronoun):
     (shell.folder / "other").mkdir()
     shell.json("discover", "gender-pronoun", "--examples", 8, "--threshold", 0.3, "--out", "other/acdc")
@@ -222,7 +230,7 @@ def test_a_sweep_leaves_its_data(shell):
     rows = list(csv.DictReader((shell.folder / "out" / "sweep.csv").open()))
     assert len(rows) == 8
     assert {path.name for path in (shell.folder / "out").iterdir()} == {
-        *("acdc.json", "edge-attribution.json", "random.json", "sweep.csv", "command.txt"),
+        *("acdc.jsonl", "edge-attribution.jsonl", "random.jsonl", "sweep.csv", "command.txt"),
         *("sizes.svg", "roc.svg", "thresholds.svg"),
     }
     before = shell.everything()
@@ -266,6 +274,20 @@ def test_a_sweep_is_not_written_over_a_file(shell):
     assert "holds a run; choose another" in shell.refuses("sweep", "or-gate", "--out", "run")
 
 
+def test_a_sweep_and_a_reproduction_write_into_no_folder_of_other_things(shell):
+    for name in ("sweep.csv", "command.txt", "part/tables.md"):
+        folder = shell.folder / f"mine-{Path(name).name}"
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("mine")
+        held = repr(name.split("/")[0])
+        sweep = shell.refuses("sweep", "or-gate", "--methods", "random", "--out", folder.name)
+        assert f"holds {held} and nothing of a sweep; nothing is overwritten, so choose another" in sweep
+        again = shell.refuses("reproduce", "paper", "--offline", "--out", folder.name)
+        assert f"holds {held} and nothing of a reproduction" in again
+    shell.json("discover", "or-gate", "--out", "run")
+    assert "holds a run; choose another" in shell.refuses("reproduce", "paper", "--offline", "--out", "run")
+
+
 # --- export --------------------------------------------------------------------------------------------------------
 
 
@@ -300,7 +322,11 @@ def test_what_the_benchmark_cannot_take_is_refused(shell, pronoun):
 def test_the_papers_tables_by_one_command(shell, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     typed = ("reproduce", "paper", "--offline", "--tasks", "tracr-reverse", "--methods", "acdc,head-importance")
-    found = shell.json(*typed)
+    finished = shell.works(*typed, "--json")
+    found = finished.json
+    rows = re.findall(r"^row (\d) of 4: (\S+), about .* left$", finished.err, re.MULTILINE)
+    assert rows[0] == ("1", "tracr-reverse-resample-l2-as-published")
+    assert [number for number, _ in rows] == ["1", "2", "3", "4"]
     assert {(cell["method"], cell["ours"] is None) for cell in found["cells"]} == {
         ("acdc", False),
         ("head-importance", False),
@@ -315,6 +341,7 @@ def test_the_papers_tables_by_one_command(shell, monkeypatch):
     folder = folder / "part"
     assert {path.name for path in folder.iterdir()} == {"tables.md", "areas.csv", "curves.csv"}
     assert "| zero | tracr-reverse | l2 | put right | ACDC | 1.000 | 1.000 |" in (folder / "tables.md").read_text()
+    assert (folder / "curves.csv").read_text().startswith("task,model,"), "a heading, where there is no row"
 
 
 def test_what_is_not_in_the_paper_is_refused(shell):

@@ -107,6 +107,15 @@ def test_a_search_that_is_stopped_leaves_a_folder_that_says_how_far_it_got(tmp_p
     assert json.loads(out)["metric"] == pytest.approx(record["result"]["metric"], abs=1e-5)
 
 
+def test_a_sweep_that_is_asked_to_end_says_so_by_its_exit_code(tmp_path, environment):
+    process = start(["sweep", "ioi", "--methods", "acdc", "--out", "out", "--no-test"], tmp_path, environment)
+    wait_for(process, lambda: (tmp_path / "out" / "acdc.jsonl").exists())
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "edgewise: interrupted; circuits found so far are in out, the same command goes on" in err
+
+
 def test_ctrl_c_before_the_search_leaves_nothing(tmp_path, environment):
     process = start(["discover", "ioi"], tmp_path, environment)
     maps = Path(f"/proc/{process.pid}/maps")

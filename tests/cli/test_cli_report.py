@@ -149,6 +149,42 @@ def test_a_record_with_odd_entries_still_makes_a_page(shell, run, odd):
     assert sent["versions"] == []
 
 
+def test_a_page_says_nothing_of_where_files_lie(shell, models, prompts):
+    out = shell.folder / "deep" / "run"
+    options = ("--model", models / "gpt2", "--threshold", "1", f"--out={out}", "--quiet")
+    shell.works("discover", prompts, *options)
+    shutil.move(models / "gpt2", models / "moved")
+    try:
+        finished = shell.works("report", out)
+    finally:
+        shutil.move(models / "moved", models / "gpt2")
+    page = (out / "report.html").read_text()
+    sent = json.dumps(data_in(out / "report.html"))
+    for folder in (shell.folder, models, prompts.parent):
+        assert str(folder) not in page
+    (run,) = data_in(out / "report.html")["runs"]
+    assert run["folder"] == "run"
+    assert run["command"].startswith("edgewise discover prompts.jsonl --model gpt2 --threshold 1 --out=run")
+    assert ["task: file", "prompts.jsonl"] in run["settings"]
+    assert "No attention patterns" in sent
+    assert finished.err.startswith("measuring run ...\n"), "said before the model is loaded"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1" * 5000, "1" * 400, '"12"', "1.5"])
+@pytest.mark.parametrize("name", ["n_edges", "n_graph_edges"])
+def test_a_number_of_edges_that_is_none_is_named(shell, run, name, number):
+    text = (run / "run.json").read_text()
+    (run / "run.json").write_text(re.sub(rf'"{name}": \d+', f'"{name}": {number}', text, count=1))
+    assert f"'result.{name}'" in shell.refuses("report", "run", "--no-model")
+
+
+def test_the_graph_librarys_licence_goes_where_it_goes(shell, run):
+    shell.works("report", "run", "--no-model")
+    page = (run / "report.html").read_text()
+    assert "The Cytoscape Consortium" in page
+    assert "The above copyright notice and this permission notice shall be included in all" in page
+
+
 def test_what_is_no_run_is_refused(shell):
     (shell.folder / "empty").mkdir()
     assert "is not a run folder" in shell.refuses("report", "empty")

@@ -12,7 +12,8 @@ from shell import strict_json
 from word_models import ROWS, save_unstable_gpt2
 
 import edgewise as ew
-from edgewise.errors import EdgewiseError
+import edgewise.runs.folder
+from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.runs import RunFolder, load_run
 
 
@@ -211,3 +212,67 @@ def test_runs_side_by_side_get_folders_of_their_own(tmp_path):
     assert paths == {tmp_path / "runs" / "x", tmp_path / "runs" / "x-2"}
     assert names(tmp_path / "runs") == {"x", "x-2"}
     assert (tmp_path / "runs" / "x" / "run.json").read_text() == "second"
+
+
+def test_a_result_that_its_disk_has_no_room_for_goes_among_the_temporary_files(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    write = edgewise.runs.folder.write_bytes
+
+    def full(path, data):
+        if "temporary" not in path.parts and path.name == "circuit.json":
+            raise EdgewiseError(f"cannot write {path}: No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr("edgewise.runs.folder.write_bytes", full)
+    files = {"run.json": "{}", "circuit.json": "[]"}
+    with (
+        RunFolder.claim(tmp_path / "here" / "run") as claimed,
+        pytest.warns(EdgewiseWarning, match="No space left on device; what was to be written there is in .*temporary"),
+    ):
+        written = claimed.finish(files)
+    assert written.parent == tmp_path / "temporary"
+    assert names(written) == set(files)
+    assert names(tmp_path) == {"temporary"}, "and nothing is half-written where it was to go"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(EdgewiseError, match="No space left"), RunFolder.claim(tmp_path / "here" / "run") as claimed:
+        claimed.finish(files)
+    assert names(tmp_path) == {"temporary"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "why"),
+    [
+        ("settings.task.seed", "0", 'should be a whole number, not "0"'),
+        ("settings.task.seed", [0], "should be a whole number"),
+        ("settings.task.seed", 0.5, "should be a whole number, not 0.5"),
+        ("settings.task.variant", ["default"], "should be text"),
+        ("settings.task.split", ["test"], "should be text"),
+        ("settings.task.examples", 10**9, "should be from 1 to 1,000,000, not 1000000000"),
+        ("settings.task.examples", True, "should be a whole number, not true"),
+        ("settings.model.folder", 3, "should be text, not 3"),
+        ("settings.model.permuted_seed", "x", "should be a whole number"),
+    ],
+)
+def test_a_record_with_something_else_in_it_is_refused_with_the_field(shell, path, value, why):
+    shell.json("discover", "or-gate", "--out", "run")
+    record = json.loads((shell.folder / "run" / "run.json").read_text())
+    *outer, last = path.split(".")
+    part = record
+    for key in outer:
+        part = part[key]
+    part[last] = value
+    (shell.folder / "run" / "run.json").write_text(json.dumps(record))
+    for command in (("evaluate", "run", "--quick"), ("report", "run", "--no-model")):
+        sentence = shell.refuses(*command)
+        assert f"{path!r} {why}" in sentence
+
+
+def test_prompts_that_were_kept_and_then_changed_are_refused(shell, models, prompts):
+    shell.json("discover", prompts, "--model", models / "gpt2", "--threshold", "1", "--out", "run")
+    kept = shell.folder / "run" / "prompts.jsonl"
+    whole = kept.read_text()
+    shell.works("evaluate", "run", "--quick")
+    for text in (whole + whole.splitlines()[0] + "\n", "".join(reversed(whole.splitlines(keepends=True)))):
+        kept.write_text(text)
+        assert "has changed since 'run' was made" in shell.refuses("evaluate", "run", "--quick")

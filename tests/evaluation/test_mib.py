@@ -222,3 +222,35 @@ def test_submissions_that_cannot_be_are_refused_and_leave_nothing(tmp_path):
     for path in (tmp_path / "broken.pt", tmp_path / "circuit.json", tmp_path / "none.pt"):
         with pytest.raises(EdgewiseError, match=r"no EAP-IG circuit|no such file"):
             load_pt(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"neurons_in_graph": torch.ones(4, 8, dtype=torch.bool)}, "single neurons are not supported yet"),
+        ({"neurons_scores": torch.ones(4, 8)}, "single neurons are not supported yet"),
+        ({"cfg": {"n_layers": 10**5, "n_heads": 2, "parallel_attn_mlp": False}}, "more senders and inputs|too short"),
+        ({"cfg": {"n_layers": 300, "n_heads": 2, "parallel_attn_mlp": False}}, "too short for the"),
+        ({"cfg": {"n_layers": -1, "n_heads": 2, "parallel_attn_mlp": False}}, "at least one layer"),
+        ({"cfg": {"n_layers": "1", "n_heads": 2, "parallel_attn_mlp": False}}, "'n_layers' should be a whole number"),
+        ({"cfg": [1]}, "cfg"),
+        ({"cfg": None}, "cfg"),
+        ({"edges_scores": torch.full((4, 8), math.nan)}, "the score of 'input->a0.h0<q>' is nan"),
+        ({"edges_scores": torch.zeros(1).expand(4, 9)}, r"'edges_scores' should be a tensor \[4, 8\]"),
+        ({"edges_in_graph": [True]}, "'edges_in_graph' should be a tensor"),
+        ({"nodes_in_graph": torch.ones(3)}, r"'nodes_in_graph' should be a tensor \[4\]"),
+        ({"src_nodes": 3}, "not iterable"),
+    ],
+)
+def test_a_pt_file_that_is_none_or_chooses_neurons_is_refused(tmp_path, change, why):
+    (path := tmp_path / "circuit.pt").write_bytes(pt_bytes(known_scores(Graph(1, 2))))
+    assert load_pt(path).n_edges == Graph(1, 2).n_edges
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(EdgewiseError, match=f"circuit.pt' is no EAP-IG circuit: .*({why})"):
+        load_pt(path)
+
+
+def test_a_node_that_a_pt_file_leaves_out_takes_its_edges_along(tmp_path):
+    (path := tmp_path / "circuit.pt").write_bytes(pt_bytes(known_scores(Graph(1, 2))))
+    torch.save({**torch.load(path, weights_only=True), "nodes_in_graph": torch.tensor([1, 0, 1, 1]).bool()}, path)
+    assert load_pt(path).names() == [name for name in Graph(1, 2).names() if "a0.h0" not in name]

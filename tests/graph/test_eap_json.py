@@ -258,12 +258,32 @@ def refusal(value: dict[str, Any], change: Change) -> str:
         (setting("edges", "input->m0", "score", to=None), "'input->m0' should have a 'score'"),
         (setting("edges", "input->m0", "in_graph", to="false"), "'input->m0' should have .*'in_graph'"),
         (setting("edges", "input->m0", "in_graph", to=None), "'input->m0' should have .*'in_graph'"),
+        (
+            setting("edges", "input->m0", "score", to=float("nan")),
+            "the score of 'input->m0' is nan, which is no",
+        ),
+        (setting("edges", "input->m0", "score", to=float("inf")), "the score of 'input->m0' is inf"),
+        (setting("edges", "x" * 100_000, to=ABSENT), r"'x{100}'\.\.\. \(100,000 characters\) is not an edge"),
+        (setting("cfg", "n_layers", to=10**5), "more senders and inputs than fit into memory"),
+        (setting("cfg", "n_layers", to=4000), "of the 320,008,001 edges of 4000 layers of 2 heads, 22 are listed"),
+        (setting("cfg", "n_heads", to=10**30), "more senders and inputs than fit into memory"),
+        (setting("cfg", "n_heads", to=-1), "at least one layer and one head"),
+        (setting("cfg", "d_model", to=-8), "the width of a residual stream is 0 or more, not -8"),
+        (setting("nodes", "m0", "in_graph", to="no"), "node 'm0' should have an 'in_graph'"),
+        (setting("nodes", "m0", to=3), "node 'm0' should have an 'in_graph' .*, not 3"),
         (setting("nodes", "m0", "neurons", to=[True, False]), "node 'm0' has neurons"),
         (setting("nodes", "m0", "score", to=0.5), "node 'm0' has node scores"),
     ],
 )
 def test_a_broken_eap_ig_file_is_refused_with_what_is_wrong(change: Change, trouble: str) -> None:
     assert re.search(trouble, refusal(plain_file(), change))
+
+
+def test_an_edge_of_a_node_that_is_left_out_is_left_out() -> None:
+    value = plain_file()
+    value["nodes"]["a0.h1"]["in_graph"] = False
+    names = Graph(1, 2).names()
+    assert from_dict(value).names() == [name for name in names if "a0.h1" not in name]
 
 
 @pytest.mark.parametrize(
@@ -282,6 +302,17 @@ def test_a_broken_eap_ig_file_is_refused_with_what_is_wrong(change: Change, trou
         (setting("edgewise", "graph", "n_heads", to=2.0), "should be a whole number, not 2.0"),
         (setting("edgewise", "graph", "mlps", to="yes"), "should be true or false, not 'yes'"),
         (setting("edgewise", "graph", "n_kv_heads", to=3), "cannot share 3 key/value heads"),
+        (setting("edgewise", "graph", "n_layers", to=10**6), "'n_layers' is 1 in 'cfg' and 1000000 in 'graph'"),
+        (setting("cfg", "n_layers", to=0), "'n_layers' is 0 in 'cfg' and 1 in 'graph'"),
+        (
+            setting("cfg", "n_heads", to=10**30),
+            "'n_heads' is 10{30} in 'cfg' and 2 in 'graph'",
+        ),
+        (setting("cfg", "parallel_attn_mlp", to=True), "'parallel_attn_mlp' is True in 'cfg' and False in 'graph'"),
+        (
+            setting("edgewise", "ports", "a0.h0<q>->a0.h0", "score", to=float("nan")),
+            "'a0.h0<q>->a0.h0' is nan",
+        ),
         (without("edgewise", "ports"), "no 'ports' object"),
         (without("edgewise", "ports", "a0.h0<q>->a0.h0"), "'a0.h0<q>->a0.h0'.* is missing"),
         (setting("edgewise", "ports", "input->m0", to=ABSENT), "'input->m0' is listed as a port"),
@@ -300,7 +331,7 @@ def test_a_broken_section_of_our_own_is_refused_with_what_is_wrong(change: Chang
 @pytest.mark.parametrize(
     ("text", "trouble"),
     [
-        ("", "not valid JSON: line 1"),
+        ("", "not valid JSON: Expecting value"),
         ('{"cfg":\n{"n_layers" 1}}', "not valid JSON: line 2"),
         ("[]", "should hold a JSON object, not a list"),
         ("{}", "no 'cfg' object"),

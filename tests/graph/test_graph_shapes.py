@@ -106,6 +106,27 @@ def test_names_come_in_the_order_of_eap_igs_own_file() -> None:
     assert Graph(12, 12).names() == theirs
 
 
+@given(graphs(4, 6))
+@settings(deadline=None)
+def test_a_graphs_size_follows_from_its_shape_and_names_take_time_by_their_number(graph: Graph) -> None:
+    assert graph.n_edges == int(graph.edges.sum() + graph.port_edges.sum())
+    names = graph.names()
+    assert len(names) == len(set(names)) == graph.n_edges
+    chosen = np.zeros_like(graph.edges)
+    chosen[::2, ::3] = graph.edges[::2, ::3]
+    some = set(graph.names(chosen))
+    assert graph.names(chosen) == [name for name in names if name in some]
+
+
+def test_a_graph_that_no_memory_holds_is_refused_before_anything_is_made() -> None:
+    for layers, heads in ((10**6, 1), (1, 10**6), (10**30, 10**30)):
+        with pytest.raises(EdgewiseError, match="more senders and inputs than fit into memory"):
+            Graph(layers, heads)
+    assert Graph(126, 128, n_kv_heads=8).n_edges == Graph(126, 128, n_kv_heads=8).n_edges > 10**8
+    with pytest.raises(EdgewiseError, match="0 or more, not -1"):
+        Graph(1, 1, d_model=-1)
+
+
 def test_a_parallel_blocks_mlp_is_listed_with_its_heads() -> None:
     # EAP-IG adds the edges of a parallel block sender by sender: to each head's q, k and v, then to the MLP.
     assert Graph(2, 1, parallel=True).names() == [

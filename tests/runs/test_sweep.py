@@ -14,7 +14,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.evaluation import evaluate
 from edgewise.graph import Circuit, Graph
 from edgewise.patching import Experiment
-from edgewise.runs.series import SeriesFile, packed, unpacked
+from edgewise.runs.series import SeriesFile, SweepPoint, packed, unpacked
 from edgewise.runs.sweep import SweepPlan, series_csv, series_summary, sweep
 
 PLANS = (
@@ -87,7 +87,7 @@ def test_a_sweep_that_was_stopped_goes_on_and_does_nothing_twice(experiment, tmp
 
 def test_a_folder_of_another_sweep_is_refused_and_left_as_it_was(experiment, tmp_path):
     sweep(experiment, PLANS[:1], folder=tmp_path)
-    before = (tmp_path / "acdc.json").read_bytes()
+    before = (tmp_path / "acdc.jsonl").read_bytes()
     for plan in (
         SweepPlan("acdc", (0.5, 0.02)),
         SweepPlan("acdc", (0.5, 0.01), order=Order(heads="reverse")),
@@ -97,14 +97,14 @@ def test_a_folder_of_another_sweep_is_refused_and_left_as_it_was(experiment, tmp
     other = Experiment(experiment.decoder, experiment.task, ablation="zero")
     with pytest.raises(EdgewiseError, match=r"holds another series \(ablation \"resample\" there, \"zero\" here\)"):
         sweep(other, PLANS[:1], folder=tmp_path)
-    assert (tmp_path / "acdc.json").read_bytes() == before
-    (tmp_path / "acdc.json").write_bytes(before.replace(b'"n_edges": ', b'"n_edges": 9', 1))
+    assert (tmp_path / "acdc.jsonl").read_bytes() == before
+    (tmp_path / "acdc.jsonl").write_bytes(before.replace(b'"n_edges": ', b'"n_edges": 9', 1))
     with pytest.raises(EdgewiseError, match=r"is broken: \d+ edges announced"):
         sweep(experiment, PLANS[:1], folder=tmp_path)
-    (tmp_path / "acdc.json").write_text("{")
+    (tmp_path / "acdc.jsonl").write_text("{\n")
     with pytest.raises(EdgewiseError, match="not valid JSON"):
         sweep(experiment, [SweepPlan("random", (5.0,)), PLANS[0]], folder=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["acdc.json"], "found out before anything was done"
+    assert [path.name for path in tmp_path.iterdir()] == ["acdc.jsonl"], "found out before anything was done"
 
 
 def test_a_metric_of_ones_own_is_not_kept_by_its_name(experiment, tmp_path):
@@ -179,12 +179,14 @@ def test_a_series_is_whole_after_every_point(experiment, tmp_path):
     seen = []
 
     def look(method, done, count):
-        file = SeriesFile(tmp_path / "acdc.json", json.loads((tmp_path / "acdc.json").read_text()), experiment.graph)
+        header = json.loads((tmp_path / "acdc.jsonl").read_text().split("\n")[0])
+        del header["baseline"]
+        file = SeriesFile(tmp_path / "acdc.jsonl", header, experiment.graph)
         seen.append((len(file.points), file.finished))
 
     sweep(experiment, [SweepPlan("acdc", (0.5, 0.1, 0.01))], folder=tmp_path, progress=look)
     assert seen == [(0, False), (1, False), (2, False), (3, False)]
-    assert json.loads((tmp_path / "acdc.json").read_text())["finished"] is True
+    assert json.loads((tmp_path / "acdc.jsonl").read_text().splitlines()[-1]) == {"finished": True}
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".partial"]
 
 
@@ -193,3 +195,118 @@ def test_another_models_folder_is_refused(tmp_path):
     sweep(one, [SweepPlan("random", (3.0,))], folder=tmp_path)
     with pytest.raises(EdgewiseError, match=r"holds another series \(model"):
         sweep(other, [SweepPlan("random", (3.0,))], folder=tmp_path)
+
+
+# --- the file of a series ------------------------------------------------------------------------------------------
+
+
+GRAPH, BASELINE = Graph(2, 2), {"kl_div": (0.0, 1.0)}
+
+
+def point(setting):
+    return SweepPoint(setting, Circuit.full(GRAPH), {"kl_div": 0.5}, {"kl_div": 0.25}, 1.5)
+
+
+def begun(path, count=2):
+    file = SeriesFile(path, {"method": "acdc"}, GRAPH)
+    file.start(BASELINE)
+    for setting in range(count):
+        file.add(point(float(setting)))
+    return file
+
+
+def test_a_point_is_added_behind_the_others_without_writing_them_anew(tmp_path):
+    path = tmp_path / "acdc.jsonl"
+    file = begun(path)
+    before, inode = path.read_bytes(), path.stat().st_ino
+    file.add(point(2.0))
+    assert path.read_bytes().startswith(before)
+    assert path.stat().st_ino == inode
+    assert len(path.read_bytes()) - len(before) < 500
+    again = SeriesFile(path, {"method": "acdc"}, GRAPH)
+    assert [one.setting for one in again.points] == [0.0, 1.0, 2.0]
+    assert again.points[0] == point(0.0)
+    assert (again.baseline, again.finished) == (BASELINE, False)
+
+
+@pytest.mark.parametrize("torn", [1, 40, -1])
+def test_a_last_line_that_a_crash_has_torn_is_dropped_and_made_again(tmp_path, torn):
+    path = tmp_path / "acdc.jsonl"
+    begun(path)
+    whole = path.read_bytes()
+    line = whole.splitlines(keepends=True)[-1]
+    path.write_bytes(whole[: -len(line)] + line[:torn])
+    again = SeriesFile(path, {"method": "acdc"}, GRAPH)
+    assert [one.setting for one in again.points] == [0.0]
+    again.start(BASELINE)
+    again.add(point(1.0))
+    assert path.read_bytes() == whole
+
+
+def test_two_processes_do_not_write_into_each_others_lines(tmp_path):
+    one = begun(tmp_path / "acdc.jsonl")
+    other = SeriesFile(tmp_path / "acdc.jsonl", {"method": "acdc"}, GRAPH)
+    other.add(point(2.0))
+    before = (tmp_path / "acdc.jsonl").read_bytes()
+    with pytest.raises(EdgewiseError, match="another process is writing to the series"):
+        one.add(point(2.0))
+    assert (tmp_path / "acdc.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("line", "change", "why"),
+    [
+        (1, {"metrics": [1]}, "line 2 is broken: 'metrics' should be an object"),
+        (1, {"metrics": {"kl_div": "0.5"}}, "'metrics' is broken: 'kl_div' should be a number"),
+        (1, {"metrics": {"kl_div": float("nan")}}, "line 2: 'metrics.kl_div' is 'NaN', which is no finite number"),
+        (1, {"metrics": {}}, "its metrics are not those of the baseline"),
+        (1, {"seconds": "9" * 3}, "'seconds' should be a number"),
+        (1, {"setting": int("9" * 299)}, "the setting is 1e\\+299, where 0.0 comes next"),
+        (1, {"circuit": 3}, "'circuit' should be text, not 3"),
+        (1, {"same_as": [1]}, "'same_as' should be a number"),
+        (0, {"baseline": [1]}, "'baseline' should be an object"),
+        (0, {"baseline": {"kl_div": [0.5]}}, "'baseline.kl_div' should be two numbers"),
+        (0, {"baseline": {"kl_div": [0, "1"]}}, "'baseline.kl_div' should be two numbers"),
+        (-1, {"finished": 1}, "'finished' should be true or false"),
+    ],
+)
+def test_a_series_with_something_else_in_it_is_refused_with_line_and_field(tmp_path, line, change, why):
+    path = tmp_path / "acdc.jsonl"
+    begun(path).finish()
+    lines = path.read_text().splitlines()
+    lines[line] = json.dumps({**json.loads(lines[line]), **change})
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(EdgewiseError, match=why):
+        SeriesFile(path, {"method": "acdc"}, GRAPH, [0.0, 1.0])
+
+
+def test_a_series_of_more_or_fewer_points_than_its_sweep_is_refused(tmp_path):
+    path = tmp_path / "acdc.jsonl"
+    begun(path).finish()
+    for settings, why in (([0.0], "has no more circuits"), ([0.0, 1.0, 2.0], "circuits are missing")):
+        with pytest.raises(EdgewiseError, match=why):
+            SeriesFile(path, {"method": "acdc"}, GRAPH, settings)
+    assert SeriesFile(path, {"method": "acdc"}, GRAPH, [0.0, 1.0]).finished
+
+
+def test_a_probe_of_each_lambda_is_kept_where_learning_them_together_would_save_nothing(
+    experiment, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("edgewise.discovery.subnetwork_probing.ACTIVATIONS_AT_ONCE", 1)
+    told = []
+
+    def stop(method, done, count):
+        told.append(done)
+        if done == 2:
+            raise KeyboardInterrupt
+
+    plan = SweepPlan("subnetwork-probing", (0.1, 1.0, 10.0), {"steps": 2})
+    with pytest.raises(KeyboardInterrupt):
+        sweep(experiment, [plan], folder=tmp_path, progress=stop)
+    assert told == [0, 1, 2]
+    assert len((tmp_path / "subnetwork-probing.jsonl").read_text().splitlines()) == 1 + 2
+    monkeypatch.undo()
+    together = sweep(experiment, [plan])[0].points
+    assert [one.circuit for one in sweep(experiment, [plan], folder=tmp_path)[0].points] == [
+        one.circuit for one in together
+    ]

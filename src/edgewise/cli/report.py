@@ -63,11 +63,11 @@ def _measured(
     from edgewise.reports import step_progress
     from edgewise.reports.page import measure
 
-    settings = source.settings
+    settings, console = source.settings, Console(stderr=True, quiet=quiet)
     try:
         split = settings["task"].get("split", "validation")
-        loaded, task = load_again(source.folder, settings, None, model, None, None, split, None, device, None)
-        with step_progress(Console(stderr=True, quiet=quiet), f"measuring {source.label}") as progress:
+        with step_progress(console, f"measuring {source.label}") as progress:
+            loaded, task = load_again(source.folder, settings, None, model, None, None, split, None, device, None)
             found = measure(source, loaded, task, prompts=prompts, progress=progress)
     except EdgewiseError as error:
         typer.echo(f"edgewise: note: the page is made without the model: {error}", err=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.bootstrap import jaccard
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, Graph
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Pair:
 @dataclass(frozen=True)
 class Component:
     """One node, and how many of a circuit's edges lead into it and out of it.
+
+    A key/value head that several query heads share, `a3.g1`, stands for itself: edges into it are not said again for
+    each of them.
 
     Attributes:
         edges: per circuit, in order, how many edges (port edges included) touch the node.
@@ -90,7 +93,7 @@ def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
     )
     own = [_only(circuit, [other for other in every if other is not circuit]) for circuit in every]
     components = []
-    for name in [*(node.name for node in graph.sources), "logits"]:
+    for name in _components(graph):
         touching = [_touching(circuit, name) for circuit in every]
         shared = _touching(in_all, name)
         if any(one.n_edges != shared.n_edges for one in touching):
@@ -126,11 +129,22 @@ def _only(circuit: Circuit, others: list[Circuit]) -> Circuit:
     return circuit
 
 
+def _components(graph: Graph) -> list[str]:
+    """Nodes from early to late, each layer's shared key/value heads before its query heads; `logits` last."""
+    owners = [place.owner for place in graph.inputs if place.shared and place.kind == "k"]
+    names = []
+    for node in graph.sources:
+        if node.kind == "head" and node.head == 0:
+            names += [owner for owner in owners if owner.startswith(f"a{node.layer}.")]
+        names.append(node.name)
+    return [*names, "logits"]
+
+
 def _touching(circuit: Circuit, name: str) -> Circuit:
-    """The edges of a circuit into a node and out of it."""
+    """The edges of a circuit that read at a component's own inputs, or come from it."""
     graph = circuit.graph
     edges, ports = np.zeros_like(circuit.edges), np.zeros_like(circuit.ports)
-    columns = list(graph.inputs_of(graph.node(name)))
+    columns = [column for column, place in enumerate(graph.inputs) if place.owner == name]
     edges[:, columns], ports[columns] = circuit.edges[:, columns], circuit.ports[columns]
     row = graph.source_index.get(name)
     if row is not None:

@@ -27,7 +27,7 @@ MOST_UNSCORED = 3000
 
 AXIS = 62.0
 """Room for the names of the layers."""
-LEAST_WIDTH = 470.0
+LEAST_WIDTH, MOST_TITLE = 470.0, 500
 
 
 def draw(
@@ -55,8 +55,8 @@ def draw(
         The picture as SVG text. The same circuit always gives the same text.
 
     Raises:
-        EdgewiseError: an ending that is no format, a file that cannot be written, `edges` below 1, or more edges than
-            can be told apart without scores that say which to draw.
+        EdgewiseError: an ending that is no format, a file that cannot be written, `edges` below 1, more edges than can
+            be told apart without scores that say which to draw, or a title of more than `MOST_TITLE` characters.
     """
     suffix = None if path is None else require_format(Path(path))
     scene = compose(circuit, title=title, subtitle=subtitle, groups=groups, edges=edges, effect=effect, notes=notes)
@@ -94,6 +94,8 @@ def compose(
     notes: Sequence[str] = (),
 ) -> Scene:
     """The picture that `draw` writes, as a scene."""
+    if len(title) > MOST_TITLE:
+        raise EdgewiseError(f"a title has at most {MOST_TITLE} characters, not {len(title):,}")
     chosen, said = _choose(circuit, edges)
     layout = place(chosen, groups)
     lines = list(_edges(chosen))

@@ -19,7 +19,7 @@ from edgewise.graph import Circuit
 from edgewise.reports.growth import growth
 from edgewise.tasks import Comparison, Task
 
-PLAIN_LINE_EVERY = 5.0
+PLAIN_LINE_EVERY, PLAIN_STEP_EVERY = 5.0, 10.0
 """Seconds between progress lines where there is no terminal to draw on."""
 
 
@@ -85,25 +85,32 @@ def _unbroken(name: str, kept: Sequence[str]) -> str:
 
 
 def strongest_edges(trace: Sequence[Decision], count: int = 8) -> Table:
-    """The kept edges whose removal raised the metric most, at the moment they were tested."""
+    """The kept edges whose removal raised the metric most, at the moment they were tested.
+
+    Port edges are left out: a head's query says the same as the edges into it, and each head would count twice.
+    """
     table = Table(title="strongest edges", title_justify="left", box=None, pad_edge=False)
     table.add_column("edge", overflow="fold")
     table.add_column("metric rises by", justify="right", overflow="fold")
-    kept = [decision for decision in trace if decision.kept]
+    kept = [decision for decision in trace if decision.kept and not decision.edge.partition("->")[0].endswith(">")]
     for decision in sorted(kept, key=lambda one: -one.effect)[:count]:
         table.add_row(Text(decision.edge), f"{decision.effect:+.4f}")
     return table
 
 
-def highest_scores(circuit: Circuit, count: int = 8) -> Table:
-    """The circuit's edges with the highest scores."""
-    table = Table(title="highest scores", title_justify="left", box=None, pad_edge=False)
+def highest_scores(circuit: Circuit, count: int = 8, *, absolute: bool = False) -> Table:
+    """The circuit's edges with the highest scores above 0; with `absolute`, those furthest from 0."""
+    table = Table(
+        title="strongest scores" if absolute else "highest scores", title_justify="left", box=None, pad_edge=False
+    )
     table.add_column("edge", overflow="fold")
     table.add_column("score", justify="right", overflow="fold")
     assert circuit.scores is not None
     rows, columns = circuit.edges.nonzero()
-    found = sorted(zip(circuit.scores[rows, columns].tolist(), rows, columns, strict=True), key=lambda one: -one[0])
-    for score, row, column in found[:count]:
+    found = list(zip(circuit.scores[rows, columns].tolist(), rows, columns, strict=True))
+    if not absolute:
+        found = [one for one in found if one[0] > 0]
+    for score, row, column in sorted(found, key=lambda one: -abs(one[0]))[:count]:
         table.add_row(Text(f"{circuit.graph.sources[row].name}->{circuit.graph.inputs[column].name}"), f"{score:+.4g}")
     return table
 
@@ -186,10 +193,19 @@ def percent(value: float) -> str:
 
 @contextmanager
 def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, for work that is so many steps; elsewhere nothing."""
+    """A bar on a terminal, for work that is so many steps; elsewhere a line at its start and now and then."""
     bar = Bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True)
     if not console.is_terminal:
-        yield lambda done, of: None
+        said = time.perf_counter()
+        console.print(f"{what} ...", highlight=False, markup=False, soft_wrap=True)
+
+        def report(done: int, of: int) -> None:
+            nonlocal said
+            if time.perf_counter() - said >= PLAIN_STEP_EVERY:
+                said = time.perf_counter()
+                console.print(f"{what}: {done:,} of {of:,}", highlight=False, markup=False, soft_wrap=True)
+
+        yield report
         return
     with bar:
         task = bar.add_task(what, total=None)

@@ -49,6 +49,7 @@ from edgewise.patching import ABLATIONS, Experiment, OutOfMemoryError, plan_memo
 from edgewise.runs.folder import FORM, RunFolder
 from edgewise.runs.scores import scores_to_bytes
 from edgewise.tasks import METRICS, Metric, PromptText, Reference, Task, share_by_chance
+from edgewise.tasks.jsonl import file_digest
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ class Run:
         }
         if self.record["result"].get("scoring") is not None:
             files["scores.safetensors"] = scores_to_bytes(self.circuit)
-        if "sha256" in self.task.settings:
-            files["prompts.jsonl"] = "".join(json.dumps(_row(text)) + "\n" for text in self.task.text)
+        if _keeps(self.task):
+            files["prompts.jsonl"] = _kept(self.task)
         return files
 
     def summary(self) -> dict[str, Any]:
@@ -328,7 +329,7 @@ def discover(
         "order_seed": seed,
         "absolute": absolute,
         "engine": engine,
-        "task": dict(task.settings),
+        "task": {**task.settings, **({"kept_sha256": file_digest(_kept(task).encode())} if _keeps(task) else {})},
         "model": describe_model(model),
     }
     if stopped is None:
@@ -498,6 +499,15 @@ def _record(
         },
         "versions": versions(),
     }
+
+
+def _keeps(task: Task) -> bool:
+    """Whether the prompts came from a file, and are kept with the run."""
+    return "sha256" in task.settings
+
+
+def _kept(task: Task) -> str:
+    return "".join(json.dumps(_row(text)) + "\n" for text in task.text)
 
 
 def _row(text: PromptText) -> dict[str, Any]:

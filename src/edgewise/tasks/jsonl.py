@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewise.errors import EdgewiseError, near_matches
+from edgewise.errors import EdgewiseError, near_matches, quoted, shorten
 from edgewise.files import decode, read_bytes
+from edgewise.json_files import parse_json
 from edgewise.models import Decoder
 from edgewise.tasks.metrics import METRICS
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
@@ -55,12 +56,7 @@ def file_digest(data: bytes) -> str:
 
 def _row(path: Path, number: int, line: str) -> Row:
     where = f"{path}, line {number}"
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise EdgewiseError(f"{where}: not valid JSON: {error.msg} (column {error.colno})") from None
-    except RecursionError:
-        raise EdgewiseError(f"{where}: nested too deeply to be read") from None
+    value = parse_json(line, where)
     if not isinstance(value, dict):
         raise EdgewiseError(f"{where}: should be an object with {', '.join(FIELDS)}, not a {type(value).__name__}")
     for name in FIELDS:
@@ -70,7 +66,7 @@ def _row(path: Path, number: int, line: str) -> Row:
             raise EdgewiseError(f"{where}: the field {name!r} is missing{unless}{hint}")
     for name in ("clean", "corrupt"):
         if not _is_text(value[name]):
-            raise EdgewiseError(f"{where}: {name!r} should be text, not {json.dumps(value[name])}")
+            raise EdgewiseError(f"{where}: {name!r} should be text, not {shorten(json.dumps(value[name]))}")
     answers, wrong = _strings(value, "answer", where), _strings(value, "wrong", where)
     return Row(number, PromptText(value["clean"], value["corrupt"], answers, wrong))
 
@@ -81,7 +77,9 @@ def _strings(value: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
         return ()
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts or not all(_is_text(text) for text in texts):
-        raise EdgewiseError(f"{where}: {name!r} should be text, a list of texts or null, not {json.dumps(given)}")
+        raise EdgewiseError(
+            f"{where}: {name!r} should be text, a list of texts or null, not {shorten(json.dumps(given))}"
+        )
     return tuple(texts)
 
 
@@ -145,7 +143,7 @@ def _prompt(model: Decoder, path: Path, row: Row, text: str, side: str) -> list[
     where = f"{path}, line {row.line}: the {side} prompt"
     check_length(model, ids, where)
     if unknown_words(model, ids):
-        raise EdgewiseError(f"{where} has words that the tokenizer of {model.name!r} does not know: {text!r}")
+        raise EdgewiseError(f"{where} has words that the tokenizer of {model.name!r} does not know: {quoted(text)}")
     return ids
 
 
@@ -160,7 +158,10 @@ def _tokens(
             tokens = continuation(model, row.text.clean, text)
             if len(tokens) != 1 or unknown_words(model, tokens):
                 reason = f"is {len(tokens)} tokens {show(model, tokens)}" if len(tokens) != 1 else "is an unknown word"
-                return None, f"{path}, line {row.line}: {name} {text!r} {reason} to the tokenizer of {model.name!r}"
+                return (
+                    None,
+                    f"{path}, line {row.line}: {name} {quoted(text)} {reason} to the tokenizer of {model.name!r}",
+                )
             ids.append(tokens[0])
         if not ids:
             return None, f"{path}, line {row.line}: {name!r} is null"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -85,12 +86,13 @@ def _edges(graph: Graph, listed: Sequence[Listed], index: Mapping[str, int]) -> 
 
 def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapping[str, Any]) -> dict[str, Any]:
     settings, result = source.settings, source.result
+    name = settings["model"]["name"]
     names = [edge_name(source.circuit.graph, one) for one in listed]
     there = [at for at, one in enumerate(listed) if has_edge(source.circuit, one)]
     decisions = {at: source.steps[order.decided[name]] for at, name in enumerate(names) if name in order.decided}
     data: dict[str, Any] = {
         "label": source.label,
-        "folder": str(source.folder),
+        "folder": source.folder.resolve().name,
         "finished": source.finished,
         "stopped": _stopped(source.record.get("stopped")),
         "date": _text(source.record.get("date")),
@@ -98,7 +100,7 @@ def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapp
         "settings": _rows(settings),
         "versions": _rows(source.record.get("versions")),
         "task": Path(settings["task"]["task"]).stem if "sha256" in settings["task"] else settings["task"]["task"],
-        "model": Path(settings["model"]["name"]).name if settings["model"].get("folder") else settings["model"]["name"],
+        "model": _public(Path(name).name if settings["model"].get("folder") else name),
         "method": str(settings.get("method", "acdc")),
         "threshold": number(settings.get("threshold")),
         "ablation": settings["ablation"],
@@ -136,7 +138,8 @@ def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapp
         data["slider"] = _trace_slider(order.replay, listed)
     elif order.entering is not None:
         data["slider"] = _score_slider(order.entering, listed, source.circuit)
-    return {**data, **{key: value for key, value in measured.items() if value is not None}}
+    data.update({key: value for key, value in measured.items() if value is not None})
+    return {**data, "notes": [_public(note) for note in data["notes"]]}
 
 
 def _trace_slider(again: Replay, listed: Sequence[Listed]) -> dict[str, Any]:
@@ -242,8 +245,19 @@ def _stopped(stopped: Any) -> dict[str, Any] | None:
 
 
 def _command(command: Any) -> str | None:
-    """The command as it can be typed again."""
-    return shlex.join(str(word) for word in command) if isinstance(command, list) and command else None
+    """The command as it can be typed again, where its files lie."""
+    return shlex.join(_public(str(word)) for word in command) if isinstance(command, list) and command else None
+
+
+_PATH = re.compile(r"""(?<![\w./~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'"]+[/\\])+([^\s/\\'"]*)""")
+
+
+def _public(text: str) -> str:
+    """A text whose files have only their names: a page may go to anybody, and where things lie here is nobody's."""
+    option, sign, value = text.rpartition("=") if text.startswith("--") else ("", "", text)
+    if Path(value).is_absolute():
+        return f"{option}{sign}{Path(value).name}"
+    return _PATH.sub(r"\1", text)
 
 
 def _text(value: Any) -> str | None:
@@ -260,5 +274,5 @@ def _rows(settings: Any, before: str = "") -> list[list[str]]:
         if isinstance(value, Mapping):
             rows += _rows(value, f"{name}: ")
         elif value is not None:
-            rows.append([name, ("yes" if value else "no") if isinstance(value, bool) else str(value)])
+            rows.append([name, ("yes" if value else "no") if isinstance(value, bool) else _public(str(value))])
     return rows
