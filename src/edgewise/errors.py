@@ -18,6 +18,15 @@ class EdgewiseWarning(UserWarning):
     """Something worth knowing before a result is believed. The command line prints it as a sentence."""
 
 
+def quoted(text: object, limit: int = 200) -> str:
+    """What was given, as an error quotes it: its `repr`, of which no more than `limit` characters are shown."""
+    try:
+        shown = repr(text)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        return "a number of thousands of digits"
+    return shown if len(shown) <= limit else f"{shown[:limit]}… ({len(shown):,} characters)"
+
+
 def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
     """A clause such as `; did you mean 'ioi'?`, or an empty string where nothing is close."""
     by_lower_case = {name.lower(): name for name in known}
@@ -36,4 +45,4 @@ def unknown(kind: str, wrong: str, known: Iterable[str]) -> EdgewiseError:
     """The error for a name that is none of the `known` ones: `unknown task 'iio'; did you mean 'ioi'? …`."""
     names = list(known)
     hint = near_matches(wrong, names)
-    return EdgewiseError(f"unknown {kind} {wrong!r}{hint} (known: {', '.join(names)})")
+    return EdgewiseError(f"unknown {kind} {quoted(wrong)}{hint} (known: {', '.join(names)})")
