@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -42,6 +42,7 @@ from edgewise.discovery import (
     top,
 )
 from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
+from edgewise.evaluation import Evaluation, evaluate
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import BUILT_IN, Decoder
@@ -60,12 +61,24 @@ class Run:
         trace: every tested edge in order.
         discovery: the method's whole result.
         record: what `run.json` holds: settings, versions, counts, timings, metrics; how far an interrupted one got.
-        task: on what.
+        task, model: on what.
     """
 
     discovery: Discovery
     record: dict[str, Any]
     task: Task
+    model: Decoder
+    report: ClassVar[Callable[..., Path]]
+    """`run.report("page.html")` writes the run's page: `edgewise.report`, set where that is defined."""
+
+    def __repr__(self) -> str:
+        """`<Run: acdc on ioi in tiny-ioi; 31 of 527 edges, kl_div 0.0365>`"""
+        settings, circuit = self.record["settings"], self.circuit
+        end = "" if self.record["finished"] else ", interrupted"
+        return (
+            f"<Run: {settings['method']} on {self.task.name} in {settings['model']['name']}; {circuit.n_edges:,} of "
+            f"{circuit.graph.n_edges:,} edges, {settings['metric']} {self.metric:.4g}{end}>"
+        )
 
     @property
     def circuit(self) -> Circuit:
@@ -79,6 +92,13 @@ class Run:
     def metric(self) -> float:
         """The circuit's metric, measured from scratch by a circuit run when the search had ended; lower is better."""
         return self.record["result"]["metric"]
+
+    def evaluate(self, task: Task | None = None, **options: Any) -> Evaluation:
+        """Measure the circuit on other prompts than it was found on, or on those (see `edgewise.evaluate`)."""
+        settings = self.record["settings"]
+        if settings["metric"] in METRICS:
+            options = {"metric": settings["metric"], **options}
+        return evaluate(self.model, task or self.task, self.circuit, **{"ablation": settings["ablation"], **options})
 
     def save(self, folder: str | Path) -> Path:
         """Write `run.json`, `circuit.json` and `trace.jsonl`.
@@ -335,11 +355,11 @@ def discover(
         # Every finished search is measured again from scratch, by one circuit run.
         record = _record(settings, found, command, experiment.score(found.circuit), accuracy, task)
         record["result"]["scoring"] = scoring
-        return Run(found, record, task)
+        return Run(found, record, task, model)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
     record = _record(settings, found, command, found.metric, accuracy, task)
     record.update(finished=False, stopped=_stopped(stopped.progress, why))
-    raise RunInterrupted(why, Run(found, record, task)) from stopped.__cause__
+    raise RunInterrupted(why, Run(found, record, task, model)) from stopped.__cause__
 
 
 def score_edges(
