@@ -104,9 +104,9 @@ def test_what_python_shows_of_a_result_fits_a_line_or_two():
     task = ew.load_task("tracr-reverse", model)
     run = ew.discover(model, task)
     assert repr(task) == "<Task tracr-reverse: 6 prompt pairs of 4 tokens; metric l2, ablation zero>"
-    assert repr(run).startswith("<Run: acdc on tracr-reverse in tracr-reverse; 15 of 47 edges, l2 ")
+    assert repr(run).startswith("<Run: acdc on tracr-reverse in tracr-reverse; 15 of 106 edges, l2 ")
     shown = repr(run.evaluate())
-    assert shown.startswith("<Evaluation: 15 of 47 edges on 6 examples; l2 0 (model 0, ablated ")
+    assert shown.startswith("<Evaluation: 15 of 106 edges on 6 examples; l2 0 (model 0, ablated ")
     assert "recovered 100.0%" in shown
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class EdgewiseError(Exception):
@@ -24,7 +24,27 @@ def quoted(text: object, limit: int = 200) -> str:
         shown = repr(text)
     except ValueError:  # Python writes no integer of more than some thousand digits
         return "a number of thousands of digits"
-    return shown if len(shown) <= limit else f"{shown[:limit]}… ({len(shown):,} characters)"
+    return shortened(shown, limit)
+
+
+def shortened(text: str, limit: int = 200) -> str:
+    """A text of which no more than `limit` characters are shown, and then how long it is."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
+
+
+def listed(sentences: Sequence[str], most: int = 10) -> str:
+    """Sentences below each other: the first `most`, then how many more there are."""
+    more = [f"and {len(sentences) - most:,} more"] if len(sentences) > most else []
+    return "".join(f"\n  {sentence}" for sentence in (*sentences[:most], *more))
+
+
+MOST_SEED = 2**63 - 1
+
+
+def check_seed(seed: object, what: str = "the seed (--seed)") -> None:
+    """Raise an EdgewiseError unless every generator takes `seed`; to some, -1 is the same as 1."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MOST_SEED:
+        raise EdgewiseError(f"{what} should be a whole number from 0 to {MOST_SEED}, not {quoted(seed, 40)}")
 
 
 def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:

@@ -32,6 +32,7 @@ from edgewise.cli.options import (
     PermutedOption,
     PortsOption,
     SeedOption,
+    SkipBadOption,
     StepsOption,
     TaskArgument,
     VariantOption,
@@ -69,6 +70,7 @@ def discover(
     ablation: AblationOption = None,
     metric: MetricOption = None,
     examples: ExamplesOption = None,
+    skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
     variant: VariantOption = "default",
     ports: PortsOption = True,
@@ -118,7 +120,7 @@ def discover(
     }
     options = {name: value for name, value in given.items() if value is not None}
     # What can be refused before a model is loaded is refused now.
-    spec = check_task(task, examples, "validation", variant)
+    spec = check_task(task, examples, "validation", variant, seed, skip_bad)
     check_request(
         method=method,
         threshold=threshold,
@@ -140,7 +142,18 @@ def discover(
         out = some_path(out, "--out").expanduser()
         require_free(out)
     loaded, prompts = load(
-        task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
+        task,
+        model,
+        examples,
+        seed,
+        "validation",
+        variant,
+        device,
+        dtype,
+        fold_value_biases,
+        permuted,
+        ablation=ablation or "resample",
+        skip_bad=skip_bad,
     )
     claimed = RunFolder.claim(out) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
     with claimed as folder, tracking(log, folder.path) as tracked:

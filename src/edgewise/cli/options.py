@@ -38,6 +38,10 @@ RunDtypeOption = Annotated[
 ExamplesOption = Annotated[
     int | None, typer.Option(help="Prompt pairs to use. Default: the task's suggestion, or all rows of a file.")
 ]
+SkipBadOption = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave out rows of your own file that are not right, rather than refuse them."),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of the prompts, of shuffled orders, and of learned masks.")]
 VariantOption = Annotated[str, typer.Option(help="How the task's prompts are made (see: edgewise tasks).")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, ... Default: CUDA where there is one.")]

@@ -49,7 +49,8 @@ from edgewise.models import BUILT_IN, Decoder
 from edgewise.patching import ABLATIONS, Experiment, OutOfMemoryError, plan_memory
 from edgewise.runs.folder import FORM, RunFolder
 from edgewise.runs.scores import scores_to_bytes
-from edgewise.tasks import METRICS, Metric, PromptText, Reference, Task, share_by_chance
+from edgewise.tasks import METRICS, Metric, Reference, Task, share_by_chance
+from edgewise.tasks.jsonl import to_jsonl
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Run:
         if self.record["result"].get("scoring") is not None:
             files["scores.safetensors"] = scores_to_bytes(self.circuit)
         if "sha256" in self.task.settings:
-            files["prompts.jsonl"] = "".join(json.dumps(_row(text)) + "\n" for text in self.task.text)
+            files["prompts.jsonl"] = to_jsonl(self.task.text)
         return files
 
     def summary(self) -> dict[str, Any]:
@@ -517,13 +518,4 @@ def _record(
             "tried": [{"threshold": threshold, "n_edges": size} for threshold, size in found.tried],
         },
         "versions": versions(),
-    }
-
-
-def _row(text: PromptText) -> dict[str, Any]:
-    return {
-        "clean": text.clean,
-        "corrupt": text.corrupt,
-        "answer": list(text.answers) or None,
-        "wrong": list(text.wrong) or None,
     }
