@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
 from edgewise.models import Decoder, check
 from edgewise.tasks import docstring, gender_pronoun, greater_than, hand_built, induction, ioi
@@ -20,6 +22,9 @@ from edgewise.tasks.jsonl import read_rows, rows_of
 from edgewise.tasks.known import known_circuit
 from edgewise.tasks.own_prompts import build_own
 from edgewise.tasks.task import Split, Task
+
+MOST_CHECKED = 512
+"""Prompts on which edgewise's reading of the model is compared with the model: of more, so many from first to last."""
 
 
 class Builder(Protocol):
@@ -301,7 +306,8 @@ def load_task(
         )
     _require_outputs(loaded, model)
     prompts = loaded.prompts.to(model.device)
-    check(model, prompts.clean, prompts.mask)
+    rows = torch.linspace(0, len(prompts) - 1, min(len(prompts), MOST_CHECKED)).round().long().to(model.device)
+    check(model, prompts.clean[rows], prompts.mask[rows])
     return replace(loaded, prompts=prompts, n_tokens=model.config.n_tokens)
 
 
