@@ -18,18 +18,23 @@ class EdgewiseWarning(UserWarning):
     """Something worth knowing before a result is believed. The command line prints it as a sentence."""
 
 
-def quoted(text: object, limit: int = 200) -> str:
-    """What was given, as an error quotes it: its `repr`, of which no more than `limit` characters are shown."""
+MOST_QUOTED = 200
+"""Characters of what someone gave that an error repeats."""
+
+
+def shorten(text: str, limit: int = MOST_QUOTED) -> str:
+    """A text, cut where it is so long that it would drown the sentence around it."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
+
+
+def quoted(value: object, limit: int = MOST_QUOTED) -> str:
+    """What someone gave, as Python writes it, cut where it is too long."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= limit else f"{value[:limit]!r}... ({len(value):,} characters)"
     try:
-        shown = repr(text)
+        return shorten(repr(value), limit)
     except ValueError:  # Python writes no integer of more than some thousand digits
         return "a number of thousands of digits"
-    return shortened(shown, limit)
-
-
-def shortened(text: str, limit: int = 200) -> str:
-    """A text of which no more than `limit` characters are shown, and then how long it is."""
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
 
 
 def listed(sentences: Sequence[str], most: int = 10) -> str:
@@ -49,6 +54,8 @@ def check_seed(seed: object, what: str = "the seed (--seed)") -> None:
 
 def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
     """A clause such as `; did you mean 'ioi'?`, or an empty string where nothing is close."""
+    if len(wrong) > 1000:
+        return ""
     by_lower_case = {name.lower(): name for name in known}
     close = [by_lower_case[name] for name in difflib.get_close_matches(wrong.lower(), by_lower_case, count, cutoff=0.5)]
     if not close:

@@ -101,7 +101,10 @@ def test_what_cannot_be_drawn_is_refused_in_a_sentence(shell, run):
         (lambda run, record: record.update(settings={}), "is broken"),
         (lambda run, record: record["result"].update(known_circuit={"groups": 3}), "is broken"),
         (lambda run, record: record.update(finished=False, unread=(run / "trace.jsonl").unlink()), "no such file"),
-        (lambda run, record: record.update(finished=False, x=(run / "trace.jsonl").write_text("{}")), "line 1 is no"),
+        (
+            lambda run, record: record.update(finished=False, x=(run / "trace.jsonl").write_text("{}")),
+            "line 1 is bro",
+        ),
     ],
 )
 def test_a_broken_run_is_refused_in_a_sentence(shell, run, change, message):

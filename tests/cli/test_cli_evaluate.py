@@ -303,8 +303,8 @@ def test_what_is_no_run_and_no_circuit(shell, what):
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"", "not valid JSON: line 1"),
-        (b"hello", "not valid JSON: line 1"),
+        (b"", "not valid JSON: Expecting value"),
+        (b"hello", "not valid JSON: Expecting value"),
         (b'{\n"cfg": {', "not valid JSON: line 2"),
         (b"[1]", "JSON object"),
         (b"{}", "no 'cfg'"),

@@ -222,7 +222,7 @@ def test_a_sweep_leaves_its_data(shell):
     rows = list(csv.DictReader((shell.folder / "out" / "sweep.csv").open()))
     assert len(rows) == 8
     assert {path.name for path in (shell.folder / "out").iterdir()} == {
-        *("acdc.json", "edge-attribution.json", "random.json", "sweep.csv", "command.txt"),
+        *("acdc.jsonl", "edge-attribution.jsonl", "random.jsonl", "sweep.csv", "command.txt"),
         *("sizes.svg", "roc.svg", "thresholds.svg"),
     }
     before = shell.everything()

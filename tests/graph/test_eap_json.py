@@ -300,7 +300,7 @@ def test_a_broken_section_of_our_own_is_refused_with_what_is_wrong(change: Chang
 @pytest.mark.parametrize(
     ("text", "trouble"),
     [
-        ("", "not valid JSON: line 1"),
+        ("", "not valid JSON: Expecting value"),
         ('{"cfg":\n{"n_layers" 1}}', "not valid JSON: line 2"),
         ("[]", "should hold a JSON object, not a list"),
         ("{}", "no 'cfg' object"),

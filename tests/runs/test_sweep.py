@@ -87,7 +87,7 @@ def test_a_sweep_that_was_stopped_goes_on_and_does_nothing_twice(experiment, tmp
 
 def test_a_folder_of_another_sweep_is_refused_and_left_as_it_was(experiment, tmp_path):
     sweep(experiment, PLANS[:1], folder=tmp_path)
-    before = (tmp_path / "acdc.json").read_bytes()
+    before = (tmp_path / "acdc.jsonl").read_bytes()
     for plan in (
         SweepPlan("acdc", (0.5, 0.02)),
         SweepPlan("acdc", (0.5, 0.01), order=Order(heads="reverse")),
@@ -97,14 +97,14 @@ def test_a_folder_of_another_sweep_is_refused_and_left_as_it_was(experiment, tmp
     other = Experiment(experiment.decoder, experiment.task, ablation="zero")
     with pytest.raises(EdgewiseError, match=r"holds another series \(ablation \"resample\" there, \"zero\" here\)"):
         sweep(other, PLANS[:1], folder=tmp_path)
-    assert (tmp_path / "acdc.json").read_bytes() == before
-    (tmp_path / "acdc.json").write_bytes(before.replace(b'"n_edges": ', b'"n_edges": 9', 1))
+    assert (tmp_path / "acdc.jsonl").read_bytes() == before
+    (tmp_path / "acdc.jsonl").write_bytes(before.replace(b'"n_edges": ', b'"n_edges": 9', 1))
     with pytest.raises(EdgewiseError, match=r"is broken: \d+ edges announced"):
         sweep(experiment, PLANS[:1], folder=tmp_path)
-    (tmp_path / "acdc.json").write_text("{")
+    (tmp_path / "acdc.jsonl").write_text("{\n")
     with pytest.raises(EdgewiseError, match="not valid JSON"):
         sweep(experiment, [SweepPlan("random", (5.0,)), PLANS[0]], folder=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["acdc.json"], "found out before anything was done"
+    assert [path.name for path in tmp_path.iterdir()] == ["acdc.jsonl"], "found out before anything was done"
 
 
 def test_a_metric_of_ones_own_is_not_kept_by_its_name(experiment, tmp_path):
@@ -179,12 +179,14 @@ def test_a_series_is_whole_after_every_point(experiment, tmp_path):
     seen = []
 
     def look(method, done, count):
-        file = SeriesFile(tmp_path / "acdc.json", json.loads((tmp_path / "acdc.json").read_text()), experiment.graph)
+        header = json.loads((tmp_path / "acdc.jsonl").read_text().split("\n")[0])
+        del header["baseline"]
+        file = SeriesFile(tmp_path / "acdc.jsonl", header, experiment.graph)
         seen.append((len(file.points), file.finished))
 
     sweep(experiment, [SweepPlan("acdc", (0.5, 0.1, 0.01))], folder=tmp_path, progress=look)
     assert seen == [(0, False), (1, False), (2, False), (3, False)]
-    assert json.loads((tmp_path / "acdc.json").read_text())["finished"] is True
+    assert json.loads((tmp_path / "acdc.jsonl").read_text().splitlines()[-1]) == {"finished": True}
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".partial"]
 
 

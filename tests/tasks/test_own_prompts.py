@@ -91,7 +91,7 @@ def test_a_prompt_of_millions_of_letters_is_refused_before_it_is_tokenized(
 
 def test_a_pipe_is_no_prompt_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
-    assert "is not a regular file" in refusal(tmp_path / "pipe.jsonl")
+    assert "is no regular file" in refusal(tmp_path / "pipe.jsonl")
 
 
 # --- leaving rows out -------------------------------------------------------------------------------------------------

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import some_path
+from edgewise.cli.loading import load_any_circuit, some_path
 from edgewise.errors import EdgewiseError
-from edgewise.files import read_text
 
 if TYPE_CHECKING:
     from edgewise.graph import Circuit
@@ -21,7 +19,9 @@ if TYPE_CHECKING:
 def draw(
     circuit: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="A run folder, or a circuit file in EAP-IG's form.", show_default=False),
+        typer.Argument(
+            metavar="RUN", help="A run folder, or a circuit file of EAP-IG (JSON or .pt).", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -39,7 +39,6 @@ def draw(
     ] = None,
 ) -> None:
     """Draw a circuit: layers from bottom to top, edges as wide as their effect, coloured by what they lead into."""
-    from edgewise.graph import load_circuit
     from edgewise.reports.drawing import draw as draw_circuit
     from edgewise.reports.drawing import require_format
     from edgewise.runs import load_run
@@ -59,7 +58,7 @@ def draw(
         about: dict[str, Any] = {"title": _title(record), "subtitle": _subtitle(record, found), "notes": notes}
         about |= {"groups": _groups(record), "effect": _effect(record)}
     else:
-        found = load_circuit(given)
+        found = load_any_circuit(given)
         about = {"title": given.name, "subtitle": f"{found.n_edges:,} of {found.graph.n_edges:,} edges"}
     if title is not None:
         about["title"] = title
@@ -76,8 +75,9 @@ def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple
     if record.get("finished", True):
         return circuit, []
     from edgewise.graph import Circuit
+    from edgewise.runs import read_trace
 
-    kept = [decision["edge"] for decision in _trace(run) if decision["kept"]]
+    kept = [decision["edge"] for decision in read_trace(run, circuit.graph) if decision["kept"]]
     decided = Circuit.from_names(circuit.graph, kept)
     decided = decided.with_scores(circuit.scores, circuit.port_scores) if circuit.scores is not None else decided
     stopped = record.get("stopped") or {}
@@ -86,22 +86,6 @@ def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple
     return decided, [
         f"The search was stopped{at}{how_far}: these are the edges it had kept; those it had not come to are not drawn."
     ]
-
-
-def _trace(run: Path) -> list[dict[str, Any]]:
-    what = "the trace of the run"
-    decisions = []
-    for number, line in enumerate(read_text(run / "trace.jsonl", what).splitlines(), 1):
-        try:
-            decision = json.loads(line)
-            if not (isinstance(decision["edge"], str) and isinstance(decision["kept"], bool)):
-                raise TypeError
-        except (ValueError, TypeError, KeyError):
-            raise EdgewiseError(
-                f"{what} {str(run / 'trace.jsonl')!r} is broken: line {number} is no decision"
-            ) from None
-        decisions.append(decision)
-    return decisions
 
 
 def _title(record: dict[str, Any]) -> str:

@@ -125,6 +125,8 @@ def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: 
         return ran_on["task"], split, False
     kept = run / "prompts.jsonl"
     if split == ran_on.get("split", "validation") and kept.is_file() and (examples or 0) <= ran_on["examples"]:
+        if "kept_sha256" in ran_on:
+            _same_prompts(str(kept), ran_on["kept_sha256"], run)
         return str(kept), "validation", True  # every row that was kept is of the run's split
     if "file" not in ran_on:
         raise EdgewiseError(
@@ -149,16 +151,19 @@ def load_any_circuit(path: Path) -> Circuit:
     """The circuit of a run folder, of a file in EAP-IG's JSON form, or of its `.pt` form."""
     from edgewise.graph import load_circuit
     from edgewise.runs import load_run
-    from edgewise.runs.mib_export import load_pt
 
     path = some_path(path, "the circuit")
     if path.is_dir():
         return load_run(path)[1]
-    return load_pt(path) if path.suffix == ".pt" else load_circuit(path)
+    if path.suffix != ".pt":
+        return load_circuit(path)
+    from edgewise.runs.mib_export import load_pt  # the one form that needs torch
+
+    return load_pt(path)
 
 
 def some_path(path: Path, what: str) -> Path:
-    # Typer turns an empty text into the current folder.
-    if str(path) == "." and "" in sys.argv:
+    # Typer turns an empty text into the current folder, which may have been meant beside some other empty text.
+    if str(path) == "." and "" in sys.argv and "." not in sys.argv:
         raise EdgewiseError(f"{what} is empty")
     return path

@@ -37,12 +37,21 @@ class Kept(SystemExit):
 
 @contextmanager
 def kept_if_stopped(folder: Path) -> Iterator[None]:
-    """Say at Ctrl-C that what is done is kept in `folder` and goes on from there."""
+    """Say, when it is stopped, that what is done is kept in `folder` and goes on from there."""
     try:
         yield
-    except KeyboardInterrupt:
-        typer.echo(f"edgewise: interrupted; circuits found so far are in {folder}, the same command goes on", err=True)
-        raise Kept(130) from None
+    except (KeyboardInterrupt, SystemExit) as stop:
+        code = exit_code(stop.__cause__ or stop)
+        why = f"stopped: {stop.__cause__}" if code == 2 else "interrupted"
+        typer.echo(f"edgewise: {why}; circuits found so far are in {folder}, the same command goes on", err=True)
+        raise Kept(code) from None
+
+
+def exit_code(cause: BaseException | None) -> int:
+    """What a search that was stopped ends with: 130 for Ctrl-C, 143 for SIGTERM, 2 for want of memory."""
+    if isinstance(cause, SystemExit):
+        return cause.code if isinstance(cause.code, int) else 1
+    return 130 if isinstance(cause, KeyboardInterrupt) else 2
 
 
 def headline(task: Task, model: Decoder) -> str:

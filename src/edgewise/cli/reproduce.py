@@ -14,7 +14,7 @@ from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import DeviceOption, JsonOption, names_in
 from edgewise.cli.printing import kept_if_stopped, stdout_console
-from edgewise.errors import EdgewiseError, unknown
+from edgewise.errors import unknown
 from edgewise.files import write_text
 
 
@@ -43,16 +43,23 @@ def reproduce(
     from edgewise.reports.progress import sweep_progress
     from edgewise.reports.sweep_plots import curve_plots
     from edgewise.reports.tables import curve_rows, missing_by_reason, paper_rows, reproduction_markdown, terminal_table
+    from edgewise.reports.terminal import duration
+    from edgewise.runs import require_own
     from edgewise.runs.paper import METHODS_IN_PAPER
     from edgewise.runs.paper import reproduce as run
 
     if what != "paper":
         raise unknown("thing to reproduce", what, ("paper",))
     out = some_path(out, "--out").expanduser()
-    if out.exists() and not out.is_dir():
-        raise EdgewiseError(f"the output folder {str(out)!r} is a file; choose another")
+    require_own(out, "a reproduction", ("paper/*", "shipped/*"))
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-    with kept_if_stopped(out), sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
+    messages = Console(stderr=True, quiet=quiet)
+
+    def began(number: int, of: int, name: str, left: float) -> None:
+        words = f"row {number} of {of}: {name}, about {duration(max(1.0, left))} left"
+        messages.print(words, highlight=False, markup=False, soft_wrap=True)
+
+    with kept_if_stopped(out), sweep_progress(messages) as progress:
         found = run(
             out,
             tasks=None if tasks is None else names_in(tasks, "--tasks"),
@@ -60,6 +67,7 @@ def reproduce(
             offline=offline,
             device=device,
             progress=progress,
+            began=began,
         )
     out.mkdir(parents=True, exist_ok=True)
     # Summaries of a part do not take the place of those of everything.

@@ -86,9 +86,9 @@ def sweep(
     from edgewise.reports import sweep_progress
     from edgewise.reports.sweep_plots import sweep_plots
     from edgewise.reports.tables import areas_line, series_rows, terminal_table
-    from edgewise.runs import check_request
+    from edgewise.runs import check_request, require_own
     from edgewise.runs.paper import SIZES
-    from edgewise.runs.sweep import LAMBDAS, PAPER_THRESHOLDS, SweepPlan, series_csv
+    from edgewise.runs.sweep import LAMBDAS, MARKS, PAPER_THRESHOLDS, SweepPlan, series_csv
     from edgewise.runs.sweep import sweep as run
     from edgewise.tasks import check_request as check_task
     from edgewise.tasks import load_task
@@ -142,11 +142,8 @@ def sweep(
         except EdgewiseError as error:
             typer.echo(f"edgewise: warning: no test prompts: {error}", err=True)
     folder = (some_path(out, "--out") if out is not None else Path("runs") / f"{prompts.name}-sweep").expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise EdgewiseError(f"the output folder {str(folder)!r} is a file; choose another")
+    require_own(folder, "a sweep", MARKS)
     experiment = Experiment(loaded, prompts, ablation=ablation, metric=metric, ports=ports)
-    if (folder / "run.json").exists():
-        raise EdgewiseError(f"the output folder {str(folder)!r} holds a run; choose another")
     folder.mkdir(parents=True, exist_ok=True)
     with kept_if_stopped(folder), sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
         plans = [plan(name, experiment.graph.n_edges) for name in names]

@@ -37,7 +37,7 @@ FIRST_THETA = math.log((FIRST_MASK - GAMMA) / (ZETA - FIRST_MASK))  # log 5
 PAPER_LAMBDAS = (*(10 ** (-2 + 0.2 * step) for step in range(11)), *range(2, 11), *range(30, 251, 20))
 """The paper's sweep for IOI, Greater-Than, docstring and induction (its KL runs): 32 weights of the regulariser."""
 LAMBDA, STEPS, LEARNING_RATE = 50.0, 3000, 0.001
-AT_ONCE = 16
+AT_ONCE, ACTIVATIONS_AT_ONCE = 16, 2**20
 """How many lambdas are learned together, if all prompts fit at once."""
 VARIANTS = ("default", "published")
 
@@ -116,7 +116,7 @@ def probe_sweep(
             f"{steps}, {(wrong or regularisations)[0]} and {learning_rate}"
         )
     pieces = list(rows_of(experiment))
-    at_once = AT_ONCE if len(pieces) == 1 else 1
+    at_once = lambdas_at_once(experiment)
     probes: list[Probe] = []
     for first in range(0, len(regularisations), at_once):
         lambdas = regularisations[first : first + at_once]
@@ -127,6 +127,14 @@ def probe_sweep(
 
         probes += _learn(experiment, pieces, lambdas, steps, learning_rate, seed, variant, report)
     return probes
+
+
+def lambdas_at_once(experiment: Experiment) -> int:
+    """How many lambdas learn side by side: where a step is real work, sharing it saves nothing, and one by one each is
+    done, and can be kept, as soon as it may."""
+    config, tokens = experiment.decoder.config, experiment.task.prompts.clean.numel()
+    several = ACTIVATIONS_AT_ONCE // max(1, tokens * config.n_layers * config.d_model)
+    return min(max(1, several), AT_ONCE) if len(list(rows_of(experiment))) == 1 else 1
 
 
 def _learn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class Circuit:
         """Edges present, port edges included (the count that the ACDC paper reports)."""
         return int(self.edges.sum() + self.ports.sum())
 
-    @property
+    @cached_property
     def n_edges_connected(self) -> int:
         """Edges present that lie on a path from the embedding to the logits."""
         return self.connected().n_edges
@@ -201,17 +202,27 @@ class Circuit:
         """
         graph = self.graph
         open_ports = self.ports | ~graph.port_edges
+        layers = range(graph.n_layers)
         reached = np.zeros(len(graph.sources), dtype=bool)
         reached[: graph.n_embeddings] = True
-        for row in range(graph.n_embeddings, len(graph.sources)):
-            columns = [column for column in graph.inputs_of(graph.sources[row]) if open_ports[column]]
-            reached[row] = (self.edges[:, columns] & reached[:, None]).any()
-
         needed = np.zeros(len(graph.inputs), dtype=bool)
         needed[-1] = True
-        for column in range(len(graph.inputs) - 2, -1, -1):
-            rows = list(graph.nodes_reading(graph.inputs[column]))
-            needed[column] = open_ports[column] and (self.edges[rows] & needed[None, :]).any()
+        for layer in layers:
+            for kind in ("q", "k", "v"):
+                columns = graph.attention_columns(kind, layer)
+                found = (self.edges[:, columns] & reached[:, None]).any(axis=0) & open_ports[columns]
+                reached[graph.heads_of(layer)] |= found.repeat(graph.n_heads // len(found))
+            if graph.mlps:
+                row, column = graph.source_index[f"m{layer}"], graph.input_index[f"m{layer}"]
+                reached[row] = (self.edges[:, column] & reached).any()
+        for layer in reversed(layers):
+            if graph.mlps:
+                row, column = graph.source_index[f"m{layer}"], graph.input_index[f"m{layer}"]
+                needed[column] = (self.edges[row] & needed).any()
+            read = (self.edges[graph.heads_of(layer)] & needed).any(axis=1)
+            for kind in ("q", "k", "v"):
+                columns = graph.attention_columns(kind, layer)
+                needed[columns] = read.reshape(columns.stop - columns.start, -1).any(axis=1) & open_ports[columns]
 
         edges = self.edges & reached[:, None] & needed[None, :]
         return self._with(edges, self.ports & edges.any(axis=0))

@@ -13,6 +13,7 @@ behind an absent port edge, which carries nothing, is not in the graph.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -20,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from edgewise.errors import EdgewiseError
-from edgewise.files import read_json, write_text
+from edgewise.errors import EdgewiseError, quoted
+from edgewise.files import write_text
 from edgewise.graph.circuit import Circuit
 from edgewise.graph.graph import Graph
 from edgewise.graph.names import PortEdge
+from edgewise.json_files import read_json
 
 FORMAT_VERSION = 1
 
@@ -59,32 +61,32 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
 
 
 def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
-    """The circuit in a JSON object of the form above.
+    """The circuit in a JSON object of the form above. An edge of a node that is not in the graph is not, either.
 
     Raises:
-        EdgewiseError: a part is missing or of the wrong kind, an edge is unknown or missing, or the file chooses
-            single neurons, which a circuit of edges cannot hold.
+        EdgewiseError: a part is missing or of the wrong kind, two of them contradict each other, an edge is unknown or
+            missing, or the file chooses single neurons, which a circuit of edges cannot hold.
     """
     own = _part(value, "edgewise", what) if "edgewise" in value else None
     graph = _graph(value, own, what)
     nodes, listed = _part(value, "nodes", what), _part(value, "edges", what)
-    for name, node in nodes.items():
-        if isinstance(node, dict) and ("neurons" in node or "score" in node):
-            kind = "neurons" if "neurons" in node else "node scores"
-            raise EdgewiseError(f"{what}: node {name!r} has {kind}; edgewise reads circuits of edges only")
-
+    absent = {name for name, node in nodes.items() if _node_absent(node, name, what)}
+    plain = _eap_graph(graph)
+    if plain.n_edges > 10 * len(listed) + 1000:  # nothing is made for a graph that the file does not hold
+        raise EdgewiseError(f"{what}: of the {plain.n_edges:,} edges of {graph.describe()}, {len(listed):,} are listed")
     edges, scores = np.zeros_like(graph.edges), np.zeros(graph.edges.shape)
     seen = 0
-    for name, _, _, row, column in _eap_edges(_eap_graph(graph), graph):
+    for name, source, reader, row, column in _eap_edges(plain, graph):
         entry = listed.get(name)
         if entry is None:
             raise EdgewiseError(f"{what}: the edge {name!r} of {graph.describe()} is missing")
-        scores[row, column], edges[row, column] = _entry(entry, name, what)
+        scores[row, column], present = _entry(entry, name, what)
+        edges[row, column] |= present and source not in absent and reader not in absent
         seen += 1
     if seen != len(listed):
-        known = {name for name, *_ in _eap_edges(_eap_graph(graph), graph)}
+        known = {name for name, *_ in _eap_edges(plain, graph)}
         stranger = next(name for name in listed if name not in known)
-        raise EdgewiseError(f"{what}: {stranger!r} is not an edge of {graph.describe()}")
+        raise EdgewiseError(f"{what}: {quoted(stranger)} is not an edge of {graph.describe()}")
     if own is None:
         return Circuit(graph, edges, np.zeros_like(graph.port_edges), scores)
 
@@ -100,7 +102,7 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
         raise EdgewiseError(f"{what}: the port edge {missing!r} of {graph.describe()} is missing")
     behind = own.get("behind_absent_ports", [])
     if not isinstance(behind, list):
-        raise EdgewiseError(f"{what}: 'behind_absent_ports' should be a list of edges, not {behind!r}")
+        raise EdgewiseError(f"{what}: 'behind_absent_ports' should be a list of edges, not {quoted(behind)}")
     for name in behind:
         row, column = _locate(graph, name, f"{what}: in 'behind_absent_ports'")
         if row is None:
@@ -108,8 +110,20 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
         edges[row, column] = True
     scored = own.get("scored", True)
     if not isinstance(scored, bool):
-        raise EdgewiseError(f"{what}: 'scored' should be true or false, not {scored!r}")
+        raise EdgewiseError(f"{what}: 'scored' should be true or false, not {quoted(scored)}")
     return Circuit(graph, edges, ports, scores if scored else None, port_scores if scored else None)
+
+
+def _node_absent(node: Any, name: str, what: str) -> bool:
+    """Whether a file leaves a node out of the graph, and with it, in EAP-IG, every edge that touches it."""
+    if not isinstance(node, dict) or type(node.get("in_graph", True)) is not bool:
+        raise EdgewiseError(
+            f"{what}: node {quoted(name)} should have an 'in_graph' (true or false), not {quoted(node)}"
+        )
+    if "neurons" in node or "score" in node:
+        kind = "neurons" if "neurons" in node else "node scores"
+        raise EdgewiseError(f"{what}: node {quoted(name)} has {kind}; edgewise reads circuits of edges only")
+    return not node.get("in_graph", True)
 
 
 def save(circuit: Circuit, path: str | Path) -> None:
@@ -140,9 +154,10 @@ def _eap_edges(plain: Graph, graph: Graph) -> Iterator[tuple[str, str, str, int,
     for node in (*plain.sources, plain.node("logits")):
         for own, shared in zip(plain.inputs_of(node), graph.inputs_of(node), strict=True):
             reader[own] = (node.name, shared)
-    for row, column in plain.positions_in_name_order():
-        source, (node_name, shared) = plain.sources[row].name, reader[column]
-        yield f"{source}->{plain.inputs[column].name}", source, node_name, row, shared
+    senders, places = tuple(plain.source_index), tuple(plain.input_index)
+    for row, column in zip(*plain.in_name_order(plain.edges), strict=True):
+        node_name, shared = reader[column]
+        yield f"{senders[row]}->{places[column]}", senders[row], node_name, row, shared
 
 
 def _own_section(circuit: Circuit, carried: np.ndarray) -> dict[str, Any]:
@@ -177,7 +192,12 @@ def _graph(value: dict[str, Any], own: dict[str, Any] | None, what: str) -> Grap
         "d_model": _field({"d_model": 0, **cfg}, "d_model", int, "cfg", what),
     }
     if own is not None:
-        shape |= _own_shape(own, what)
+        told = _own_shape(own, what)
+        for name in ("n_layers", "n_heads", "parallel"):
+            if shape[name] != told[name]:
+                key = "parallel_attn_mlp" if name == "parallel" else name
+                raise EdgewiseError(f"{what}: {key!r} is {shape[name]} in 'cfg' and {told[name]} in 'graph'")
+        shape |= told
     try:
         return Graph(**shape)
     except EdgewiseError as error:
@@ -188,13 +208,13 @@ def _own_shape(own: dict[str, Any], what: str) -> dict[str, Any]:
     """The fields of the graph in edgewise's own section of a file."""
     if own.get("version") != FORMAT_VERSION:
         raise EdgewiseError(
-            f"{what}: written by another version of edgewise (form {own.get('version')!r}, here {FORMAT_VERSION})"
+            f"{what}: written by another version of edgewise (form {quoted(own.get('version'))}, here {FORMAT_VERSION})"
         )
     shape = _part(own, "graph", what)
     kinds = {one.name: bool if one.type == "bool" else int for one in fields(Graph) if one.name != "d_model"}
     for name in shape:
         if name not in kinds:
-            raise EdgewiseError(f"{what}: 'graph' has {name!r}, which describes no graph that edgewise knows")
+            raise EdgewiseError(f"{what}: 'graph' has {quoted(name)}, which describes no graph that edgewise knows")
     return {name: _field(shape, name, kind, "graph", what) for name, kind in kinds.items()}
 
 
@@ -204,13 +224,13 @@ def _field(part: dict[str, Any], name: str, kind: type, where: str, what: str) -
         raise EdgewiseError(f"{what}: {where!r} has no {name!r}")
     if type(part[name]) is not kind:
         wanted = "true or false" if kind is bool else "a whole number"
-        raise EdgewiseError(f"{what}: {name!r} in {where!r} should be {wanted}, not {part[name]!r}")
+        raise EdgewiseError(f"{what}: {name!r} in {where!r} should be {wanted}, not {quoted(part[name])}")
     return part[name]
 
 
 def _locate(graph: Graph, name: Any, what: str) -> tuple[int | None, int]:
     if not isinstance(name, str):
-        raise EdgewiseError(f"{what}: {name!r} is not the name of an edge")
+        raise EdgewiseError(f"{what}: {quoted(name)} is not the name of an edge")
     try:
         return graph.locate(name)
     except EdgewiseError as error:
@@ -228,6 +248,9 @@ def _entry(entry: Any, name: str, what: str) -> tuple[float, bool]:
     score, present = (entry.get("score"), entry.get("in_graph")) if isinstance(entry, dict) else (None, None)
     if isinstance(score, bool) or not isinstance(score, int | float) or not isinstance(present, bool):
         raise EdgewiseError(
-            f"{what}: {name!r} should have a 'score' (a number) and an 'in_graph' (true or false), not {entry!r}"
+            f"{what}: {quoted(name)} should have a 'score' (a number) and an 'in_graph' (true or false), not "
+            f"{quoted(entry)}"
         )
+    if not math.isfinite(score):
+        raise EdgewiseError(f"{what}: the score of {quoted(name)} is {score}, which is no finite number")
     return float(score), present

@@ -6,17 +6,19 @@ matrix `[sources, inputs]`, rows and columns in the order of EAP-IG and the MIB 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.errors import EdgewiseError, near_matches
-from edgewise.graph.names import Edge, Input, InputKind, Node, PortEdge, parse_edge, parse_input, parse_node
+from edgewise.errors import EdgewiseError, near_matches, quoted
+from edgewise.graph.names import Input, InputKind, Node, PortEdge, parse_edge, parse_input, parse_node
 
 Bools = NDArray[np.bool_]
+
+MOST_PLACES = 2**30
+"""Entries of a matrix of edges: those of a decoder of 126 layers of 128 heads, each with its own key and value."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,15 @@ class Graph:
             raise EdgewiseError(f"a graph needs at least one layer and one head, not {self.describe()}")
         if self.n_heads % self.n_kv_heads:
             raise EdgewiseError(f"{self.n_heads} query heads cannot share {self.n_kv_heads} key/value heads evenly")
+        if self.d_model < 0:
+            raise EdgewiseError(f"the width of a residual stream is 0 or more, not {self.d_model}")
+        rows = self.n_embeddings + self.n_layers * (self.n_heads + self.mlps)
+        columns = 1 + self.n_layers * (self.n_heads + 2 * self.n_kv_heads + self.mlps)
+        if rows * columns > MOST_PLACES:
+            raise EdgewiseError(
+                f"a graph of {self.describe()} has more senders and inputs than fit into memory: more than "
+                f"{MOST_PLACES:,} pairs of them"
+            )
 
     # -- nodes and inputs, in matrix order ---------------------------------------------------------------------------
 
@@ -135,8 +146,13 @@ class Graph:
 
     @cached_property
     def n_edges(self) -> int:
-        """All edges, port edges included."""
-        return int(self.edges.sum() + self.port_edges.sum())
+        """All edges, port edges included. From the shape alone: nothing of the graph's size is made for it."""
+        attention, per_layer = self.n_heads + 2 * self.n_kv_heads, self.n_heads + self.mlps
+        columns = attention + self.mlps
+        earlier = self.n_layers * self.n_embeddings + per_layer * (self.n_layers * (self.n_layers - 1) // 2)
+        own = 0 if self.parallel else self.n_layers * self.mlps * self.n_heads
+        into_logits = self.n_embeddings + self.n_layers * per_layer
+        return columns * earlier + own + into_logits + self.ports * self.n_layers * attention
 
     def columns_of_layer(self, layer: int) -> list[int]:
         """A layer's columns as EAP-IG lists them: head by head with q, k, v together, then the MLP.
@@ -149,33 +165,39 @@ class Graph:
             columns += own[:1] if head % self.share else own
         return columns + ([self.input_index[f"m{layer}"]] if self.mlps else [])
 
-    def positions_in_name_order(self) -> Iterator[tuple[int, int]]:
-        """Row and column of every edge in the order of EAP-IG's files.
-
-        Layer by layer, all senders of the layer's heads one after another, then all of its MLP (together where the two
-        are parallel); the logits last.
-        """
+    @cached_property
+    def _order_of_names(self) -> NDArray[np.int64]:
+        """`[2, inputs]`: in which block of names an input stands, and at which place in it."""
         blocks: list[list[int]] = []
         for layer in range(self.n_layers):
             columns = self.columns_of_layer(layer)
             blocks += [columns] if self.parallel or not self.mlps else [columns[:-1], columns[-1:]]
-        for columns in (*blocks, [len(self.inputs) - 1]):
-            for row in range(self.n_senders(self.inputs[columns[0]])):
-                for column in columns:
-                    yield row, column
+        order = np.zeros((2, len(self.inputs)), dtype=np.int64)
+        for number, columns in enumerate((*blocks, [len(self.inputs) - 1])):
+            order[0, columns], order[1, columns] = number, np.arange(len(columns))
+        return order
+
+    def in_name_order(self, edges: Bools) -> tuple[list[int], list[int]]:
+        """Rows and columns of the edges that are True, in the order of EAP-IG's files.
+
+        Layer by layer, all senders of the layer's heads one after another, then all of its MLP (together where the two
+        are parallel); the logits last.
+        """
+        rows, columns = np.nonzero(edges)
+        block, place = self._order_of_names[:, columns]
+        order = np.lexsort((place, rows, block))
+        return rows[order].tolist(), columns[order].tolist()
 
     def names(self, edges: Bools | None = None, ports: Bools | None = None) -> list[str]:
         """Names of the edges that are True (by default all of the graph's), in EAP-IG's order; port edges last."""
-        chosen = self.edges if edges is None else edges
         chosen_ports = self.port_edges if edges is None and ports is None else ports
-        names = [
-            Edge(self.sources[row], self.inputs[column]).name
-            for row, column in self.positions_in_name_order()
-            if chosen[row, column]
-        ]
-        if chosen_ports is not None and chosen_ports.any():
-            columns = [column for layer in range(self.n_layers) for column in self.columns_of_layer(layer)]
-            names += [PortEdge(self.inputs[column]).name for column in columns if chosen_ports[column]]
+        rows, columns = self.in_name_order(self.edges if edges is None else edges)
+        senders, places = tuple(self.source_index), tuple(self.input_index)
+        names = [f"{senders[row]}->{places[column]}" for row, column in zip(rows, columns, strict=True)]
+        if chosen_ports is not None:
+            columns = np.flatnonzero(chosen_ports)
+            block, place = self._order_of_names[:, columns]
+            names += [PortEdge(self.inputs[column]).name for column in columns[np.lexsort((place, block))]]
         return names
 
     def locate(self, name: str) -> tuple[int | None, int]:
@@ -188,7 +210,7 @@ class Graph:
         column = self.input_index.get(edge.target.name)
         if column is None:
             known = near_matches(edge.target.name, self.input_index)
-            raise EdgewiseError(f"this graph ({self.describe()}) has no input {edge.target.name!r}{known}")
+            raise EdgewiseError(f"this graph ({self.describe()}) has no input {quoted(edge.target.name)}{known}")
         if isinstance(edge, PortEdge):
             if not self.port_edges[column]:
                 raise EdgewiseError(f"{name!r} is a port edge, and this graph ({self.describe()}) has none")
@@ -196,7 +218,7 @@ class Graph:
         row = self.source_index.get(edge.source.name)
         if row is None:
             known = near_matches(edge.source.name, self.source_index)
-            raise EdgewiseError(f"this graph ({self.describe()}) has no sending node {edge.source.name!r}{known}")
+            raise EdgewiseError(f"this graph ({self.describe()}) has no sending node {quoted(edge.source.name)}{known}")
         if not self.edges[row, column]:
             raise EdgewiseError(
                 f"there is no edge {name!r}: {edge.source.name} does not come before {edge.target.name}"
@@ -207,14 +229,14 @@ class Graph:
         """The node called `name`, which must be one of this graph's."""
         node = parse_node(name)
         if node.kind != "logits" and name not in self.source_index:
-            raise EdgewiseError(f"this graph ({self.describe()}) has no node {name!r}")
+            raise EdgewiseError(f"this graph ({self.describe()}) has no node {quoted(name)}")
         return node
 
     def input(self, name: str) -> Input:
         """The input called `name`, which must be one of this graph's."""
         place = parse_input(name)
         if name not in self.input_index:
-            raise EdgewiseError(f"this graph ({self.describe()}) has no input {name!r}")
+            raise EdgewiseError(f"this graph ({self.describe()}) has no input {quoted(name)}")
         return place
 
     def attention_columns(self, kind: InputKind, layer: int) -> slice:
@@ -224,6 +246,11 @@ class Graph:
             return slice(first, first + self.n_heads)
         start = first + self.n_heads + (self.n_kv_heads if kind == "v" else 0)
         return slice(start, start + self.n_kv_heads)
+
+    def heads_of(self, layer: int) -> slice:
+        """The rows of one layer's heads, side by side."""
+        first = self.n_embeddings + layer * (self.n_heads + self.mlps)
+        return slice(first, first + self.n_heads)
 
     @cached_property
     def shape(self) -> Graph:

@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, quoted
 
 NodeKind = Literal["input", "tok", "pos", "head", "mlp", "logits"]
 InputKind = Literal["q", "k", "v", "mlp", "logits"]
@@ -84,7 +84,7 @@ class PortEdge:
         return f"{self.target.name}->{self.target.owner}"
 
 
-_NUMBER = r"(0|[1-9][0-9]*)"
+_NUMBER = r"(0|[1-9][0-9]{0,9})"  # no graph has more
 _HEAD = re.compile(rf"a{_NUMBER}\.h{_NUMBER}")
 _MLP = re.compile(rf"m{_NUMBER}")
 _HEAD_INPUT = re.compile(rf"a{_NUMBER}\.([hg]){_NUMBER}<([qkv])>")
@@ -103,8 +103,12 @@ def parse_node(text: str) -> Node:
     if match := _MLP.fullmatch(text):
         return Node("mlp", int(match[1]))
     if _HEAD_INPUT.fullmatch(text):
-        raise EdgewiseError(f"{text!r} is a place where a head reads, not a node; the node is {text.split('<')[0]!r}")
-    raise EdgewiseError(f"{text!r} is not a node; nodes are 'input' (or 'tok' and 'pos'), 'a0.h1', 'm0' and 'logits'")
+        raise EdgewiseError(
+            f"{quoted(text)} is a place where a head reads, not a node; the node is {quoted(text.split('<')[0])}"
+        )
+    raise EdgewiseError(
+        f"{quoted(text)} is not a node; nodes are 'input' (or 'tok' and 'pos'), 'a0.h1', 'm0' and 'logits'"
+    )
 
 
 def parse_input(text: str) -> Input:
@@ -118,14 +122,14 @@ def parse_input(text: str) -> Input:
     if match := _HEAD_INPUT.fullmatch(text):
         shared = match[2] == "g"
         if shared and match[4] == "q":
-            raise EdgewiseError(f"{text!r}: every head has its own query, so a query input is written 'a0.h1<q>'")
+            raise EdgewiseError(f"{quoted(text)}: every head has its own query, so a query input is written 'a0.h1<q>'")
         kind: InputKind = "q" if match[4] == "q" else "k" if match[4] == "k" else "v"
         return Input(kind, int(match[1]), int(match[3]), shared)
     if match := _MLP.fullmatch(text):
         return Input("mlp", int(match[1]))
     if _HEAD.fullmatch(text):
-        raise EdgewiseError(f"{text!r} reads in three places; say which: '{text}<q>', '{text}<k>' or '{text}<v>'")
-    raise EdgewiseError(f"{text!r} is not an input; inputs are 'a0.h1<q>', '<k>' or '<v>', 'm0' and 'logits'")
+        raise EdgewiseError(f"{quoted(text)} reads in three places; say which: '{text}<q>', '{text}<k>' or '{text}<v>'")
+    raise EdgewiseError(f"{quoted(text)} is not an input; inputs are 'a0.h1<q>', '<k>' or '<v>', 'm0' and 'logits'")
 
 
 def parse_edge(text: str) -> Edge | PortEdge:
@@ -136,13 +140,15 @@ def parse_edge(text: str) -> Edge | PortEdge:
     """
     source, arrow, target = text.partition("->")
     if not arrow:
-        raise EdgewiseError(f"{text!r} is not an edge; an edge is written 'a0.h1->a5.h5<q>' or 'm3->logits'")
+        raise EdgewiseError(f"{quoted(text)} is not an edge; an edge is written 'a0.h1->a5.h5<q>' or 'm3->logits'")
     try:
         if _HEAD_INPUT.fullmatch(source):
             read = parse_input(source)
             if target != read.owner:
-                raise EdgewiseError(f"a port edge leads from {source!r} to its own head {read.owner!r}, not {target!r}")
+                raise EdgewiseError(
+                    f"a port edge leads from {quoted(source)} to its own head {read.owner!r}, not {quoted(target)}"
+                )
             return PortEdge(read)
         return Edge(parse_node(source), parse_input(target))
     except EdgewiseError as error:
-        raise EdgewiseError(f"in the edge {text!r}: {error}") from None
+        raise EdgewiseError(f"in the edge {quoted(text)}: {error}") from None

@@ -6,7 +6,6 @@ not needed: a `PlainTransformer` holds the tensors under the same names.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError, first_line, unknown
+from edgewise.json_files import read_json
 from edgewise.models.plain_transformer import (
     ACTIVATIONS,
     NORMALIZATIONS,
@@ -62,12 +62,9 @@ def read_config_file(path: Path, name: str) -> dict[str, Any]:
         EdgewiseError: it is not a JSON object.
     """
     try:
-        config = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        return read_json(path, "the file")
+    except EdgewiseError as error:
         raise EdgewiseError(f"model {name!r}: its config.json cannot be used: {error}") from None
-    if not isinstance(config, dict):
-        raise EdgewiseError(f"model {name!r}: its config.json cannot be used: it holds no JSON object")
-    return config
 
 
 def choose_weights(files: Sequence[str], name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from edgewise.runs.folder import RunFolder, load_run, require_free
+from edgewise.runs.folder import RunFolder, load_run, read_trace, require_free, require_own
 
 if TYPE_CHECKING:
     from edgewise.runs.run import Run, RunInterrupted, check_request, describe_model, discover, plan_discovery, versions
@@ -22,7 +22,9 @@ __all__ = [
     "discover",
     "load_run",
     "plan_discovery",
+    "read_trace",
     "require_free",
+    "require_own",
     "versions",
 ]
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgewise.errors import EdgewiseError
-from edgewise.files import read_json, write_bytes
-from edgewise.graph import Circuit, load_circuit
+from edgewise.errors import EdgewiseError, EdgewiseWarning
+from edgewise.files import partial_of, read_text, write_bytes
+from edgewise.graph import Circuit, Graph, load_circuit
+from edgewise.json_files import json_lines, part, read_json
 
 FORM = 1
 
@@ -33,13 +35,32 @@ _RECORD: dict[str, type] = {
     "settings.model.dtype": str,
     "settings.model.fingerprint": str,
 }
+_OPTIONAL: dict[str, type] = {
+    "finished": bool,
+    "stopped": dict,
+    "stopped.decided": int,
+    "stopped.of": int,
+    "stopped.at": str,
+    "settings.method": str,
+    "settings.task.seed": int,
+    "settings.task.variant": str,
+    "settings.task.split": str,
+    "settings.task.file": str,
+    "settings.task.sha256": str,
+    "settings.task.kept_sha256": str,
+    "settings.model.folder": str,
+    "settings.model.folded_value_biases": bool,
+    "settings.model.permuted_seed": int,
+}
+_DECISION: dict[str, type] = {"edge": str, "before": float, "after": float, "kept": bool}
+MOST_EXAMPLES = 1_000_000
 
 
 class RunFolder:
     """A folder claimed for a run before it starts, so that a run that cannot be kept is refused at once.
 
     Files go into a hidden folder beside it, which takes its name when the run is finished and is removed when it is
-    not; so the folder itself never holds half a run.
+    not (after a kill, by the next run that claims the place); so the folder itself never holds half a run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +69,8 @@ class RunFolder:
         self._made = [parent for parent in path.parents if not parent.exists()]  # innermost first
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+            self._partial = partial_of(path)
+            self._partial.mkdir()
         except OSError as error:
             raise EdgewiseError(f"cannot write to {str(path.parent)!r}: {error.strerror}") from None
 
@@ -81,31 +103,78 @@ class RunFolder:
     def finish(self, files: Mapping[str, str | bytes]) -> Path:
         """Write the files, by name, and give the folder its own name. Returns the folder.
 
-        If something else has taken the name in the meantime, it is the first of `path-2`, `path-3`, … that is free,
-        so that the result is not lost.
+        If something else has taken the name in the meantime, it is the first of `path-2`, `path-3`, … that is free; if
+        the disk is full or the folder's parent has gone, it is one among the system's temporary files, and a warning
+        says so: a result that took hours is not lost.
 
         Raises:
-            EdgewiseError: the disk is full, or the folder's parent has gone.
+            EdgewiseError: there is no room there either.
         """
-        for name, content in files.items():
-            (self._partial / name).parent.mkdir(exist_ok=True)
-            write_bytes(self._partial / name, content if isinstance(content, bytes) else content.encode())
-        self._partial.chmod(0o755)
-        while True:
-            path = _first_free(self.path)
-            try:
-                self._partial.replace(path)
-            except OSError as error:
-                if _taken(path):
-                    continue
-                raise EdgewiseError(f"cannot write {path}: {error.strerror}") from None
-            return path
+        try:
+            _write(self._partial, files)
+            while True:
+                path = _first_free(self.path)
+                try:
+                    self._partial.replace(path)
+                except OSError as error:
+                    if _taken(path):
+                        continue
+                    raise EdgewiseError(f"cannot write {path}: {error.strerror}") from None
+                return path
+        except EdgewiseError as error:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            return _write_elsewhere(self.path.name, files, error)
+
+
+def _write(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    for name, content in files.items():
+        try:
+            (folder / name).parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise EdgewiseError(f"cannot write {folder / name}: {error.strerror}") from None
+        write_bytes(folder / name, content if isinstance(content, bytes) else content.encode())
+
+
+def _write_elsewhere(name: str, files: Mapping[str, str | bytes], why: EdgewiseError) -> Path:
+    """What cannot be written to its own place, among the temporary files; if it cannot either, the first trouble."""
+    other = None
+    try:
+        other = Path(tempfile.mkdtemp(prefix=f"edgewise-{name}-"))
+        _write(other, files)
+    except (OSError, EdgewiseError):
+        if other is not None:
+            shutil.rmtree(other, ignore_errors=True)
+        raise why from None
+    warnings.warn(f"{why}; what was to be written there is in {other} instead", EdgewiseWarning, stacklevel=3)
+    return other
 
 
 def require_free(path: Path) -> None:
     """Raise an EdgewiseError if a run cannot be written to `path` because something is there."""
     if _taken(path):
         raise EdgewiseError(_taken_message(path))
+
+
+def require_own(path: Path, what: str, marks: Sequence[str]) -> None:
+    """Refuse an output folder that is added to, unless it is empty or of the same kind.
+
+    Args:
+        what: the kind, as in "a sweep".
+        marks: patterns of files, one of which every folder of the kind has.
+
+    Raises:
+        EdgewiseError: it is a file, holds a run, or holds other files.
+    """
+    if path.exists() and not path.is_dir():
+        raise EdgewiseError(f"the output folder {str(path)!r} is a file; choose another")
+    if (path / "run.json").exists():
+        raise EdgewiseError(f"the output folder {str(path)!r} holds a run; choose another")
+    held = sorted(one.name for one in path.iterdir() if not one.name.startswith(".")) if path.exists() else []
+    if held and not any(any(path.glob(mark)) for mark in marks):
+        raise EdgewiseError(
+            f"the output folder {str(path)!r} holds {held[0]!r} and nothing of {what}; nothing is overwritten, so "
+            "choose another"
+        )
 
 
 def load_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
@@ -122,15 +191,49 @@ def load_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
             f"the run in {str(folder)!r} was written by another version of edgewise (form {record.get('form')!r}, "
             f"here {FORM})"
         )
-    for path, kind in _RECORD.items():
-        value: Any = record
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(value, kind):
-            raise EdgewiseError(
-                f"the run record of {str(folder)!r} is broken: {path!r} is missing or of the wrong kind"
-            )
+    check_record(record, f"the run record of {str(folder)!r}")
     return record, load_circuit(folder / "circuit.json", "the circuit of the run")
+
+
+def check_record(record: Mapping[str, Any], what: str) -> None:
+    """Refuse a run record that lacks what reading a run needs, or has something else there.
+
+    Raises:
+        EdgewiseError: naming the field.
+    """
+    for path, kind in _RECORD.items():
+        part(record, path, kind, what)
+    for path, kind in _OPTIONAL.items():
+        found: Any = record
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if found is not None:
+            part(record, path, kind, what)
+    examples = record["settings"]["task"]["examples"]
+    if not 1 <= examples <= MOST_EXAMPLES:
+        raise EdgewiseError(
+            f"{what} is broken: 'settings.task.examples' should be from 1 to {MOST_EXAMPLES:,}, not {examples}"
+        )
+
+
+def read_trace(folder: Path, graph: Graph) -> list[dict[str, Any]]:
+    """The decisions of a run folder's `trace.jsonl`: `edge`, `before`, `after` and `kept`, in their order.
+
+    Raises:
+        EdgewiseError: there is no such file, or a line is no decision about an edge of `graph`.
+    """
+    path, what = folder / "trace.jsonl", "the trace of the run"
+    decisions = []
+    for number, decision in json_lines(read_text(path, what), f"{what} {str(path)!r}"):
+        where = f"{what} {str(path)!r}, line {number}"
+        for name, kind in _DECISION.items():
+            part(decision, name, kind, where)
+        try:
+            graph.locate(decision["edge"])
+        except EdgewiseError as error:
+            raise EdgewiseError(f"{where}: {error}") from None
+        decisions.append(decision)
+    return decisions
 
 
 def _taken(path: Path) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from edgewise.errors import EdgewiseError
@@ -20,6 +21,7 @@ from edgewise.files import read_bytes
 from edgewise.graph import Circuit, Graph
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.graph.eap_json import to_dict
+from edgewise.json_files import part
 from edgewise.runs.folder import RunFolder
 
 KINDS = ("json", "pt")
@@ -136,7 +138,7 @@ def pt_bytes(circuit: Circuit) -> bytes:
         "dst_nodes": [place.name for place in graph.inputs],
         "edges_scores": torch.from_numpy(scores.copy()).float(),
         "edges_in_graph": torch.from_numpy(circuit.edges.copy()),
-        "nodes_in_graph": torch.tensor([node.name in nodes for node in graph.sources]),
+        "nodes_in_graph": torch.tensor([node.name in nodes or node.kind == "input" for node in graph.sources]),
     }
     buffer = io.BytesIO()
     torch.save(data, buffer)
@@ -144,34 +146,63 @@ def pt_bytes(circuit: Circuit) -> bytes:
 
 
 def load_pt(path: Path) -> Circuit:
-    """A circuit from EAP-IG's `.pt` form; nothing in the file is run.
+    """A circuit from EAP-IG's `.pt` form; nothing in the file is run. An edge of a node left out is left out, too.
 
     Raises:
-        EdgewiseError: there is no such file, or it holds something else.
+        EdgewiseError: there is no such file, it holds something else, or it chooses single neurons.
     """
+    what = f"the circuit file {str(path)!r}"
     data = read_bytes(path, "the circuit file")
     try:
         found = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        cfg = found["cfg"]
-        graph = Graph(
-            int(cfg["n_layers"]),
-            int(cfg["n_heads"]),
-            parallel=bool(cfg["parallel_attn_mlp"]),
-            d_model=int(cfg.get("d_model", 0)),
+    except Exception:  # torch raises whatever the bytes lead it to
+        raise EdgewiseError(
+            f"{what} is no EAP-IG circuit: it is not one that torch saved, or holds more than tensors, names and "
+            "numbers"
+        ) from None
+    try:
+        return _from_pt(found, len(data))
+    except (EdgewiseError, ValueError, TypeError) as error:
+        raise EdgewiseError(f"{what} is no EAP-IG circuit: {error}") from None
+
+
+def _from_pt(found: Any, size: int) -> Circuit:
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds a {type(found).__name__}, not a dict")
+    for key in ("cfg", "src_nodes", "dst_nodes", "edges_scores", "edges_in_graph"):
+        if key not in found:
+            raise ValueError(f"{key!r} is missing")
+    for key in ("neurons_in_graph", "neurons_scores"):
+        if found.get(key) is not None:
+            raise ValueError(f"it has {key!r}, and circuits of single neurons are not supported yet")
+    cfg = found["cfg"]
+    kinds = {"n_layers": int, "n_heads": int, "parallel_attn_mlp": bool, "d_model": int}
+    shape = {key: part({"d_model": 0, **dict(cfg)}, key, kind, "its cfg") for key, kind in kinds.items()}
+    graph = Graph(shape["n_layers"], shape["n_heads"], parallel=shape["parallel_attn_mlp"], d_model=shape["d_model"])
+    if graph.n_edges > size:  # a file has a byte and more for every edge; no more is made of it than it holds
+        raise ValueError(f"it is too short for the {graph.n_edges:,} edges of {graph.describe()}")
+    names = [list(found["src_nodes"]), list(found["dst_nodes"])]
+    if names != [[node.name for node in graph.sources], [place.name for place in graph.inputs]]:
+        raise ValueError("its nodes are not those of its cfg")
+    rows, columns = len(graph.sources), len(graph.inputs)
+    scores = _tensor(found["edges_scores"], (rows, columns), "edges_scores").double().numpy()
+    edges = _tensor(found["edges_in_graph"], (rows, columns), "edges_in_graph").bool().numpy() & graph.edges
+    bad = np.argwhere(graph.edges & ~np.isfinite(scores))
+    if len(bad):
+        row, column = bad[0]
+        raise ValueError(
+            f"the score of '{graph.sources[row].name}->{graph.inputs[column].name}' is {scores[row, column]}, which is "
+            "no finite number"
         )
-        names = [list(found["src_nodes"]), list(found["dst_nodes"])]
-        if names != [[node.name for node in graph.sources], [place.name for place in graph.inputs]]:
-            raise ValueError("its nodes are not those of its cfg")
-        scores = found["edges_scores"].double().numpy()
-        return Circuit(
-            graph, found["edges_in_graph"].bool().numpy() & graph.edges, graph.port_edges, scores * graph.edges
-        )
-    except EdgewiseError:
-        raise
-    except Exception as error:  # torch raises whatever the bytes lead it to
-        why = "it is not one that torch saved, or holds more than tensors, names and numbers"
-        if isinstance(error, KeyError):
-            why = f"{error} is missing"
-        elif isinstance(error, ValueError):
-            why = str(error)
-        raise EdgewiseError(f"the circuit file {str(path)!r} is no EAP-IG circuit: {why}") from None
+    if found.get("nodes_in_graph") is not None:
+        there = _tensor(found["nodes_in_graph"], (rows,), "nodes_in_graph").bool().numpy()
+        edges &= there[:, None]
+        for row in np.flatnonzero(~there):
+            edges[:, list(graph.inputs_of(graph.sources[row]))] = False
+    return Circuit(graph, edges, graph.port_edges, np.where(graph.edges, scores, 0.0))
+
+
+def _tensor(value: Any, shape: tuple[int, ...], name: str) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape or value.is_complex():
+        raise ValueError(f"{name!r} should be a tensor {list(shape)}")
+    return value

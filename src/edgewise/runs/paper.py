@@ -8,8 +8,9 @@ data, scores and roundings that the published points came from, flaws included, 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,11 @@ class PaperRow:
     def key(self) -> str:
         """The row's folder."""
         return "-".join([self.task, self.ablation, self.metric, *self.reading.split()])
+
+    @property
+    def seconds(self) -> float:
+        """What it takes, roughly: only the ratio between rows matters."""
+        return 0.003 * self.steps if self.offline else 36_000.0
 
     def plans(self, methods: Sequence[str]) -> list[SweepPlan]:
         """The row's sweeps."""
@@ -127,6 +133,9 @@ def _language() -> Iterator[PaperRow]:
 ROWS: tuple[PaperRow, ...] = (*_language(), *_tracr())
 SHIPPED = ("ioi", "greater-than", "docstring", "induction", "gender-pronoun")
 """Tasks with a small trained model of edgewise's own, on which nobody knows the true circuit."""
+
+SECONDS = {"ioi": 110, "greater-than": 27, "docstring": 40, "induction": 30, "gender-pronoun": 25}
+"""What each of them takes, roughly."""
 
 SHIPPED_STEPS, SHIPPED_RATE, SHIPPED_LAMBDAS = 400, 0.01, (0.01, 0.1, 1.0, 10.0)
 SIZES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -200,7 +209,7 @@ class Reproduction:
     missing: tuple[tuple[str, str], ...]
 
     def cells_csv(self) -> str:
-        return table_csv([asdict(cell) for cell in self.cells])
+        return table_csv([asdict(cell) for cell in self.cells], [one.name for one in fields(Cell)])
 
     def curves_csv(self) -> str:
         rows = []
@@ -209,7 +218,7 @@ class Reproduction:
             row.update({f"edges_for_{share:.0%}": count for share, count in row.pop("edges_for")})
             del row["points"]
             rows.append(row)
-        return table_csv(rows)
+        return table_csv(rows, [one.name for one in fields(Curve) if one.name not in ("edges_for", "points")])
 
 
 def rows_for(tasks: Sequence[str] | None, offline: bool) -> list[PaperRow]:
@@ -234,16 +243,19 @@ def reproduce(
     device: str | None = None,
     seed: int = 0,
     progress: Callable[[str], SweepProgress] | None = None,
+    began: Callable[[int, int, str, float], None] | None = None,
 ) -> Reproduction:
     """Run the paper's sweeps, as far as the models can be had, and set the areas beside the published ones.
 
     Args:
-        folder: where every series is kept (`paper/ROW/METHOD.json`); what is there is not done again.
+        folder: where every series is kept (`paper/ROW/METHOD.jsonl`); what is there is not done again.
         tasks: some of the paper's tasks; by default all.
         methods: some of ACDC, HISP and SP, by edgewise's names; any others join in where the
             model comes with edgewise.
         offline: leave out what needs a model from the hub.
         progress: called with a row's name; gives what is told of its circuits.
+        began: called when a row begins, with its number, how many there are, its name, and the seconds that are left
+            until the last one ends, as far as can be said.
 
     Raises:
         EdgewiseError: unknown tasks or methods, or a folder that holds other series.
@@ -257,10 +269,13 @@ def reproduce(
     curves: list[Curve] = []
     missing: list[tuple[str, str]] = []
     wanted = rows_for(tasks, offline)
+    shipped = [name for name in SHIPPED if tasks is None or name in tasks]
+    clock = _Clock([*((row.key, row.seconds) for row in wanted), *((name, SECONDS[name]) for name in shipped)], began)
     for row in ROWS if tasks is None else [row for row in ROWS if row.task in tasks]:
         found: list[Series] | None = None
         why = "a model from the hub is needed, and this run is offline"
         if row in wanted:
+            clock.begin()
             try:
                 model, task, test = _load(row, device, seed)
             except EdgewiseError as error:
@@ -275,10 +290,32 @@ def reproduce(
         if found is None:
             missing.append((row.key, why))
         cells += _cells(row, methods, found, why)
-    for name in SHIPPED:
-        if tasks is None or name in tasks:
-            curves += _shipped(folder / "shipped" / name, name, methods, device, seed, progress)
+    for name in shipped:
+        clock.begin()
+        curves += _shipped(folder / "shipped" / name, name, methods, device, seed, progress)
     return Reproduction(tuple(cells), tuple(curves), tuple(missing))
+
+
+class _Clock:
+    """How far a list of rows has come, by what they took on another machine and how fast this one has been."""
+
+    def __init__(self, rows: Sequence[tuple[str, float]], began: Callable[[int, int, str, float], None] | None) -> None:
+        self.rows, self.began, self.number = rows, began, 0
+        self.started = time.perf_counter()
+        self.taken = self.expected = 0.0
+
+    def begin(self) -> None:
+        """The next row begins, and the one before has ended."""
+        now = time.perf_counter()
+        if self.number and now - self.started > 0.05 * self.rows[self.number - 1][1]:  # else it was there already
+            self.taken += now - self.started
+            self.expected += self.rows[self.number - 1][1]
+        self.started = now
+        left = sum(seconds for _, seconds in self.rows[self.number :])
+        self.number += 1
+        if self.began is not None:
+            speed = self.taken / self.expected if self.expected else 1.0
+            self.began(self.number, len(self.rows), self.rows[self.number - 1][0], left * speed)
 
 
 def _load(row: PaperRow, device: str | None, seed: int) -> tuple[Decoder, Task, Task]:

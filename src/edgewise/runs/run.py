@@ -50,7 +50,7 @@ from edgewise.patching import ABLATIONS, Experiment, OutOfMemoryError, plan_memo
 from edgewise.runs.folder import FORM, RunFolder
 from edgewise.runs.scores import scores_to_bytes
 from edgewise.tasks import METRICS, Metric, Reference, Task, share_by_chance
-from edgewise.tasks.jsonl import to_jsonl
+from edgewise.tasks.jsonl import digest, to_jsonl
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Run:
         }
         if self.record["result"].get("scoring") is not None:
             files["scores.safetensors"] = scores_to_bytes(self.circuit)
-        if "sha256" in self.task.settings:
+        if _keeps(self.task):
             files["prompts.jsonl"] = to_jsonl(self.task.text)
         return files
 
@@ -349,7 +349,7 @@ def discover(
         "order_seed": seed,
         "absolute": absolute,
         "engine": engine,
-        "task": dict(task.settings),
+        "task": {**task.settings, **({"kept_sha256": digest(to_jsonl(task.text).encode())} if _keeps(task) else {})},
         "model": describe_model(model),
     }
     if stopped is None:
@@ -519,3 +519,8 @@ def _record(
         },
         "versions": versions(),
     }
+
+
+def _keeps(task: Task) -> bool:
+    """Whether the prompts are a user's own, and are kept with the run."""
+    return "sha256" in task.settings

@@ -14,6 +14,7 @@ from edgewise.discovery import HeatMaps
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes, write_bytes
 from edgewise.graph import Circuit, Graph
+from edgewise.json_files import parse_json, part
 
 
 def scores_to_bytes(scored: Circuit) -> bytes:
@@ -59,14 +60,18 @@ def load_scores(path: str | Path, graph: Graph | None = None) -> Circuit:
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["edgewise"])
-        own = Graph(**header["graph"])
+        whole = parse_json(data[8 : 8 + length].decode(), "its header")
+        header = parse_json(part(whole, "__metadata__.edgewise", str, "its header"), "its header")
+        own = Graph(**part(header, "graph", dict, "its header"))
+        if own.n_edges > len(data):
+            raise ValueError(f"it is too short for the {own.n_edges:,} edges of {own.describe()}")
         names = [[one.name for one in own.sources], [one.name for one in own.inputs]]
         if [header["sources"], header["inputs"]] != names:
             raise ValueError("its names are not those of its graph")
-        if tensors["edges"].dtype != torch.bool or not bool(tensors["scores"].isfinite().all()):
-            raise ValueError("edges should be true or false, and scores numbers")
         ports = tensors.get("port_scores")
+        numbers = [tensors["scores"], *([] if ports is None else [ports])]
+        if tensors["edges"].dtype != torch.bool or not all(bool(one.isfinite().all()) for one in numbers):
+            raise ValueError("edges should be true or false, and scores numbers")
         circuit = Circuit(
             own,
             tensors["edges"].numpy(),
@@ -74,7 +79,7 @@ def load_scores(path: str | Path, graph: Graph | None = None) -> Circuit:
             tensors["scores"].numpy(),
             None if ports is None else ports.numpy(),
         )
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, EdgewiseError, KeyError, TypeError, ValueError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise EdgewiseError(f"the scores {str(path)!r} are no file of scores: {why}") from None
     if graph is not None:

@@ -1,26 +1,29 @@
 """Series of circuits that one method gives at one setting after another, kept as they come.
 
-A series is one JSON file, written anew and whole after every point, so that a sweep that is stopped goes on where it
-was.
+A series is a file of JSON lines: what makes it what it is (with every metric's baseline), a line per circuit, and a
+last line that says that it is finished. A line is on disk before anything goes on, so a sweep that is stopped goes on
+where it was; a last line that a crash has torn is dropped.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgewise.errors import EdgewiseError
-from edgewise.files import read_json, write_text
+from edgewise.errors import EdgewiseError, shorten
+from edgewise.files import decode, read_bytes, write_text
 from edgewise.graph import Circuit, Graph
+from edgewise.json_files import json_lines, part
 
-FORM = 1
+FORM, ENDING = 2, ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class SweepPoint:
     seconds: float = 0.0
     same_as: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
+        """The point without its circuit, fit for JSON."""
         return {
             "setting": self.setting,
             "n_edges": self.circuit.n_edges,
@@ -52,25 +56,31 @@ class SweepPoint:
             "test_metrics": dict(self.test_metrics),
             "seconds": round(self.seconds, 4),
             "same_as": self.same_as,
-            "circuit": packed(self.circuit),
         }
 
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.summary(), "circuit": packed(self.circuit)}
+
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], graph: Graph) -> SweepPoint:
-        circuit = unpacked(data["circuit"], graph)
-        for metrics in (data["metrics"], data["test_metrics"]):
-            if not all(isinstance(value, int | float) for value in metrics.values()):
-                raise ValueError("a metric is no number")
-        if circuit.n_edges != data["n_edges"]:
-            raise ValueError(f"{data['n_edges']} edges announced, {circuit.n_edges} found")
-        return cls(
-            float(data["setting"]),
-            circuit,
-            dict(data["metrics"]),
-            dict(data["test_metrics"]),
-            float(data["seconds"]),
-            data["same_as"],
+    def from_dict(cls, data: Mapping[str, Any], graph: Graph, what: str) -> SweepPoint:
+        """The point that `to_dict` wrote.
+
+        Raises:
+            EdgewiseError: a part is missing or of the wrong kind.
+        """
+        try:
+            circuit = unpacked(part(data, "circuit", str, what), graph)
+        except ValueError as error:
+            raise EdgewiseError(f"{what} is broken: {error}") from None
+        if circuit.n_edges != part(data, "n_edges", int, what):
+            raise EdgewiseError(f"{what} is broken: {data['n_edges']} edges announced, {circuit.n_edges} found")
+        metrics, test_metrics = (
+            {name: part(data[key], name, float, f"{what}: {key!r}") for name in part(data, key, dict, what)}
+            for key in ("metrics", "test_metrics")
         )
+        setting, seconds = (float(part(data, key, float, what)) for key in ("setting", "seconds"))
+        same_as = None if data.get("same_as") is None else float(part(data, "same_as", float, what))
+        return cls(setting, circuit, metrics, test_metrics, seconds, same_as)
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,8 @@ def unpacked(text: str, graph: Graph) -> Circuit:
         ValueError: the text is none of its making, or of another graph.
     """
     try:
-        data = zlib.decompress(base64.b64decode(text, validate=True))
+        # No more is inflated than a circuit of this graph can have.
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), (graph.n_edges + 7) // 8 + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from None
     if len(data) != (graph.n_edges + 7) // 8:
@@ -121,12 +132,17 @@ class SeriesFile:
 
     Attributes:
         points: what is done.
+        baseline: each metric of the whole model and with every edge ablated, by name; empty before `start`.
+        finished: whether nothing is left to do.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any], graph: Graph) -> None:
+    def __init__(
+        self, path: Path, about: Mapping[str, Any], graph: Graph, settings: Sequence[float] | None = None
+    ) -> None:
         """
         Args:
             about: everything that makes the series what it is; a file about anything else is refused.
+            settings: those of the points, in order, where they are known.
 
         Raises:
             EdgewiseError: the file holds another series, or is broken.
@@ -135,42 +151,94 @@ class SeriesFile:
         self.about = json.loads(json.dumps({"form": FORM, **about, "graph": asdict(graph)}))
         self.baseline: dict[str, tuple[float, float]] = {}
         self.finished = False
-        if not path.exists():
-            return
-        data = read_json(path, "the series")
-        own = {key: data.get(key) for key in self.about}
+        self._end = 0  # of what is whole
+        self._size = 0  # of the file as this process knows it, with what a crash has torn
+        if path.exists():
+            self._read(graph, settings)
+
+    def _read(self, graph: Graph, settings: Sequence[float] | None) -> None:
+        data = read_bytes(self.path, "the series")
+        self._size, self._end = len(data), data.rfind(b"\n") + 1
+        what = f"the series {str(self.path)!r}"
+        lines = list(json_lines(decode(data[: self._end], self.path, "the series"), what))
+        if not lines:
+            raise EdgewiseError(f"{what} is broken: it is empty; remove it to make it again")
+        header = lines[0][1]
+        baseline = part(header, "baseline", dict, f"{what}, line 1")
+        own = {key: value for key, value in header.items() if key != "baseline"}
         if own != self.about:
             where, theirs, ours = _first_difference(own, self.about)
             raise EdgewiseError(
-                f"{str(path)!r} holds another series ({where} {_short(theirs)} there, {_short(ours)} here); choose "
-                "another folder"
+                f"{str(self.path)!r} holds another series ({where} {_short(theirs)} there, {_short(ours)} here); "
+                "choose another folder"
             )
-        try:
-            self.points = [SweepPoint.from_dict(point, graph) for point in data["points"]]
-            self.baseline = {name: (float(one[0]), float(one[1])) for name, one in data["baseline"].items()}
-            self.finished = bool(data["finished"])
-            if any(set(point.metrics) != set(self.baseline) for point in self.points):
-                raise ValueError("a circuit lacks a metric")
-        except (KeyError, TypeError, ValueError) as error:
-            raise EdgewiseError(f"the series {str(path)!r} is broken: {error}; remove it to make it again") from None
+        for name, pair in baseline.items():
+            if not isinstance(pair, list) or len(pair) != 2 or not all(type(one) in (int, float) for one in pair):
+                raise EdgewiseError(f"{what}, line 1 is broken: 'baseline.{name}' should be two numbers")
+            self.baseline[name] = (float(pair[0]), float(pair[1]))
+        for number, line in lines[1:]:
+            where = f"{what}, line {number}"
+            if self.finished or (settings is not None and "finished" not in line and len(self.points) >= len(settings)):
+                raise EdgewiseError(f"{where} is broken: the sweep has no more circuits")
+            if "finished" in line:
+                self.finished = part(line, "finished", bool, where)
+                continue
+            point = SweepPoint.from_dict(line, graph, where)
+            if settings is not None and point.setting != settings[len(self.points)]:
+                raise EdgewiseError(
+                    f"{where} is broken: the setting is {point.setting}, where {settings[len(self.points)]} comes next"
+                )
+            if set(point.metrics) != set(self.baseline):
+                raise EdgewiseError(f"{where} is broken: its metrics are not those of the baseline")
+            self.points.append(point)
+        if self.finished and settings is not None and len(self.points) < len(settings):
+            raise EdgewiseError(f"{what} is broken: it says that it is finished, and circuits are missing")
+
+    def start(self, baseline: Mapping[str, tuple[float, float]]) -> None:
+        """Begin the file, or find out that it can be gone on with, before any circuit is looked for.
+
+        Raises:
+            EdgewiseError: it cannot be written, or an earlier start measured other metrics.
+        """
+        if not self.baseline:
+            self.baseline = dict(baseline)
+            text = json.dumps({**self.about, "baseline": self.baseline}) + "\n"
+            write_text(self.path, text)
+            self._end = self._size = len(text.encode())
+            return
+        if set(self.baseline) != set(baseline):
+            raise EdgewiseError(f"the series {str(self.path)!r} is broken: its baseline has other metrics")
+        self._append("")
 
     def add(self, point: SweepPoint) -> None:
-        """Keep one more point."""
+        """Keep one more point.
+
+        Raises:
+            EdgewiseError: it cannot be written, or another process writes to the file; earlier points stay.
+        """
+        self._append(json.dumps(point.to_dict()) + "\n")
         self.points.append(point)
-        self.write()
 
     def finish(self) -> None:
+        self._append(json.dumps({"finished": True}) + "\n")
         self.finished = True
-        self.write()
 
-    def write(self) -> None:
-        data = {
-            **self.about,
-            "baseline": self.baseline,
-            "finished": self.finished,
-            "points": [point.to_dict() for point in self.points],
-        }
-        write_text(self.path, json.dumps(data, indent=1) + "\n")
+    def _append(self, text: str) -> None:
+        """Put a line behind what is whole, in place of what was torn."""
+        try:
+            with self.path.open("r+b") as file:
+                if file.seek(0, os.SEEK_END) != self._size:
+                    raise EdgewiseError(
+                        f"another process is writing to the series {str(self.path)!r}; wait for its end"
+                    )
+                file.truncate(self._end)
+                file.seek(self._end)
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+                self._end = self._size = file.tell()
+        except OSError as error:
+            raise EdgewiseError(f"cannot write {self.path}: {error.strerror}") from None
 
 
 def _first_difference(theirs: Any, ours: Any, where: str = "") -> tuple[str, Any, Any]:
@@ -183,5 +251,4 @@ def _first_difference(theirs: Any, ours: Any, where: str = "") -> tuple[str, Any
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 120 else text[:117] + "..."
+    return shorten(json.dumps(value))

@@ -2,7 +2,7 @@
 
 What can be shared is: the model's and the ablated activations by everything; a method's scores by all sizes cut from
 them; a search of ACDC by all thresholds that decide alike (discovery/acdc_sweep.py); the steps of subnetwork probing by
-up to 16 lambdas.
+up to 16 lambdas, where the model is so small that this saves time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from edgewise.discovery import (
     one_by_one,
     probe_sweep,
 )
-from edgewise.discovery.subnetwork_probing import AT_ONCE
+from edgewise.discovery.subnetwork_probing import lambdas_at_once
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.runs.run import describe_model, score_edges
-from edgewise.runs.series import Series, SeriesFile, SweepPoint
+from edgewise.runs.series import ENDING, Series, SeriesFile, SweepPoint
 from edgewise.tasks import METRICS, Task, mean_over_places, metrics_of
 
 
@@ -41,6 +41,8 @@ def grid(low: float, high: float, count: int) -> tuple[float, ...]:
     return tuple(10 ** (low + (high - low) * step / (count - 1)) for step in range(count))
 
 
+MARKS = tuple(f"{method}{ENDING}" for method in (*METHODS, "random"))
+"""Files that say of a folder that it is a sweep's."""
 COUNTED: tuple[Counted, ...] = ("edges", "nodes")
 RANDOM = "random"
 PAPER_THRESHOLDS = grid(-4, 0, 21)
@@ -118,7 +120,7 @@ def sweep(
 
     Args:
         test: prompts to measure every circuit on as well.
-        folder: where each series is kept as it grows, as `METHOD.json`; what is there already is not done again.
+        folder: where each series is kept as it grows, as `METHOD.jsonl`; what is there already is not done again.
         progress: told of every circuit; `searching` of every step of an ACDC search.
 
     Raises:
@@ -144,14 +146,18 @@ def sweep(
     files: list[SeriesFile | None] = [None] * len(plans)
     if folder is not None:
         files = [
-            SeriesFile(folder / f"{plan.method}.json", about(experiment, plan, judges), experiment.graph)
+            SeriesFile(
+                folder / f"{plan.method}{ENDING}",
+                about(experiment, plan, judges),
+                experiment.graph,
+                [float(unit) for unit in range(_count(experiment, plan))] if plan.by_unit else plan.settings,
+            )
             for plan in plans
         ]
     baseline = _baseline(judges[0])
     for file in files:
         if file is not None and not file.finished:  # a folder that cannot be written is found out now
-            file.baseline = baseline
-            file.write()
+            file.start(baseline)
     return [
         _run(experiment, plan, judges, baseline, file, progress, searching)
         for plan, file in zip(plans, files, strict=True)
@@ -209,7 +215,7 @@ def _run(
             progress(plan.method, len(points), count)
     if file is not None:
         file.finish()
-    return Series(plan.method, plan.by, tuple(points), baseline)
+    return Series(plan.method, plan.by, tuple(points), baseline if file is None else file.baseline)
 
 
 def about(experiment: Experiment, plan: SweepPlan, judges: Sequence[Any] = ()) -> dict[str, Any]:
@@ -267,8 +273,9 @@ def _circuits(
             yield found.threshold, found.discovery.circuit, found.same_as
     elif plan.method == "subnetwork-probing":
         options = {"seed": plan.seed, **plan.options}
-        for first in range(0, len(left), AT_ONCE):
-            lambdas = left[first : first + AT_ONCE]
+        at_once = lambdas_at_once(experiment)  # what is learned together is kept before the next begin
+        for first in range(0, len(left), at_once):
+            lambdas = left[first : first + at_once]
             for weight, probe in zip(lambdas, probe_sweep(experiment, lambdas, **options), strict=True):
                 yield weight, probe.circuit, None
     elif plan.method == RANDOM:
@@ -303,8 +310,7 @@ def series_summary(series: Series, known: Circuit | None = None) -> dict[str, An
 
 
 def _point_summary(point: SweepPoint, known: Circuit | None) -> dict[str, Any]:
-    summary = point.to_dict()
-    del summary["circuit"]
+    summary = point.summary()
     return summary if known is None else {**summary, "roc": asdict(roc_point(point.circuit, known))}
 
 
@@ -336,11 +342,10 @@ def series_csv(every: Sequence[Series], known: Circuit | None = None) -> str:
     return table_csv(rows)
 
 
-def table_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of one set of columns as CSV with a heading."""
+def table_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Rows of one set of columns as CSV with a heading, which is `columns` where there are no rows."""
     text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    writer = csv.DictWriter(text, list(rows[0]) if rows else columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewise.errors import EdgewiseError, near_matches, shortened
+from edgewise.errors import EdgewiseError, near_matches, shorten
 from edgewise.files import decode, read_bytes
+from edgewise.json_files import parse_json
 from edgewise.tasks.task import PromptText
 
 FIELDS = ("clean", "corrupt", "answer", "wrong")
@@ -59,8 +60,6 @@ def read_rows(path: Path) -> Rows:
     Raises:
         EdgewiseError: there is no such file, it is no regular file, or it has no rows.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise EdgewiseError(f"the prompt file {str(path)!r} is not a regular file; write the rows into one")
     data = read_bytes(path, "the prompt file")
     text = decode(data, path, "the prompt file")
     # Only "\n" ends a line: JSON strings may hold the other characters that str.splitlines() breaks at.
@@ -114,19 +113,12 @@ def _rows(name: str, origin: str, unit: str, lines: Iterable[tuple[int, str]], s
         try:
             good.append(Row(number, _text(line)))
         except EdgewiseError as error:
-            bad[number] = str(error)
+            bad[number] = str(error).removeprefix(": ")  # parse_json names a place, which is said elsewhere
     return Rows(name, origin, unit, tuple(good), bad, settings)
 
 
 def _text(line: str) -> PromptText:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise EdgewiseError(f"not valid JSON: {error.msg} (column {error.colno})") from None
-    except RecursionError:
-        raise EdgewiseError("nested too deeply to be read") from None
-    except ValueError:
-        raise EdgewiseError("holds a number that is too long to be read") from None
+    value = parse_json(line, "")
     if not isinstance(value, dict):
         raise EdgewiseError(f"should be an object with {', '.join(FIELDS)}, not a {type(value).__name__}")
     for name in FIELDS:
@@ -136,7 +128,7 @@ def _text(line: str) -> PromptText:
             raise EdgewiseError(f"the field {name!r} is missing{unless}{hint}")
     for name in ("clean", "corrupt"):
         if not _is_text(value[name]):
-            raise EdgewiseError(f"{name!r} should be text, not {shortened(json.dumps(value[name]))}")
+            raise EdgewiseError(f"{name!r} should be text, not {shorten(json.dumps(value[name]))}")
     return PromptText(value["clean"], value["corrupt"], _strings(value, "answer"), _strings(value, "wrong"))
 
 
@@ -146,7 +138,7 @@ def _strings(value: dict[str, Any], name: str) -> tuple[str, ...]:
         return ()
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts or not all(_is_text(text) for text in texts):
-        raise EdgewiseError(f"{name!r} should be text, a list of texts or null, not {shortened(json.dumps(given))}")
+        raise EdgewiseError(f"{name!r} should be text, a list of texts or null, not {shorten(json.dumps(given))}")
     return tuple(texts)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError
-from edgewise.files import read_text
 from edgewise.graph import Circuit
-from edgewise.runs import load_run
+from edgewise.json_files import part
+from edgewise.runs import load_run, read_trace
 from edgewise.tasks.known import KNOWN_CIRCUITS
 
 
@@ -83,46 +81,27 @@ def read_sources(folders: Sequence[Path]) -> list[Source]:
 def _read(folder: Path, label: str) -> Source:
     record, circuit = load_run(folder)
     _check_result(record, folder)
-    steps = tuple(_steps(folder / "trace.jsonl", circuit))
+    steps = tuple(
+        Step(one["edge"], float(one["before"]), float(one["after"]), one["kept"])
+        for one in read_trace(folder, circuit.graph)
+    )
     known, groups = _known(record, circuit)
     return Source(label, folder, record, circuit, steps, known, groups)
 
 
 # What a page says first about a run.
-_NUMBERS = ("n_edges", "n_graph_edges", "metric", "metric_full", "metric_ablated")
+_NUMBERS: dict[str, type] = {
+    "n_edges": int,
+    "n_graph_edges": int,
+    "metric": float,
+    "metric_full": float,
+    "metric_ablated": float,
+}
 
 
 def _check_result(record: dict[str, Any], folder: Path) -> None:
-    for name in _NUMBERS:
-        value = record["result"].get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise EdgewiseError(
-                f"the run record of {str(folder)!r} is broken: 'result.{name}' is missing or of the wrong kind"
-            )
-
-
-def _steps(path: Path, circuit: Circuit) -> list[Step]:
-    what = "the trace of the run"
-    steps = []
-    for number, line in enumerate(read_text(path, what).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-            step = Step(value["edge"], float(value["before"]), float(value["after"]), value["kept"])
-            if not isinstance(step.edge, str) or not isinstance(step.kept, bool):
-                raise TypeError
-            if not (math.isfinite(step.before) and math.isfinite(step.after)):
-                raise ValueError
-            circuit.graph.locate(step.edge)
-        except EdgewiseError as error:
-            raise EdgewiseError(f"{what} {str(path)!r}, line {number}: {error}") from None
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise EdgewiseError(
-                f"{what} {str(path)!r}, line {number}: should be an object with edge, before, after and kept"
-            ) from None
-        steps.append(step)
-    return steps
+    for name, kind in _NUMBERS.items():
+        part(record, f"result.{name}", kind, f"the run record of {str(folder)!r}")
 
 
 def _known(record: dict[str, Any], circuit: Circuit) -> tuple[Circuit | None, dict[str, tuple[str, ...]]]:
