@@ -211,3 +211,12 @@ def test_runs_side_by_side_get_folders_of_their_own(tmp_path):
     assert paths == {tmp_path / "runs" / "x", tmp_path / "runs" / "x-2"}
     assert names(tmp_path / "runs") == {"x", "x-2"}
     assert (tmp_path / "runs" / "x" / "run.json").read_text() == "second"
+
+
+def test_force_replaces_a_run_on_purpose(shell):
+    out = ["--out", "run"]
+    assert shell.json("discover", "or-gate", *out)["n_edges"] == 2
+    assert "(--force)" in shell.refuses("discover", "or-gate", *out)
+    assert shell.json("discover", "or-gate", "--edges", "1", "--method", "exact", *out, "--force")["run_dir"] == "run"
+    assert "scores.safetensors" in {path.name for path in (shell.folder / "run").iterdir()}
+    assert "--force needs --out" in shell.refuses("discover", "or-gate", "--force")

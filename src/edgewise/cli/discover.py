@@ -25,6 +25,7 @@ from edgewise.cli.options import (
     LayerOrderOption,
     LearningRateOption,
     MemoryOption,
+    MethodOption,
     MethodVariantOption,
     MetricOption,
     ModelOption,
@@ -38,6 +39,7 @@ from edgewise.cli.options import (
     VariantOption,
 )
 from edgewise.cli.printing import Kept, exit_code, headline, stdout_console
+from edgewise.errors import EdgewiseError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 def discover(
     task: TaskArgument,
     model: ModelOption = None,
-    method: Annotated[str, typer.Option(help="See: edgewise methods.")] = "acdc",
+    method: MethodOption = "acdc",
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -91,6 +93,9 @@ def discover(
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write. Default: runs/TASK-METHOD, numbered if that is taken.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a run that --out holds, once this one is done.")
+    ] = False,
     log: Annotated[
         str | None,
         typer.Option(
@@ -137,10 +142,12 @@ def discover(
         absolute=absolute,
     )
     require_log(log)
+    if force and out is None:
+        raise EdgewiseError("--force needs --out: without it a run has a folder of its own")
     limit = None if max_memory is None else parse_size(max_memory)
     if out is not None:
         out = some_path(out, "--out").expanduser()
-        require_free(out)
+        require_free(out, force=force)
     loaded, prompts = load(
         task,
         model,
@@ -155,7 +162,9 @@ def discover(
         ablation=ablation or "resample",
         skip_bad=skip_bad,
     )
-    claimed = RunFolder.claim(out) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
+    claimed = (
+        RunFolder.claim(out, force=force) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
+    )
     with claimed as folder, tracking(log, folder.path) as tracked:
         messages = Console(stderr=True, quiet=quiet)
         try:

@@ -101,15 +101,18 @@ class Run:
             options = {"metric": settings["metric"], **options}
         return evaluate(self.model, task or self.task, self.circuit, **{"ablation": settings["ablation"], **options})
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write `run.json`, `circuit.json` and `trace.jsonl`.
 
-        And `scores.safetensors`, if the method scores edges; and `prompts.jsonl`, for prompts that came from a file.
+        And `scores.safetensors`, if the method scores edges; and `prompts.jsonl`, for prompts of one's own.
+
+        Args:
+            force: replace a run that the folder holds.
 
         Raises:
             EdgewiseError: the folder holds something already, or cannot be written.
         """
-        with RunFolder.claim(Path(folder).expanduser()) as claimed:
+        with RunFolder.claim(Path(folder).expanduser(), force=force) as claimed:
             return claimed.finish(self.files())
 
     def files(self) -> dict[str, str | bytes]:
