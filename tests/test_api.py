@@ -1,6 +1,7 @@
 """The library from the outside, as README shows it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -83,3 +84,49 @@ def test_a_task_loaded_for_another_model_is_refused():
     assert task.n_tokens == 168
     with pytest.raises(ew.EdgewiseError, match=r"loaded for a model of 168 tokens; model .* has 40"):
         ew.discover(tiny.gpt2(), task, threshold=1.0)
+
+
+def test_a_run_measures_itself_and_writes_its_page_in_one_call_each(tmp_path):
+    model = ew.load_model("tracr-reverse")
+    task = ew.load_task("tracr-reverse", model)
+    run = ew.discover(model, task)
+    assert run.evaluate().value == pytest.approx(run.metric, abs=1e-9)
+    assert run.evaluate(ew.load_task("tracr-reverse", model, examples=3)).examples == 3
+    page = run.report(tmp_path / "page.html")
+    assert '"label":"tracr-reverse-acdc"' in page.read_text()
+    assert str(tmp_path) not in page.read_text(), "no page says where it was made"
+    with pytest.raises(ew.EdgewiseError, match="is there already"):
+        ew.report(run, page)
+
+
+def test_what_python_shows_of_a_result_fits_a_line_or_two():
+    model = ew.load_model("tracr-reverse")
+    task = ew.load_task("tracr-reverse", model)
+    run = ew.discover(model, task)
+    assert repr(task) == "<Task tracr-reverse: 6 prompt pairs of 4 tokens; metric l2, ablation zero>"
+    assert repr(run).startswith("<Run: acdc on tracr-reverse in tracr-reverse; 15 of 106 edges, l2 ")
+    shown = repr(run.evaluate())
+    assert shown.startswith("<Evaluation: 15 of 106 edges on 6 examples; l2 0 (model 0, ablated ")
+    assert "recovered 100.0%" in shown
+
+
+SPINS = "import edgewise, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+
+
+@pytest.mark.parametrize(
+    ("code", "settings", "spins"),
+    [
+        (SPINS, {}, "5000"),
+        (SPINS, {"EDGEWISE_TUNE": "0"}, "None"),
+        (SPINS, {"GOMP_SPINCOUNT": "7"}, "7"),
+        (SPINS, {"OMP_WAIT_POLICY": "active"}, "None"),
+        ("import sys; sys.modules['torch'] = None; " + SPINS, {}, "None"),
+    ],
+    ids=["plain", "asked not to", "chosen by the user", "a policy of the user's", "torch came first"],
+)
+def test_importing_edgewise_sets_how_long_threads_spin_where_that_still_counts(code, settings, spins):
+    environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "EDGEWISE_TUNE")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**environment, **settings}
+    )
+    assert done.stdout.strip() == spins

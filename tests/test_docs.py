@@ -31,7 +31,7 @@ def test_python_shown_runs(block, tmp_path, monkeypatch):
 @pytest.mark.parametrize("block", blocks("json"))
 def test_prompts_shown_are_prompts_that_load(block, tmp_path):
     (tmp_path / "prompts.jsonl").write_text(block)
-    rows, _ = read_rows(tmp_path / "prompts.jsonl")
+    rows = read_rows(tmp_path / "prompts.jsonl").good
     assert rows[0].text.clean != rows[0].text.corrupt
 
 

@@ -5,7 +5,10 @@ model = ew.load_model("tiny-ioi")
 task = ew.load_task("ioi", model)
 found = ew.discover(model, task)
 found.circuit, found.trace, found.save("runs/ioi")
-ew.evaluate(model, task, found.circuit)
+found.evaluate()
+found.report("ioi.html")
+
+Importing it makes two settings of the process that searches on CPU gain from (`edgewise.process`); do it before torch.
 """
 
 from __future__ import annotations
@@ -13,17 +16,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, EdgewiseWarning
+from edgewise.process import tune_process
 
 if TYPE_CHECKING:
     from edgewise.evaluation import Evaluation, evaluate
     from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
     from edgewise.models import Decoder, load_model
     from edgewise.patching import Experiment
+    from edgewise.reports.page import report
     from edgewise.runs import Run, RunInterrupted, discover, plan_discovery
     from edgewise.tasks import Task, load_task
 
 __version__ = "0.1.0"
+
+tune_process()
 
 # Imported when first asked for, so that `import edgewise` and `edgewise --help` do not wait for torch.
 _PUBLIC = {
@@ -41,6 +48,7 @@ _PUBLIC = {
     "load_model": "models",
     "load_task": "tasks",
     "plan_discovery": "runs",
+    "report": "reports.page",
     "save_circuit": "graph",
 }
 
@@ -48,6 +56,7 @@ __all__ = [
     "Circuit",
     "Decoder",
     "EdgewiseError",
+    "EdgewiseWarning",
     "Evaluation",
     "Experiment",
     "Graph",
@@ -60,6 +69,7 @@ __all__ = [
     "load_model",
     "load_task",
     "plan_discovery",
+    "report",
     "save_circuit",
 ]
 
@@ -67,6 +77,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'edgewise' has no attribute {name!r}")
+    if _PUBLIC[name] == "runs":
+        importlib.import_module("edgewise.reports.page")  # which gives Run its report()
     return getattr(importlib.import_module(f"edgewise.{_PUBLIC[name]}"), name)
 
 

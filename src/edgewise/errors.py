@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class EdgewiseError(Exception):
@@ -18,6 +18,40 @@ class EdgewiseWarning(UserWarning):
     """Something worth knowing before a result is believed. The command line prints it as a sentence."""
 
 
+MOST_QUOTED = 200
+"""Characters of what someone gave that an error repeats."""
+
+
+def shorten(text: str, limit: int = MOST_QUOTED) -> str:
+    """A text, cut where it is so long that it would drown the sentence around it."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
+
+
+def quoted(value: object, limit: int = MOST_QUOTED) -> str:
+    """What someone gave, as Python writes it, cut where it is too long."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= limit else f"{value[:limit]!r}... ({len(value):,} characters)"
+    try:
+        return shorten(repr(value), limit)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        return "a number of thousands of digits"
+
+
+def listed(sentences: Sequence[str], most: int = 10) -> str:
+    """Sentences below each other: the first `most`, then how many more there are."""
+    more = [f"and {len(sentences) - most:,} more"] if len(sentences) > most else []
+    return "".join(f"\n  {sentence}" for sentence in (*sentences[:most], *more))
+
+
+MOST_SEED = 2**63 - 1
+
+
+def check_seed(seed: object, what: str = "the seed (--seed)") -> None:
+    """Raise an EdgewiseError unless every generator takes `seed`; to some, -1 is the same as 1."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MOST_SEED:
+        raise EdgewiseError(f"{what} should be a whole number from 0 to {MOST_SEED}, not {quoted(seed, 40)}")
+
+
 def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
     """A clause such as `; did you mean 'ioi'?`, or an empty string where nothing is close."""
     if len(wrong) > 1000:
@@ -27,22 +61,6 @@ def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
     if not close:
         return ""
     return "; did you mean " + " or ".join(repr(name) for name in close) + "?"
-
-
-MOST_QUOTED = 100
-"""Characters of what someone gave that an error repeats."""
-
-
-def shorten(text: str) -> str:
-    """A text, cut where it is so long that it would drown the sentence around it."""
-    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}... ({len(text):,} characters)"
-
-
-def quoted(value: object) -> str:
-    """What someone gave, as Python writes it, cut where it is too long."""
-    if isinstance(value, str) and len(value) > MOST_QUOTED:
-        return f"{value[:MOST_QUOTED]!r}... ({len(value):,} characters)"
-    return repr(value) if isinstance(value, str) else shorten(repr(value))
 
 
 def first_line(error: BaseException) -> str:

@@ -363,7 +363,7 @@ def test_answers_have_to_be_one_token_where_the_metric_reads_them(shell, models,
 def test_resample_needs_pairs_of_one_length(shell, models):
     rows = [ROWS[0], {**ROWS[1], "corrupt": "the girl ran ."}]
     sentence = discover_on(shell, write_prompts(shell.folder / "different.jsonl", rows), models / "gpt2")
-    says(sentence, "'resample'", "pair 2", "7 and 4 tokens", "the girl ran", "'mean' or 'zero'")
+    says(sentence, "'resample'", "line 2", "has 7 tokens, the corrupted one 4", "['girl', 'ran']", "'mean' or 'zero'")
 
 
 def test_mean_positional_needs_prompts_of_one_length(shell, models, prompts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from word_models import write_prompts
+from word_models import ROWS, write_prompts
 
 from edgewise.reports.prompts import differing
 
@@ -53,14 +53,40 @@ def test_prompts_of_a_file_are_shown_on_ones_own_model(shell, models):
     assert {one["right"] for one in found["prompts"]} <= {0, 1}
 
 
+def test_the_next_rows_of_a_file_are_shown_as_its_test_prompts(shell, models):
+    path = write_prompts(shell.folder / "mine.jsonl", [*ROWS, ROWS[0]])
+    asked = ["prompts", path, "--model", models / "gpt2", "--split", "test"]
+    shown = shell.json(*asked, "--examples", "2")["prompts"]
+    assert [one["clean"] for one in shown] == [ROWS[2]["clean"], ROWS[0]["clean"]]
+    assert "--examples N" in shell.refuses(*asked)
+
+
+def test_prompts_say_what_a_search_will_refuse(shell, models):
+    uneven = {**ROWS[1], "corrupt": "the girl ran .", "answer": " She said"}
+    path = write_prompts(shell.folder / "mine.jsonl", [ROWS[0], uneven, ROWS[2]])
+    err = shell.works("prompts", path, "--model", models / "gpt2").err
+    assert "discover will refuse these prompts as they are" in err
+    assert "pair 2 has 7 and 4 tokens" in err
+    assert "metrics that need answers cannot be used" in err
+    assert "line 2: answer ' She said' is 2 tokens" in err
+    err = shell.works("prompts", path, "--model", models / "gpt2", "--skip-bad").err
+    assert "refuse" not in err
+    assert "left out 1 of 3 rows" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["prompts", "iio"], "unknown task 'iio'"),
-        (["prompts", "ioi", "--examples", "0"], "--examples should be at least 1"),
+        (["prompts", "ioi", "--examples", "0"], "examples (--examples) should be a whole number from 1, not 0"),
         (["prompts", "ioi", "--variant", "publishd"], "unknown variant of task 'ioi'"),
         (["prompts", "or-gate", "--examples", "9"], "has 1 example at most, not 9"),
         (["prompts", "mine.jsonl"], "no such file"),
+        (["prompts", "ioi", "--examples", "1000000000"], "has 10,000 examples at most, not 1000000000"),
+        (["prompts", "ioi", "--seed", "-1"], "the seed (--seed) should be a whole number from 0 to"),
+        (["discover", "ioi", "--seed", str(10**22)], "the seed (--seed) should be a whole number from 0 to"),
+        (["discover", "ioi", "--permuted", "-3"], "(--permuted) should be a whole number from 0 to"),
+        (["discover", "ioi", "--skip-bad"], "skip_bad (--skip-bad) is for one's own prompts"),
     ],
 )
 def test_what_cannot_be_shown_is_said_in_a_sentence(shell, arguments, message):

@@ -276,3 +276,12 @@ def test_prompts_that_were_kept_and_then_changed_are_refused(shell, models, prom
     for text in (whole + whole.splitlines()[0] + "\n", "".join(reversed(whole.splitlines(keepends=True)))):
         kept.write_text(text)
         assert "has changed since 'run' was made" in shell.refuses("evaluate", "run", "--quick")
+
+
+def test_force_replaces_a_run_on_purpose(shell):
+    out = ["--out", "run"]
+    assert shell.json("discover", "or-gate", *out)["n_edges"] == 2
+    assert "(--force)" in shell.refuses("discover", "or-gate", *out)
+    assert shell.json("discover", "or-gate", "--edges", "1", "--method", "exact", *out, "--force")["run_dir"] == "run"
+    assert "scores.safetensors" in {path.name for path in (shell.folder / "run").iterdir()}
+    assert "--force needs --out" in shell.refuses("discover", "or-gate", "--force")

@@ -15,7 +15,8 @@ import torch
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder, load_model
 from edgewise.tasks import find_metric, find_spec, load_task
-from edgewise.tasks.jsonl import build_jsonl, read_rows
+from edgewise.tasks.jsonl import read_rows
+from edgewise.tasks.own_prompts import build_own
 from edgewise.tasks.task import last_token_prompts
 from edgewise.tasks.tokens import continuation, encode
 
@@ -123,7 +124,7 @@ def test_the_two_prompts_of_a_pair_may_differ_in_length(tmp_path: Path) -> None:
 def test_other_fields_blank_lines_and_a_last_line_without_an_end_are_no_trouble(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text(f"\n{json.dumps(GOOD | {'source': 'me'})}\n\n  \n{json.dumps(GOOD)}")
-    assert [row.line for row in read_rows(path)[0]] == [2, 5]
+    assert [row.number for row in read_rows(path).good] == [2, 5]
     assert len(load_task(path, model())) == 2
 
 
@@ -131,8 +132,8 @@ def test_other_fields_blank_lines_and_a_last_line_without_an_end_are_no_trouble(
 def test_a_separator_that_json_allows_inside_a_text_does_not_end_the_line(tmp_path: Path, separator: str) -> None:
     row = GOOD | {"clean": f"the girl{separator}named Lily ."}
     path = write(tmp_path, json.dumps(row, ensure_ascii=False), GOOD)
-    rows, _ = read_rows(path)
-    assert [row.line for row in rows] == [1, 2]
+    rows = read_rows(path).good
+    assert [row.number for row in rows] == [1, 2]
     assert rows[0].text.clean == f"the girl{separator}named Lily ."
 
 
@@ -177,11 +178,17 @@ def test_more_rows_than_there_are_is_an_error(tmp_path: Path) -> None:
     path = numbered(tmp_path, 5)
     assert re.search(r"mine\.jsonl has 5 rows, fewer than the 6 asked for$", refusal(path, examples=6))
     message = refusal(path, examples=3, split="test")
-    assert re.search(r"has 5 rows, fewer than the 3 asked for \(for a test split of 3, 6 are needed\)", message)
+    assert re.search(
+        r"has 5 rows, fewer than the 6 asked for: 3 to search, and the next 3 for the test split$", message
+    )
+    message = refusal(numbered(tmp_path, 1), examples=1, split="test")
+    assert re.search(r"has 1 row, fewer than the 2 asked for: 1 to search, and the next 1 for the test split$", message)
 
 
 def test_a_test_split_needs_a_number_of_examples(tmp_path: Path) -> None:
-    assert "with --examples N, its first N rows are searched" in refusal(numbered(tmp_path, 5), split="test")
+    assert "(--examples N), the first N rows are searched and the next N tested" in refusal(
+        numbered(tmp_path, 5), split="test"
+    )
 
 
 # --- bad files --------------------------------------------------------------------------------------------------------
@@ -341,8 +348,8 @@ def test_a_file_is_told_from_a_mistyped_name(tmp_path: Path) -> None:
 
 def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     path = numbered(tmp_path, 5)
-    assert "a prompt file has no variants" in refusal(path, variant="paper")
-    assert "--examples should be at least 1, not 0" in refusal(path, examples=0)
+    assert "prompts of one's own have no variants" in refusal(path, variant="paper")
+    assert "examples (--examples) should be a whole number from 1, not 0" in refusal(path, examples=0)
     assert "unknown split 'tset'; did you mean 'test'" in refusal(path, examples=1, split="tset")
 
 
@@ -394,7 +401,7 @@ def test_an_answer_is_read_as_it_stands_after_the_prompt(stories: Decoder) -> No
 def test_a_real_models_right_answers_are_the_ones_it_prefers_at_the_scored_places(stories: Decoder) -> None:
     from transformers import AutoModelForCausalLM
 
-    task = build_jsonl(stories, STORIES / "gender_pronoun.jsonl", examples=None, split="validation")
+    task = build_own(stories, read_rows(STORIES / "gender_pronoun.jsonl"), examples=None, split="validation")
     prompts = task.prompts
     assert len(task) == 40
     assert (int(prompts.mask.sum(dim=1).min()), int(prompts.mask.sum(dim=1).max())) == (16, 20)

@@ -25,6 +25,7 @@ from edgewise.cli.options import (
     LayerOrderOption,
     LearningRateOption,
     MemoryOption,
+    MethodOption,
     MethodVariantOption,
     MetricOption,
     ModelOption,
@@ -32,11 +33,13 @@ from edgewise.cli.options import (
     PermutedOption,
     PortsOption,
     SeedOption,
+    SkipBadOption,
     StepsOption,
     TaskArgument,
     VariantOption,
 )
 from edgewise.cli.printing import Kept, exit_code, headline, stdout_console
+from edgewise.errors import EdgewiseError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 def discover(
     task: TaskArgument,
     model: ModelOption = None,
-    method: Annotated[str, typer.Option(help="See: edgewise methods.")] = "acdc",
+    method: MethodOption = "acdc",
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -69,6 +72,7 @@ def discover(
     ablation: AblationOption = None,
     metric: MetricOption = None,
     examples: ExamplesOption = None,
+    skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
     variant: VariantOption = "default",
     ports: PortsOption = True,
@@ -89,6 +93,9 @@ def discover(
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write. Default: runs/TASK-METHOD, numbered if that is taken.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a run that --out holds, once this one is done.")
+    ] = False,
     log: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +125,7 @@ def discover(
     }
     options = {name: value for name, value in given.items() if value is not None}
     # What can be refused before a model is loaded is refused now.
-    spec = check_task(task, examples, "validation", variant)
+    spec = check_task(task, examples, "validation", variant, seed, skip_bad)
     check_request(
         method=method,
         threshold=threshold,
@@ -135,14 +142,29 @@ def discover(
         absolute=absolute,
     )
     require_log(log)
+    if force and out is None:
+        raise EdgewiseError("--force needs --out: without it a run has a folder of its own")
     limit = None if max_memory is None else parse_size(max_memory)
     if out is not None:
         out = some_path(out, "--out").expanduser()
-        require_free(out)
+        require_free(out, force=force)
     loaded, prompts = load(
-        task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
+        task,
+        model,
+        examples,
+        seed,
+        "validation",
+        variant,
+        device,
+        dtype,
+        fold_value_biases,
+        permuted,
+        ablation=ablation or "resample",
+        skip_bad=skip_bad,
     )
-    claimed = RunFolder.claim(out) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
+    claimed = (
+        RunFolder.claim(out, force=force) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
+    )
     with claimed as folder, tracking(log, folder.path) as tracked:
         messages = Console(stderr=True, quiet=quiet)
         try:

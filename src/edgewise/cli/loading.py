@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, check_seed
 from edgewise.files import read_bytes
 
 if TYPE_CHECKING:
@@ -27,11 +27,17 @@ def load(
     dtype: str | None,
     fold_value_biases: bool = False,
     permuted: int | None = None,
+    *,
+    ablation: str | None = None,
+    skip_bad: bool = False,
 ) -> tuple[Decoder, Task]:
+    """The model and the task; `ablation` is what they are for, if the command has one."""
     from edgewise.models import load_model
     from edgewise.tasks import check_request, load_task
 
-    spec = check_request(task, examples, split, variant)
+    spec = check_request(task, examples, split, variant, seed, skip_bad)
+    if permuted is not None:
+        check_seed(permuted, "the seed of a permutation (--permuted)")
     if model is None:
         if spec is None:
             raise EdgewiseError("prompts from a file need a model: say which with --model")
@@ -39,7 +45,16 @@ def load(
     loaded = load_model(model, device=device, dtype=dtype, fold_value_biases=fold_value_biases)  # type: ignore[arg-type] - checked by load_model
     if permuted is not None:
         loaded = loaded.permuted(permuted)
-    prompts = load_task(task, loaded, examples=examples, seed=seed, split=split, variant=variant)  # type: ignore[arg-type]
+    prompts = load_task(
+        task,
+        loaded,
+        examples=examples,
+        seed=seed,
+        split=split,  # type: ignore[arg-type] - checked above
+        variant=variant,
+        skip_bad=skip_bad,
+        ablation=ablation,
+    )
     return loaded, prompts
 
 
@@ -64,19 +79,31 @@ def load_again(
     else:
         model = ran_with.get("folder") or ran_with["name"]
         dtype = dtype or ran_with["dtype"]
-    name = None
-    rows = None
+    name = rows = None
+    skip_bad = False
     if task is None or task == ran_on["task"]:
         if split == "test" and examples is not None and examples < ran_on["examples"]:
             # The test prompts come after the run's own: those of a smaller number would be among the searched ones.
             examples, rows = ran_on["examples"], examples
         name = Path(ran_on["task"]).stem
-        task, split = _prompts_of(run, ran_on, examples, split)
+        task, split, kept = _prompts_of(run, ran_on, examples, split)
+        skip_bad = bool(ran_on.get("skip_bad")) and not kept
         examples = ran_on["examples"] if examples is None else examples
         seed = ran_on.get("seed", 0) if seed is None else seed
         variant = ran_on.get("variant", "default") if variant is None else variant
     loaded, prompts = load(
-        task, model, examples, seed or 0, split, variant or "default", device, dtype, folded, permuted
+        task,
+        model,
+        examples,
+        0 if seed is None else seed,
+        split,
+        variant or "default",
+        device,
+        dtype,
+        folded,
+        permuted,
+        ablation=settings["ablation"] if skip_bad else None,
+        skip_bad=skip_bad,
     )
     if same_weights and loaded.fingerprint() != ran_with["fingerprint"]:
         raise EdgewiseError(
@@ -89,24 +116,31 @@ def load_again(
     return loaded, prompts if name is None else dataclasses.replace(prompts, name=name)
 
 
-def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: str) -> tuple[str, str]:
-    """Task and split to load for a run; prompts from a file are those kept with it, unless others are wanted."""
+def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: str) -> tuple[str, str, bool]:
+    """Task and split to load for a run, and whether that is the run's own copy.
+
+    A user's own prompts are those kept with the run, unless others are wanted.
+    """
     if "sha256" not in ran_on:
-        return ran_on["task"], split
+        return ran_on["task"], split, False
     kept = run / "prompts.jsonl"
     if split == ran_on.get("split", "validation") and kept.is_file() and (examples or 0) <= ran_on["examples"]:
         if "kept_sha256" in ran_on:
             _same_prompts(str(kept), ran_on["kept_sha256"], run)
-        return str(kept), "validation"  # every row that was kept is of the run's split
-    original = ran_on.get("file", ran_on["task"])
-    _same_prompts(original, ran_on["sha256"], run)
-    return original, split
+        return str(kept), "validation", True  # every row that was kept is of the run's split
+    if "file" not in ran_on:
+        raise EdgewiseError(
+            f"the prompts of {str(run)!r} were given as a list, and it keeps only those that were searched: measure on "
+            "others with --task FILE"
+        )
+    _same_prompts(ran_on["file"], ran_on["sha256"], run)
+    return ran_on["file"], split, False
 
 
-def _same_prompts(task: str, digest: str, run: Path) -> None:
-    from edgewise.tasks.jsonl import file_digest
+def _same_prompts(task: str, wanted: str, run: Path) -> None:
+    from edgewise.tasks.jsonl import digest
 
-    if file_digest(read_bytes(Path(task), "the prompt file")) != digest:
+    if digest(read_bytes(Path(task), "the prompt file")) != wanted:
         raise EdgewiseError(
             f"the prompt file {task!r} has changed since {str(run)!r} was made; to measure the circuit on it all the "
             "same, name it with --task"

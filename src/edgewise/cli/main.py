@@ -13,7 +13,6 @@ import typer
 from edgewise.cli.app import app
 from edgewise.cli.printing import Kept
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-from edgewise.process import tune_process
 
 if TYPE_CHECKING:
     pass
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """The `edgewise` command: what a user can put right becomes one sentence and exit code 2, never a traceback."""
-    tune_process()
     warnings.showwarning = _say_warning
     warnings.simplefilter("always", EdgewiseWarning)
     # What other libraries have to say is for programmers; what stops a command comes as an error all the same.

@@ -6,28 +6,57 @@ from typing import Annotated
 
 import typer
 
+from edgewise.cli.completion import ABLATIONS, METHODS, METRICS, MODELS, TASKS, names
 from edgewise.errors import EdgewiseError
 
 TaskArgument = Annotated[
     str,
-    typer.Argument(metavar="TASK", help="A built-in task (see: edgewise tasks) or a JSONL file.", show_default=False),
+    typer.Argument(
+        metavar="TASK",
+        help="A built-in task (see: edgewise tasks) or a JSONL file.",
+        show_default=False,
+        autocompletion=names(TASKS),
+    ),
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="A built-in model, a Hugging Face id, or a folder. Default: the task's own."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="A built-in model, a Hugging Face id, or a folder. Default: the task's own.",
+        autocompletion=names(MODELS),
+    ),
 ]
-MetricOption = Annotated[str | None, typer.Option(help="What is measured; lower is better. Default: the task's.")]
+MethodOption = Annotated[str, typer.Option(help="See: edgewise methods.", autocompletion=names(METHODS))]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(help="What is measured; lower is better. Default: the task's.", autocompletion=names(METRICS)),
+]
 AblationOption = Annotated[
     str | None,
-    typer.Option(help="What an absent edge carries: resample, zero, mean, mean-positional. Default: the task's."),
+    typer.Option(
+        help="What an absent edge carries: resample, zero, mean, mean-positional. Default: the task's.",
+        autocompletion=names(ABLATIONS),
+    ),
 ]
 RunModelOption = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Measure on another model. Default: the run's; of a file, the task's."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Measure on another model. Default: the run's; of a file, the task's.",
+        autocompletion=names(MODELS),
+    ),
 ]
-RunMetricOption = Annotated[str | None, typer.Option(help="What is measured first. Default: the run's, or the task's.")]
+RunMetricOption = Annotated[
+    str | None,
+    typer.Option(help="What is measured first. Default: the run's, or the task's.", autocompletion=names(METRICS)),
+]
 RunAblationOption = Annotated[
-    str | None, typer.Option(help="What an absent edge carries. Default: the run's, or the task's.")
+    str | None,
+    typer.Option(
+        help="What an absent edge carries. Default: the run's, or the task's.", autocompletion=names(ABLATIONS)
+    ),
 ]
 RunExamplesOption = Annotated[
     int | None, typer.Option(help="Prompt pairs to use. Default: the run's; of a file, the task's.")
@@ -37,6 +66,10 @@ RunDtypeOption = Annotated[
 ]
 ExamplesOption = Annotated[
     int | None, typer.Option(help="Prompt pairs to use. Default: the task's suggestion, or all rows of a file.")
+]
+SkipBadOption = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave out rows of your own file that are not right, rather than refuse them."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the prompts, of shuffled orders, and of learned masks.")]
 VariantOption = Annotated[str, typer.Option(help="How the task's prompts are made (see: edgewise tasks).")]

@@ -21,6 +21,7 @@ from edgewise.cli.options import (
     ModelOption,
     PermutedOption,
     SeedOption,
+    SkipBadOption,
     TaskArgument,
     VariantOption,
 )
@@ -38,6 +39,7 @@ def patch(
     ablation: AblationOption = None,
     metric: MetricOption = None,
     examples: ExamplesOption = None,
+    skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
     variant: VariantOption = "default",
     device: DeviceOption = None,
@@ -63,7 +65,7 @@ def patch(
     from edgewise.runs.scores import save_heat_maps
     from edgewise.tasks import check_request as check_task
 
-    check_task(task, examples, "validation", variant)
+    check_task(task, examples, "validation", variant, seed, skip_bad)
     check_request(suggested=0.0, ablation=ablation, metric=metric)
     out = None if out is None else some_path(out, "--out").expanduser()
     plot = None if plot is None else some_path(plot, "--plot").expanduser()
@@ -73,7 +75,18 @@ def patch(
         if wanted is not None and wanted.exists():
             raise EdgewiseError(f"the file {str(wanted)!r} is there already; nothing is overwritten, so choose another")
     loaded, prompts = load(
-        task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
+        task,
+        model,
+        examples,
+        seed,
+        "validation",
+        variant,
+        device,
+        dtype,
+        fold_value_biases,
+        permuted,
+        ablation=ablation or "resample",
+        skip_bad=skip_bad,
     )
     experiment = Experiment(loaded, prompts, ablation=ablation, metric=metric)
     with step_progress(Console(stderr=True, quiet=quiet), "patching") as progress:

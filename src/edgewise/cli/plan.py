@@ -26,6 +26,7 @@ from edgewise.cli.options import (
     PermutedOption,
     PortsOption,
     SeedOption,
+    SkipBadOption,
     TaskArgument,
     VariantOption,
 )
@@ -49,6 +50,7 @@ def plan(
     ablation: AblationOption = None,
     metric: MetricOption = None,
     examples: ExamplesOption = None,
+    skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
     variant: VariantOption = "default",
     ports: PortsOption = True,
@@ -67,7 +69,7 @@ def plan(
     from edgewise.runs import check_request, plan_discovery
     from edgewise.tasks import check_request as check_task
 
-    spec = check_task(task, examples, "validation", variant)
+    spec = check_task(task, examples, "validation", variant, seed, skip_bad)
     check_request(
         threshold=threshold,
         suggested=0.0,  # a plan needs no threshold
@@ -78,7 +80,18 @@ def plan(
     )
     limit = None if max_memory is None else parse_size(max_memory)
     loaded, prompts = load(
-        task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
+        task,
+        model,
+        examples,
+        seed,
+        "validation",
+        variant,
+        device,
+        dtype,
+        fold_value_biases,
+        permuted,
+        ablation=ablation or "resample",
+        skip_bad=skip_bad,
     )
     planned = plan_discovery(
         loaded,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,13 +15,12 @@ from edgewise.cli.options import (
     DtypeOption,
     JsonOption,
     ModelOption,
+    SkipBadOption,
     TaskArgument,
     VariantOption,
 )
 from edgewise.cli.printing import headline, stdout_console
-
-if TYPE_CHECKING:
-    pass
+from edgewise.errors import EdgewiseError
 
 
 @app.command(epilog="Example: edgewise prompts greater-than --examples 3")
@@ -36,19 +35,29 @@ def prompts(
         "validation"
     ),
     variant: VariantOption = "default",
+    skip_bad: SkipBadOption = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a task's prompt pairs, the answers, and what the model says."""
     from edgewise.evaluation import answers_of
+    from edgewise.patching.ablation import check_ablation
     from edgewise.reports import show_pair
     from edgewise.tasks import check_request, load_task
 
-    check_request(task, examples, split, variant)
-    # The number that a search takes decides where the test prompts begin, and how some are paired; so it is kept.
-    loaded, made = load(task, model, None, seed, split, variant, device, dtype)
-    if examples is not None and examples > len(made) and split == "validation":
+    spec = check_request(task, examples, split, variant, seed, skip_bad)
+    # The number that a search takes decides where a built-in task's test prompts begin, and how some are paired; so it
+    # is kept. In a file they begin after as many rows as are asked for.
+    count = examples if spec is None and split == "test" else None
+    loaded, made = load(task, model, count, seed, split, variant, device, dtype, skip_bad=skip_bad)
+    try:
+        check_ablation(made.ablation, made)
+    except EdgewiseError as error:
+        typer.echo(f"edgewise: warning: discover will refuse these prompts as they are: {error}", err=True)
+    if made.prompts.answers is None and made.why_no_answers and spec is None:
+        typer.echo(f"edgewise: warning: metrics that need answers cannot be used: {made.why_no_answers}", err=True)
+    if spec is not None and examples is not None and examples > len(made) and split == "validation":
         made = load_task(task, loaded, examples=examples, seed=seed, variant=variant)
     every = answers_of(loaded, made)
     shown = list(zip(made.text, every, strict=True))[: 5 if examples is None else examples]

@@ -25,6 +25,7 @@ from edgewise.cli.options import (
     PermutedOption,
     PortsOption,
     SeedOption,
+    SkipBadOption,
     StepsOption,
     TaskArgument,
     VariantOption,
@@ -58,6 +59,7 @@ def sweep(
     ablation: AblationOption = None,
     metric: MetricOption = None,
     examples: ExamplesOption = None,
+    skip_bad: SkipBadOption = False,
     seed: SeedOption = 0,
     variant: VariantOption = "default",
     ports: PortsOption = True,
@@ -91,7 +93,7 @@ def sweep(
     from edgewise.tasks import check_request as check_task
     from edgewise.tasks import load_task
 
-    check_task(task, examples, "validation", variant)
+    check_task(task, examples, "validation", variant, seed, skip_bad)
     check_request(suggested=0.0, ablation=ablation, metric=metric)
     names = names_in(methods, "--methods")
     given = {
@@ -111,12 +113,32 @@ def sweep(
     for name in names:
         plan(name, 1000).check()
     loaded, prompts = load(
-        task, model, examples, seed, "validation", variant, device, dtype, fold_value_biases, permuted
+        task,
+        model,
+        examples,
+        seed,
+        "validation",
+        variant,
+        device,
+        dtype,
+        fold_value_biases,
+        permuted,
+        ablation=ablation or "resample",
+        skip_bad=skip_bad,
     )
     others = None
     if test:
         try:
-            others = load_task(task, loaded, examples=examples, seed=seed, split="test", variant=variant)
+            others = load_task(
+                task,
+                loaded,
+                examples=examples,
+                seed=seed,
+                split="test",
+                variant=variant,
+                skip_bad=skip_bad,
+                ablation=ablation or "resample",
+            )
         except EdgewiseError as error:
             typer.echo(f"edgewise: warning: no test prompts: {error}", err=True)
     folder = (some_path(out, "--out") if out is not None else Path("runs") / f"{prompts.name}-sweep").expanduser()

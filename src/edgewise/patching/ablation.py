@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgewise.errors import EdgewiseError, unknown
+from edgewise.errors import EdgewiseError, listed, quoted, unknown
 from edgewise.models import Decoder
 from edgewise.models.components import Component, Projections, stream_dtype
 from edgewise.models.forward import apart, forward
@@ -58,11 +58,16 @@ def check_ablation(ablation: str, task: Task) -> None:
     prompts = task.prompts
     if ablation == "resample" and not prompts.paired:
         lengths = zip(prompts.mask.sum(dim=1).tolist(), prompts.corrupt_mask.sum(dim=1).tolist(), strict=True)
-        row, (clean, corrupt) = next((row, pair) for row, pair in enumerate(lengths) if pair[0] != pair[1])
+        bad = [
+            f"pair {row + 1} has {clean} and {corrupt} tokens: {quoted(task.text[row].clean)} and "
+            f"{quoted(task.text[row].corrupt)}"
+            for row, (clean, corrupt) in enumerate(lengths)
+            if clean != corrupt
+        ]
         raise EdgewiseError(
-            f"ablation 'resample' swaps activations position by position, so the two prompts of a pair need one "
-            f"length; pair {row + 1} has {clean} and {corrupt} tokens: {task.text[row].clean!r} and "
-            f"{task.text[row].corrupt!r}. Make them equal, or use ablation 'mean' or 'zero'"
+            "ablation 'resample' swaps activations position by position, so the two prompts of a pair need one "
+            f"length; make them equal, leave out such rows (skip_bad, --skip-bad), or use ablation 'mean' or 'zero': "
+            f"{bad[0] if len(bad) == 1 else listed(bad)}"
         )
     same = prompts.paired and bool(torch.equal(prompts.clean, prompts.corrupt)) and prompts.corrupt_positions is None
     if ablation == "resample" and same:

@@ -9,6 +9,7 @@ prompts.jsonl       the prompts, where they came from a user's file
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 import warnings
@@ -59,9 +60,10 @@ class RunFolder:
     not (after a kill, by the next run that claims the place); so the folder itself never holds half a run.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, replaces: bool = False) -> None:
         # A link to an empty folder stands for that folder.
         self.path = path = path.resolve() if path.is_symlink() else path
+        self._replaces = replaces
         self._made = [parent for parent in path.parents if not parent.exists()]  # innermost first
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,14 +73,14 @@ class RunFolder:
             raise EdgewiseError(f"cannot write to {str(path.parent)!r}: {error.strerror}") from None
 
     @classmethod
-    def claim(cls, path: Path) -> RunFolder:
-        """Claim exactly `path`.
+    def claim(cls, path: Path, *, force: bool = False) -> RunFolder:
+        """Claim exactly `path`; with `force`, a run that it holds stays until this one takes its place.
 
         Raises:
-            EdgewiseError: it is not empty, or cannot be made.
+            EdgewiseError: it is not empty (with `force`, holds something else than a run), or cannot be made.
         """
-        require_free(path)
-        return cls(path)
+        require_free(path, force=force)
+        return cls(path, replaces=force)
 
     @classmethod
     def claim_next(cls, path: Path) -> RunFolder:
@@ -108,6 +110,8 @@ class RunFolder:
         """
         try:
             _write(self._partial, files)
+            if self._replaces and _is_run(self.path):
+                return self._replace()
             while True:
                 path = _first_free(self.path)
                 try:
@@ -120,6 +124,21 @@ class RunFolder:
         except EdgewiseError as error:
             shutil.rmtree(self._partial, ignore_errors=True)
             return _write_elsewhere(self.path.name, files, error)
+
+    def _replace(self) -> Path:
+        """Put the finished folder where the old run is, which is removed after that."""
+        old = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.replaced")  # no leftover of a kill
+        try:
+            self.path.replace(old)
+            try:
+                self._partial.replace(self.path)
+            except OSError:
+                old.replace(self.path)
+                raise
+        except OSError as error:
+            raise EdgewiseError(f"cannot write {self.path}: {error.strerror}") from None
+        shutil.rmtree(old, ignore_errors=True)
+        return self.path
 
 
 def _write(folder: Path, files: Mapping[str, str | bytes]) -> None:
@@ -145,10 +164,20 @@ def _write_elsewhere(name: str, files: Mapping[str, str | bytes], why: EdgewiseE
     return other
 
 
-def require_free(path: Path) -> None:
-    """Raise an EdgewiseError if a run cannot be written to `path` because something is there."""
-    if _taken(path):
+def require_free(path: Path, *, force: bool = False) -> None:
+    """Raise an EdgewiseError if a run cannot be written to `path` because something is there, or more than a run."""
+    if _taken(path) and not (force and _is_run(path)):
         raise EdgewiseError(_taken_message(path))
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder holds a run and nothing that edgewise does not write into one, so that it may be replaced."""
+    return (path / "run.json").is_file() and all(one.name in _FILES for one in path.iterdir())
+
+
+_FILES = {"run.json", "circuit.json", "trace.jsonl", "scores.safetensors", "prompts.jsonl", "report.html"} | {
+    f"circuit.{ending}" for ending in ("svg", "pdf", "png")
+}
 
 
 def require_own(path: Path, what: str, marks: Sequence[str]) -> None:
@@ -238,8 +267,12 @@ def _taken(path: Path) -> bool:
 
 def _taken_message(path: Path) -> str:
     if path.is_dir():
-        what = "holds another run" if (path / "run.json").exists() else "is not empty"
-        return f"the output folder {str(path)!r} {what}; nothing is overwritten, so choose another"
+        if (path / "run.json").exists():
+            force = " or replace it with force (--force)" if _is_run(path) else ""
+            return (
+                f"the output folder {str(path)!r} holds another run; nothing is overwritten, so choose another{force}"
+            )
+        return f"the output folder {str(path)!r} is not empty; nothing is overwritten, so choose another"
     return f"the output folder {str(path)!r} is a file; choose another"
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -42,14 +42,15 @@ from edgewise.discovery import (
     top,
 )
 from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
+from edgewise.evaluation import Evaluation, evaluate
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import BUILT_IN, Decoder
 from edgewise.patching import ABLATIONS, Experiment, OutOfMemoryError, plan_memory
 from edgewise.runs.folder import FORM, RunFolder
 from edgewise.runs.scores import scores_to_bytes
-from edgewise.tasks import METRICS, Metric, PromptText, Reference, Task, share_by_chance
-from edgewise.tasks.jsonl import file_digest
+from edgewise.tasks import METRICS, Metric, Reference, Task, share_by_chance
+from edgewise.tasks.jsonl import digest, to_jsonl
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,24 @@ class Run:
         trace: every tested edge in order.
         discovery: the method's whole result.
         record: what `run.json` holds: settings, versions, counts, timings, metrics; how far an interrupted one got.
-        task: on what.
+        task, model: on what.
     """
 
     discovery: Discovery
     record: dict[str, Any]
     task: Task
+    model: Decoder
+    report: ClassVar[Callable[..., Path]]
+    """`run.report("page.html")` writes the run's page: `edgewise.report`, set where that is defined."""
+
+    def __repr__(self) -> str:
+        """`<Run: acdc on ioi in tiny-ioi; 31 of 527 edges, kl_div 0.0365>`"""
+        settings, circuit = self.record["settings"], self.circuit
+        end = "" if self.record["finished"] else ", interrupted"
+        return (
+            f"<Run: {settings['method']} on {self.task.name} in {settings['model']['name']}; {circuit.n_edges:,} of "
+            f"{circuit.graph.n_edges:,} edges, {settings['metric']} {self.metric:.4g}{end}>"
+        )
 
     @property
     def circuit(self) -> Circuit:
@@ -81,15 +94,25 @@ class Run:
         """The circuit's metric, measured from scratch by a circuit run when the search had ended; lower is better."""
         return self.record["result"]["metric"]
 
-    def save(self, folder: str | Path) -> Path:
+    def evaluate(self, task: Task | None = None, **options: Any) -> Evaluation:
+        """Measure the circuit on other prompts than it was found on, or on those (see `edgewise.evaluate`)."""
+        settings = self.record["settings"]
+        if settings["metric"] in METRICS:
+            options = {"metric": settings["metric"], **options}
+        return evaluate(self.model, task or self.task, self.circuit, **{"ablation": settings["ablation"], **options})
+
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write `run.json`, `circuit.json` and `trace.jsonl`.
 
-        And `scores.safetensors`, if the method scores edges; and `prompts.jsonl`, for prompts that came from a file.
+        And `scores.safetensors`, if the method scores edges; and `prompts.jsonl`, for prompts of one's own.
+
+        Args:
+            force: replace a run that the folder holds.
 
         Raises:
             EdgewiseError: the folder holds something already, or cannot be written.
         """
-        with RunFolder.claim(Path(folder).expanduser()) as claimed:
+        with RunFolder.claim(Path(folder).expanduser(), force=force) as claimed:
             return claimed.finish(self.files())
 
     def files(self) -> dict[str, str | bytes]:
@@ -102,7 +125,7 @@ class Run:
         if self.record["result"].get("scoring") is not None:
             files["scores.safetensors"] = scores_to_bytes(self.circuit)
         if _keeps(self.task):
-            files["prompts.jsonl"] = _kept(self.task)
+            files["prompts.jsonl"] = to_jsonl(self.task.text)
         return files
 
     def summary(self) -> dict[str, Any]:
@@ -329,18 +352,18 @@ def discover(
         "order_seed": seed,
         "absolute": absolute,
         "engine": engine,
-        "task": {**task.settings, **({"kept_sha256": file_digest(_kept(task).encode())} if _keeps(task) else {})},
+        "task": {**task.settings, **({"kept_sha256": digest(to_jsonl(task.text).encode())} if _keeps(task) else {})},
         "model": describe_model(model),
     }
     if stopped is None:
         # Every finished search is measured again from scratch, by one circuit run.
         record = _record(settings, found, command, experiment.score(found.circuit), accuracy, task)
         record["result"]["scoring"] = scoring
-        return Run(found, record, task)
+        return Run(found, record, task, model)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
     record = _record(settings, found, command, found.metric, accuracy, task)
     record.update(finished=False, stopped=_stopped(stopped.progress, why))
-    raise RunInterrupted(why, Run(found, record, task)) from stopped.__cause__
+    raise RunInterrupted(why, Run(found, record, task, model)) from stopped.__cause__
 
 
 def score_edges(
@@ -502,18 +525,5 @@ def _record(
 
 
 def _keeps(task: Task) -> bool:
-    """Whether the prompts came from a file, and are kept with the run."""
+    """Whether the prompts are a user's own, and are kept with the run."""
     return "sha256" in task.settings
-
-
-def _kept(task: Task) -> str:
-    return "".join(json.dumps(_row(text)) + "\n" for text in task.text)
-
-
-def _row(text: PromptText) -> dict[str, Any]:
-    return {
-        "clean": text.clean,
-        "corrupt": text.corrupt,
-        "answer": list(text.answers) or None,
-        "wrong": list(text.wrong) or None,
-    }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from edgewise.errors import EdgewiseError, unknown
+import torch
+
+from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
 from edgewise.models import Decoder, check
 from edgewise.tasks import docstring, gender_pronoun, greater_than, hand_built, induction, ioi
 from edgewise.tasks.docstring import build_docstring
@@ -16,9 +18,13 @@ from edgewise.tasks.greater_than import build_greater_than
 from edgewise.tasks.hand_built import build_or_gate, build_tracr_reverse, build_tracr_xproportion
 from edgewise.tasks.induction import build_induction
 from edgewise.tasks.ioi import build_ioi
-from edgewise.tasks.jsonl import build_jsonl
+from edgewise.tasks.jsonl import read_rows, rows_of
 from edgewise.tasks.known import known_circuit
+from edgewise.tasks.own_prompts import build_own
 from edgewise.tasks.task import Split, Task
+
+MOST_CHECKED = 512
+"""Prompts on which edgewise's reading of the model is compared with the model: of more, so many from first to last."""
 
 
 class Builder(Protocol):
@@ -37,7 +43,7 @@ class TaskSpec:
         paper_models: names of the model that the ACDC paper ran it on, the usual one first.
         paper_threshold, paper_examples: what a search there uses unless told otherwise: the paper's own.
         examples: how many pairs, unless told otherwise.
-        most_examples: how many there are, for each split; None for no limit.
+        most_examples: how many there are, for each split, or how many are made at most.
         ablation, threshold: what a search uses unless told otherwise.
         variants: the ways of making its prompts, `default` first.
         variant_models: models for some variants, where it is not `model`.
@@ -55,7 +61,7 @@ class TaskSpec:
     paper_threshold: float | None = None
     paper_examples: int | None = None
     ablation: str = "resample"
-    most_examples: int | None = None
+    most_examples: int = 10_000
     variants: tuple[str, ...] = ("default",)
     variant_models: Mapping[str, str] = field(default_factory=dict)
 
@@ -203,61 +209,92 @@ def find_spec(task: str | Path) -> TaskSpec | None:
         raise EdgewiseError("the task's name is empty")
     if name in TASKS:
         return TASKS[name]
-    if Path(name).exists() or name.endswith((".jsonl", ".json")) or "/" in name:
+    if _exists(name) or name.endswith((".jsonl", ".json")) or "/" in name:
         return None
     raise unknown("task", name, TASKS)
 
 
-def check_request(task: str | Path, examples: int | None, split: str, variant: str) -> TaskSpec | None:
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # no file has so long a name, or a null in it
+        return False
+
+
+def check_request(
+    task: str | Path | None, examples: int | None, split: str, variant: str, seed: int = 0, skip_bad: bool = False
+) -> TaskSpec | None:
     """What `find_spec` gives, once the rest of a request for a task makes sense; needs no model.
 
+    Args:
+        task: None for a list of rows.
+
     Raises:
-        EdgewiseError: an unknown task, split or variant, or a number of examples that the task does not have.
+        EdgewiseError: an unknown task, split or variant, a number of examples that the task does not have, or a seed
+            that is none.
     """
-    spec = find_spec(task)
-    if examples is not None and examples < 1:
-        raise EdgewiseError(f"--examples should be at least 1, not {examples}")
+    spec = None if task is None else find_spec(task)
+    check_seed(seed)
+    if examples is not None and (not isinstance(examples, int) or isinstance(examples, bool) or examples < 1):
+        raise EdgewiseError(f"examples (--examples) should be a whole number from 1, not {quoted(examples)}")
     if split not in ("validation", "test"):
         raise unknown("split", split, ("validation", "test"))
     if spec is None:
         if variant != "default":
-            raise EdgewiseError(f"a prompt file has no variants, so {variant!r} cannot be chosen")
-        if not Path(task).exists():
-            raise EdgewiseError(f"the prompt file {str(task)!r}: there is no such file")
+            raise EdgewiseError(f"prompts of one's own have no variants, so {quoted(variant)} cannot be chosen")
+        if task is not None and not _exists(str(task)):
+            raise EdgewiseError(f"the prompt file {quoted(str(task), 500)}: there is no such file")
         return None
     if variant not in spec.variants:
         raise unknown(f"variant of task {spec.name!r}:", variant, spec.variants)
-    if examples is not None and spec.most_examples is not None and examples > spec.most_examples:
+    if skip_bad:
+        raise EdgewiseError(f"skip_bad (--skip-bad) is for one's own prompts; task {spec.name!r} makes its own")
+    if examples is not None and examples > spec.most_examples:
         plural = "s" if spec.most_examples != 1 else ""
-        raise EdgewiseError(f"task {spec.name!r} has {spec.most_examples} example{plural} at most, not {examples}")
+        raise EdgewiseError(
+            f"task {spec.name!r} has {spec.most_examples:,} example{plural} at most, not {quoted(examples)}"
+        )
     return spec
 
 
 def load_task(
-    task: str | Path,
+    task: str | Path | Sequence[Mapping[str, Any]],
     model: Decoder,
     *,
     examples: int | None = None,
     seed: int = 0,
     split: Split = "validation",
     variant: str = "default",
+    name: str = "prompts",
+    skip_bad: bool = False,
+    ablation: str | None = None,
 ) -> Task:
     """Load a task for a model, and check on its prompts that edgewise reads the model right.
 
     Args:
-        task: a built-in name (`edgewise tasks` lists them) or a JSONL file of `clean`, `corrupt`, `answer`, `wrong`.
-        examples: how many prompt pairs; by default what the task suggests, or all rows of a file.
+        task: a built-in name (`edgewise tasks` lists them), a JSONL file of `clean`, `corrupt`, `answer`, `wrong`, or a
+            list of dictionaries with these.
+        examples: how many prompt pairs; by default what the task suggests, or all rows of one's own.
         seed: of the prompts; the same seed gives the same prompts.
         split: `validation`, on which circuits are searched, or `test`, other prompts of the same kind.
         variant: how prompts are made, where the task has a choice (`paper`: as the original did, flaws included).
+        name: what a task made of a list is called.
+        skip_bad: leave out rows of one's own that are not right, with a warning, rather than refuse them.
+        ablation: what one's own prompts are for, if it is known; with `resample`, pairs of two lengths are refused (or
+            left out) here.
 
     Raises:
         EdgewiseError: an unknown task, split or variant; prompts that the model's tokenizer breaks; a broken file; too
             few prompts; or a model that the Decoder does not reproduce on these prompts.
     """
-    spec = check_request(task, examples, split, variant)
+    if not isinstance(task, str | Path) and (
+        not name.strip() or "/" in name or len(name) > 100
+    ):  # it names a folder later on
+        raise EdgewiseError(f"a task's name should be a short word or two, without '/', not {quoted(name)}")
+    spec = check_request(task if isinstance(task, str | Path) else None, examples, split, variant, seed, skip_bad)
     if spec is None:
-        loaded = build_jsonl(model, Path(task), examples=examples, split=split)
+        rows = read_rows(Path(task)) if isinstance(task, str | Path) else rows_of(task, name)
+        loaded = build_own(model, rows, examples=examples, split=split, skip_bad=skip_bad, ablation=ablation)
     else:
         count = spec.examples_for(model.name) if examples is None else examples
         loaded = replace(
@@ -269,7 +306,8 @@ def load_task(
         )
     _require_outputs(loaded, model)
     prompts = loaded.prompts.to(model.device)
-    check(model, prompts.clean, prompts.mask)
+    rows = torch.linspace(0, len(prompts) - 1, min(len(prompts), MOST_CHECKED)).round().long().to(model.device)
+    check(model, prompts.clean[rows], prompts.mask[rows])
     return replace(loaded, prompts=prompts, n_tokens=model.config.n_tokens)
 
 

@@ -138,6 +138,10 @@ class Task:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def __repr__(self) -> str:
+        """`<Task ioi: 32 prompt pairs of 15 tokens; metric kl_div, ablation resample>`"""
+        return f"<Task {self.describe()}; metric {self.metric}, ablation {self.ablation}>"
+
     def first(self, count: int) -> Task:
         """The same task with its first `count` pairs alone."""
         return replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgewise.errors import EdgewiseError
@@ -13,8 +14,26 @@ def encode(model: Decoder, text: str) -> list[int]:
 
     What a tokenizer puts after it (an EOS) is left out: the model has to go on from the prompt's own last token.
     """
-    ids = list(_tokenizer(model)(text)["input_ids"])
-    bare = list(_tokenizer(model)(text, add_special_tokens=False)["input_ids"])
+    return encode_all(model, [text])[0]
+
+
+def encode_all(model: Decoder, texts: Sequence[str]) -> list[list[int]]:
+    """`encode` for many texts at once, which is several times as fast."""
+    if not texts:
+        return []
+    tokenizer = _tokenizer(model)
+    whole = tokenizer(list(texts))["input_ids"]
+    if tokenizer.num_special_tokens_to_add() == 0:
+        return [list(ids) for ids in whole]
+    bare = _bare(model, texts)
+    return [_without_end(list(ids), own) for ids, own in zip(whole, bare, strict=True)]
+
+
+def _bare(model: Decoder, texts: Sequence[str]) -> list[list[int]]:
+    return [list(ids) for ids in _tokenizer(model)(list(texts), add_special_tokens=False)["input_ids"]]
+
+
+def _without_end(ids: list[int], bare: list[int]) -> list[int]:
     for start in range(len(ids) - len(bare) + 1):
         if ids[start : start + len(bare)] == bare:
             return ids[: start + len(bare)]
@@ -26,10 +45,20 @@ def continuation(model: Decoder, prompt: str, answer: str) -> list[int]:
 
     Where prompt and answer would merge into other tokens than the prompt's, the answer is taken by itself.
     """
-    before, both = encode(model, prompt), encode(model, prompt + answer)
-    if len(both) > len(before) and both[: len(before)] == before:
-        return both[len(before) :]
-    return list(_tokenizer(model)(answer, add_special_tokens=False)["input_ids"])
+    return continuations(model, [(encode(model, prompt), prompt, answer)])[0]
+
+
+def continuations(model: Decoder, asked: Sequence[tuple[list[int], str, str]]) -> list[list[int]]:
+    """`continuation` for many: the ids of a prompt, the prompt, and an answer after it."""
+    joined = encode_all(model, [prompt + answer for _, prompt, answer in asked])
+    found = [
+        both[len(before) :] if len(both) > len(before) and both[: len(before)] == before else None
+        for (before, _, _), both in zip(asked, joined, strict=True)
+    ]
+    alone = iter(
+        _bare(model, [answer for (_, _, answer), ids in zip(asked, found, strict=True) if ids is None] or [""])
+    )
+    return [next(alone) if ids is None else ids for ids in found]
 
 
 def show(model: Decoder, ids: list[int]) -> str:

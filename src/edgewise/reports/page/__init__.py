@@ -1,12 +1,15 @@
 """One self-contained page for a run, or for several runs of one graph.
 
-`read_sources` reads the run folders, `measure` asks a run's model what only it can say, `make_page` gives the page as
-text, and `write_page` writes it where nothing is yet.
+`report` does it all for a run in hand. `read_sources` reads the run folders, `measure` asks a run's model what only it
+can say, `make_page` gives the page as text, and `write_page` writes it where nothing is yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
@@ -14,8 +17,36 @@ from edgewise.reports.page.data import page_data
 from edgewise.reports.page.html import render, require_free_file, write_page
 from edgewise.reports.page.measure import measure
 from edgewise.reports.page.source import Source, read_sources
+from edgewise.runs import Run
 
-__all__ = ["Source", "make_page", "measure", "read_sources", "require_free_file", "write_page"]
+__all__ = ["Source", "make_page", "measure", "read_sources", "report", "require_free_file", "write_page"]
+
+
+def report(run: Run, path: str | Path, *, prompts: int = 4, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Write the page of a run to `path`; `run.report(path)` is the same.
+
+    Args:
+        prompts: how many prompts to show attention patterns for.
+        progress: called with how much of the measuring is done, and of how much.
+
+    Returns:
+        The file.
+
+    Raises:
+        EdgewiseError: there is such a file already, or it cannot be written.
+    """
+    target = Path(path).expanduser()
+    require_free_file(target)
+    with tempfile.TemporaryDirectory() as folder:
+        saved = run.save(Path(folder) / f"{run.task.name}-{run.record['settings']['method']}")
+        sources = read_sources([saved])
+    measured = measure(sources[0], run.model, run.task, prompts=prompts, progress=progress)
+    sources = [replace(sources[0], folder=Path(saved.name))]  # no folder holds it that one could name
+    write_page(target, make_page(sources, [measured]))
+    return target
+
+
+Run.report = report
 
 
 def make_page(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,25 @@
+"""What Tab offers after an option: names, kept here because looking them up would wait for torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+TASKS = (
+    *("ioi", "greater-than", "docstring", "induction", "gender-pronoun"),
+    *("tracr-reverse", "tracr-xproportion", "or-gate"),
+)
+MODELS = (
+    *("tiny-ioi", "tiny-greater-than", "tiny-docstring", "tiny-induction", "tiny-pronoun"),
+    *("tracr-reverse", "tracr-xproportion", "tracr-xproportion-compiled", "or-gate"),
+)
+METHODS = (
+    *("acdc", "exact", "edge-attribution", "edge-attribution-ig", "clean-corrupted", "relp"),
+    *("attribution-patching", "information-flow", "head-importance", "edge-pruning", "subnetwork-probing"),
+)
+METRICS = ("kl_div", "logit_diff", "logit_diff_max", "prob_diff", "nll", "match_nll", "l2", "frac_correct")
+ABLATIONS = ("resample", "zero", "mean", "mean-positional")
+
+
+def names(known: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """The completion of an option that takes one of these, or something else: the shell adds files itself."""
+    return lambda incomplete: [name for name in known if name.startswith(incomplete)]  # typer goes by its name
