@@ -72,7 +72,7 @@ def same_decisions(
 def both(experiment: Experiment, threshold: float, **options: Any) -> tuple[Discovery, Discovery]:
     """The same search with either engine; the metric of what the fast one found is right, recomputed from scratch."""
     fast, slow = (acdc(experiment, threshold, engine=engine, **options) for engine in ("incremental", "plain"))
-    assert fast.metric == pytest.approx(experiment.score(fast.circuit), rel=1e-5, abs=1e-5)
+    assert fast.metric == tiny.near(experiment.score(fast.circuit))
     return fast, slow
 
 
@@ -516,7 +516,7 @@ def assert_stopped_half_way(stop: Interrupted, experiment: Experiment, whole: Di
     # What is not in the circuit was removed by a test or fell without one, and either way was decided.
     assert progress.edges == experiment.graph.n_edges
     assert progress.decided == progress.kept + experiment.graph.n_edges - len(names)
-    assert progress.metric == found.metric == pytest.approx(experiment.score(found.circuit), rel=1e-5, abs=1e-6)
+    assert progress.metric == found.metric == tiny.near(experiment.score(found.circuit))
     assert (found.metric_full, found.metric_ablated) == (whole.metric_full, whole.metric_ablated)
     assert f"{progress.decided:,} of {progress.edges:,} edges decided" in str(stop)
 

@@ -128,7 +128,7 @@ def test_effects_are_those_of_removing_each_edge(induction):
     _, found = verdicts(induction, circuit)
     own = induction.score(circuit)
     for one in found.effects:
-        assert one.rise == pytest.approx(induction.score(circuit.remove(one.edge)) - own, abs=1e-5)
+        assert one.rise == tiny.near(induction.score(circuit.remove(one.edge)) - own)
     assert [one.effect for one in found.effects] == sorted(one.effect for one in found.effects)
 
 
