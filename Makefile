@@ -1,43 +1,51 @@
-# One virtual environment in .venv serves every target; each target sets up what it needs.
+# One virtual environment in .venv serves every target; each target sets up what it needs and no more: INSTALLED is the
+# package alone, as its users have it, TOOLS what its developers work with too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 # The package's own models load from disk, and nothing in these targets needs a model hub.
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo test test-slow check format bench page clean
+.PHONY: help demo test test-slow test-portable check format bench page clean
 
 help:
-	@echo "make demo       find the IOI circuit in the built-in model"
-	@echo "make test       run the tests"
-	@echo "make test-slow  run the tests that take minutes too"
-	@echo "make check      format check, lint, types, imports"
-	@echo "make bench      measure speed"
-	@echo "make page       bundle the page of edgewise report anew (needs Node)"
+	@echo "make demo           find the IOI circuit in the built-in model"
+	@echo "make test           run the tests"
+	@echo "make test-slow      run the tests that take minutes too"
+	@echo "make test-portable  run the tests as other processors, PyTorch and Python versions would"
+	@echo "make check          format check, lint, types, imports"
+	@echo "make bench          measure speed"
+	@echo "make page           bundle the page of edgewise report anew (needs Node)"
 
-demo: $(STAMP)
+demo: $(INSTALLED)
 	$(BIN)/edgewise discover ioi
 
-test: $(STAMP)
+test: $(TOOLS)
 	$(BIN)/pytest -q -n 2 -m "not slow"
 
-test-slow: $(STAMP)
+test-slow: $(TOOLS)
 	$(BIN)/pytest -q -n 2
 
-check: $(STAMP)
+# Hours. CELLS="avx2 onednn-off" picks some of the cells, TESTS="tests/patching" some of the tests.
+test-portable: $(TOOLS)
+	$(BIN)/python scripts/portable.py $(if $(CELLS),--cells $(CELLS)) $(if $(TESTS),--tests $(TESTS))
+
+check: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
 
-format: $(STAMP)
+format: $(TOOLS)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)
+bench: $(TOOLS)
 	$(BIN)/python benchmarks/plain_engine.py
 	$(BIN)/python benchmarks/incremental.py
 	$(BIN)/python benchmarks/attribution.py
@@ -51,8 +59,12 @@ page:
 clean:
 	rm -rf $(VENV) build dist
 
-$(STAMP): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "edgewise needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) .
+	touch $@
+
+$(TOOLS): $(INSTALLED)
+	$(INSTALL) ".[dev]"
 	touch $@

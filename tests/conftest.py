@@ -1,9 +1,77 @@
-"""One thread per test process: the models are tiny, and the suite runs in as many processes as there are cores.
+"""How the suite runs, and what it says of tests that could not.
+
+One thread per process: the models are tiny, and the suite runs in as many processes as there are cores. Settings of a
+run, by environment variable, for `make test-portable` and CI:
+
+EDGEWISE_THREADS: threads of each process.
+EDGEWISE_ONEDNN=off: products without oneDNN, as in a PyTorch that has none.
+EDGEWISE_REQUIRE_ALL=1: a test that would be skipped fails, with the reason.
 
 "FACTS" in the tests is `../shared/paper/FACTS.md`: the ACDC paper and its code, number by number. Tests that read files
 beside the clone skip where they are not there.
 """
 
-import torch
+from __future__ import annotations
 
-torch.set_num_threads(1)
+import os
+from collections import Counter
+
+import hypothesis
+import pytest
+
+from edgewise.process import tune_process
+
+tune_process()  # before torch comes
+
+import tiny  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(int(os.environ.get("EDGEWISE_THREADS", "1")))
+
+if os.environ.get("EDGEWISE_ONEDNN") == "off":
+    from edgewise.models import matmul
+
+    torch.backends.mkldnn.set_flags(False)
+    matmul._LINEAR = None
+
+# A machine busy with other work is no failure.
+hypothesis.settings.register_profile("edgewise", deadline=None)
+hypothesis.settings.load_profile("edgewise")
+
+REQUIRE_ALL = os.environ.get("EDGEWISE_REQUIRE_ALL") == "1"
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    said = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return said.removeprefix("Skipped: ")
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where EDGEWISE_REQUIRE_ALL lets nothing be: {_reason(report)}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter):
+    """At the very end, one line: what was not tested for want of something, and what would bring it."""
+    result = yield
+    skipped = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
+    if skipped:
+        lacking = (f"{count} ({tiny.WHAT_BRINGS_IT.get(why, why)})" for why, count in skipped.most_common())
+        terminalreporter.write_line("not tested: " + ", ".join(lacking), yellow=True)
+    return result

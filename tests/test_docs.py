@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from printed import stands_in
 
 from edgewise.cli import main
 from edgewise.tasks.jsonl import read_rows
@@ -57,22 +58,22 @@ def test_the_table_of_the_readme_comes_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text()
     found = run(monkeypatch, capsys, "discover", "ioi")
-    assert f"{found['n_edges']} of 527 edges kept, `kl_div` {found['metric']:.4f}" in readme
+    assert stands_in(readme, f"{found['n_edges']} of 527 edges kept, `kl_div` {found['metric']:.4f}")
     assert found["metric_ablated"] == pytest.approx(10.0, abs=0.05)
     on_test = run(monkeypatch, capsys, "evaluate", "runs/ioi-acdc", "--split", "test")
     tests = {test["name"]: test for test in on_test["hypotheses"]["tests"]}
     assert tests["sufficiency"]["statistic"] == 1, "better than 100 random circuits of its size"
     assert tests["minimality"]["passed"] is True, "no edge too many"
-    assert f"`kl_div` {on_test['metric']:.4f}, {-on_test['metrics']['frac_correct']['circuit']:.0%}" in readme
+    assert stands_in(readme, f"`kl_div` {on_test['metric']:.4f}, {-on_test['metrics']['frac_correct']['circuit']:.0%}")
     sized = run(monkeypatch, capsys, "discover", "ioi", "--edges", "20")
-    assert f"{sized['n_edges']} edges at threshold {sized['settings']['threshold']:.3f}" in readme
+    assert stands_in(readme, f"{sized['n_edges']} edges at threshold {sized['settings']['threshold']:.3f}")
     overlap = run(monkeypatch, capsys, "compare", "runs/ioi-acdc", "runs/ioi-acdc-2")["pairs"][0]
     assert f"{overlap['common']} edges in both, {overlap['only_first']} in the first only" in readme
     for task in ("greater-than", "docstring", "gender-pronoun"):
         found = run(monkeypatch, capsys, "discover", task)
         row = next(line for line in readme.splitlines() if f"`edgewise discover {task}`" in line)
         assert f"{found['n_edges']} of " in row
-        assert f"`kl_div` {found['metric']:.4f} ({found['metric_ablated']:.3g} ablated)" in row
+        assert stands_in(row, f"`kl_div` {found['metric']:.4f} ({found['metric_ablated']:.3g} ablated)")
     assert f"{run(monkeypatch, capsys, 'discover', 'induction')['n_edges']} of 105 edges" in readme
     assert run(monkeypatch, capsys, "discover", "induction", "--permuted", "0")["metric"] > 5
     for task, edges in (("tracr-reverse", 15), ("tracr-xproportion", 10)):

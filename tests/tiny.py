@@ -18,7 +18,18 @@ from edgewise.tasks.task import Prompts, PromptText, Task, last_token_prompts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared models and prompts are not beside the clone")
+NO_SHARED = "the shared models and prompts are not beside the clone"
+NO_CHROMIUM = "there is no Chromium"
+NO_BUNDLER = "the page's bundler is not installed"
+
+WHAT_BRINGS_IT = {
+    NO_SHARED: "the folder ../shared, which comes with the project's own checkout",
+    NO_CHROMIUM: "apt-get install chromium",
+    NO_BUNDLER: "cd web && npm ci",
+}
+"""By the reason for which a test was skipped, what its user would do about it."""
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=NO_SHARED)
 
 VOCABULARY = 40
 
@@ -94,6 +105,15 @@ FAMILIES: dict[str, Callable[..., Decoder]] = {
         **dict(parallel=True, scale_by_layer=True, **kwargs),
     ),
 }
+
+
+def near(value: float | dict[str, float]) -> Any:
+    """What a metric in float32 is equal to if it was worked out another way, or with a processor's own order of sums.
+
+    Logits of order 1 to 10 are sums of some hundred terms, each rounded to 6e-8 of its size, so a metric made of them
+    is right to a few 1e-6 of its size, or of 1 where it is smaller than the logits.
+    """
+    return pytest.approx(value, rel=1e-5, abs=1e-5)
 
 
 def prompts(seed: int = 0, rows: int = 3, longest: int = 6, ragged: bool = True, paired: bool = True) -> Prompts:

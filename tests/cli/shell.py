@@ -13,6 +13,9 @@ import pytest
 
 from edgewise.cli import main
 
+_MADE: dict[tuple[str, ...], tuple[bytes, bytes, dict[str, bytes | None]]] = {}
+"""By what was typed: the folder it was typed in, what it printed, and the files it made."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -75,6 +78,26 @@ class Shell:
     def json(self, *arguments: object) -> dict[str, Any]:
         """The object that a command prints with `--json`."""
         return self.works(*arguments, "--json").json
+
+    def made(self, *arguments: object) -> dict[str, Any]:
+        """What `json` gives for a command that makes files in the working folder, run once for all tests that type it.
+
+        What it reads has to be the same in all of them.
+        """
+        key, here = tuple(map(str, arguments)), str(self.folder).encode()
+        if key not in _MADE:
+            before = self.everything()
+            found = json.dumps(self.json(*arguments)).encode()
+            files = {name: data for name, data in self.everything().items() if name not in before}
+            _MADE[key] = here, found, files
+        there, found, files = _MADE[key]
+        for name, data in files.items():
+            path = self.folder / name
+            if data is None:
+                path.mkdir(exist_ok=True)
+            else:
+                path.write_bytes(data.replace(there, here) if path.suffix == ".json" else data)
+        return json.loads(found.replace(there, here))
 
     def refuses(self, *arguments: object) -> str:
         """Run a command that has to be refused in a sentence, with exit code 2, leaving all as it was.

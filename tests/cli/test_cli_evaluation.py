@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import tiny
 from word_models import write_prompts
 
 from edgewise import load_circuit, load_model, load_task
@@ -18,14 +19,14 @@ from edgewise.graph import Circuit, Graph
 @pytest.fixture
 def pronoun(shell):
     """An ACDC run on a shipped model, in the folder `acdc`."""
-    return shell.json("discover", "gender-pronoun", "--examples", 8, "--out", "acdc")
+    return shell.made("discover", "gender-pronoun", "--examples", 8, "--out", "acdc")
 
 
 @pytest.fixture
 def scored(shell):
     """A run that scores every edge, in the folder `scored`."""
     options = ("--examples", 8, "--method", "edge-attribution", "--edges", 12)
-    return shell.json("discover", "gender-pronoun", *options, "--out", "scored")
+    return shell.made("discover", "gender-pronoun", *options, "--out", "scored")
 
 
 # --- evaluate ------------------------------------------------------------------------------------------------------
@@ -33,13 +34,13 @@ def scored(shell):
 
 def test_everything_is_in_the_json(shell, pronoun):
     found = shell.json("evaluate", "acdc", "--circuits", 30, "--rediscover", 2)
-    assert found["metric"] == pytest.approx(pronoun["metric"], abs=1e-6)
+    assert found["metric"] == tiny.near(pronoun["metric"])
     low, high = (found["metrics"]["kl_div"]["interval"][end] for end in ("low", "high"))
     assert low < found["metric"] < high
     assert found["metrics"]["kl_div"]["recovered"] > 0.9
     assert found["metrics"]["kl_div"]["completeness"] > 0.5
     assert len(found["per_example"]["circuit"]) == found["examples"] == 8
-    assert sum(found["per_example"]["circuit"]) / 8 == pytest.approx(found["metric"], abs=1e-6)
+    assert sum(found["per_example"]["circuit"]) / 8 == tiny.near(found["metric"])
     assert found["accuracy"]["full"] == 1
     tests = {test["name"]: test for test in found["hypotheses"]["tests"]}
     assert set(tests) == {"equivalence", "independence", "minimality", "sufficiency", "partial necessity"}
@@ -107,7 +108,7 @@ def test_a_circuit_on_another_tasks_data(shell, models):
     other.write_text("\n".join(reversed(lines)) + "\n")
     found = shell.json("evaluate", "run", "--task", other, "--quick")
     assert found["task"] == "other"
-    assert found["metric"] == pytest.approx(shell.json("evaluate", "run", "--quick")["metric"], abs=1e-5)
+    assert found["metric"] == tiny.near(shell.json("evaluate", "run", "--quick")["metric"])
 
 
 @pytest.mark.parametrize(
@@ -302,7 +303,7 @@ def test_a_submission_is_written_for_the_benchmark(shell, scored):
     assert path.parent.name == "gender-pronoun_tiny-pronoun"
     again = shell.json("evaluate", path, "--task", "gender-pronoun", "--examples", 8, "--quick")
     assert again["n_edges"] == len([name for name in scored["edges"] if not re.search(r"<[qkv]>->", name)])
-    assert again["metric"] == pytest.approx(scored["metric"], abs=1e-5)
+    assert again["metric"] == tiny.near(scored["metric"])
 
 
 def test_what_the_benchmark_cannot_take_is_refused(shell, pronoun):

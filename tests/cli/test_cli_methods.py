@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tiny
 from safetensors import safe_open
 from word_models import write_prompts
 
@@ -16,24 +17,28 @@ from edgewise.runs.scores import load_scores, save_scores
 from edgewise.tasks import TASKS
 
 FEW_STEPS = {
-    "subnetwork-probing": ["--steps", "20", "--learning-rate", "0.1"],
-    "edge-pruning": ["--steps", "20"],
+    "subnetwork-probing": ["--steps", "5", "--learning-rate", "0.1"],
+    "edge-pruning": ["--steps", "5"],
 }
+HAND_BUILT = ("tracr-reverse", "tracr-xproportion", "or-gate")
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_works_on_every_task(shell, method, task):
-    found = shell.json("discover", task, "--method", method, "--edges", "50", *FEW_STEPS.get(method, []))
-    assert found["n_edges"] <= 50
+    few = [] if task in HAND_BUILT else ["--examples", "4"]
+    # A wanted size is several searches to ACDC; tests of its own ask for one.
+    size = ["--threshold", "0.1"] if method == "acdc" else ["--edges", "50"]
+    found = shell.json("discover", task, "--method", method, *size, *few, *FEW_STEPS.get(method, []))
     assert found["settings"]["method"] == method
-    assert found["settings"]["edges"] == 50
+    if method != "acdc":
+        assert found["n_edges"] <= found["settings"]["edges"] == 50
     folder = shell.folder / found["run_dir"]
     record = json.loads((folder / "run.json").read_text())
     circuit = load_circuit(folder / "circuit.json")
     assert circuit.names() == found["edges"]
     measured = shell.json("evaluate", found["run_dir"], "--quick")
-    assert measured["metric"] == pytest.approx(found["metric"], abs=1e-5)
+    assert measured["metric"] == tiny.near(found["metric"])
     if method == "acdc":
         assert record["result"]["scoring"] is None
         assert not (folder / "scores.safetensors").exists()
@@ -59,7 +64,7 @@ def test_scores_of_a_run_are_the_methods(shell):
     experiment = Experiment(model, load_task("induction", model))
     wanted = edge_attribution_ig(experiment, path="activations", steps=2).scored
     scores = load_scores(shell.folder / found["run_dir"] / "scores.safetensors")
-    assert np.allclose(scores.scores, wanted.scores, atol=1e-6)
+    assert np.allclose(scores.scores, wanted.scores, atol=1e-5 * np.abs(wanted.scores).max())
     assert found["settings"]["method_options"] == {"path": "activations", "steps": 2}
     assert at_most(wanted, 9).circuit.names() == found["edges"]
 
@@ -80,13 +85,14 @@ def test_a_threshold_is_in_the_metrics_units(shell):
 
 
 def test_a_share_of_the_graph_and_other_rules(shell):
-    few = shell.json("discover", "ioi", "--method", "edge-attribution", "--share", "0.05")
+    ioi = ("discover", "ioi", "--examples", "8", "--method", "edge-attribution")
+    few = shell.json(*ioi, "--share", "0.05")
     assert few["settings"]["edges"] == int(0.05 * 527)
     assert 0 < few["n_edges"] <= int(0.05 * 527)
     model = load_model("tiny-ioi")
-    scored = edge_attribution_ig(Experiment(model, load_task("ioi", model))).scored
+    scored = edge_attribution_ig(Experiment(model, load_task("ioi", model, examples=8))).scored
     for name, rule in (("top", top), ("greedy", greedy)):
-        found = shell.json("discover", "ioi", "--method", "edge-attribution", "--edges", "40", "--select", name)
+        found = shell.json(*ioi, "--edges", "40", "--select", name)
         assert found["edges"] == rule(scored, 40).circuit.names()
         record = json.loads((shell.folder / found["run_dir"] / "run.json").read_text())
         assert (record["result"]["scoring"]["rule"], record["result"]["scoring"]["taken"]) == (name, 40)
@@ -94,11 +100,12 @@ def test_a_share_of_the_graph_and_other_rules(shell):
 
 
 def test_little_memory_gives_the_same_scores(shell):
-    found = [
-        shell.json("discover", "ioi", "--method", "edge-attribution", "--edges", "40", *limit)
+    free, bound = (
+        shell.json("discover", "ioi", "--examples", "8", "--method", "edge-attribution", "--edges", "40", *limit)
         for limit in ([], ["--max-memory", "1MB"])
-    ]
-    assert found[0]["edges"] == found[1]["edges"]
+    )
+    scores = [load_scores(shell.folder / one["run_dir"] / "scores.safetensors").scores for one in (free, bound)]
+    assert np.allclose(*scores, rtol=0, atol=1e-5 * np.abs(scores[0]).max())
 
 
 def test_what_was_done_is_said(shell):
@@ -112,7 +119,7 @@ def test_what_was_done_is_said(shell):
 def test_subnetwork_probing_rounds_by_itself_and_says_its_loss(shell):
     found = shell.json(
         *("discover", "greater-than", "--method", "subnetwork-probing", "--steps", "150", "--learning-rate", "0.1"),
-        *("--lambda", "1"),
+        *("--lambda", "1", "--examples", "8"),
     )
     assert 1 < found["n_edges"] < 40
     assert found["metric"] < 0.1 * found["metric_ablated"]

@@ -21,7 +21,7 @@ def data_in(page: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def run(shell) -> Path:
-    shell.works("discover", "tracr-reverse", "--out", "run", "--quiet")
+    shell.made("discover", "tracr-reverse", "--out", "run", "--quiet")
     return shell.folder / "run"
 
 
@@ -36,7 +36,7 @@ def test_the_page_lies_in_the_runs_folder_and_holds_its_circuit(shell, run):
     assert "run/report.html" in said
     (sent,) = data_in(run / "report.html")["runs"]
     assert len(sent["in"]) == 15
-    assert sent["command"] == "edgewise discover tracr-reverse --out run --quiet"
+    assert sent["command"] == "edgewise discover tracr-reverse --out run --quiet --json"
     assert ["task: examples", "6"] in sent["settings"]
     assert sent["truth"]["found"] == 15
     assert sent["attention"]["heads"].keys() == {f"a{layer}.h0" for layer in range(4)}

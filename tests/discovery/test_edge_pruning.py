@@ -14,12 +14,12 @@ from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 
 
-@pytest.mark.parametrize("name", ["induction", "greater-than"])
-def test_it_finds_a_circuit_as_good_as_acdcs_of_the_same_size(name):
+@pytest.mark.parametrize(("name", "examples", "steps"), [("induction", 16, 200), ("greater-than", 8, 150)])
+def test_it_finds_a_circuit_as_good_as_acdcs_of_the_same_size(name, examples, steps):
     model = load_model(f"tiny-{name}")
-    experiment = Experiment(model, load_task(name, model))
+    experiment = Experiment(model, load_task(name, model, examples=examples))
     wanted = acdc(experiment, 0.01)
-    found = edge_pruning(experiment, wanted.circuit.n_edges)
+    found = edge_pruning(experiment, wanted.circuit.n_edges, steps=steps)
     circuit = at_most(found.scored, wanted.circuit.n_edges, above=-np.inf).circuit
     assert 5 < circuit.n_edges <= wanted.circuit.n_edges
     assert experiment.score(circuit) < 1.5 * wanted.metric < 0.1 * experiment.ablated()
@@ -28,7 +28,7 @@ def test_it_finds_a_circuit_as_good_as_acdcs_of_the_same_size(name):
 
 def test_the_wanted_size_is_come_near():
     model = load_model("tiny-greater-than")
-    experiment = Experiment(model, load_task("greater-than", model))
+    experiment = Experiment(model, load_task("greater-than", model, examples=4))
     expected = [edge_pruning(experiment, target, steps=200).expected for target in (10, 60)]
     assert expected[0] == pytest.approx(10, abs=6)
     assert expected[1] == pytest.approx(60, abs=12)

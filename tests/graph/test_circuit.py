@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import circuits, graphs, scored, triples
@@ -308,7 +309,7 @@ def our_name(sender: str, receiver: str) -> str:
 
 def canonical(task: str, graph: Graph) -> Circuit:
     if not CANONICAL.exists():
-        pytest.skip("the paper's circuits are not beside this checkout")
+        pytest.skip(tiny.NO_SHARED)
     edges = json.loads(CANONICAL.read_text())[task]["edges_sender_receiver"]
     names = [our_name(sender, receiver) for sender, receiver in edges if graph.ports or not sender.endswith("_in")]
     return Circuit.from_names(graph, names)

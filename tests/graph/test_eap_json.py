@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import circuits, scored
@@ -27,7 +28,7 @@ EAP_IG_FILE = Path(__file__).resolve().parents[3] / "shared" / "interop" / "ioi-
 @pytest.fixture(scope="module")
 def eap_ig_text() -> str:
     if not EAP_IG_FILE.exists():
-        pytest.skip("the EAP-IG file is not beside this checkout")
+        pytest.skip(tiny.NO_SHARED)
     return EAP_IG_FILE.read_text()
 
 

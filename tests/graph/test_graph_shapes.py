@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_graphs import graphs
@@ -100,7 +101,7 @@ def test_rows_and_columns_stand_where_the_mib_benchmark_has_them(L: int, H: int)
 def test_names_come_in_the_order_of_eap_igs_own_file() -> None:
     path = SHARED / "interop" / "ioi-eap-ig.json"
     if not path.exists():
-        pytest.skip("the EAP-IG file is not beside this checkout")
+        pytest.skip(tiny.NO_SHARED)
     theirs = list(json.loads(path.read_text())["edges"])
     assert len(theirs) == 32_491
     assert Graph(12, 12).names() == theirs

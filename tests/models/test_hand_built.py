@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -34,7 +35,7 @@ COMPILED = {"tracr-reverse": tracr_reverse, "tracr-xproportion": tracr_xproporti
 def tracr_file(model: str, name: str) -> dict[str, Tensor]:
     path = SHARED_MODELS / model / name
     if not path.exists():
-        pytest.skip("tracr's compiled weights are not beside this checkout")
+        pytest.skip(tiny.NO_SHARED)
     return load_file(path)
 
 

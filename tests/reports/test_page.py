@@ -397,9 +397,7 @@ def test_a_source_knows_whether_its_method_scored_edges(ioi, reverse):
 WEB = Path(__file__).resolve().parents[2] / "web"
 
 
-@pytest.mark.skipif(
-    shutil.which("node") is None or not (WEB / "node_modules").is_dir(), reason="the bundler is not here: `make page`"
-)
+@pytest.mark.skipif(shutil.which("node") is None or not (WEB / "node_modules").is_dir(), reason=tiny.NO_BUNDLER)
 def test_the_bundle_in_the_package_is_the_one_that_the_sources_make(tmp_path):
     subprocess.run(["node", "build.mjs", f"--out={tmp_path}"], cwd=WEB, check=True)
     built = Path(ew.__file__).parent / "reports" / "page" / "built"

@@ -25,7 +25,7 @@ from edgewise.reports.page import make_page, measure, read_sources
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=tiny.NO_CHROMIUM)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import SHARED
+from tiny import NO_SHARED, SHARED
 
 from edgewise.models import Decoder, load_model
 
@@ -17,7 +17,7 @@ UNKNOWN = "<unk>"
 
 def shared(path: str) -> Path:
     if not (SHARED / path).exists():
-        pytest.skip(f"shared/{path} is not beside this checkout")
+        pytest.skip(NO_SHARED)
     return SHARED / path
 
 

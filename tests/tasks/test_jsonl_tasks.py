@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 
 from edgewise.errors import EdgewiseError
@@ -383,7 +384,7 @@ def test_some_rows_of_the_prompts_come_with_what_is_scored_in_them() -> None:
 @pytest.fixture(scope="module")
 def stories() -> Decoder:
     if not STORIES.exists():
-        pytest.skip("the stories260k model is not beside this checkout")
+        pytest.skip(tiny.NO_SHARED)
     return load_model(STORIES, device="cpu")
 
 
