@@ -28,6 +28,38 @@ def test_fingerprints_tell_weights_and_dtypes_apart():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_a_fingerprint_depends_on_every_number(dtype):
+    model = tiny.gpt2(dtype=getattr(torch, dtype), layers=1)
+    fingerprint = model.fingerprint()
+    assert fingerprint.startswith("v2:")
+    assert model.fingerprint() == fingerprint
+    weight = model.source.transformer.h[0].attn.c_attn.weight.data
+    for head in range(model.config.n_heads):  # the weights of one head's queries lie in a stripe
+        kept = weight[:, 8 * head : 8 * head + 8].clone()
+        weight[:, 8 * head : 8 * head + 8] = 0
+        assert model.fingerprint() != fingerprint
+        weight[:, 8 * head : 8 * head + 8] = kept
+    assert model.fingerprint() == fingerprint
+    for tensor in model.source.state_dict().values():
+        number = tensor.view(-1)[-1].clone()
+        tensor.view(-1)[-1] = torch.nextafter(number, torch.tensor(torch.inf, dtype=number.dtype))
+        assert model.fingerprint() != fingerprint
+        tensor.view(-1)[-1] = number
+
+
+def test_a_fingerprint_is_of_the_numbers_and_not_of_how_they_lie_in_memory():
+    model = tiny.gpt2()
+    fingerprint, weight = model.fingerprint(), model.source.transformer.h[0].mlp.c_fc.weight
+    weight.data = weight.data.T.contiguous().T
+    assert not weight.is_contiguous()
+    assert model.fingerprint() == fingerprint
+
+
+def test_a_model_shows_itself_in_one_line():
+    assert repr(load_model("tiny-ioi")) == "Decoder('tiny-ioi': gpt2, 4 layers of 4 heads, float32 on cpu)"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_dtypes_are_those_asked_for(folder, dtype):
     assert load_model(folder, dtype=dtype).dtype == getattr(torch, dtype)
 

@@ -25,9 +25,9 @@ def fold_value_biases(decoder: Decoder) -> Decoder:
     def fold(layer: DecoderLayer) -> DecoderLayer:
         if layer.values.bias is None:
             return layer
-        share = decoder.config.share
-        written = torch.einsum("hd,hdm->m", layer.values.bias.repeat_interleave(share, dim=0), layer.output.weight)
-        return replace(layer, values=Projection(layer.values.weight), bias=layer.bias + written)
+        folded = layer.values.bias.repeat_interleave(decoder.config.share, dim=0)
+        written = torch.einsum("hd,hdm->m", folded, layer.output.weight)
+        return replace(layer, values=Projection(layer.values.weight), bias=layer.bias + written, folded=folded)
 
     with torch.no_grad():
         layers = tuple(fold(layer) for layer in decoder.layers)
@@ -50,17 +50,18 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     comparisons with that one, as in the paper.
 
     Raises:
-        EdgewiseError: the seed is no whole number, or the model is a permuted one already.
+        EdgewiseError: the seed is no whole number from 0 to 2^63 - 1, or the model is a permuted one already.
     """
     from edgewise.models.load import adapt_model  # a Decoder is rebuilt over the copy
 
     if decoder.original is not None:
         raise EdgewiseError(f"model {decoder.name!r} is a permuted one already")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise EdgewiseError(f"the seed of a permutation should be a whole number, not {seed!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        shown = "one of many digits" if isinstance(seed, int) and abs(seed) > 10**30 else repr(seed)
+        raise EdgewiseError(f"the seed of a permutation should be a whole number from 0 to 2^63 - 1, not {shown}")
     source = copy.deepcopy(decoder.source)
     copied = adapt_model(source, decoder.name, decoder.tokenizer)
-    generator = torch.Generator().manual_seed(seed % 2**63)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer, given in zip(copied.layers, decoder.layers, strict=True):
             if decoder.config.folded_value_biases and layer.values.bias is not None:
@@ -77,7 +78,8 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     copied = adapt_model(source, decoder.name, decoder.tokenizer)  # with views that nothing was written through
     if decoder.config.folded_value_biases:
         copied = fold_value_biases(copied)
-    if copied.fingerprint() == decoder.fingerprint():
+    before, after = decoder.source.state_dict(), source.state_dict()
+    if all(torch.equal(before[key], value) for key, value in after.items()):
         warnings.warn(
             f"permuting {decoder.name!r} with seed {seed} left it as it was, so this is no control", EdgewiseWarning, 3
         )

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError
-from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection, Unembedding
+from edgewise.models.decoder import (
+    Decoder,
+    DecoderConfig,
+    DecoderLayer,
+    Projection,
+    SourceLayer,
+    SourceParts,
+    Unembedding,
+)
 
 
 def adapt(model: nn.Module, name: str, tokenizer: Any = None) -> Decoder:
@@ -95,7 +103,9 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
         unembedding=Unembedding(model.lm_head.weight, model.lm_head.bias),
         source=model,
         run_source=_logits_of(model),
-        run_source_streams=_streams_of(model),
+        source_parts=SourceParts(
+            tuple(SourceLayer(one.ln_1, one.attn.c_proj, one.attn, one.ln_2, one.mlp) for one in body.h), body.ln_f
+        ),
         tokenizer=tokenizer,
     )
 
@@ -150,7 +160,19 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
         unembedding=Unembedding(model.lm_head.weight, model.lm_head.bias),
         source=model,
         run_source=_logits_of(model),
-        run_source_streams=_streams_of(model),
+        source_parts=SourceParts(
+            tuple(
+                SourceLayer(
+                    one.input_layernorm,
+                    one.self_attn.o_proj,
+                    one.self_attn,
+                    one.post_attention_layernorm,
+                    one.mlp,
+                )
+                for one in body.layers
+            ),
+            body.norm,
+        ),
         tokenizer=tokenizer,
     )
 
@@ -198,19 +220,5 @@ def _logits_of(model: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
             use_cache=False,
         )
         return out.logits
-
-    return run
-
-
-def _streams_of(model: Any) -> Callable[[Tensor, Tensor, Tensor], list[Tensor]]:
-    def run(tokens: Tensor, mask: Tensor, positions: Tensor) -> list[Tensor]:
-        out = model(
-            input_ids=tokens,
-            attention_mask=mask.long(),
-            position_ids=positions.expand_as(tokens),
-            use_cache=False,
-            output_hidden_states=True,
-        )
-        return list(out.hidden_states[:-1])  # the last one has been through the final norm
 
     return run

@@ -7,7 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from edgewise.models.decoder import Decoder, DecoderConfig, DecoderLayer, Projection, Unembedding
+from edgewise.models.decoder import (
+    Decoder,
+    DecoderConfig,
+    DecoderLayer,
+    Projection,
+    SourceLayer,
+    SourceParts,
+    Unembedding,
+)
 from edgewise.models.plain_transformer import PlainBlock, PlainTransformer
 
 
@@ -63,7 +71,10 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
         unembedding=Unembedding(model.unembed.W_U.T, model.unembed.b_U),
         source=model,
         run_source=lambda tokens, mask, positions: model(tokens, positions, mask),
-        run_source_streams=lambda tokens, mask, positions: model.streams(tokens, positions, mask)[:-1],
+        source_parts=SourceParts(
+            tuple(SourceLayer(one.ln1, one.attn.hook_z, one.attn, one.ln2, one.mlp) for one in model.blocks),
+            model.ln_final,
+        ),
         tokenizer=tokenizer,
     )
 

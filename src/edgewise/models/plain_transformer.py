@@ -240,6 +240,7 @@ class PlainAttention(nn.Module):
         self.b_K = _zeros(shared, d_head)
         self.b_V = _zeros(shared, d_head)
         self.b_O = _zeros(d_model)
+        self.hook_z = nn.Identity()  # so that hooks can see and change what each head computed
 
     def forward(
         self,
@@ -272,7 +273,7 @@ class PlainAttention(nn.Module):
         # average, which nobody reads, instead of NaN, which would spread.
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
 
-        z = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(dim=-1), v)
+        z = self.hook_z(torch.einsum("bhqk,bkhd->bqhd", scores.softmax(dim=-1), v))
         return torch.einsum("bqhd,hdm->bqm", z, self.W_O) + self.b_O
 
 
