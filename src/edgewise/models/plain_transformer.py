@@ -277,6 +277,18 @@ class PlainAttention(nn.Module):
         return torch.einsum("bqhd,hdm->bqm", z, self.W_O) + self.b_O
 
 
+class PlainActivation(nn.Module):
+    """An activation function by its name, as a module: so it can be told from the products around it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., d_mlp] -> [..., d_mlp]."""
+        return ACTIVATIONS[self.name](x)
+
+
 class PlainMLP(nn.Module):
     """One hidden layer: W_in [d_model, d_mlp], b_in [d_mlp], W_out [d_mlp, d_model], b_out [d_model].
 
@@ -285,7 +297,7 @@ class PlainMLP(nn.Module):
 
     def __init__(self, config: PlainTransformerConfig) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = PlainActivation(config.activation)
         self.W_in = _zeros(config.d_model, config.d_mlp)
         self.W_gate = _zeros(config.d_model, config.d_mlp) if config.gated_mlp else None
         self.b_in = _zeros(config.d_mlp)
