@@ -39,7 +39,7 @@ class relevance_rules(TorchFunctionMode):  # noqa: N801 - used like a function
     """
 
     def __enter__(self) -> relevance_rules:
-        self._hook = register_module_forward_hook(_of_activation_module)
+        self._hook = register_module_forward_hook(_of_activation_module)  # type: ignore - may give an output
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -83,7 +83,7 @@ def _of_activation_module(module: nn.Module, given: tuple[Any, ...], out: Any) -
 
 def _identity_rule(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.no_grad():
-        value, zero = function(x), x == 0
+        value, zero = function(x).detach(), x == 0
         ratio = value / torch.where(zero, 1.0, x)
         if zero.any():  # the ratio there is the slope, which for GELU and SiLU is one half
             step = torch.where(zero, 1e-3, 0.0).to(x.dtype)
