@@ -121,7 +121,7 @@ def test_a_size_that_is_none_is_refused_by_its_name_before_anything_is_built(fol
 
 def test_heads_that_do_not_divide_the_width_are_refused(folder):
     change(folder, n_head=5)
-    with pytest.raises(EdgewiseError, match="n_embd in its config.json is 32, which n_head, 5, does not divide"):
+    with pytest.raises(EdgewiseError, match=r"n_embd in its config\.json is 32, which n_head, 5, does not divide"):
         load_model(folder)
 
 
