@@ -74,6 +74,10 @@ def test_a_model_that_has_changed_leaves_a_page_that_says_so(shell, models):
     (sent,) = data_in(shell.folder / "changed.html")["runs"]
     assert sent["attention"] is None
     assert "has other weights now" in sent["notes"][0]
+    record = json.loads((shell.folder / "run" / "run.json").read_text())
+    record["settings"]["model"]["fingerprint"] = "0123456789abcdef" * 2  # as they were before "v2:"
+    (shell.folder / "run" / "run.json").write_text(json.dumps(record))
+    assert "made by an older edgewise" in shell.works("report", "run", "--quiet", "--out", "older.html").err
     shutil.rmtree(model)
     shell.works("report", "run", "--quiet", "--out", "gone.html")
     assert "there is no such folder" in data_in(shell.folder / "gone.html")["runs"][0]["notes"][0]

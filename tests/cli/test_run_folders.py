@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import stat
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_the_record_holds_settings_versions_and_the_result(shell):
     assert {"python", "torch", "transformers", "numpy"} <= set(record["versions"])
     assert record["command"] == ["edgewise", "discover", "tracr-reverse", "--seed", "2", "--out", "run", "--json"]
     assert record["settings"]["task"]["seed"] == 2
-    assert len(record["settings"]["model"]["fingerprint"]) == 32
+    assert re.fullmatch("v2:[0-9a-f]{32}", record["settings"]["model"]["fingerprint"])
 
 
 def test_the_circuit_file_loads_as_the_circuit_that_was_printed(shell, models, prompts):

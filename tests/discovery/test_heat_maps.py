@@ -49,7 +49,13 @@ def test_a_positions_effect_is_that_of_a_hook_on_the_source_model(family):
     at = positions_of(prompts.clean)
     base = experiment.full()
     for layer, block in enumerate(blocks):
-        corrupted = model.run_source_streams(prompts.corrupt, prompts.corrupt_mask, at)[layer]
+        read = []
+        hook = model.source_parts.layers[layer].attention_norm.register_forward_pre_hook(
+            lambda _, x, to=read: to.append(x[0])
+        )
+        model.run_source(prompts.corrupt, prompts.corrupt_mask, at)
+        hook.remove()
+        corrupted = read[0]
         for place in range(prompts.clean.shape[1]):
 
             def replace(_, given, kwargs, corrupted=corrupted, place=place):

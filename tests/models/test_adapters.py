@@ -122,7 +122,7 @@ def test_the_guard_refuses_a_misread_model_and_names_the_layer(family, layer):
     assert check(model, prompts.clean, prompts.mask) < 1e-4
     wrong = _scaled(model, 1.1, layer)
     with pytest.raises(
-        EdgewiseError, match=rf"differ by .* starting (in layer {layer}|after the input of layer {layer})"
+        EdgewiseError, match=rf"differ by .* starting in layer {layer}: given the same input, head a{layer}\.h"
     ):
         check(wrong, prompts.clean, prompts.mask)
 

@@ -138,3 +138,9 @@ def test_a_permuted_network_is_held_against_the_model_it_was_made_from():
     assert experiment.full() == pytest.approx(wanted)
     with pytest.raises(EdgewiseError, match="a permuted one already"):
         permuted.permuted(1)
+
+
+@pytest.mark.parametrize("seed", [-1, 10**22, 2**63, True, 1.0])
+def test_seeds_of_a_permutation_are_whole_numbers_that_a_generator_takes(seed):
+    with pytest.raises(EdgewiseError, match=r"should be a whole number from 0 to 2\^63 - 1, not"):
+        tiny.gpt2().permuted(seed)

@@ -252,6 +252,21 @@ def test_older_field_names_are_read(tmp_path):
     assert (source.normalization, source.positions, source.d_mlp, source.d_vocab) == ("LNPre", "shortformer", 0, 17)
 
 
+def test_an_activation_is_looked_at_in_a_model_that_has_none(tmp_path):
+    config = BASE | {"attn_only": True, "act_fn": "zz"}
+    with pytest.raises(EdgewiseError, match=r"unknown act_fn in the config\.json of model .*'zz'"):
+        load_model(write(tmp_path / "m", config, random_state(config)))
+
+
+def test_a_tensor_made_of_one_number_repeated_is_refused_before_memory_is_taken(tmp_path):
+    folder = write(tmp_path / "m", BASE | {"d_vocab": 10**9}, random_state(BASE))
+    (weights,) = (file for file in folder.iterdir() if file.name != "config.json")
+    weights.unlink()
+    torch.save(random_state(BASE) | {"embed.W_E": torch.zeros(1).expand(10**9, BASE["d_model"])}, folder / "model.pth")
+    with pytest.raises(EdgewiseError, match="not a state dict of tensors by name"):
+        load_model(folder)
+
+
 def test_biases_that_are_not_there_are_zero(tmp_path):
     state = {key: value for key, value in random_state(BASE).items() if ".b_" not in key}
     source = load_model(write(tmp_path / "m", BASE, state)).source

@@ -7,9 +7,12 @@ import torch
 from tiny import FAMILIES
 from torch import nn
 from torch.nn import functional
+from transformers.activations import ACT2CLS, ACT2FN
 
 from edgewise.discovery import edge_attribution
 from edgewise.discovery.edge_attribution import relp
+from edgewise.errors import EdgewiseError
+from edgewise.models.plain_transformer import ACTIVATIONS
 from edgewise.patching import Experiment
 from edgewise.patching.relevance import relevance_rules
 
@@ -45,6 +48,53 @@ def test_an_activation_is_its_input_times_a_constant(function):
     assert torch.allclose(gradient(function, x), function(x) / x, atol=1e-12)
     slope = gradient(function, torch.zeros(1, dtype=torch.float64))
     assert slope.isfinite().all()
+
+
+NOT_ZERO_AT_ZERO = {"sigmoid", "laplace", "sqrtsoftplus"}
+
+
+@pytest.mark.parametrize("name", sorted(ACT2CLS))
+def test_the_rule_holds_for_every_activation_of_transformers_however_it_is_written(name):
+    function, x = ACT2FN[name].double(), inputs()
+    if name in NOT_ZERO_AT_ZERO:
+        with relevance_rules(), pytest.raises(EdgewiseError, match=rf"no rule for .* {type(function).__name__}"):
+            function(x)
+        return
+    found = gradient(function, x)
+    assert torch.allclose(found, (function(x) / x).detach(), atol=1e-9)
+    x = torch.tensor([0.0, 1.0], dtype=torch.float64)  # at 0 the ratio is the slope
+    around = (function(torch.full_like(x, 1e-3)) - function(torch.full_like(x, -1e-3)))[0] / 2e-3
+    assert gradient(function, x)[0].item() == pytest.approx(around.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_rule_holds_for_every_activation_of_a_plain_transformer(name, gated):
+    if gated and name == "solu_ln":
+        return
+    mlp = tiny.plain(dtype=torch.float64, layers=1, activation=name, gated_mlp=gated).source.blocks[0].mlp
+    function, x = mlp.activation, inputs()
+    assert torch.allclose(gradient(function, x), function(x) / x, atol=1e-9)
+    x = torch.randn(2, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    through = mlp.W_gate if gated else mlp.W_in
+    hidden = x @ through + (0 if gated else mlp.b_in)
+    ratio = function(hidden) / hidden
+    if gated:  # half to each side
+        wanted = (ratio * (x @ mlp.W_in) * mlp.W_out.sum(dim=1)) @ through.T / 2
+        wanted += (function(hidden) * mlp.W_out.sum(dim=1)) @ mlp.W_in.T / 2
+    elif name != "solu_ln":
+        wanted = (ratio * mlp.W_out.sum(dim=1)) @ through.T
+    else:
+        return
+    assert torch.allclose(gradient(mlp, x), wanted, atol=1e-9)
+
+
+def test_the_rules_end_with_their_block():
+    x = inputs().requires_grad_()
+    plain = torch.autograd.grad(nn.GELU()(x).sum(), x)[0]
+    with pytest.raises(EdgewiseError), relevance_rules():
+        nn.Sigmoid()(x)
+    assert torch.equal(torch.autograd.grad(nn.GELU()(x).sum(), x)[0], plain)
 
 
 def test_a_product_of_activations_gives_half_to_each():

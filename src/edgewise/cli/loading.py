@@ -105,12 +105,15 @@ def load_again(
         ablation=settings["ablation"] if skip_bad else None,
         skip_bad=skip_bad,
     )
-    if same_weights and loaded.fingerprint() != ran_with["fingerprint"]:
-        raise EdgewiseError(
-            f"model {loaded.name!r} has other weights now than when {str(run)!r} was made (fingerprint "
-            f"{loaded.fingerprint()}, then {ran_with['fingerprint']}); to measure the circuit on it all the same, name "
-            "it with --model"
-        )
+    now, then = loaded.fingerprint() if same_weights else "", ran_with["fingerprint"]
+    if same_weights and now != then:
+        what = f"{loaded.name!r} has other weights now than when {str(run)!r} was made (fingerprint {now}, then {then})"
+        if ":" not in then:
+            what = (
+                f"{loaded.name!r} may have other weights now: {str(run)!r} was made by an older edgewise, whose "
+                f"fingerprint ({then}) looked at a sample of them"
+            )
+        raise EdgewiseError(f"model {what}; to measure the circuit on it all the same, name it with --model")
     if rows is not None:
         prompts = prompts.first(rows)
     return loaded, prompts if name is None else dataclasses.replace(prompts, name=name)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgewise.graph.names import Input, InputKind, Node
 
@@ -64,16 +64,33 @@ class Projection:
         return x.flatten(2) @ self.weight.flatten(0, 1)
 
 
+@dataclass(frozen=True)
+class SourceModules:
+    """The source model's own modules of one component, to which the guard listens.
+
+    Attributes:
+        norm: reads the stream that the component reads.
+        block: writes what the component adds to the stream (first, if it gives several things).
+        projection: reads the codes of all nodes side by side, where that is not what they write: z of the heads.
+    """
+
+    norm: nn.Module
+    block: nn.Module
+    projection: nn.Module | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Component(ABC):
     """One step of a model.
 
     Attributes:
         layer: which layer it belongs to.
+        source: the source model's own modules.
         beside: it reads the stream that the component before it reads, not what that one made of it.
     """
 
     layer: int
+    source: SourceModules
     beside: bool = False
     kinds: ClassVar[tuple[InputKind, ...]]
     """The kinds of its inputs, in the graph's order."""
@@ -154,6 +171,7 @@ class Attention(Component):
         rotation: rotary positions, or None.
         query_key_positions: positions `[batch or 1, pos]` -> what is added, behind the norm, to what queries and keys
             are made of, `[batch or 1, pos, d_model]`; no node owns it, and it is never ablated. None in most models.
+        folded: `[heads, d_head]`, the value biases that were moved into `bias` (`fold_value_biases`), or None.
     """
 
     kinds: ClassVar[tuple[InputKind, ...]] = ("q", "k", "v")
@@ -168,6 +186,7 @@ class Attention(Component):
     causal: bool = True
     rotation: Rotation | None = None
     query_key_positions: Callable[[Tensor], Tensor] | None = None
+    folded: Tensor | None = None
 
     @property
     def n_heads(self) -> int:

@@ -29,7 +29,8 @@ def fold_value_biases(decoder: Decoder) -> Decoder:
         share = component.n_heads // component.n_kv_heads
         biases = component.values.bias.repeat_interleave(share, dim=0)
         written = torch.einsum("hd,hdm->m", biases, component.output.weight)
-        return replace(component, values=Projection(component.values.weight), bias=component.bias + written)
+        bias = component.bias + written
+        return replace(component, values=Projection(component.values.weight), bias=bias, folded=biases)
 
     with torch.no_grad():
         components = tuple(fold(component) for component in decoder.components)
@@ -52,17 +53,18 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     comparisons with that one, as in the paper.
 
     Raises:
-        EdgewiseError: the seed is no whole number, or the model is a permuted one already.
+        EdgewiseError: the seed is no whole number from 0 to 2^63 - 1, or the model is a permuted one already.
     """
     from edgewise.models.load import adapt_model  # a Decoder is rebuilt over the copy
 
     if decoder.original is not None:
         raise EdgewiseError(f"model {decoder.name!r} is a permuted one already")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise EdgewiseError(f"the seed of a permutation should be a whole number, not {seed!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        shown = "one of many digits" if isinstance(seed, int) and abs(seed) > 10**30 else repr(seed)
+        raise EdgewiseError(f"the seed of a permutation should be a whole number from 0 to 2^63 - 1, not {shown}")
     source = copy.deepcopy(decoder.source)
     copied = adapt_model(source, decoder.name, decoder.tokenizer)
-    generator = torch.Generator().manual_seed(seed % 2**63)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for component, given in zip(copied.components, decoder.components, strict=True):
             if isinstance(component, Attention) and isinstance(given, Attention):
@@ -81,7 +83,8 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     copied = adapt_model(source, decoder.name, decoder.tokenizer)  # with views that nothing was written through
     if decoder.config.folded_value_biases:
         copied = fold_value_biases(copied)
-    if copied.fingerprint() == decoder.fingerprint():
+    before, after = decoder.source.state_dict(), source.state_dict()
+    if all(torch.equal(before[key], value) for key, value in after.items()):
         warnings.warn(
             f"permuting {decoder.name!r} with seed {seed} left it as it was, so this is no control", EdgewiseWarning, 3
         )

@@ -1,11 +1,21 @@
-"""The load-time guard: a Decoder that does not compute what its source model computes is refused."""
+"""The load-time guard: a Decoder that does not compute what its source model computes is refused.
+
+Logits alone would not tell: rounding adds up on the way to them, and in bfloat16 it hides a head that is missing. So
+each part of each layer is compared by itself, given the very input that the source model's own part had, and may differ
+by what rounding that input once more would change, and little else.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError
+from edgewise.models.components import Attention, Component
 from edgewise.models.decoder import Decoder, positions_of
 from edgewise.models.forward import forward
 
@@ -16,10 +26,31 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.1, torc
 CHECKED_BYTES = 2**28
 """Rows of prompts are compared together as long as their logits take at most this much."""
 
+PART_TOKENS = 64
+"""Single parts are compared on the longest prompts, as many as have about so many tokens together."""
+
+SHAKES = 2
+"""How often a part's input is rounded anew to see what that changes."""
+
+SLACK = 4.0
+"""How many times that a part may differ; intact models stay below 1."""
+
+TIES = 50
+"""One position in so many may differ by anything: two keys of all but one score, which rounding decides."""
+
+
+class _Part(NamedTuple):
+    """How far one part of the Decoder is from the source model's, as shares of its size."""
+
+    layer: int | None
+    what: str
+    difference: float
+    allowed: float
+
 
 @torch.no_grad()
 def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
-    """Compare the Decoder with its source model on prompts.
+    """Compare the Decoder with its source model on prompts: the logits, and every part of every layer by itself.
 
     Args:
         tokens: `[batch, pos]`, padded on the right; mask: `[batch, pos]`, True where a token is real.
@@ -28,33 +59,33 @@ def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
         The largest difference of logits at real tokens, as a share of the logits' spread.
 
     Raises:
-        EdgewiseError: they disagree by more than `TOLERANCE`; the message gives the size of the difference and the
-            layer where it starts.
+        EdgewiseError: they disagree by more than rounding does; the message gives the size of the difference and the
+            head or MLP where it starts.
     """
     rows = max(1, CHECKED_BYTES // (8 * tokens.shape[1] * decoder.config.d_vocab))
-    return max(
-        _check_rows(decoder, tokens[first : first + rows], mask[first : first + rows])
+    difference = max(
+        _logits_difference(decoder, tokens[first : first + rows], mask[first : first + rows])
         for first in range(0, len(tokens), rows)
     )
-
-
-def _check_rows(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
-    positions = positions_of(tokens)
-    ours = forward(decoder, tokens, mask).streams
-    wanted = decoder.run_source(tokens, mask, positions)
-    if not wanted[mask].isfinite().all():
-        raise EdgewiseError(
-            f"model {decoder.name!r} itself is broken: on these prompts its own logits are not finite numbers"
-            f"{_first_not_finite(ours, mask)}"
-        )
-    difference = _difference(decoder.logits(ours[-1]), wanted, mask)
+    longest = mask.sum(dim=1).argsort(descending=True, stable=True)[: max(1, PART_TOKENS // tokens.shape[1])]
+    off = next((part for part in _parts(decoder, tokens[longest], mask[longest]) if not _right(part)), None)
     tolerance = TOLERANCE.get(decoder.dtype, 1e-4)
-    if difference <= tolerance:
+    if difference <= tolerance and off is None:
         return difference
+    reasons = []
+    if not difference <= tolerance:
+        reasons.append(
+            f"logits differ by {difference:.1e} of their spread on these prompts (at most {tolerance:.0e} is allowed)"
+        )
+    if off is not None:
+        where = "in the embedding" if off.layer is None else f"in layer {off.layer}"
+        reasons.append(
+            f"starting {where}: given the same input, {off.what} differs by {off.difference:.1e} of its size "
+            f"(at most {off.allowed:.0e} is allowed)"
+        )
     raise EdgewiseError(
         f"edgewise's reading of {decoder.name!r} ({decoder.config.architecture}) does not compute what the model "
-        f"computes: logits differ by {difference:.1e} of their spread on these prompts (at most {tolerance:.0e} is "
-        f"allowed){_where(decoder, ours, tokens, mask, tolerance)}. Nothing found on it would be true of the model."
+        f"computes: {', '.join(reasons)}. Nothing found on it would be true of the model."
     )
 
 
@@ -73,25 +104,186 @@ def check_on_random_tokens(decoder: Decoder, rows: int = 8, length: int = 16, se
     return check(decoder, tokens, torch.ones_like(tokens, dtype=torch.bool)), rows, length
 
 
-def _difference(ours: Tensor, wanted: Tensor, mask: Tensor) -> float:
-    ours, wanted = ours[mask].double(), wanted[mask].double()
+def _logits_difference(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
+    ours = forward(decoder, tokens, mask).streams
+    wanted = decoder.run_source(tokens, mask, positions_of(tokens))
+    if not wanted[mask].isfinite().all():
+        raise EdgewiseError(
+            f"model {decoder.name!r} itself is broken: on these prompts its own logits are not finite numbers"
+            f"{_first_not_finite(decoder, ours, mask)}"
+        )
+    ours, wanted = decoder.logits(ours[-1])[mask].double(), wanted[mask].double()
     spread = (wanted - wanted.mean(dim=-1, keepdim=True)).abs().max().clamp_min(1e-12)
     difference = ((ours - wanted).abs().max() / spread).item()
     return difference if difference == difference else float("inf")
 
 
-def _first_not_finite(streams: list[Tensor], mask: Tensor) -> str:
+def _first_not_finite(decoder: Decoder, streams: list[Tensor], mask: Tensor) -> str:
     for index, stream in enumerate(streams):
         if not stream[mask].isfinite().all():
-            return ", starting in the embedding" if index == 0 else f", starting in layer {index - 1}"
+            layer = decoder.components[index - 1].layer
+            return ", starting in the embedding" if index == 0 else f", starting in layer {layer}"
     return ", starting in the final norm or the unembedding"
 
 
-def _where(decoder: Decoder, ours: list[Tensor], tokens: Tensor, mask: Tensor, tolerance: float) -> str:
-    if decoder.run_source_streams is None:
-        return ""
-    streams = decoder.run_source_streams(tokens, mask, positions_of(tokens))
-    for index, (our, their) in enumerate(zip(ours, streams, strict=False)):
-        if _difference(our, their, mask) > tolerance:
-            return ", starting in the embedding" if index == 0 else f", starting in layer {index - 1}"
-    return f", starting after the input of layer {len(streams) - 1}"
+def _right(part: _Part) -> bool:
+    return part.difference <= part.allowed  # false where either is not a number
+
+
+def _parts(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Iterator[_Part]:
+    """Every part of the Decoder beside the source model's, in the order of the computation."""
+    positions, allowed = positions_of(tokens), decoder.allowed(mask)
+    with _listening(decoder) as heard:
+        logits = decoder.run_source(tokens, mask, positions)
+    generator = torch.Generator().manual_seed(0)
+
+    def compared(layer: int | None, names: list[str], read: Callable[[Tensor], Tensor], x: Tensor, theirs: Tensor):
+        # On x itself, and on x with every number moved by one rounding.
+        x = x.to(decoder.dtype)
+        signs = (torch.randint(0, 2, x.shape, generator=generator).to(x.device).mul(2).sub(1) for _ in range(SHAKES))
+        runs = [read(x), *(read((x.double() * (1 + sign * _rounding(x))).to(x.dtype)) for sign in signs)]
+        ours, *shaken = (run[mask].double().unflatten(1, (len(names), -1)) for run in (one.flatten(2) for one in runs))
+        yield from _units(layer, names, ours, theirs.flatten(2)[mask].double().view_as(ours), shaken, x.dtype)
+
+    def summed(layer: int | None, terms: list[Tensor], theirs: Tensor) -> _Part:
+        wide, eps = torch.stack([term[mask].double() for term in terms]), torch.finfo(decoder.dtype).eps
+        most = wide.abs().sum(dim=0) * eps  # more than a few roundings of a sum come to
+        off = (theirs[mask].double() - wide.sum(dim=0)).abs() / most.clamp_min(1e-300)
+        return _Part(layer, "the sum of what its parts write", off.square().mean().sqrt().item() * eps, eps)
+
+    yield summed(None, list(decoder.embed_parts(tokens, positions)), heard.take(0, "stream"))
+    base, wrote = heard.take(0, "stream"), list[Tensor]()  # the stream that was heard last, and what was added since
+    for index, component in enumerate(decoder.components):
+        x, added = heard.take(index, "stream"), heard.take(index, "added")
+        if index:
+            yield summed(component.layer, [base] if component.beside else [base, *wrote], x)
+        if not component.beside:
+            base, wrote = x, []
+        wrote.append(added)
+        code, write = _code_of(component, positions, allowed[index]), _write_of(component)
+        if component.source.projection is None:
+            (node,) = component.nodes
+            whole = lambda x, code=code, write=write: write(code(x))  # noqa: E731
+            yield from compared(component.layer, [f"MLP {node.name}"], whole, x, added)
+        else:
+            theirs, together = heard.take(index, "code"), f"what the heads of layer {component.layer} write together"
+            yield from compared(component.layer, [f"head {node.name}" for node in component.nodes], code, x, theirs)
+            yield from compared(component.layer, [together], write, theirs, added)
+    few = max(1, CHECKED_BYTES // (64 * decoder.config.d_vocab))
+    mask = mask & (mask.flatten().cumsum(0).view_as(mask) <= few)
+    last, final = decoder.components[-1].layer, heard.take(len(decoder.components), "stream")
+    yield from compared(last, ["the unembedding behind it"], decoder.logits, final, logits)
+    head = decoder.unembedding
+    if head.linear:  # as metrics take it that go without most of the vocabulary
+
+        def linear(x: Tensor) -> Tensor:
+            return nn.functional.linear(decoder.final_norm(x), head.weight, head.bias)
+
+        yield from compared(last, ["the unembedding behind it, read as linear,"], linear, final, logits)
+
+
+def _units(
+    layer: int | None, names: list[str], ours: Tensor, theirs: Tensor, shaken: list[Tensor], dtype: torch.dtype
+) -> Iterator[_Part]:
+    """The heads of a layer, or its one other unit, each `[positions, units, width]`.
+
+    Two things are held against rounding: how far a unit is off at its positions, and by what factor it is larger or
+    smaller at all of them together, where rounding averages out.
+    """
+    floor = torch.finfo(dtype).eps + 1e-5  # beside sums of many terms, and softmaxes in float32 whatever the dtype
+    size = theirs.square().sum(dim=-1).mean(dim=0).sqrt()
+    noise = torch.stack([(one - ours).norm(dim=-1) for one in shaken]).amax(dim=0)
+    typical = noise.square().mean(dim=0).sqrt()
+    allowed = SLACK * torch.maximum(noise, typical) + floor * torch.maximum(size, theirs.norm(dim=-1))
+    off = (theirs - ours).norm(dim=-1)
+    order = torch.where(off > 0, off / allowed.clamp_min(1e-300), off).sort(dim=0).indices
+    order = order[: len(order) - len(order) // TIES]
+
+    def factor(other: Tensor) -> Tensor:
+        up, down = ((ours * one).sum(dim=-1).gather(0, order).sum(dim=0) for one in (other, ours))
+        return torch.where(down > 0, up / down.clamp_min(1e-300) - 1, 0.0).abs()
+
+    by_chance = torch.stack([factor(one) for one in shaken]).amax(dim=0)
+    by_chance = torch.maximum(by_chance, typical / size.clamp_min(1e-300) / len(order) ** 0.5)
+    gain, gain_allowed = factor(theirs), SLACK * by_chance + floor / 2
+    for unit, name in enumerate(names):
+        at, most = order[-1, unit], size[unit].clamp_min(1e-300)
+        yield _Part(layer, name, (off[at, unit] / most).item(), (allowed[at, unit] / most).item())
+        yield _Part(layer, name, gain[unit].item(), gain_allowed[unit].item())
+
+
+def _code_of(component: Component, positions: Tensor, allowed: Tensor | None) -> Callable[[Tensor], Tensor]:
+    def read(stream: Tensor) -> Tensor:
+        code = component.code(component.projections(stream[:, :, None], positions), allowed)
+        return code if _folded(component) is None else code + _folded(component)
+
+    return read
+
+
+def _write_of(component: Component) -> Callable[[Tensor], Tensor]:
+    def read(code: Tensor) -> Tensor:
+        code = code.unflatten(-1, (len(component.nodes), -1)) if code.dim() == 3 else code
+        return component.write_total(code if _folded(component) is None else code - _folded(component))
+
+    return read
+
+
+def _folded(component: Component) -> Tensor | None:
+    return component.folded if isinstance(component, Attention) else None
+
+
+def _rounding(x: Tensor) -> float:
+    """The share of a number that a product of this dtype may be off by."""
+    if x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        return 2**-8  # products may then be of TF32 or bfloat16
+    return torch.finfo(x.dtype).eps
+
+
+class _Heard:
+    """What the source model's parts read and wrote in one run."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder, self.tensors = decoder, dict[tuple[int, str], Tensor]()
+
+    def take(self, index: int, what: str) -> Tensor:
+        """What was heard at a component, or in the end."""
+        try:
+            return self.tensors[index, what]
+        except KeyError:
+            layer = self.decoder.components[min(index, len(self.decoder.components) - 1)].layer
+            raise EdgewiseError(
+                f"model {self.decoder.name!r} does not compute layer {layer} by its own modules (its {what} was not "
+                "met), so edgewise cannot tell whether it reads it right"
+            ) from None
+
+
+@contextmanager
+def _listening(decoder: Decoder) -> Iterator[_Heard]:
+    """Hear the source model: hooks that come after any that are there already, so that they see what those change."""
+    heard = _Heard(decoder)
+    handles = []
+
+    def reads(layer: int, what: str, module: nn.Module) -> None:
+        def hook(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+            heard.tensors[layer, what] = (given[0] if given else next(iter(named.values()))).detach().clone()
+
+        handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def writes(layer: int, what: str, module: nn.Module) -> None:
+        def hook(_: nn.Module, given: Any, out: Any) -> None:
+            heard.tensors[layer, what] = (out if isinstance(out, Tensor) else out[0]).detach().clone()
+
+        handles.append(module.register_forward_hook(hook))
+
+    try:
+        for index, component in enumerate(decoder.components):
+            modules = component.source
+            reads(index, "stream", modules.norm)
+            writes(index, "added", modules.block)
+            if modules.projection is not None:
+                reads(index, "code", modules.projection)
+        reads(len(decoder.components), "stream", decoder.source_norm or decoder.final_norm)
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError
-from edgewise.models.components import MLP, Attention, Component, Projection
+from edgewise.models.components import MLP, Attention, Component, Projection, SourceModules
 from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
 
 
@@ -59,6 +59,7 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
         components += [
             Attention(
                 layer=index,
+                source=SourceModules(block.ln_1, block.attn, block.attn.c_proj),
                 norm=block.ln_1,
                 queries=q,
                 keys=k,
@@ -69,6 +70,7 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
             ),
             MLP(
                 layer=index,
+                source=SourceModules(block.ln_2, block.mlp),
                 run=_chain(block.ln_2, _with_fused_gelu(block.mlp)),
                 neurons=(block.mlp.c_fc.weight.detach(), block.mlp.c_fc.bias.detach()),
             ),
@@ -100,7 +102,6 @@ def _gpt2(model: Any, name: str, tokenizer: Any) -> Decoder:
         unembedding=Unembedding(model.lm_head.weight, model.lm_head.bias),
         source=model,
         run_source=_logits_of(model),
-        run_source_streams=_streams_of(model),
         tokenizer=tokenizer,
     )
 
@@ -123,6 +124,7 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
         components += [
             Attention(
                 layer=index,
+                source=SourceModules(block.input_layernorm, attention, attention.o_proj),
                 norm=block.input_layernorm,
                 queries=per_head(attention.q_proj, n_heads),
                 keys=per_head(attention.k_proj, n_kv_heads),
@@ -134,6 +136,7 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
             ),
             MLP(
                 layer=index,
+                source=SourceModules(block.post_attention_layernorm, block.mlp),
                 run=_chain(block.post_attention_layernorm, block.mlp),
                 neurons=_llama_neurons(block.mlp),
             ),
@@ -159,7 +162,6 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
         unembedding=Unembedding(model.lm_head.weight, model.lm_head.bias),
         source=model,
         run_source=_logits_of(model),
-        run_source_streams=_streams_of(model),
         tokenizer=tokenizer,
     )
 
@@ -207,19 +209,5 @@ def _logits_of(model: Any) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
             use_cache=False,
         )
         return out.logits
-
-    return run
-
-
-def _streams_of(model: Any) -> Callable[[Tensor, Tensor, Tensor], list[Tensor]]:
-    def run(tokens: Tensor, mask: Tensor, positions: Tensor) -> list[Tensor]:
-        out = model(
-            input_ids=tokens,
-            attention_mask=mask.long(),
-            position_ids=positions.expand_as(tokens),
-            use_cache=False,
-            output_hidden_states=True,
-        )
-        return list(out.hidden_states[:-1])  # the last one has been through the final norm
 
     return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from edgewise.errors import EdgewiseError, first_line, near_matches
+from edgewise.models.checkpoint import check_folder, check_sizes, require_fit, unreadable
 from edgewise.models.control import fold_value_biases as fold
 from edgewise.models.decoder import Decoder
 from edgewise.models.hand_built import HAND_BUILT
@@ -24,22 +25,16 @@ from edgewise.models.transformer_lens import (
     ALIASES,
     build_transformer_lens,
     choose_weights,
-    from_hooked,
     is_transformer_lens,
     read_config_file,
     read_state,
 )
+from edgewise.models.wrappers import adapt_bridge, is_bridge, unwrap
 
 SHIPPED = Path(__file__).parent / "shipped"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 DType = Literal["float32", "float64", "bfloat16"]
 
-_WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -96,9 +91,10 @@ def load_model(
         model: a built-in name (`edgewise models` lists them), a Hugging Face hub id, a local folder, or a model object.
             What a hub id or folder holds may be in Hugging Face's layout or in TransformerLens' (a config.json with
             that library's field names, and a state dict as .safetensors or .pth); TransformerLens' short names of such
-            checkpoints (`attn-only-4l`, `redwood_attn_2l`, …) work too. A model object is a `transformers` model,
-            something that wraps one, or a `HookedTransformer`. It is used as it is, not copied: it is put into
-            evaluation mode, and moved or converted if `device` or `dtype` say so.
+            checkpoints (`attn-only-4l`, `redwood_attn_2l`, …) work too. A model object is a `transformers` model, one
+            inside nnsight's `LanguageModel`, nnterp's `StandardizedTransformer` or `torch.compile`, or TransformerLens'
+            `TransformerBridge` or `HookedTransformer`. It is used as it is, not copied: it is put into evaluation mode,
+            and moved or converted if `device` or `dtype` say so.
         device: as torch names it; default: CUDA where there is one, else the CPU.
         dtype: `float32` (the default), `float64` or `bfloat16`.
         tokenizer: for a model object, its tokenizer, or None for tasks that need none.
@@ -117,11 +113,7 @@ def _load(
     model: str | Path | nn.Module, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Any
 ) -> Decoder:
     if isinstance(model, nn.Module) or not isinstance(model, str | Path):
-        inner = _unwrap(model)
-        moved = inner.to(device=None if device is None else _device(device), dtype=dtype)
-        name = getattr(getattr(model, "cfg", None), "model_name", "") if isinstance(moved, PlainTransformer) else ""
-        name = name or getattr(getattr(moved, "config", None), "name_or_path", "") or type(moved).__name__
-        return adapt_model(moved, name, tokenizer)
+        return _from_object(model, None if device is None else _device(device), dtype, tokenizer)
 
     name = str(model)
     if not name.strip():
@@ -151,20 +143,22 @@ def adapt_model(model: nn.Module, name: str, tokenizer: Any) -> Decoder:
     return adapt(model, name, tokenizer)
 
 
-def _unwrap(model: Any) -> nn.Module:
-    """The `transformers` model inside wrappers such as a TransformerLens bridge or an nnsight model."""
-    for _ in range(4):
-        known = getattr(getattr(model, "config", None), "model_type", None) in ADAPTERS and hasattr(model, "lm_head")
-        if known or isinstance(model, PlainTransformer):
-            return model
-        inner = getattr(model, "original_model", None) or getattr(model, "_model", None)
-        inner = from_hooked(model, type(model).__name__) if inner is None else inner
-        if inner is None:
-            break
-        model = inner
-    if not isinstance(model, nn.Module):
+def _from_object(model: Any, device: torch.device | None, dtype: torch.dtype | None, tokenizer: Any) -> Decoder:
+    inner = unwrap(model)
+    if not isinstance(inner, nn.Module):
         raise EdgewiseError(f"a {type(model).__name__} is not a model: give a name, a folder or a transformers model")
-    return model
+    own_name = getattr(getattr(model, "cfg", None), "model_name", "")
+    if is_bridge(inner):
+        inner.original_model.to(device=device, dtype=dtype)
+        return adapt_bridge(inner, own_name or type(inner).__name__, tokenizer, adapt_model)
+    if any(parameter.is_meta for parameter in inner.parameters()):
+        raise EdgewiseError(
+            f"the weights of this {type(model).__name__} are not loaded: its tensors are on device meta"
+        )
+    moved = inner.to(device=device, dtype=dtype)
+    name = own_name if isinstance(moved, PlainTransformer) else ""
+    name = name or getattr(getattr(moved, "config", None), "name_or_path", "") or type(moved).__name__
+    return adapt_model(moved, name, tokenizer)
 
 
 def _from_folder(name: str, folder: Path, device: torch.device, dtype: torch.dtype, tokenizer: Any) -> Decoder:
@@ -177,10 +171,9 @@ def _from_folder(name: str, folder: Path, device: torch.device, dtype: torch.dty
     if is_transformer_lens(config):
         weights = folder / choose_weights([file.name for file in folder.iterdir()], name)
         return _from_transformer_lens(name, folder, config, weights, device, dtype, tokenizer)
-    if not any((folder / file).is_file() for file in _WEIGHT_FILES):
-        raise EdgewiseError(
-            f"model folder {str(folder)!r} has no weights: none of {', '.join(_WEIGHT_FILES[:3])} is there"
-        )
+    check_sizes(config, name)
+    if config.get("model_type") in ADAPTERS:
+        check_folder(folder, config, name)
     return _from_transformers(name, folder, device, dtype, tokenizer)
 
 
@@ -196,6 +189,7 @@ def _from_hub(name: str, device: torch.device, dtype: torch.dtype, tokenizer: An
     if not is_transformer_lens(config):
         if repository != name and not config:
             raise _not_found(name, None, FileNotFoundError(), repository)
+        check_sizes(config, name)
         return _from_transformers(name, None, device, dtype, tokenizer)
     try:
         files = huggingface_hub.list_repo_files(repository)
@@ -242,39 +236,28 @@ def _from_transformers(
     where = name if folder is None else str(folder)
     with _quiet():
         try:
-            config = transformers.AutoConfig.from_pretrained(where)
+            config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False)
         except Exception as error:  # transformers raises errors of many kinds over a config.json that is not right
             raise _not_found(name, folder, error) from None
         if config.model_type not in ADAPTERS:
             raise unsupported(name, config.model_type)
         try:
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                where, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+                where,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+                attn_implementation="sdpa",  # whatever config.json says: it could name a program on the hub
             )
             model, problems = loaded
         except Exception as error:  # whatever safetensors, torch or the hub raise over a broken file
-            reason = first_line(error)
-            if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
-                reason = "the checkpoint holds more than tensors, and edgewise runs no code from a checkpoint"
-            raise EdgewiseError(f"the weights of model {name!r} cannot be read: {reason}") from None
-        _require_fit(name, sorted(problems["missing_keys"]), sorted(problems["mismatched_keys"]))
+            raise unreadable(name, error) from None
+        require_fit(name, problems)
         if tokenizer is None:
             tokenizer = _tokenizer(name, folder)
     return adapt(model.to(device), name, tokenizer)
-
-
-def _require_fit(name: str, missing: Sequence[str], mismatched: Sequence[tuple[str, Any, Any]]) -> None:
-    """Refuse weights that do not fit a config.json, naming a tensor (and both of its shapes)."""
-    if mismatched:
-        key, found, wanted = mismatched[0]
-        what = f"tensor {key!r} has shape {list(found)}, config.json asks for {list(wanted)}"
-    elif missing:
-        what = f"tensor {missing[0]!r} is not in the checkpoint"
-    else:
-        return
-    count = len(mismatched) + len(missing)
-    more = f" ({count - 1} other tensors are missing or of another shape)" if count > 1 else ""
-    raise EdgewiseError(f"the weights of model {name!r} do not fit its config.json: {what}{more}")
 
 
 def _tokenizer(name: str, folder: Path | None) -> Any:
@@ -284,7 +267,9 @@ def _tokenizer(name: str, folder: Path | None) -> Any:
     if folder is not None and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         return None
     try:
-        return transformers.AutoTokenizer.from_pretrained(name if folder is None else str(folder))
+        return transformers.AutoTokenizer.from_pretrained(
+            name if folder is None else str(folder), trust_remote_code=False
+        )
     except Exception as error:  # whatever tokenizers and transformers raise over a broken file
         raise EdgewiseError(f"the tokenizer of model {name!r} cannot be read: {first_line(error)}") from None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edgewise.models.components import MLP, Attention, Component, Projection
+from edgewise.models.components import MLP, Attention, Component, Projection, SourceModules
 from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
 from edgewise.models.plain_transformer import PlainMLP, PlainTransformer
 
@@ -21,6 +21,7 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
         components.append(
             Attention(
                 layer=index,
+                source=SourceModules(block.ln1, attention, attention.hook_z),
                 norm=block.ln1,
                 queries=Projection(attention.W_Q, attention.b_Q),
                 keys=Projection(attention.W_K, attention.b_K),
@@ -65,7 +66,6 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
         unembedding=Unembedding(model.unembed.W_U.T, model.unembed.b_U),
         source=model,
         run_source=lambda tokens, mask, positions: model(tokens, positions, mask),
-        run_source_streams=lambda tokens, mask, positions: model.streams(tokens, positions, mask)[:-1],
         tokenizer=tokenizer,
     )
 
@@ -73,4 +73,6 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
 def _mlp(layer: int, norm: nn.Module, mlp: PlainMLP, parallel: bool) -> MLP:
     weights = [mlp.W_in, mlp.b_in, mlp.W_gate]
     neurons = tuple(weight.detach() for weight in weights if weight is not None)
-    return MLP(layer=layer, beside=parallel, run=lambda x: mlp(norm(x)), neurons=neurons)
+    return MLP(
+        layer=layer, source=SourceModules(norm, mlp), beside=parallel, run=lambda x: mlp(norm(x)), neurons=neurons
+    )

@@ -240,6 +240,7 @@ class PlainAttention(nn.Module):
         self.b_K = _zeros(shared, d_head)
         self.b_V = _zeros(shared, d_head)
         self.b_O = _zeros(d_model)
+        self.hook_z = nn.Identity()  # so that hooks can see and change what each head computed
 
     def forward(
         self,
@@ -272,8 +273,20 @@ class PlainAttention(nn.Module):
         # average, which nobody reads, instead of NaN, which would spread.
         scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
 
-        z = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(dim=-1), v)
+        z = self.hook_z(torch.einsum("bhqk,bkhd->bqhd", scores.softmax(dim=-1), v))
         return torch.einsum("bqhd,hdm->bqm", z, self.W_O) + self.b_O
+
+
+class PlainActivation(nn.Module):
+    """An activation function by its name, as a module: so it can be told from the products around it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., d_mlp] -> [..., d_mlp]."""
+        return ACTIVATIONS[self.name](x)
 
 
 class PlainMLP(nn.Module):
@@ -284,7 +297,7 @@ class PlainMLP(nn.Module):
 
     def __init__(self, config: PlainTransformerConfig) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = PlainActivation(config.activation)
         self.W_in = _zeros(config.d_model, config.d_mlp)
         self.W_gate = _zeros(config.d_model, config.d_mlp) if config.gated_mlp else None
         self.b_in = _zeros(config.d_mlp)

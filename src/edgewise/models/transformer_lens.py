@@ -121,7 +121,11 @@ def read_state(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _is_plain_tensor(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+    if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided) or value.is_meta:
+        return False
+    return (
+        value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )  # no stride of zero: made of nothing
 
 
 def build_transformer_lens(
@@ -186,7 +190,7 @@ def read_config(config: Mapping[str, Any], name: str, tensors: Mapping[str, Tens
         ("normalization_type", normalization, (None, *NORMALIZATIONS)),
         ("positional_embedding_type", positions, POSITION_TYPES),
         ("attention_dir", direction, ("causal", "bidirectional")),
-        ("act_fn", "relu" if attention_only else activation, tuple(ACTIVATIONS)),
+        ("act_fn", "relu" if attention_only and activation is None else activation, tuple(ACTIVATIONS)),
     )
     for field, value, known in choices:
         if not any(value is one or (isinstance(value, str) and value == one) for one in known):
