@@ -36,7 +36,8 @@ from edgewise.cli.options import (
     TaskArgument,
     VariantOption,
 )
-from edgewise.cli.printing import Kept, headline, stdout_console
+from edgewise.cli.printing import Kept, exit_code, headline, stdout_console
+from edgewise.cli.signals import saving
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,6 +134,7 @@ def discover(
         share=share,
         select=select,
         absolute=absolute,
+        seed=seed,
     )
     require_log(log)
     limit = None if max_memory is None else parse_size(max_memory)
@@ -171,13 +173,15 @@ def discover(
         except RunInterrupted as stop:
             if tracked is not None:
                 tracked.ended(stop.run.record)
-            written = folder.finish(stop.run.files())
-            _say_stopped(stop.run, written)
-            raise Kept(exit_code(stop.__cause__)) from None
+            with saving():
+                written = folder.finish(stop.run.files())
+                _say_stopped(stop.run, written)
+            raise Kept(exit_code(stop)) from None
         if tracked is not None:
             tracked.ended(found.record)
             messages.print(f"logged to {tracked.where}", highlight=False, markup=False, soft_wrap=True)
-        written = folder.finish(found.files())
+        with saving():
+            written = folder.finish(found.files())
     if as_json:
         typer.echo(json.dumps({"task": prompts.name, **found.summary(), "run_dir": str(written)}))
         return
@@ -186,6 +190,13 @@ def discover(
 
 def _say_stopped(run: Any, written: Path) -> None:
     stopped = run.record["stopped"]
+    if stopped["whole"]:
+        typer.echo(
+            f"edgewise: {stopped['why']} at {stopped['at']}; the largest circuit of at most "
+            f"{run.record['settings']['edges']:,} edges so far, of {run.circuit.n_edges:,}, is kept in {written}",
+            err=True,
+        )
+        return
     typer.echo(
         f"edgewise: {stopped['why']}. {stopped['decided']:,} of {stopped['of']:,} edges were decided, up to "
         f"{stopped['at']}; that much is kept in {written}, with every other edge still in the circuit",
@@ -246,10 +257,3 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
         console.print()
         console.print(known_table(found.task.known_circuit.compare(found.circuit)))
     console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
-
-
-def exit_code(cause: BaseException | None) -> int:
-    """What a search that was stopped ends with: 130 for Ctrl-C, 143 for SIGTERM, 2 for want of memory."""
-    if isinstance(cause, SystemExit):
-        return cause.code if isinstance(cause.code, int) else 1
-    return 130 if isinstance(cause, KeyboardInterrupt) else 2

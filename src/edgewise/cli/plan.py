@@ -75,6 +75,7 @@ def plan(
         metric=metric,
         layer_order=layer_order,
         head_order=head_order,
+        seed=seed,
     )
     limit = None if max_memory is None else parse_size(max_memory)
     loaded, prompts = load(

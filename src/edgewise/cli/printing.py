@@ -37,12 +37,21 @@ class Kept(SystemExit):
 
 @contextmanager
 def kept_if_stopped(folder: Path) -> Iterator[None]:
-    """Say at Ctrl-C that what is done is kept in `folder` and goes on from there."""
+    """Say when asked to end that what is done is kept in `folder` and goes on from there."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
         typer.echo(f"edgewise: interrupted; circuits found so far are in {folder}, the same command goes on", err=True)
-        raise Kept(130) from None
+        raise Kept(exit_code(stop)) from None
+
+
+def exit_code(stop: BaseException | None) -> int:
+    """What work that was stopped ends with: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP, 2 for want of memory."""
+    if isinstance(stop, KeyboardInterrupt) and stop.__cause__ is not None:
+        stop = stop.__cause__  # an interrupted search
+    if isinstance(stop, SystemExit):
+        return stop.code if isinstance(stop.code, int) else 1
+    return 130 if isinstance(stop, KeyboardInterrupt) else 2
 
 
 def headline(task: Task, model: Decoder) -> str:

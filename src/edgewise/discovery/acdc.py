@@ -20,8 +20,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -155,6 +155,7 @@ class Discovery:
         threshold: the one that gave this circuit.
         seconds: wall time of the search.
         tests: edges tested, over all thresholds tried.
+        tried: where a size was wanted, every threshold tried to its end and the size of its circuit.
     """
 
     circuit: Circuit
@@ -191,9 +192,7 @@ class PlainEngine:
     """One whole circuit run per tested edge: slow, simple, and the judge of faster engines."""
 
     def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
-        self.experiment = experiment
-        if max_memory is not None:
-            experiment.row_bytes = min(experiment.row_bytes, max_memory // 2)
+        self.experiment = experiment.within(max_memory)
         self.edges = experiment.graph.edges.copy()
         self.ports = experiment.graph.port_edges.copy()
         self.current = self._score()
@@ -238,13 +237,15 @@ class Interrupted(KeyboardInterrupt):
     """A search was stopped before its end, by Ctrl-C or because it may use no more memory.
 
     Attributes:
-        discovery: what it decided until then; every edge it had not come to is still in the circuit.
+        discovery: what it decided until then; every edge it had not come to is still in the circuit. Where a size was
+            wanted and a search before it had found a circuit that small: the largest of those.
         progress: how far it got.
+        whole: whether `discovery` is such a search, which came to its end.
     """
 
-    def __init__(self, discovery: Discovery, progress: Progress) -> None:
+    def __init__(self, discovery: Discovery, progress: Progress, *, whole: bool = False) -> None:
         super().__init__(f"stopped with {progress.decided:,} of {progress.edges:,} edges decided")
-        self.discovery, self.progress = discovery, progress
+        self.discovery, self.progress, self.whole = discovery, progress, whole
 
 
 def acdc(
@@ -279,13 +280,13 @@ def acdc(
     search = _Search(
         experiment, threshold, order or Order(), absolute, ENGINES[engine](experiment, max_memory), progress
     )
-    metric_full = _finite(search.engine.current, experiment, "of the whole model")
+    metric_full = _finite(search.metric, experiment, "of the whole model")
 
     def found() -> Discovery:
         return Discovery(
             circuit=search.circuit(),
             trace=tuple(search.trace),
-            metric=search.engine.current,
+            metric=search.metric,
             metric_full=metric_full,
             metric_ablated=metric_ablated,
             threshold=threshold,
@@ -296,6 +297,7 @@ def acdc(
     try:
         search.run()
     except (KeyboardInterrupt, SystemExit, OutOfMemoryError) as cause:
+        search.settle()
         raise Interrupted(found(), search.progress_at(search.at)) from cause
     return found()
 
@@ -345,6 +347,7 @@ class _Search:
         self.scores = np.zeros(self.edges.shape)
         self.port_scores = np.zeros(self.ports.shape)
         self.trace: list[Decision] = []
+        self.metric = engine.current
         self.decided = 0
         self.kept = 0
         # Of each layer, and last of the logits: edges kept, dropped and to come.
@@ -403,14 +406,28 @@ class _Search:
             name = PortEdge(place).name if row is None else Edge(self.graph.sources[row], place).name
             _finite(after, self.experiment, f"after removing {name}")
             self.trace.append(Decision(name, before, after, kept=not gone))
+            self._write(row, visit.column)
             self.decided += 1
             self.kept += not gone
             self._count(place, kept=int(not gone), dropped=int(gone))
-            if row is None:
-                self.ports[visit.column], self.port_scores[visit.column] = not gone, after - before
-            else:
-                self.edges[row, visit.column], self.scores[row, visit.column] = not gone, after - before
             self._report(visit)
+
+    def _write(self, row: int | None, column: int) -> None:
+        """Do what the trace's last line says."""
+        decision = self.trace[-1]
+        self.metric = decision.before if decision.kept else decision.after
+        if row is None:
+            self.ports[column], self.port_scores[column] = decision.kept, decision.effect
+        else:
+            self.edges[row, column], self.scores[row, column] = decision.kept, decision.effect
+
+    def settle(self) -> None:
+        """After an interruption in the middle of a step: what the trace says, and nothing beyond it."""
+        if self.trace:
+            self._write(*self.graph.locate(self.trace[-1].edge))
+        self.kept = sum(decision.kept for decision in self.trace)
+        present = int(self.edges.sum() + self.ports.sum())
+        self.decided = self.graph.n_edges - present + self.kept
 
     def progress_at(self, name: str) -> Progress:
         """How far the search has got, at the input or node called `name`."""
@@ -419,7 +436,7 @@ class _Search:
             self.graph.n_edges,
             self.kept,
             len(self.trace),
-            self.engine.current,
+            self.metric,
             name,
             self.threshold,
             layers=tuple((kept, dropped, left) for kept, dropped, left in self.layers),
@@ -429,68 +446,3 @@ class _Search:
         self.at = visit.name
         if self.progress is not None:
             self.progress(self.progress_at(self.at))
-
-
-def acdc_with_edges(
-    experiment: Experiment,
-    edges: int,
-    *,
-    order: Order | None = None,
-    absolute: bool = False,
-    engine: str = DEFAULT_ENGINE,
-    max_memory: int | None = None,
-    progress: ProgressCallback | None = None,
-    tries: int = 16,
-) -> Discovery:
-    """The largest circuit of at most `edges` edges that ACDC finds, by a search over thresholds.
-
-    The threshold is halved on a logarithmic scale between bounds that give more and at most `edges` edges. Sizes do not
-    fall strictly as thresholds rise, so this is the largest among the circuits tried, the smaller threshold if two are
-    alike. `tried` lists every threshold and its size.
-
-    Raises:
-        EdgewiseError: `edges` is less than 1, and whatever `acdc` raises.
-    """
-    check_options(edges=edges, engine=engine)
-    started = time.perf_counter()
-    found: list[Discovery] = []
-
-    def report(one: Progress) -> None:
-        if progress is not None:
-            progress(replace(one, attempt=len(found) + 1))
-
-    def search(threshold: float) -> Discovery:
-        options: dict[str, Any] = dict(order=order, absolute=absolute, engine=engine, max_memory=max_memory)
-        found.append(acdc(experiment, threshold, progress=report, **options))
-        return found[-1]
-
-    # The metric's whole range; a threshold above it keeps nothing in all but odd cases.
-    span = abs(experiment.ablated() - experiment.full()) or 1.0
-    high = span
-    low = 0.0  # once above 0, a threshold that keeps too many edges
-    while len(found) < tries and search(high).circuit.n_edges > edges:
-        low, high = high, 4 * high
-    while low == 0 and len(found) < tries and found[-1].circuit.n_edges != edges and high > span * 1e-9:
-        if search(high / 4).circuit.n_edges > edges:
-            low = high / 4
-        else:
-            high /= 4
-    while low > 0 and len(found) < tries and found[-1].circuit.n_edges != edges and high / low > 1.01:
-        middle = math.sqrt(low * high)
-        if search(middle).circuit.n_edges > edges:
-            low = middle
-        else:
-            high = middle
-    fitting = [one for one in found if one.circuit.n_edges <= edges]
-    if not fitting:
-        raise EdgewiseError(
-            f"no threshold tried gives a circuit of at most {edges} edges; the smallest has "
-            f"{min(one.circuit.n_edges for one in found)}"
-        )
-    best = max(fitting, key=lambda one: (one.circuit.n_edges, -one.threshold))
-    return replace(
-        best,
-        seconds=time.perf_counter() - started,
-        tests=sum(one.tests for one in found),
-        tried=tuple((one.threshold, one.circuit.n_edges) for one in found),
-    )

@@ -13,11 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import STEPS, along_inputs, flat_at_clean, require_gradient
+from edgewise.discovery.edge_attribution import clean_or_path, gradients_of, mean_gradients, require_gradient
 from edgewise.discovery.units import Units, scored_by_units
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
-from edgewise.patching.gradients import Changed, Gradients, Rows, gradients_at, place_weights, rows_of
+from edgewise.patching.gradients import Gradients, Rows, place_weights, rows_of
 
 
 def attribution_patching(
@@ -25,34 +25,32 @@ def attribution_patching(
 ) -> tuple[Circuit, Units]:
     """Scores of all units, and the full circuit with the scores that follow for edges.
 
-    A metric that has no gradient at the clean run takes the gradient's mean along the path of inputs.
+    A metric that has no gradient at the clean run takes the gradient's mean along a path, as edge attribution does.
 
     Raises:
         EdgewiseError: the metric has no gradient.
     """
     require_gradient(experiment)
     units = Units.full(experiment.decoder.config, 0.0, experiment.decoder.device)
+    points = clean_or_path(experiment)
     for rows in rows_of(experiment):
         weights = place_weights(experiment, rows)
-        points = list(along_inputs(rows, STEPS)) if flat_at_clean(experiment) else [Changed()]
-        every = [gradients_at(experiment, rows, weights, point) for point in points]
+        gradients = mean_gradients(gradients_of(experiment, rows, weights, points, progress), points.count)
         for layer in range(experiment.decoder.config.n_layers):
-            _add_layer(units, experiment, rows, every, layer, qk_fix)
-        if progress is not None:
-            progress(rows.stop, len(experiment.task))
+            _add_layer(units, experiment, rows, gradients, layer, qk_fix)
     return scored_by_units(experiment.graph, units), units
 
 
 def _add_layer(
-    units: Units, experiment: Experiment, rows: Rows, every: list[Gradients], index: int, qk_fix: bool
+    units: Units, experiment: Experiment, rows: Rows, gradients: Gradients, index: int, qk_fix: bool
 ) -> None:
     """Add one layer's effects on some rows, in place."""
     config, layer, ablated = experiment.decoder.config, experiment.decoder.layers[index], rows.ablated
     share, clean = config.share, {kind: getattr(rows, kind)[index] for kind in ("q", "k", "v")}
     changed = {kind: getattr(ablated, kind)[index] for kind in ("q", "k", "v")}
 
-    def mean(kind: str) -> Tensor:
-        return torch.stack([getattr(one, kind)[index] for one in every]).mean(dim=0)
+    def at(kind: str) -> Tensor:
+        return getattr(gradients, kind)[index]
 
     def many(x: Tensor) -> Tensor:
         return x.repeat_interleave(share, dim=2)
@@ -64,7 +62,7 @@ def _add_layer(
         return effect.unflatten(0, (heads, -1)).sum(dim=1)  # query heads of one key/value head together
 
     with torch.no_grad():
-        at_z, allowed = mean("z"), experiment.decoder.allowed(rows.prompts.mask)
+        at_z, allowed = at("z"), experiment.decoder.allowed(rows.prompts.mask)
         k, v, z = many(clean["k"]), many(clean["v"]), rows.clean.z[index]
         for kind, heads in (("q", config.n_heads), ("k", config.n_kv_heads)):
             if qk_fix:
@@ -72,13 +70,13 @@ def _add_layer(
                 k_now = many(changed["k"]) if kind == "k" else k
                 effect = first_order(layer.attend(q_now, k_now, v, allowed) - z, at_z, heads)
             else:
-                gradient = mean(kind)
+                gradient = at(kind)
                 change = changed[kind] - clean[kind]
                 effect = first_order(
                     change.repeat_interleave(gradient.shape[2] // change.shape[2], dim=2), gradient, heads
                 )
             getattr(units, kind)[index] += effect.to(units.q.dtype)
-        units.v[index] += first_order(changed["v"] - clean["v"], mean("v"), config.n_kv_heads).to(units.v.dtype)
+        units.v[index] += first_order(changed["v"] - clean["v"], at("v"), config.n_kv_heads).to(units.v.dtype)
         if layer.mlp is not None:
             change = ablated.mlp[index] - rows.clean.mlp[index]
-            units.mlp[index] += (change * mean("mlp_outputs")).double().sum().to(units.mlp.dtype)
+            units.mlp[index] += (change * at("mlp_outputs")).double().sum().to(units.mlp.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -111,6 +112,14 @@ class Experiment:
             self.task.prompts.clean.shape[1] * config.d_model * width * (len(self.graph.sources) + 4 * config.n_heads)
         )
         return max(1, self.row_bytes // per_row)
+
+    def within(self, max_memory: int | None) -> Experiment:
+        """The same experiment, run in pieces that take at most so many bytes; what it has recorded is shared."""
+        if max_memory is None:
+            return self
+        other = copy.copy(self)
+        other.row_bytes = min(self.row_bytes, max_memory // 2)
+        return other
 
     def values(self, circuit: Circuit, metric: Metric | None = None) -> Tensor:
         """A metric at each scored place `[scored]`, by default the experiment's own."""
