@@ -65,7 +65,7 @@ def searches_of(monkeypatch, stop_at=None, why=KeyboardInterrupt):
         asked.append(threshold)
 
         def report(one):
-            if len(asked) == stop_at and one.tests == 5:
+            if len(asked) == stop_at and one.tests == 3:
                 raise why
             progress(one)
 
@@ -103,11 +103,11 @@ def test_thresholds_that_decide_alike_cost_one_search(monkeypatch):
 def test_a_search_for_a_size_that_is_stopped_keeps_the_best_so_far(monkeypatch, why):
     experiment = Experiment(tiny.llama(layers=2), tiny.task(metric="logit_diff"))
     whole = acdc_with_edges(experiment, 60)
-    asked = searches_of(monkeypatch, stop_at=5, why=why)
+    asked = searches_of(monkeypatch, stop_at=3, why=why)
     with pytest.raises(Interrupted) as stop:
         acdc_with_edges(experiment, 60)
     kept = stop.value.discovery
-    assert len(asked) == 5
+    assert len(asked) == 3
     assert stop.value.whole
     assert kept.tried == whole.tried[: len(kept.tried)] != ()
     assert kept.circuit.n_edges == max(size for _, size in kept.tried if size <= 60)
@@ -121,7 +121,7 @@ def test_one_that_is_stopped_before_anything_fits_keeps_what_it_decided(monkeypa
         acdc_with_edges(experiment, 60)
     kept = stop.value.discovery
     assert not stop.value.whole
-    assert len(kept.trace) == kept.tests == 5
+    assert len(kept.trace) == kept.tests == 3
     assert kept.circuit.n_edges == experiment.graph.n_edges - sum(not one.kept for one in kept.trace)
 
 
@@ -132,15 +132,15 @@ def test_an_interruption_between_answer_and_record_leaves_the_two_at_one(monkeyp
 
     def interrupted(self, row, column):
         calls.append(self.trace[-1])
-        if len(calls) == 10 * at:
+        if len(calls) == 4 * at:
             raise KeyboardInterrupt
         write(self, row, column)
 
     monkeypatch.setattr(search_class, "_write", interrupted)
     with pytest.raises(Interrupted) as stop:
-        acdc(experiment, 0.01)
+        acdc(experiment, 0.001)
     kept = stop.value.discovery
-    assert kept.trace[-1] == calls[10 * at - 1]
+    assert kept.trace[-1] == calls[4 * at - 1]
     assert kept.metric == (kept.trace[-1].before if kept.trace[-1].kept else kept.trace[-1].after)
     assert experiment.score(kept.circuit) == pytest.approx(kept.metric, rel=1e-4, abs=1e-6)
     gone = experiment.graph.n_edges - kept.circuit.n_edges

@@ -25,6 +25,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from edgewise.discovery.time_left import ToCome
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit, Graph, Input
 from edgewise.graph.names import Edge, PortEdge
@@ -32,6 +33,9 @@ from edgewise.patching import Experiment, IncrementalEngine, OutOfMemoryError
 
 OrderMode = Literal["normal", "reverse", "shuffle"]
 ORDER_MODES = ("normal", "reverse", "shuffle")
+
+RECKON_EVERY = 20
+"""Tests after which it is worked out anew what is left of a search."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ class Progress:
 
     `attempt` counts the thresholds tried when a circuit of a wanted size is searched; everything else is of this one.
     `layers` says of the edges into each layer, and last of those into the logits, how many were kept, how many dropped
-    and how many are to come; it is empty for methods that take no edge by itself.
+    and how many are to come; it is empty for methods that take no edge by itself. `to_come` says of the tests how many
+    are certain to come, how many are likely to, and by how much the live nodes, which a test runs through, multiply.
     """
 
     decided: int
@@ -139,6 +144,7 @@ class Progress:
     threshold: float
     attempt: int = 1
     layers: tuple[tuple[int, int, int], ...] = ()
+    to_come: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -356,6 +362,7 @@ class _Search:
         for place, count in zip(self.graph.inputs, existing.tolist(), strict=True):
             self.layers[place.layer][2] += count
         self.at = "logits"
+        self.coming, self.to_come, self.reckoned = ToCome(self.graph), (0.0, 0.0, 1.0), -RECKON_EVERY
 
     def circuit(self) -> Circuit:
         return Circuit(self.graph, self.edges, self.ports, self.scores, self.port_scores)
@@ -407,6 +414,7 @@ class _Search:
             _finite(after, self.experiment, f"after removing {name}")
             self.trace.append(Decision(name, before, after, kept=not gone))
             self._write(row, visit.column)
+            self.coming.test(visit.column, row, not gone)
             self.decided += 1
             self.kept += not gone
             self._count(place, kept=int(not gone), dropped=int(gone))
@@ -431,6 +439,10 @@ class _Search:
 
     def progress_at(self, name: str) -> Progress:
         """How far the search has got, at the input or node called `name`."""
+        if len(self.trace) - self.reckoned >= RECKON_EVERY:
+            self.to_come, self.reckoned = self.coming.expected(), len(self.trace)
+        made = len(self.trace) - self.reckoned
+        certain, likely, growth = self.to_come
         return Progress(
             self.decided,
             self.graph.n_edges,
@@ -440,6 +452,7 @@ class _Search:
             name,
             self.threshold,
             layers=tuple((kept, dropped, left) for kept, dropped, left in self.layers),
+            to_come=(max(0.0, certain - made), max(0.0, likely - made), growth),
         )
 
     def _report(self, visit: Visit) -> None:

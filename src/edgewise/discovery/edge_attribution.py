@@ -246,8 +246,9 @@ def mean_gradients(gradients: Iterator[Gradients], count: int) -> Gradients:
     # Never in place: two of autograd's gradients may be one tensor.
     for one in gradients:
         for name in names:
-            into, parts = getattr(total, name), getattr(one, name)
-            into[:] = [sum_ + part for sum_, part in zip(into, parts, strict=True)]
+            into = getattr(total, name)
+            into[:] = [sum_ + part for sum_, part in zip(into, getattr(one, name), strict=True)]
+        del one  # before the next are made
     for name in names:
         getattr(total, name)[:] = [sum_ / count for sum_ in getattr(total, name)]
     return total

@@ -4,7 +4,7 @@ from edgewise.patching.ablation import ABLATIONS, Ablated, ablate
 from edgewise.patching.circuit_run import circuit_run
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.incremental import Costs, IncrementalEngine
-from edgewise.patching.memory import MemoryPlan, OutOfMemoryError, parse_size, plan_memory, size
+from edgewise.patching.memory import MemoryKind, MemoryPlan, OutOfMemoryError, parse_size, plan_memory, size
 
 __all__ = [
     "ABLATIONS",
@@ -12,6 +12,7 @@ __all__ = [
     "Costs",
     "Experiment",
     "IncrementalEngine",
+    "MemoryKind",
     "MemoryPlan",
     "OutOfMemoryError",
     "ablate",

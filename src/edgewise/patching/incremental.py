@@ -37,7 +37,7 @@ from torch import Tensor
 
 from edgewise.graph.names import Input, Node
 from edgewise.models.decoder import positions_of, stream_dtype
-from edgewise.models.forward import Activations, forward
+from edgewise.models.forward import Activations
 from edgewise.models.matmul import fast_matmul
 from edgewise.patching.ablation import Ablated
 from edgewise.patching.experiment import Experiment
@@ -171,10 +171,10 @@ class IncrementalEngine:
     # -- what is recorded once ----------------------------------------------------------------------------------------
 
     def _record(self, tokens: Tensor, mask: Tensor) -> None:
-        split, ablated = self.graph.split_embedding, self.experiment.ablated_activations
+        ablated = self.experiment.ablated_activations
         self._allowed = self.decoder.allowed(mask)
         self._positions = positions_of(tokens)
-        self._clean = clean = forward(self.decoder, tokens, mask, split_embedding=split)
+        self._clean = clean = self.experiment.clean()
         self._embedding_deltas = (ablated.embedding - clean.embedding).to(self.dtype)
         self._z_deltas = [there - here for there, here in zip(ablated.z, clean.z, strict=True)]
         self._mlp_deltas = [there - here for there, here in zip(ablated.mlp, clean.mlp, strict=True)]

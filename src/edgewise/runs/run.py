@@ -155,8 +155,7 @@ def check_request(
 
     Raises:
         EdgewiseError: an unknown name, a threshold that is no number or below 0 where that means nothing, neither or
-            both of threshold and edges, a seed or a number of steps out of bounds, or an option that the method does not
-            have.
+            both of threshold and edges, a seed or a number of steps out of bounds, or an option that the method lacks.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -196,8 +195,8 @@ def check_request(
     check_options(threshold=threshold, edges=edges, engine=engine)
     if threshold is not None and threshold < 0 and (method == "acdc" or absolute):
         raise EdgewiseError(
-            f"the threshold should be 0 or more, not {threshold}: an edge that the metric is better without is not part "
-            "of a circuit"
+            f"the threshold should be 0 or more, not {threshold}: an edge that the metric is better without is in no "
+            "circuit"
         )
     for order in (layer_order, head_order):
         if order not in ORDER_MODES:
@@ -279,9 +278,11 @@ def discover(
         edges = max(1, int(share * whole.n_edges))
     if edges is not None and select != "at-most":
         require_count(whole, edges)  # before anything is scored
-    if method == "acdc" and engine == "incremental":
-        _require_memory(model, task, ports, max_memory)
-    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
+    kind = "runs" if method == "acdc" and engine == "plain" else METHODS[method].memory
+    plan_memory(model, task, whole, max_memory, kind)  # before an Experiment records anything
+    if progress is not None and method != "acdc":
+        progress(Progress(0, len(task), 0, 0, math.nan, METHODS[method].counts, math.nan))
+    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports, max_memory=max_memory)
     accuracy = experiment.accuracy()
     _warn_if_wrong(accuracy, experiment)
     started = time.perf_counter()
@@ -371,7 +372,7 @@ def score_edges(
             progress(Progress(done, of, 0, done, math.nan, method.counts, math.nan))
 
     assert method.score is not None
-    return method.score(experiment.within(max_memory), report, max_memory, **options)
+    return method.score(experiment.within(max_memory, method.memory), report, max_memory, **options)
 
 
 def _select(
@@ -407,11 +408,6 @@ def _scored_discovery(experiment: Experiment, selected: Selected, seconds: float
         seconds=seconds,
         tests=0,
     )
-
-
-def _require_memory(model: Decoder, task: Task, ports: bool, max_memory: int | None) -> None:
-    """Refuse a search that does not fit, before an Experiment records anything."""
-    plan_memory(model, task, model.config.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
 
 
 def _warn_if_wrong(accuracy: float | None, experiment: Experiment) -> None:
@@ -458,8 +454,8 @@ def plan_discovery(
     Raises:
         EdgewiseError: as `discover`.
     """
-    _require_memory(model, task, ports, max_memory)
-    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
+    plan_memory(model, task, model.config.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
+    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports, max_memory=max_memory)
     order = Order(layer_order, head_order, seed)
     return plan_acdc(experiment, threshold, order=order, absolute=absolute, max_memory=max_memory)
 

@@ -169,7 +169,7 @@ def _own(name: str, function: MetricFunction, summary: str, needs: tuple[str, ..
 
 @dataclass(frozen=True)
 class _Checked:
-    """A function of the user's own; calling it raises an EdgewiseError if it is no metric or changes what it is given."""
+    """A function of the user's own; calling it raises an EdgewiseError if it is no metric or changes its arguments."""
 
     name: str
     function: MetricFunction
