@@ -62,8 +62,8 @@ def plan_acdc(
 ) -> Plan:
     """Measure what a candidate costs on this machine and work out what a search would take.
 
-    With a threshold, the search itself is tried for `TRIED_SECONDS`, and what is left of it is worked out as in its live
-    view: the estimates are the least, the likely and the most, or one where it came to its end. Without one they are
+    With a threshold, the search itself is tried for `TRIED_SECONDS`, and what is left of it is worked out as in its
+    live view: the estimates are the least, the likely and the most, or one where it came to its end. Without one they are
     for `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
 
     Raises:
