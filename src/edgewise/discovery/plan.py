@@ -63,8 +63,8 @@ def plan_acdc(
     """Measure what a candidate costs on this machine and work out what a search would take.
 
     With a threshold, the search itself is tried for `TRIED_SECONDS`, and what is left of it is worked out as in its
-    live view: the estimates are the least, the likely and the most, or one where it came to its end. Without one they are
-    for `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
+    live view: the estimates are the least, the likely and the most, or one where it came to its end. Without one they
+    are for `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
 
     Raises:
         EdgewiseError: a threshold that is no number, or a search that does not fit into memory.
