@@ -405,7 +405,7 @@ def test_a_model_that_gives_no_numbers_is_said_to(shell, prompts, tmp_path, para
     says(shell.refuses("check", folder), r"(?i)\bnan\b|not a number|not finite|no finite", where)
 
 
-@pytest.mark.parametrize("options", [["--threshold", "-1"], ["--threshold", "0.01"], ["--edges", "5"]])
+@pytest.mark.parametrize("options", [["--threshold", "0"], ["--threshold", "0.01"], ["--edges", "5"]])
 def test_a_metric_that_comes_out_as_no_number_names_the_edge(shell, prompts, tmp_path, options):
     folder = save_unstable_gpt2(tmp_path / "unstable", bias=True)
     arguments = ("discover", prompts, "--model", folder, "--ablation", "zero", "--quiet", *options)
@@ -469,3 +469,17 @@ def test_folders_that_may_not_be_looked_into(shell, models, prompts, tmp_path, w
 def test_the_words_of_these_tests_are_known():
     assert UNKNOWN not in WORDS
     assert len(WORDS) < tiny.VOCABULARY
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--threshold", "-0.1"], ["threshold", "0 or more, not -0.1"]),
+        (["--threshold", "-0.1", "--absolute"], ["threshold", "0 or more, not -0.1"]),
+        (["--threshold", "0.1", "--seed", "10000000000000000000000"], ["--seed", r"2\^63"]),
+        (["--threshold", "0.1", "--seed", "-1"], ["--seed", "not -1"]),
+        (["--method", "subnetwork-probing", "--steps", "99999999999"], ["--steps", "at most 1,000,000"]),
+    ],
+)
+def test_numbers_without_bounds_are_refused(shell, options, words):
+    says(shell.refuses("discover", "tracr-reverse", "--quiet", *options), *words)

@@ -5,11 +5,11 @@ import re
 import pytest
 import tiny
 
+from edgewise.discovery import acdc
 from edgewise.discovery.plan import estimate
 from edgewise.models import load_model
-from edgewise.patching import Costs, OutOfMemoryError, parse_size, plan_memory
+from edgewise.patching import Costs, Experiment, OutOfMemoryError, parse_size, plan_memory
 from edgewise.patching.memory import size, size_option
-from edgewise.runs import discover
 from edgewise.tasks import load_task
 
 
@@ -20,8 +20,6 @@ def test_a_plan_says_edges_memory_and_time(shell):
     memory = plan["memory"]
     assert 0 < memory["recorded"] < memory["smallest"] < memory["largest"] < memory["limit"]
     assert all(seconds > 0 for seconds in plan["seconds_per_candidate"].values())
-    shares = [one["share"] for one in plan["estimates"]]
-    assert shares == sorted(shares)
     found = shell.json("discover", "ioi")
     kept = sum(edge.endswith("->logits") for edge in found["edges"])
     assert plan["edges_into_logits"] == {"all": 21, "kept": kept}
@@ -38,7 +36,7 @@ def test_a_plan_reads_like_one(shell):
     assert "MB recorded, " in shown.out
     assert "if every edge stays" in shown.out
     assert "edges into the logits stay" in shown.out
-    assert "about 1 s" in shown.out
+    assert "tried to its end" in shown.out
 
 
 @tiny.needs_shared
@@ -71,16 +69,16 @@ def test_what_cannot_be_planned_is_said_in_a_sentence(shell, arguments, said):
 
 
 def test_too_little_memory_is_refused_with_the_smallest_setting_that_does(shell):
-    shown = shell("discover", "ioi", "--max-memory", "20MB")
+    shown = shell("discover", "ioi", "--max-memory", "12MB")
     assert (shown.code, shown.out) == (2, "")
     fewer = re.search(r"--examples (\d+)", shown.err)[1]
     assert list(shell.folder.iterdir()) == []
     smallest = re.search(r"start with is --max-memory (\w+)", shown.err)[1]
     assert "start with is" not in shell("discover", "ioi", "--max-memory", smallest, "--out", "start").err
-    largest = re.search(r"at most (\S+)$", shown.err.strip())[1]
+    largest = re.search(r"any circuit is (\S+)$", shown.err.strip())[1]
     assert shell("discover", "ioi", "--max-memory", largest, "--out", "a").code == 0
     for examples, refused in ((int(fewer), False), (int(fewer) + 1, True)):
-        shown = shell("discover", "ioi", "--max-memory", "20MB", "--examples", examples, "--out", f"with-{examples}")
+        shown = shell("discover", "ioi", "--max-memory", "12MB", "--examples", examples, "--out", f"with-{examples}")
         assert ("start with is" in shown.err) is refused
 
 
@@ -108,7 +106,7 @@ def test_a_circuit_that_outgrows_the_memory_ends_the_search_and_keeps_what_it_de
 
 def test_both_engines_can_be_asked_for(shell):
     fast = shell.json("discover", "gender-pronoun", "--engine", "incremental", "--examples", "4")
-    slow = shell.json("discover", "gender-pronoun", "--engine", "plain", "--examples", "4", "--max-memory", "1MB")
+    slow = shell.json("discover", "gender-pronoun", "--engine", "plain", "--examples", "4", "--max-memory", "5MB")
     assert fast["edges"] == slow["edges"]
     assert fast["tests"] == slow["tests"]
     assert fast["metric"] == tiny.near(slow["metric"])
@@ -138,7 +136,7 @@ def test_the_plan_holds_what_a_search_really_takes():
     tight = plan.__class__(**{**vars(plan), "limit": plan.smallest})
     assert tight.candidates(1, 0, 0) >= 1
     assert tight.candidates(1, 0, 0) < plan.candidates(1, 0, 0)
-    everything = discover(model, task, threshold=-1e9, max_memory=plan.largest)
+    everything = acdc(Experiment(model, task), -1e9, max_memory=plan.largest)
     assert everything.circuit.n_edges == model.graph().n_edges
 
 

@@ -1,15 +1,17 @@
 """A sweep finds at every threshold what a search there finds, and searches only where it has to."""
 
 import math
+from importlib import import_module
 
 import pytest
 import tiny
 import torch
 
 from edgewise import load_model, load_task
-from edgewise.discovery import Order, acdc, acdc_sweep, decides_alike
+from edgewise.discovery import Interrupted, Order, acdc, acdc_sweep, acdc_with_edges, decides_alike
+from edgewise.discovery.acdc import _Search as search_class
 from edgewise.errors import EdgewiseError
-from edgewise.patching import Experiment
+from edgewise.patching import Experiment, OutOfMemoryError
 
 THRESHOLDS = [10 ** (-5 + 2 * step / 3) for step in range(10)]
 
@@ -57,3 +59,97 @@ def test_no_threshold_is_no_sweep():
     model = tiny.gpt2(layers=1)
     with pytest.raises(EdgewiseError, match="at least one threshold"):
         next(acdc_sweep(Experiment(model, tiny.task()), []))
+
+
+# -- a wanted size -----------------------------------------------------------------------------------------------------
+
+
+def searches_of(monkeypatch, stop_at=None, why=KeyboardInterrupt):
+    """The thresholds at which `acdc` is called; the call numbered `stop_at` is interrupted after some tests."""
+    asked = []
+
+    def search(experiment, threshold, *, progress, **options):
+        asked.append(threshold)
+
+        def report(one):
+            if len(asked) == stop_at and one.tests == 3:
+                raise why
+            progress(one)
+
+        return acdc(experiment, threshold, progress=report, **options)
+
+    monkeypatch.setattr(import_module("edgewise.discovery.acdc_sweep"), "acdc", search)
+    return asked
+
+
+@pytest.mark.parametrize("edges", [7, 30, 100])
+def test_a_search_for_a_size_never_searches_where_an_earlier_one_has_decided(monkeypatch, edges):
+    experiment = Experiment(tiny.llama(layers=2), tiny.task(metric="logit_diff"))
+    asked = searches_of(monkeypatch)
+    found = acdc_with_edges(experiment, edges)
+    assert set(asked) <= {threshold for threshold, _ in found.tried}
+    known = []
+    for threshold in asked:
+        assert not any(low < threshold <= high for low, high in known)
+        known.append(decides_alike(acdc(experiment, threshold)))
+    for threshold, size in found.tried:
+        assert acdc(experiment, threshold).circuit.n_edges == size
+    assert found.circuit == acdc(experiment, found.threshold).circuit
+
+
+def test_thresholds_that_decide_alike_cost_one_search(monkeypatch):
+    model = load_model("tracr-reverse")
+    experiment = Experiment(model, load_task("tracr-reverse", model))
+    asked = searches_of(monkeypatch)
+    found = acdc_with_edges(experiment, 12)
+    assert len(asked) < len(found.tried)
+    assert found.circuit.n_edges <= 12
+
+
+@pytest.mark.parametrize("why", [KeyboardInterrupt, SystemExit(143), OutOfMemoryError("full")])
+def test_a_search_for_a_size_that_is_stopped_keeps_the_best_so_far(monkeypatch, why):
+    experiment = Experiment(tiny.llama(layers=2), tiny.task(metric="logit_diff"))
+    whole = acdc_with_edges(experiment, 60)
+    asked = searches_of(monkeypatch, stop_at=3, why=why)
+    with pytest.raises(Interrupted) as stop:
+        acdc_with_edges(experiment, 60)
+    kept = stop.value.discovery
+    assert len(asked) == 3
+    assert stop.value.whole
+    assert kept.tried == whole.tried[: len(kept.tried)] != ()
+    assert kept.circuit.n_edges == max(size for _, size in kept.tried if size <= 60)
+    assert kept.circuit == acdc(experiment, kept.threshold).circuit
+
+
+def test_one_that_is_stopped_before_anything_fits_keeps_what_it_decided(monkeypatch):
+    experiment = Experiment(tiny.llama(layers=2), tiny.task(metric="logit_diff"))
+    searches_of(monkeypatch, stop_at=1)
+    with pytest.raises(Interrupted) as stop:
+        acdc_with_edges(experiment, 60)
+    kept = stop.value.discovery
+    assert not stop.value.whole
+    assert len(kept.trace) == kept.tests == 3
+    assert kept.circuit.n_edges == experiment.graph.n_edges - sum(not one.kept for one in kept.trace)
+
+
+@pytest.mark.parametrize("at", range(1, 4))
+def test_an_interruption_between_answer_and_record_leaves_the_two_at_one(monkeypatch, at):
+    experiment = Experiment(tiny.gpt2(layers=2), tiny.task())
+    write, calls = search_class._write, []
+
+    def interrupted(self, row, column):
+        calls.append(self.trace[-1])
+        if len(calls) == 4 * at:
+            raise KeyboardInterrupt
+        write(self, row, column)
+
+    monkeypatch.setattr(search_class, "_write", interrupted)
+    with pytest.raises(Interrupted) as stop:
+        acdc(experiment, 0.001)
+    kept = stop.value.discovery
+    assert kept.trace[-1] == calls[4 * at - 1]
+    assert kept.metric == (kept.trace[-1].before if kept.trace[-1].kept else kept.trace[-1].after)
+    assert experiment.score(kept.circuit) == pytest.approx(kept.metric, rel=1e-4, abs=1e-6)
+    gone = experiment.graph.n_edges - kept.circuit.n_edges
+    assert stop.value.progress.kept == sum(one.kept for one in kept.trace)
+    assert stop.value.progress.decided == gone + stop.value.progress.kept

@@ -9,7 +9,16 @@ import torch
 from tiny import FAMILIES
 
 from edgewise import load_model, load_task
-from edgewise.discovery import Units, head_importance, masked, one_by_one, probe_sweep, scored_by_units
+from edgewise.discovery import (
+    Units,
+    attribution_patching,
+    edge_attribution,
+    head_importance,
+    masked,
+    one_by_one,
+    probe_sweep,
+    scored_by_units,
+)
 from edgewise.discovery.subnetwork_probing import FIRST_THETA, masked_metric, subnetwork_probing
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
@@ -254,3 +263,18 @@ def test_units_are_masked_one_by_one_from_the_lowest():
     assert next(name for name in circuits[-2].names() if "<q>" in name).endswith("a0.h0<q>"), "the highest goes last"
     for more, less in itertools.pairwise(circuits):
         assert less <= more
+
+
+@pytest.mark.parametrize("method", [attribution_patching, head_importance])
+def test_where_the_embedding_does_not_move_units_are_scored_along_the_path_of_activations(method):
+    model = load_model("or-gate")
+    experiment, heard = Experiment(model, load_task("or-gate", model)), []
+    assert experiment.metric.name == "l2"
+    scored, found = method(experiment, progress=lambda *one: heard.append(one))
+    assert found.mlp.abs().min() > 0.1
+    path = edge_attribution(experiment)
+    assert path.gradient_at == "activations"
+    assert scored.scores is not None
+    # One place says where gradients are taken, and progress is told after every one of them.
+    assert len(heard) == path.passes
+    assert heard[-1] == (len(experiment.task), len(experiment.task))

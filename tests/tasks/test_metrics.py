@@ -276,3 +276,51 @@ def test_a_function_of_ones_own_is_a_metric() -> None:
     logits = random_logits(6)
     assert found(logits, reference(logits)).tolist() == logits[:, 0].tolist()
     assert find_metric(Metric("own", first_logit, "mine"), task(metrics=("l2",))).name == "own"
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        Metric("l2", lambda logits, _: logits[:, 0], "mine"),
+        Metric("l2", METRICS["kl_div"].function, "mine"),
+        Metric("kl_div", METRICS["kl_div"].function, "another summary"),
+    ],
+)
+def test_a_metric_of_ones_own_is_never_taken_for_the_built_in_of_its_name(metric: Metric) -> None:
+    assert find_metric(metric, task()).name == f"own_{metric.name}"
+    assert find_metric(find_metric(metric, task()), task()).name == f"own_{metric.name}"
+
+
+def _in_place(logits: Tensor, reference: Reference) -> Tensor:
+    logits[:, 1] = 0
+    return logits[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (
+            lambda logits, _: None,
+            r"returned None; it should return a tensor of one number per scored place, here \[4\]",
+        ),
+        (lambda logits, _: 0.5, "returned a value of type float"),
+        (lambda logits, _: logits.mean(), r"returned a tensor of shape \[\]"),
+        (lambda logits, _: logits, r"returned a tensor of shape \[4, 7\]"),
+        (lambda logits, _: logits.flatten()[:5], r"returned a tensor of shape \[5\]; .* here \[4\]"),
+        (lambda logits, _: logits[:, 0] + 0j, "complex"),
+        (_in_place, "changes the logits that it is given"),
+        (lambda logits, reference: reference.logits.zero_()[:, 0], "changes the logits"),
+    ],
+)
+def test_a_function_that_is_no_metric_is_refused_in_a_sentence(function, said: str) -> None:
+    metric = find_metric(function, task())
+    with pytest.raises(EdgewiseError, match=said):
+        metric(random_logits(7), reference(random_logits(8)))
+
+
+def test_a_function_without_a_gradient_is_refused_where_one_is_needed_and_only_there() -> None:
+    metric = find_metric(lambda logits, _: torch.tensor(logits.tolist())[:, 0], task())
+    logits = random_logits(9)
+    assert metric(logits, reference(logits)).shape == (4,)
+    with pytest.raises(EdgewiseError, match="has no gradient in the logits, which this method needs"):
+        metric(logits.requires_grad_(), reference(logits))

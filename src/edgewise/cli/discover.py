@@ -39,6 +39,7 @@ from edgewise.cli.options import (
     VariantOption,
 )
 from edgewise.cli.printing import Kept, exit_code, headline, stdout_console
+from edgewise.cli.signals import saving
 from edgewise.errors import EdgewiseError
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def discover(
         share=share,
         select=select,
         absolute=absolute,
+        seed=seed,
     )
     require_log(log)
     if force and out is None:
@@ -193,13 +195,15 @@ def discover(
         except RunInterrupted as stop:
             if tracked is not None:
                 tracked.ended(stop.run.record)
-            written = folder.finish(stop.run.files())
-            _say_stopped(stop.run, written)
-            raise Kept(exit_code(stop.__cause__)) from None
+            with saving():
+                written = folder.finish(stop.run.files())
+                _say_stopped(stop.run, written)
+            raise Kept(exit_code(stop)) from None
         if tracked is not None:
             tracked.ended(found.record)
             messages.print(f"logged to {tracked.where}", highlight=False, markup=False, soft_wrap=True)
-        written = folder.finish(found.files())
+        with saving():
+            written = folder.finish(found.files())
     if as_json:
         typer.echo(json.dumps({"task": prompts.name, **found.summary(), "run_dir": str(written)}))
         return
@@ -208,6 +212,13 @@ def discover(
 
 def _say_stopped(run: Any, written: Path) -> None:
     stopped = run.record["stopped"]
+    if stopped["whole"]:
+        typer.echo(
+            f"edgewise: {stopped['why']} at {stopped['at']}; the largest circuit of at most "
+            f"{run.record['settings']['edges']:,} edges so far, of {run.circuit.n_edges:,}, is kept in {written}",
+            err=True,
+        )
+        return
     typer.echo(
         f"edgewise: {stopped['why']}. {stopped['decided']:,} of {stopped['of']:,} edges were decided, up to "
         f"{stopped['at']}; that much is kept in {written}, with every other edge still in the circuit",

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
-from typing import TYPE_CHECKING
 
 import typer
 
 from edgewise.cli.app import app
 from edgewise.cli.printing import Kept
+from edgewise.cli.signals import listening
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-
-if TYPE_CHECKING:
-    pass
 
 
 def main() -> None:
@@ -25,10 +21,9 @@ def main() -> None:
     # What other libraries have to say is for programmers; what stops a command comes as an error all the same.
     for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
         os.environ.setdefault(name, "error")
-    # Being asked to end (SIGTERM) is the same as Ctrl-C, but for the exit code.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        app()
+        with listening():
+            app()
     except EdgewiseError as error:
         _fail(f"edgewise: {error}", 2)
     except KeyboardInterrupt:

@@ -77,6 +77,7 @@ def plan(
         metric=metric,
         layer_order=layer_order,
         head_order=head_order,
+        seed=seed,
     )
     limit = None if max_memory is None else parse_size(max_memory)
     loaded, prompts = load(
@@ -154,5 +155,5 @@ def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> No
         say("time, by how many of the nodes stay in the circuit:\n")
     else:
         every, kept = planned.first
-        say(f"at this threshold {kept} of the {every} edges into the logits stay; time, if as many nodes do:\n")
+        say(f"tried for a moment, {kept} of {every} edges into the logits stay; the whole search, from there:\n")
     console.print(plan_table(planned))

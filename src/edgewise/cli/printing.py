@@ -41,17 +41,19 @@ def kept_if_stopped(folder: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
-        code = exit_code(stop.__cause__ or stop)
+        code = exit_code(stop)
         why = f"stopped: {stop.__cause__}" if code == 2 else "interrupted"
         typer.echo(f"edgewise: {why}; circuits found so far are in {folder}, the same command goes on", err=True)
         raise Kept(code) from None
 
 
-def exit_code(cause: BaseException | None) -> int:
-    """What a search that was stopped ends with: 130 for Ctrl-C, 143 for SIGTERM, 2 for want of memory."""
-    if isinstance(cause, SystemExit):
-        return cause.code if isinstance(cause.code, int) else 1
-    return 130 if isinstance(cause, KeyboardInterrupt) else 2
+def exit_code(stop: BaseException | None) -> int:
+    """What work that was stopped ends with: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP, 2 for want of memory."""
+    if isinstance(stop, KeyboardInterrupt) and stop.__cause__ is not None:
+        stop = stop.__cause__  # an interrupted search
+    if isinstance(stop, SystemExit):
+        return stop.code if isinstance(stop.code, int) else 1
+    return 130 if isinstance(stop, KeyboardInterrupt) else 2
 
 
 def headline(task: Task, model: Decoder) -> str:

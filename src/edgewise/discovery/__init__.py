@@ -15,11 +15,10 @@ from edgewise.discovery.acdc import (
     ProgressCallback,
     Visit,
     acdc,
-    acdc_with_edges,
     check_options,
     visits,
 )
-from edgewise.discovery.acdc_sweep import AtThreshold, acdc_sweep, decides_alike
+from edgewise.discovery.acdc_sweep import AtThreshold, acdc_sweep, acdc_with_edges, decides_alike
 from edgewise.discovery.attribution_patching import attribution_patching
 from edgewise.discovery.edge_attribution import (
     Attribution,

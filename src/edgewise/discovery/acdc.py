@@ -20,12 +20,13 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from edgewise.discovery.guess import decide
+from edgewise.discovery.time_left import ToCome
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit, Graph, Input
 from edgewise.graph.names import Edge, PortEdge
@@ -33,6 +34,9 @@ from edgewise.patching import Engine, Experiment, IncrementalEngine, OutOfMemory
 
 OrderMode = Literal["normal", "reverse", "shuffle"]
 ORDER_MODES = ("normal", "reverse", "shuffle")
+
+RECKON_EVERY = 20
+"""Tests after which it is worked out anew what is left of a search."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,8 @@ class Progress:
 
     `attempt` counts the thresholds tried when a circuit of a wanted size is searched; everything else is of this one.
     `layers` says of the edges into each layer, and last of those into the logits, how many were kept, how many dropped
-    and how many are to come; it is empty for methods that take no edge by itself.
+    and how many are to come; it is empty for methods that take no edge by itself. `to_come` says of the tests how many
+    are certain to come, how many are likely to, and by how much the live nodes, which a test runs through, multiply.
     """
 
     decided: int
@@ -140,6 +145,7 @@ class Progress:
     threshold: float
     attempt: int = 1
     layers: tuple[tuple[int, int, int], ...] = ()
+    to_come: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -156,6 +162,7 @@ class Discovery:
         threshold: the one that gave this circuit.
         seconds: wall time of the search.
         tests: edges tested, over all thresholds tried.
+        tried: where a size was wanted, every threshold tried to its end and the size of its circuit.
     """
 
     circuit: Circuit
@@ -185,13 +192,15 @@ class Interrupted(KeyboardInterrupt):
     """A search was stopped before its end, by Ctrl-C or because it may use no more memory.
 
     Attributes:
-        discovery: what it decided until then; every edge it had not come to is still in the circuit.
+        discovery: what it decided until then; every edge it had not come to is still in the circuit. Where a size was
+            wanted and a search before it had found a circuit that small: the largest of those.
         progress: how far it got.
+        whole: whether `discovery` is such a search, which came to its end.
     """
 
-    def __init__(self, discovery: Discovery, progress: Progress) -> None:
+    def __init__(self, discovery: Discovery, progress: Progress, *, whole: bool = False) -> None:
         super().__init__(f"stopped with {progress.decided:,} of {progress.edges:,} edges decided")
-        self.discovery, self.progress = discovery, progress
+        self.discovery, self.progress, self.whole = discovery, progress, whole
 
 
 def acdc(
@@ -225,13 +234,13 @@ def acdc(
     metric_ablated = _finite(experiment.ablated(), experiment, "with every edge ablated")
     factory = ENGINES[engine] if isinstance(engine, str) else engine
     search = _Search(experiment, threshold, order or Order(), absolute, factory(experiment, max_memory), progress)
-    metric_full = _finite(search.current, experiment, "of the whole model")
+    metric_full = _finite(search.metric, experiment, "of the whole model")
 
     def found() -> Discovery:
         return Discovery(
             circuit=search.circuit(),
             trace=tuple(search.trace),
-            metric=search.current,
+            metric=search.metric,
             metric_full=metric_full,
             metric_ablated=metric_ablated,
             threshold=threshold,
@@ -242,6 +251,7 @@ def acdc(
     try:
         search.run()
     except (KeyboardInterrupt, SystemExit, OutOfMemoryError) as cause:
+        search.settle()
         raise Interrupted(found(), search.progress_at(search.at)) from cause
     return found()
 
@@ -293,7 +303,7 @@ class _Search:
         self.scores = np.zeros(self.edges.shape)
         self.port_scores = np.zeros(self.ports.shape)
         self.trace: list[Decision] = []
-        (self.current,) = engine.measure(len(self.graph.inputs) - 1, [()])
+        (self.metric,) = engine.measure(len(self.graph.inputs) - 1, [()])
         self.decided = 0
         self.kept = 0
         # Of each layer, and last of the logits: edges kept, dropped and to come.
@@ -302,6 +312,7 @@ class _Search:
         for place, count in zip(self.graph.inputs, existing.tolist(), strict=True):
             self.layers[place.layer][2] += count
         self.at = "logits"
+        self.coming, self.to_come, self.reckoned = ToCome(self.graph), (0.0, 0.0, 1.0), -RECKON_EVERY
 
     def circuit(self) -> Circuit:
         return Circuit(self.graph, self.edges, self.ports, self.scores, self.port_scores)
@@ -349,99 +360,53 @@ class _Search:
 
     def _test(self, visit: Visit, rows: Sequence[int | None]) -> None:
         place = self.graph.inputs[visit.column]
-        for row, before, after, gone in decide(self.engine, visit.column, rows, self.current, self.removable):
+        for row, before, after, gone in decide(self.engine, visit.column, rows, self.metric, self.removable):
             name = PortEdge(place).name if row is None else Edge(self.graph.sources[row], place).name
             _finite(after, self.experiment, f"after removing {name}")
             self.trace.append(Decision(name, before, after, kept=not gone))
-            self.current = after if gone else before
+            self._write(row, visit.column)
+            self.coming.test(visit.column, row, not gone)
             self.decided += 1
             self.kept += not gone
             self._count(place, kept=int(not gone), dropped=int(gone))
-            if row is None:
-                self.ports[visit.column], self.port_scores[visit.column] = not gone, after - before
-            else:
-                self.edges[row, visit.column], self.scores[row, visit.column] = not gone, after - before
             self._report(visit)
+
+    def _write(self, row: int | None, column: int) -> None:
+        """Do what the trace's last line says."""
+        decision = self.trace[-1]
+        self.metric = decision.before if decision.kept else decision.after
+        if row is None:
+            self.ports[column], self.port_scores[column] = decision.kept, decision.effect
+        else:
+            self.edges[row, column], self.scores[row, column] = decision.kept, decision.effect
+
+    def settle(self) -> None:
+        """After an interruption in the middle of a step: what the trace says, and nothing beyond it."""
+        if self.trace:
+            self._write(*self.graph.locate(self.trace[-1].edge))
+        self.kept = sum(decision.kept for decision in self.trace)
+        present = int(self.edges.sum() + self.ports.sum())
+        self.decided = self.graph.n_edges - present + self.kept
 
     def progress_at(self, name: str) -> Progress:
         """How far the search has got, at the input or node called `name`."""
+        if len(self.trace) - self.reckoned >= RECKON_EVERY:
+            self.to_come, self.reckoned = self.coming.expected(), len(self.trace)
+        made = len(self.trace) - self.reckoned
+        certain, likely, growth = self.to_come
         return Progress(
             self.decided,
             self.graph.n_edges,
             self.kept,
             len(self.trace),
-            self.current,
+            self.metric,
             name,
             self.threshold,
             layers=tuple((kept, dropped, left) for kept, dropped, left in self.layers),
+            to_come=(max(0.0, certain - made), max(0.0, likely - made), growth),
         )
 
     def _report(self, visit: Visit) -> None:
         self.at = visit.name
         if self.progress is not None:
             self.progress(self.progress_at(self.at))
-
-
-def acdc_with_edges(
-    experiment: Experiment,
-    edges: int,
-    *,
-    order: Order | None = None,
-    absolute: bool = False,
-    engine: str | EngineFactory = DEFAULT_ENGINE,
-    max_memory: int | None = None,
-    progress: ProgressCallback | None = None,
-    tries: int = 16,
-) -> Discovery:
-    """The largest circuit of at most `edges` edges that ACDC finds, by a search over thresholds.
-
-    The threshold is halved on a logarithmic scale between bounds that give more and at most `edges` edges. Sizes do not
-    fall strictly as thresholds rise, so this is the largest among the circuits tried, the smaller threshold if two are
-    alike. `tried` lists every threshold and its size.
-
-    Raises:
-        EdgewiseError: `edges` is less than 1, and whatever `acdc` raises.
-    """
-    check_options(edges=edges, engine=engine)
-    started = time.perf_counter()
-    found: list[Discovery] = []
-
-    def report(one: Progress) -> None:
-        if progress is not None:
-            progress(replace(one, attempt=len(found) + 1))
-
-    def search(threshold: float) -> Discovery:
-        options: dict[str, Any] = dict(order=order, absolute=absolute, engine=engine, max_memory=max_memory)
-        found.append(acdc(experiment, threshold, progress=report, **options))
-        return found[-1]
-
-    # The metric's whole range; a threshold above it keeps nothing in all but odd cases.
-    span = abs(experiment.ablated() - experiment.full()) or 1.0
-    high = span
-    low = 0.0  # once above 0, a threshold that keeps too many edges
-    while len(found) < tries and search(high).circuit.n_edges > edges:
-        low, high = high, 4 * high
-    while low == 0 and len(found) < tries and found[-1].circuit.n_edges != edges and high > span * 1e-9:
-        if search(high / 4).circuit.n_edges > edges:
-            low = high / 4
-        else:
-            high /= 4
-    while low > 0 and len(found) < tries and found[-1].circuit.n_edges != edges and high / low > 1.01:
-        middle = math.sqrt(low * high)
-        if search(middle).circuit.n_edges > edges:
-            low = middle
-        else:
-            high = middle
-    fitting = [one for one in found if one.circuit.n_edges <= edges]
-    if not fitting:
-        raise EdgewiseError(
-            f"no threshold tried gives a circuit of at most {edges} edges; the smallest has "
-            f"{min(one.circuit.n_edges for one in found)}"
-        )
-    best = max(fitting, key=lambda one: (one.circuit.n_edges, -one.threshold))
-    return replace(
-        best,
-        seconds=time.perf_counter() - started,
-        tests=sum(one.tests for one in found),
-        tried=tuple((one.threshold, one.circuit.n_edges) for one in found),
-    )

@@ -1,4 +1,4 @@
-"""ACDC at many thresholds, without searching twice where two thresholds decide alike.
+"""ACDC at many thresholds, or for a wanted size, without searching twice where two thresholds decide alike.
 
 A search at threshold t removes an edge if the metric's change is below t. Its trace therefore decides the same at every
 threshold above the largest change of a removed edge, and up to the smallest change of a kept one: a search at such a
@@ -8,11 +8,12 @@ threshold would test the same edges in the same order with the same outcome, so 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.discovery.acdc import Discovery, Progress, ProgressCallback, acdc
+from edgewise.discovery.acdc import Discovery, Interrupted, Progress, ProgressCallback, acdc, check_options
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
 
@@ -46,20 +47,117 @@ def acdc_sweep(
     """
     if not thresholds:
         raise EdgewiseError("a sweep needs at least one threshold")
-    searched: list[tuple[float, float, Discovery]] = []
-    for index, threshold in enumerate(thresholds):
-        known = next((one for low, high, one in searched if low < threshold <= high), None)
+    searches = _Searches(experiment, absolute, progress, options)
+    for threshold in thresholds:
+        yield searches.at(threshold)
+
+
+class _Searches:
+    """Searches of one experiment, none of which is made twice."""
+
+    def __init__(
+        self, experiment: Experiment, absolute: bool, progress: ProgressCallback | None, options: dict[str, Any]
+    ) -> None:
+        self.experiment, self.absolute, self.progress, self.options = experiment, absolute, progress, options
+        self.searched: list[tuple[float, float, Discovery]] = []
+        self.asked = 0
+
+    def at(self, threshold: float) -> AtThreshold:
+        """What ACDC finds there, from a search or from one that would have decided alike."""
+        self.asked += 1
+        known = next((one for low, high, one in self.searched if low < threshold <= high), None)
         if known is not None:
-            yield AtThreshold(threshold, replace(known, threshold=threshold, seconds=0.0, tests=0), known.threshold)
-            continue
+            return AtThreshold(threshold, replace(known, threshold=threshold, seconds=0.0, tests=0), known.threshold)
 
-        def report(one: Progress, attempt: int = index + 1) -> None:
-            if progress is not None:
-                progress(replace(one, attempt=attempt))
+        def report(one: Progress) -> None:
+            if self.progress is not None:
+                self.progress(replace(one, attempt=self.asked))
 
-        found = acdc(experiment, threshold, absolute=absolute, progress=report, **options)
-        searched.append((*decides_alike(found, absolute=absolute), found))
-        yield AtThreshold(threshold, found, None)
+        found = acdc(self.experiment, threshold, absolute=self.absolute, progress=report, **self.options)
+        self.searched.append((*decides_alike(found, absolute=self.absolute), found))
+        return AtThreshold(threshold, found, None)
+
+
+def acdc_with_edges(
+    experiment: Experiment,
+    edges: int,
+    *,
+    absolute: bool = False,
+    progress: ProgressCallback | None = None,
+    tries: int = 16,
+    **options: Any,
+) -> Discovery:
+    """The largest circuit of at most `edges` edges that ACDC finds, by a search over thresholds.
+
+    The threshold is halved on a logarithmic scale between bounds that give more and at most `edges` edges. Sizes do not
+    fall strictly as thresholds rise, so this is the largest among the circuits tried, the smaller threshold if two are
+    alike. `tried` lists every threshold and its size. Other options are `acdc`'s.
+
+    Raises:
+        EdgewiseError: `edges` is less than 1, and whatever `acdc` raises.
+        Interrupted: as `acdc`; it holds the largest circuit so far of at most `edges` edges, if there is one.
+    """
+    check_options(edges=edges)
+    started = time.perf_counter()
+    searches = _Searches(experiment, absolute, progress, options)
+    found: list[Discovery] = []
+
+    def search(threshold: float) -> Discovery:
+        found.append(searches.at(threshold).discovery)
+        return found[-1]
+
+    def best(otherwise: Discovery | None = None) -> Discovery | None:
+        """The largest that fits, with the record of all searches."""
+        fitting = [one for one in found if one.circuit.n_edges <= edges]
+        chosen = max(fitting, key=lambda one: (one.circuit.n_edges, -one.threshold), default=otherwise)
+        return chosen and replace(
+            chosen,
+            seconds=time.perf_counter() - started,
+            tests=sum(one.tests for one in found) + (0 if otherwise is None else otherwise.tests),
+            tried=tuple((one.threshold, one.circuit.n_edges) for one in found),
+        )
+
+    try:
+        _halve(search, edges, tries, experiment)
+    except Interrupted as stop:
+        chosen = best(stop.discovery)
+        assert chosen is not None
+        whole = any(one.circuit.n_edges <= edges for one in found)
+        raise Interrupted(chosen, stop.progress, whole=whole) from stop.__cause__
+    chosen = best()
+    if chosen is None:
+        raise EdgewiseError(
+            f"no threshold tried gives a circuit of at most {edges} edges; the smallest has "
+            f"{min(one.circuit.n_edges for one in found)}"
+        )
+    return chosen
+
+
+def _halve(search: Callable[[float], Discovery], edges: int, tries: int, experiment: Experiment) -> None:
+    """Search at thresholds nearer and nearer to the one whose circuit has `edges` edges, at most `tries` times."""
+    # The metric's whole range; a threshold above it keeps nothing in all but odd cases.
+    high = span = abs(experiment.ablated() - experiment.full()) or 1.0
+    low, size, left = 0.0, -1, tries  # low: once above 0, a threshold that keeps too many edges
+
+    def too_many(threshold: float) -> bool:
+        nonlocal size, left
+        left -= 1
+        size = search(threshold).circuit.n_edges
+        return size > edges
+
+    while left and too_many(high):
+        low, high = high, 4 * high
+    while low == 0 and left and size != edges and high > span * 1e-9:
+        if too_many(high / 4):
+            low = high / 4
+        else:
+            high /= 4
+    while low > 0 and left and size != edges and high / low > 1.01:
+        middle = math.sqrt(low * high)
+        if too_many(middle):
+            low = middle
+        else:
+            high = middle
 
 
 def decides_alike(found: Discovery, *, absolute: bool = False) -> tuple[float, float]:

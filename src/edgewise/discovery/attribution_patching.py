@@ -13,12 +13,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import STEPS, along_inputs, flat_at_clean, require_gradient
+from edgewise.discovery.edge_attribution import clean_or_path, gradients_of, mean_gradients, require_gradient
 from edgewise.discovery.units import Units, scored_by_units
 from edgewise.graph import Circuit
 from edgewise.graph.names import InputKind
 from edgewise.patching import Experiment
-from edgewise.patching.gradients import Changed, Gradients, Rows, gradients_at, place_weights, rows_of
+from edgewise.patching.gradients import Gradients, Rows, place_weights, rows_of
 
 
 def attribution_patching(
@@ -26,26 +26,24 @@ def attribution_patching(
 ) -> tuple[Circuit, Units]:
     """Scores of all units, and the full circuit with the scores that follow for edges.
 
-    A metric that has no gradient at the clean run takes the gradient's mean along the path of inputs.
+    A metric that has no gradient at the clean run takes the gradient's mean along a path, as edge attribution does.
 
     Raises:
         EdgewiseError: the metric has no gradient.
     """
     require_gradient(experiment)
     units = Units.full(experiment.decoder.config, 0.0, experiment.decoder.device)
+    points = clean_or_path(experiment)
     for rows in rows_of(experiment):
         weights = place_weights(experiment, rows)
-        points = list(along_inputs(rows, STEPS)) if flat_at_clean(experiment) else [Changed()]
-        every = [gradients_at(experiment, rows, weights, point) for point in points]
+        gradients = mean_gradients(gradients_of(experiment, rows, weights, points, progress), points.count)
         for index in range(len(experiment.decoder.components)):
-            _add_component(units, experiment, rows, every, index, qk_fix)
-        if progress is not None:
-            progress(rows.stop, len(experiment.task))
+            _add_component(units, experiment, rows, gradients, index, qk_fix)
     return scored_by_units(experiment.graph, units), units
 
 
 def _add_component(
-    units: Units, experiment: Experiment, rows: Rows, every: list[Gradients], index: int, qk_fix: bool
+    units: Units, experiment: Experiment, rows: Rows, gradients: Gradients, index: int, qk_fix: bool
 ) -> None:
     """Add the effects of one component's units on some rows, in place."""
     component = experiment.decoder.components[index]
@@ -60,7 +58,7 @@ def _add_component(
         unit += effect.to(unit.dtype)
 
     with torch.no_grad():
-        code, at_code = rows.clean.codes[index], torch.stack([one.codes[index] for one in every]).mean(dim=0)
+        code, at_code = rows.clean.codes[index], gradients.codes[index]
         if component.kinds == ("mlp",):
             add("mlp", rows.ablated.codes[index] - code, at_code)
             return
@@ -69,5 +67,4 @@ def _add_component(
             if qk_fix and kind != "v":
                 add(kind, component.code({**clean, kind: ablated[kind]}, allowed) - code, at_code)
             else:
-                gradient = torch.stack([one.projections[index][kind] for one in every]).mean(dim=0)
-                add(kind, ablated[kind] - clean[kind], gradient)
+                add(kind, ablated[kind] - clean[kind], gradients.projections[index][kind])

@@ -76,6 +76,15 @@ class Attribution:
     passes: int
 
 
+@dataclass(frozen=True)
+class Points:
+    """Where gradients are taken: what that is called, in how many runs, and what each of them changes."""
+
+    name: str
+    count: int
+    of: Callable[[Rows], Iterator[Changed]]
+
+
 AttributionProgress = Callable[[int, int], None]
 """Called with how many prompts have been attributed, and of how many."""
 
@@ -86,9 +95,7 @@ def edge_attribution(experiment: Experiment, *, progress: AttributionProgress | 
     Raises:
         EdgewiseError: the metric has no gradient at all, or a score is not a finite number, or all are zero.
     """
-    if flat_at_clean(experiment):
-        return edge_attribution_ig(experiment, progress=progress)
-    return _attribute(experiment, "clean", 1, lambda rows: iter([Changed()]), progress)
+    return _attribute(experiment, clean_or_path(experiment), progress)
 
 
 def edge_attribution_ig(
@@ -111,20 +118,23 @@ def edge_attribution_ig(
         raise EdgewiseError(
             f"1 step is the clean run, where metric {experiment.metric.name!r} has no gradient; take more than 1 step"
         )
-    return _along(experiment, path, steps, progress)
+    return _attribute(experiment, along(experiment, path, steps), progress)
 
 
-def _along(
-    experiment: Experiment, path: Path, steps: int, progress: AttributionProgress | None, *, relevance: bool = False
-) -> Attribution:
+def clean_or_path(experiment: Experiment) -> Points:
+    """The clean run; for a metric that has no gradient there, the path of inputs in `STEPS` steps."""
+    if flat_at_clean(experiment):
+        return along(experiment, "inputs", STEPS)
+    return Points("clean", 1, lambda rows: iter([Changed()]))
+
+
+def along(experiment: Experiment, path: Path, steps: int) -> Points:
+    """The points of a path; of activations too where the embedding does not move, so that inputs lead nowhere."""
     if path == "inputs" and _moves(experiment):
-        return _attribute(
-            experiment, path, steps, lambda rows: along_inputs(rows, steps), progress, relevance=relevance
-        )
-    passes = steps * (1 + len(experiment.decoder.components))
-    return _attribute(
-        experiment, "activations", passes, lambda rows: _along_activations(rows, steps), progress, relevance=relevance
-    )
+        fractions = [step / steps for step in range(1, steps + 1)]
+        return Points(path, steps, lambda rows: _with_embeddings(rows, fractions))
+    groups = 1 + len(experiment.decoder.components)
+    return Points("activations", steps * groups, lambda rows: _along_activations(rows, steps))
 
 
 def clean_corrupted(experiment: Experiment, *, progress: AttributionProgress | None = None) -> Attribution:
@@ -135,7 +145,8 @@ def clean_corrupted(experiment: Experiment, *, progress: AttributionProgress | N
     """
     if not _moves(experiment):
         return edge_attribution_ig(experiment, path="activations", progress=progress)
-    return _attribute(experiment, "clean-corrupted", 2, lambda rows: _with_embeddings(rows, [0.0, 1.0]), progress)
+    both = Points("clean-corrupted", 2, lambda rows: _with_embeddings(rows, [0.0, 1.0]))
+    return _attribute(experiment, both, progress)
 
 
 def relp(experiment: Experiment, *, progress: AttributionProgress | None = None) -> Attribution:
@@ -146,9 +157,7 @@ def relp(experiment: Experiment, *, progress: AttributionProgress | None = None)
     Raises:
         EdgewiseError: as `edge_attribution`.
     """
-    if flat_at_clean(experiment):
-        return _along(experiment, "inputs", STEPS, progress, relevance=True)
-    return _attribute(experiment, "clean", 1, lambda rows: iter([Changed()]), progress, relevance=True)
+    return _attribute(experiment, clean_or_path(experiment), progress, relevance=True)
 
 
 def require_gradient(experiment: Experiment) -> None:
@@ -170,11 +179,6 @@ def _moves(experiment: Experiment) -> bool:
     return bool((clean != experiment.ablated_activations.embedding).any())
 
 
-def along_inputs(rows: Rows, steps: int) -> Iterator[Changed]:
-    """The points of the path of inputs: embeddings from 1/steps of the way to the clean one to all of it."""
-    return _with_embeddings(rows, [step / steps for step in range(1, steps + 1)])
-
-
 def _with_embeddings(rows: Rows, along: list[float]) -> Iterator[Changed]:
     clean, ablated = rows.clean.embedding.sum(dim=0), rows.ablated.embedding.sum(dim=0)
     for alpha in along:
@@ -190,13 +194,7 @@ def _along_activations(rows: Rows, steps: int) -> Iterator[Changed]:
 
 
 def _attribute(
-    experiment: Experiment,
-    gradient_at: str,
-    passes: int,
-    points: Callable[[Rows], Iterator[Changed]],
-    progress: AttributionProgress | None,
-    *,
-    relevance: bool = False,
+    experiment: Experiment, points: Points, progress: AttributionProgress | None, *, relevance: bool = False
 ) -> Attribution:
     require_gradient(experiment)
     graph, device = experiment.graph, experiment.decoder.device
@@ -204,12 +202,10 @@ def _attribute(
     ports = torch.zeros(len(graph.inputs), dtype=torch.float64, device=device)
     for rows in rows_of(experiment):
         changes, weights = changes_when_ablated(experiment, rows), place_weights(experiment, rows)
-        for point in points(rows):
-            gradients = gradients_at(experiment, rows, weights, point, relevance=relevance)
-            add_edge_effects(scores, experiment, gradients, rows, changes, 1 / passes)
-            _add_port_effects(ports, experiment, gradients, rows, 1 / passes)
-        if progress is not None:
-            progress(rows.stop, len(experiment.task))
+        for gradients in gradients_of(experiment, rows, weights, points, progress, relevance=relevance):
+            add_edge_effects(scores, experiment, gradients, rows, changes, 1 / points.count)
+            _add_port_effects(ports, experiment, gradients, rows, 1 / points.count)
+            del gradients  # before the next are made
     found = scores.cpu().numpy()
     if not np.isfinite(found).all():
         row, column = np.argwhere(~np.isfinite(found))[0]
@@ -222,7 +218,38 @@ def _attribute(
             "these prompts, so scores would be nothing but rounding"
         )
     every = Circuit.full(graph).with_scores(found, ports.cpu().numpy())
-    return Attribution(every, gradient_at, passes)
+    return Attribution(every, points.name, points.count)
+
+
+def gradients_of(
+    experiment: Experiment,
+    rows: Rows,
+    weights: Tensor,
+    points: Points,
+    progress: AttributionProgress | None,
+    *,
+    relevance: bool = False,
+) -> Iterator[Gradients]:
+    """The gradients at every point for some rows; after each, `progress` hears of its share of these prompts."""
+    for done, point in enumerate(points.of(rows), start=1):
+        yield gradients_at(experiment, rows, weights, point, relevance=relevance)
+        if progress is not None:
+            progress(rows.first + (rows.stop - rows.first) * done // points.count, len(experiment.task))
+
+
+def mean_gradients(gradients: Iterator[Gradients], count: int) -> Gradients:
+    """The mean of `count` of them, at all projections and codes."""
+    total = next(gradients)
+    # Never in place: two of autograd's gradients may be one tensor.
+    for one in gradients:
+        for mine, others in zip(total.projections, one.projections, strict=True):
+            mine.update({kind: mine[kind] + others[kind] for kind in mine})
+        total.codes[:] = [sum_ + part for sum_, part in zip(total.codes, one.codes, strict=True)]
+        del one  # before the next are made
+    for mine in total.projections:
+        mine.update({kind: sum_ / count for kind, sum_ in mine.items()})
+    total.codes[:] = [sum_ / count for sum_ in total.codes]
+    return total
 
 
 def _add_port_effects(ports: Tensor, experiment: Experiment, gradients: Gradients, rows: Rows, share: float) -> None:

@@ -11,7 +11,7 @@ turned into edges (units.py), so the scores give the whole sweep of circuits.
 `variant="published"` gives what the published numbers did. Their code set no corrupted activation, so their scores are
 those of zero ablation whatever was ablated. Where F is at its minimum on the clean run by definition (KL divergence or
 the squared distance from the model itself), the gradient is zero and what they ranked was rounding noise: here the
-scores are zero then. The default takes the gradient's mean along the path of inputs instead.
+scores are zero then. The default takes the gradient's mean along a path instead, as edge attribution does.
 """
 
 from __future__ import annotations
@@ -22,12 +22,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import STEPS, along_inputs, flat_at_clean, require_gradient
+from edgewise.discovery.edge_attribution import (
+    Points,
+    clean_or_path,
+    flat_at_clean,
+    gradients_of,
+    mean_gradients,
+    require_gradient,
+)
 from edgewise.discovery.units import KINDS, Units, scored_by_units
 from edgewise.errors import EdgewiseWarning, unknown
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
-from edgewise.patching.gradients import Changed, Rows, gradients_at, rows_of
+from edgewise.patching.gradients import Rows, rows_of
 
 VARIANTS = ("default", "published")
 SMALLEST_NORM = 1e-6
@@ -49,12 +56,10 @@ def head_importance(
     units = Units.full(config, 0.0, experiment.decoder.device)
     if not (flat and variant == "published"):
         against = variant == "default" and experiment.ablation != "zero"
+        points = clean_or_path(experiment)
         for rows in rows_of(experiment):
-            points = list(along_inputs(rows, STEPS)) if flat else [Changed()]
-            for kind, importance in _importance(experiment, rows, points, against, units).items():
+            for kind, importance in _importance(experiment, rows, points, against, units, progress).items():
                 getattr(units, kind).add_(importance.to(units.q.dtype) / len(experiment.task))
-            if progress is not None:
-                progress(rows.stop, len(experiment.task))
     if flat and variant == "published":
         warnings.warn(
             f"metric {experiment.metric.name!r} has no gradient at the clean run, so every importance is zero",
@@ -70,23 +75,26 @@ def head_importance(
 
 
 def _importance(
-    experiment: Experiment, rows: Rows, points: list[Changed], against: bool, units: Units
+    experiment: Experiment,
+    rows: Rows,
+    points: Points,
+    against: bool,
+    units: Units,
+    progress: Callable[[int, int], None] | None,
 ) -> dict[str, Tensor]:
     """Each unit's importance summed over some rows, before it is normalised."""
     # F of an example is its mean over the example's scored places.
     counts = torch.bincount(rows.prompts.scored_rows, minlength=len(rows.prompts))
     weights = 1 / counts[rows.prompts.scored_rows].to(experiment.reference.logits.dtype)
-    every = [gradients_at(experiment, rows, weights, point) for point in points]
+    gradients = mean_gradients(gradients_of(experiment, rows, weights, points, progress), points.count)
     found: dict[str, list[Tensor]] = {}
     for index, component in enumerate(experiment.decoder.components):
         for kind in component.kinds:
             if kind == "mlp":
-                clean, ablated = rows.clean.codes[index], rows.ablated.codes[index]
-                gradients = [one.codes[index] for one in every]
+                clean, ablated, gradient = rows.clean.codes[index], rows.ablated.codes[index], gradients.codes[index]
             else:
                 clean, ablated = rows.clean.projections[index][kind], rows.ablated.projections[index][kind]
-                gradients = [one.projections[index][kind] for one in every]
-            gradient = torch.stack(gradients).mean(dim=0)
+                gradient = gradients.projections[index][kind]
             if gradient.shape[2] != clean.shape[2]:  # one per query head: they ask the same key or value
                 gradient = gradient.unflatten(2, (clean.shape[2], -1)).sum(dim=3)
             change = clean - ablated if against else clean

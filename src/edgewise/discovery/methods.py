@@ -25,7 +25,7 @@ from edgewise.discovery.head_importance import head_importance
 from edgewise.discovery.information_flow import information_flow
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
-from edgewise.patching import Experiment
+from edgewise.patching import Experiment, MemoryKind
 
 StepProgress = Callable[[int, int], None]
 """Called with how much of the work is done, and of how much."""
@@ -62,6 +62,7 @@ class Method:
         units: its scores are of whole queries, keys, values and MLPs, so that edges of one score come and go together.
         sized: the size of a score without its sign means something.
         rounds: it has a circuit of its own, so that neither threshold nor number of edges is needed.
+        memory: what takes memory in it (see `plan_memory`).
     """
 
     name: str
@@ -76,6 +77,7 @@ class Method:
     units: bool = False
     sized: bool = True
     rounds: bool = False
+    memory: MemoryKind = "gradients"
 
 
 def _attribution(found: Attribution) -> Scored:
@@ -145,6 +147,7 @@ METHODS: dict[str, Method] = {
     for method in (
         Method(
             name="acdc",
+            memory="search",
             summary="prune edges one by one from the logits back",
             cost="one part of a forward pass per tested edge",
             paper="Conmy et al. 2023",
@@ -158,6 +161,7 @@ METHODS: dict[str, Method] = {
             when="the ground truth that scores are judged against; small models",
             counts="edges",
             score=_exact,
+            memory="search",
         ),
         Method(
             name="edge-attribution",
@@ -239,6 +243,7 @@ METHODS: dict[str, Method] = {
             },
             counts="steps",
             score=_edge_pruning,
+            memory="masks",
             metric_units=False,
             sized=False,
         ),
@@ -257,6 +262,7 @@ METHODS: dict[str, Method] = {
             },
             counts="steps",
             score=_subnetwork_probing,
+            memory="probing",
             metric_units=False,
             units=True,
             sized=False,

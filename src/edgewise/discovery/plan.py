@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from functools import partial
 
-from edgewise.discovery.acdc import Order, check_options, removable
-from edgewise.discovery.guess import decide
+from edgewise.discovery.acdc import Interrupted, Order, Progress, acdc, check_options
+from edgewise.discovery.time_left import TimeLeft
 from edgewise.graph import Graph
 from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan, calibrate
+
+TRIED_SECONDS = 4.0
+"""How long a search is tried where there is a threshold to plan for."""
 
 SHARES = (0.05, 0.2, 1.0)
 """Shares of nodes that stay in the circuit, for which costs are told where no threshold is given."""
@@ -16,15 +19,15 @@ SHARES = (0.05, 0.2, 1.0)
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search would cost if so many of the nodes stayed in the circuit.
+    """What a search would cost.
 
     Attributes:
-        share: of the nodes.
+        share: of the nodes that stay; None where it comes from a search that was tried.
         tests: edges that would be tested; the others fall without a test.
         seconds: of the search, from the calibration.
     """
 
-    share: float
+    share: float | None
     tests: int
     seconds: float
 
@@ -37,8 +40,9 @@ class Plan:
         graph: what there is to find.
         memory: how it fits into memory, in bytes beyond the model's weights.
         costs: of one candidate, in seconds, measured.
-        estimates: for one or several shares of nodes that stay.
-        first: edges into the logits, and how many of them stay at the threshold; None where no threshold was given.
+        estimates: for several shares of nodes that stay; with a threshold the least, the likely and the most, or what
+            the search took if it came to its end.
+        first: edges into the logits that were tried, and how many of them stay; None where no threshold was given.
     """
 
     graph: Graph
@@ -58,27 +62,46 @@ def plan_acdc(
 ) -> Plan:
     """Measure what a candidate costs on this machine and work out what a search would take.
 
-    With a threshold, the edges into the logits are tested, as a search would, and the share of them that stays is taken
-    for the share of nodes that stay everywhere; the estimates are for half, all and twice of that. Without one they are
-    for `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
+    With a threshold, the search itself is tried for `TRIED_SECONDS`, and what is left of it is worked out as in its
+    live view: the estimates are the least, the likely and the most, or one where it came to its end. Without one they
+    are for `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
 
     Raises:
         EdgewiseError: a threshold that is no number, or a search that does not fit into memory.
     """
     check_options(threshold=threshold)
     engine, graph = IncrementalEngine(experiment, max_memory), experiment.graph
-    costs = calibrate(engine)
-    first, shares = None, SHARES
-    if threshold is not None:
-        rule = partial(removable, threshold=threshold, absolute=absolute)
-        rows = (order or Order()).parents(graph)
-        logits = len(graph.inputs) - 1
-        (whole,) = engine.measure(logits, [()])
-        kept = sum(not gone for *_, gone in decide(engine, logits, rows, whole, rule))
-        first = (len(rows), kept)
-        share = max(kept, 1) / len(rows)
-        shares = tuple(sorted({min(1.0, share * factor) for factor in (0.5, 1, 2)}))
-    return Plan(graph, engine.plan, costs, tuple(estimate(graph, costs, share) for share in shares), first)
+    costs, memory = calibrate(engine), engine.plan
+    if threshold is None:
+        return Plan(graph, memory, costs, tuple(estimate(graph, costs, share) for share in SHARES), None)
+    del engine
+    started, left, heard = time.perf_counter(), TimeLeft(), []
+
+    def listen(progress: Progress) -> None:
+        seconds = time.perf_counter() - started
+        low, high = left.range(seconds, progress.tests, progress.to_come)
+        heard[:] = [(seconds, progress, low, high)]
+        if seconds > TRIED_SECONDS and progress.tests:
+            raise KeyboardInterrupt
+
+    try:
+        found = acdc(experiment, threshold, order=order, absolute=absolute, max_memory=max_memory, progress=listen)
+    except Interrupted as stop:
+        if not isinstance(stop.__cause__, KeyboardInterrupt) or heard[-1][0] <= TRIED_SECONDS:
+            raise  # the user's own Ctrl-C, or no memory
+        found = stop.discovery
+    seconds, progress, low, high = heard[-1]
+    into_logits = [one.kept for one in found.trace if one.edge.endswith("->logits")]
+    first = (len(into_logits), sum(into_logits))
+    if progress.decided == progress.edges:
+        return Plan(graph, memory, costs, (Estimate(None, progress.tests, found.seconds),), first)
+    certain, likely, _ = progress.to_come
+    spread = (certain, likely, 2 * likely - certain)
+    ends = tuple(
+        Estimate(None, progress.tests + round(tests), seconds + more)
+        for tests, more in zip(spread, (low, (low + high) / 2, high), strict=True)
+    )
+    return Plan(graph, memory, costs, ends, first)
 
 
 def estimate(graph: Graph, costs: Costs, share: float) -> Estimate:

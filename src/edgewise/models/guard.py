@@ -215,7 +215,8 @@ def _units(
 def _code_of(component: Component, positions: Tensor, allowed: Tensor | None) -> Callable[[Tensor], Tensor]:
     def read(stream: Tensor) -> Tensor:
         code = component.code(component.projections(stream[:, :, None], positions), allowed)
-        return code if _folded(component) is None else code + _folded(component)
+        folded = _folded(component)
+        return code if folded is None else code + folded
 
     return read
 
@@ -223,7 +224,8 @@ def _code_of(component: Component, positions: Tensor, allowed: Tensor | None) ->
 def _write_of(component: Component) -> Callable[[Tensor], Tensor]:
     def read(code: Tensor) -> Tensor:
         code = code.unflatten(-1, (len(component.nodes), -1)) if code.dim() == 3 else code
-        return component.write_total(code if _folded(component) is None else code - _folded(component))
+        folded = _folded(component)
+        return component.write_total(code if folded is None else code - folded)
 
     return read
 

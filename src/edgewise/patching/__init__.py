@@ -6,7 +6,7 @@ from edgewise.patching.costs import Costs, calibrate
 from edgewise.patching.engine import Engine, PlainEngine, Removed
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.incremental import IncrementalEngine
-from edgewise.patching.memory import MemoryPlan, OutOfMemoryError, parse_size, plan_memory, size
+from edgewise.patching.memory import MemoryKind, MemoryPlan, OutOfMemoryError, parse_size, plan_memory, size
 
 __all__ = [
     "ABLATIONS",
@@ -15,6 +15,7 @@ __all__ = [
     "Engine",
     "Experiment",
     "IncrementalEngine",
+    "MemoryKind",
     "MemoryPlan",
     "OutOfMemoryError",
     "PlainEngine",

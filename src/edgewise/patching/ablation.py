@@ -18,8 +18,9 @@ from torch import Tensor
 from edgewise.errors import EdgewiseError, listed, quoted, unknown
 from edgewise.models import Decoder
 from edgewise.models.components import Component, Projections, stream_dtype
-from edgewise.models.forward import apart, forward
+from edgewise.models.forward import apart
 from edgewise.models.walk import Walk
+from edgewise.patching.memory import forward_in_pieces
 from edgewise.tasks import Prompts, Task
 
 ABLATIONS = {
@@ -85,13 +86,17 @@ def check_ablation(ablation: str, task: Task) -> None:
 
 
 @torch.no_grad()
-def ablate(decoder: Decoder, prompts: Prompts, ablation: str, split_embedding: bool) -> Ablated:
-    """The ablated activations for some prompts (see `Ablated`).
+def ablate(
+    decoder: Decoder, prompts: Prompts, ablation: str, split_embedding: bool, rows_at_once: int | None = None
+) -> Ablated:
+    """The ablated activations for some prompts (see `Ablated`), from a run of so many of them at a time.
 
     `mean` takes the mean over the corrupted prompts given, so call it with all of a task's prompts and cut rows after.
     """
     positions = prompts.corrupt_positions
-    run = forward(decoder, prompts.corrupt, prompts.corrupt_mask, positions, split_embedding=split_embedding)
+    run = forward_in_pieces(
+        decoder, prompts.corrupt, prompts.corrupt_mask, positions, rows=rows_at_once, split_embedding=split_embedding
+    )
     batch, length = prompts.clean.shape
 
     def carried(activation: Tensor) -> Tensor:

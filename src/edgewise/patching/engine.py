@@ -40,9 +40,7 @@ class PlainEngine:
     """One whole circuit run per candidate: slow, simple, and the judge of faster engines."""
 
     def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
-        self.experiment = experiment
-        if max_memory is not None:
-            experiment.row_bytes = min(experiment.row_bytes, max_memory // 2)
+        self.experiment = experiment.within(max_memory)
         self.edges = experiment.graph.edges.copy()
         self.ports = experiment.graph.port_edges.copy()
 

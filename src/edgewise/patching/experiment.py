@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
 from edgewise.models import Decoder
-from edgewise.models.components import stream_dtype
-from edgewise.models.forward import forward
+from edgewise.models.forward import Activations, forward
 from edgewise.patching.ablation import ablate, check_ablation, cut_rows
 from edgewise.patching.circuit_run import circuit_run
+from edgewise.patching.memory import MemoryKind, forward_in_pieces, memory_of
 from edgewise.tasks import Metric, Reference, Task, find_metric, mean_over_places, right_answers
+
+ROW_BYTES = 2**30
+"""What a circuit run of some rows of prompts takes at most, unless it may take less."""
 
 
 class Experiment:
@@ -22,7 +26,8 @@ class Experiment:
 
     Attributes:
         decoder, task, graph, ablation, metric: as given.
-        row_bytes: rows of prompts are run together as long as what the nodes write for them takes at most this much.
+        row_bytes: rows of prompts are run together as long as a circuit run of them takes at most this much.
+        recorded_at_once: how many rows of prompts are recorded together.
         ablated_activations: what absent edges carry, for all rows of prompts.
         reference: the model's own logits at the scored places, and the answers; for a permuted network, the logits of
             the model that it was made from.
@@ -37,12 +42,15 @@ class Experiment:
         metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
         graph: Graph | None = None,
         ports: bool = True,
+        max_memory: int | None = None,
     ) -> None:
         """
         Args:
             ablation, metric: by default the task's.
             graph: by default the model's, with port edges unless `ports` is False. A graph of the same model with a
                 key and a value input per query head will do too.
+            max_memory: bytes that it may use beyond the model's weights; by default what the machine has. What it
+                cannot do without it takes all the same: see `plan_memory`.
 
         Raises:
             EdgewiseError: an unknown ablation or metric, one that makes no sense on the task, or another model's graph.
@@ -52,18 +60,39 @@ class Experiment:
                 f"task {task.name!r} was loaded for a model of {task.n_tokens} tokens; model {decoder.name!r} has "
                 f"{decoder.config.n_tokens}. Load it for this model"
             )
-        self.decoder, self.task, self.row_bytes = decoder, task, 2**30
+        self.decoder, self.task = decoder, task
         self.ablation = task.ablation if ablation is None else ablation
         check_ablation(self.ablation, task)
         self.metric = find_metric(metric, task)
         self.graph = self._graph(graph, ports)
+        plan = memory_of(decoder, task, self.graph, max_memory)
+        self.recorded_at_once = plan.rows_at_once(plan.recording, plan.held + plan.clean)
+        self.row_bytes = ROW_BYTES
+        if max_memory is not None:
+            self.row_bytes = self.within(max_memory).row_bytes
         with torch.no_grad():
             prompts = task.prompts
-            self.ablated_activations = ablate(decoder, prompts, self.ablation, task.split_embedding)
-            judge = decoder.original or decoder
-            clean = forward(judge, prompts.clean, prompts.mask).streams[-1]
-            logits = judge.logits(clean[prompts.scored_rows, prompts.scored_positions])
+            self.ablated_activations = ablate(
+                decoder, prompts, self.ablation, task.split_embedding, self.recorded_at_once
+            )
+            logits = self._own_logits(decoder.original or decoder)
         self.reference = Reference(logits, prompts.answers, prompts.wrong, task.outputs)
+
+    def _own_logits(self, judge: Decoder) -> Tensor:
+        """The model's own logits at the scored places, `[scored, d_vocab]`."""
+        prompts, step, pieces = self.task.prompts, self.recorded_at_once, []
+        for first in range(0, len(prompts), step):
+            rows = prompts.rows(first, min(first + step, len(prompts)))
+            final = forward(judge, rows.clean, rows.mask).streams[-1]
+            pieces.append(judge.logits(final[rows.scored_rows, rows.scored_positions]))
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+    def clean(self) -> Activations:
+        """The model's own run on the clean prompts, all rows of them."""
+        prompts, split = self.task.prompts, self.graph.split_embedding
+        return forward_in_pieces(
+            self.decoder, prompts.clean, prompts.mask, rows=self.recorded_at_once, split_embedding=split
+        )
 
     def _graph(self, graph: Graph | None, ports: bool) -> Graph:
         split = self.task.split_embedding
@@ -103,13 +132,26 @@ class Experiment:
 
     def rows_at_once(self) -> int:
         """How many rows of prompts a circuit run takes at once."""
-        config = self.decoder.config
-        width = stream_dtype(self.decoder.dtype).itemsize
-        # What every node writes, and the streams that one layer's heads read.
-        per_row = (
-            self.task.prompts.clean.shape[1] * config.d_model * width * (len(self.graph.sources) + 4 * config.n_heads)
+        plan = memory_of(self.decoder, self.task, self.graph)
+        return max(1, self.row_bytes // plan.circuit_row)
+
+    def within(self, max_memory: int | None, kind: MemoryKind = "runs") -> Experiment:
+        """The same experiment, run in pieces that keep a method of some kind within so many bytes.
+
+        What it has recorded is shared.
+        """
+        if max_memory is None:
+            return self
+        plan, other = memory_of(self.decoder, self.task, self.graph, max_memory), copy.copy(self)
+        row = {"masks": plan.mask_row, "gradients": plan.gradient_row, "probing": plan.probe_row}.get(
+            kind, plan.circuit_row
         )
-        return max(1, self.row_bytes // per_row)
+        rows = plan.rows_at_once(row, plan.held + plan.logits)
+        # Gradients count rows by what nodes write, circuit runs by what they take.
+        circuit_run = kind in ("runs", "search")
+        each = plan.circuit_row if circuit_run else len(self.graph.sources) * plan.stream // plan.rows
+        other.row_bytes = min(self.row_bytes, rows * each)
+        return other
 
     def values(self, circuit: Circuit, metric: Metric | None = None) -> Tensor:
         """A metric at each scored place `[scored]`, by default the experiment's own."""

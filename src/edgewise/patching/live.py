@@ -19,7 +19,6 @@ from torch import Tensor
 from edgewise.graph.names import Input, InputKind, Node
 from edgewise.models.components import stream_dtype
 from edgewise.models.decoder import positions_of
-from edgewise.models.forward import forward
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.places import Places
 from edgewise.patching.wiring import Wiring
@@ -99,8 +98,7 @@ class LivePart:
         prompts = experiment.task.prompts
         self.allowed = self.decoder.allowed(prompts.mask)
         self.positions = positions_of(prompts.clean)
-        split = self.graph.split_embedding
-        self.clean = clean = forward(self.decoder, prompts.clean, prompts.mask, split_embedding=split)
+        self.clean = clean = experiment.clean()
         self._embedding_deltas = (ablated.embedding - clean.embedding).to(self.dtype)
         self.deltas = [there - here for there, here in zip(ablated.codes, clean.codes, strict=True)]
         self._fallback = prompts.mask.sum(dim=1) - 1

@@ -1,16 +1,24 @@
-"""What a search takes in memory, worked out from the model's shape before it starts."""
+"""What a search takes in memory, worked out from shapes before it starts.
+
+Every figure is of tensors, beyond the model's weights; tests hold them to what torch allocates. Three things decide:
+what is kept of every prompt, in streams; attention scores, which grow with the square of a prompt's length; and logits,
+with the vocabulary. Recording and circuit runs go through as many rows of prompts at a time as a limit leaves room for.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph
 from edgewise.models import Decoder
 from edgewise.models.components import stream_dtype
+from edgewise.models.forward import Activations, forward
 from edgewise.tasks import Task
 
 CPU_BLOCK, CUDA_BLOCK = 2**23, 2**32
@@ -21,39 +29,81 @@ CPU_CHUNK, CUDA_CHUNK = 2**23, 2**30
 
 MOST_CANDIDATES = 64
 
+MEASURED = 7
+"""Sets of logits in hand when a metric is measured from scratch, the model's own among them (most: KL divergence)."""
+
 
 @dataclass(frozen=True)
 class MemoryPlan:
     """How a search fits into memory, in bytes beyond the model's own weights.
 
     Attributes:
-        recorded: what is recorded of the clean and the ablated run, and the clean logits at the scored places.
+        held: what an `Experiment` keeps: the ablated run, and the clean logits at the scored places.
+        recorded: what is kept during a search: that, what is recorded of the clean run, and what the metric needs.
         stream: one residual stream at every position of every prompt.
-        candidate: what one candidate takes on its way through one MLP, beside what waits for nodes further on.
+        candidate: what one candidate takes on its way through one node, beside what waits for nodes further on.
         whole_graph: what the live part of the circuit takes, and one candidate on its way through it, if every edge
             stays.
         block: bytes of streams in one block of candidates.
-        chunk: bytes of logits in hand at a time.
+        chunk: bytes of logits in hand at a time; `logits`: those of one candidate.
+        clean: what is recorded of the clean run alone.
+        recording: what recording takes beside what it keeps, for each row of prompts run at once.
+        written: what the heads of a layer write on all rows, each by itself.
+        circuit_row, gradient_row, mask_row, probe_row: what each row of prompts takes in a circuit run, in attribution
+            by gradients, in a circuit run with soft masks and its backward pass, and in learning masks on units, where
+            all rows are in hand at once.
         limit: how much may be used; None where nobody can say.
     """
 
+    held: int
     recorded: int
     stream: int
     candidate: int
     whole_graph: int
     block: int
     chunk: int
+    logits: int
+    clean: int
+    recording: int
+    written: int
+    circuit_row: int
+    gradient_row: int
+    mask_row: int
+    probe_row: int
+    rows: int
     limit: int | None = None
+
+    @property
+    def around(self) -> int:
+        """The least with which prompts can be recorded and a circuit measured, one row at a time."""
+        recording = self.held + self.clean + max(self.recording, self.written)
+        return max(recording, self.held + MEASURED * self.logits, self.held + self.logits + self.circuit_row)
 
     @property
     def smallest(self) -> int:
         """The least limit with which a search can start: one candidate at a time."""
-        return self.recorded + 8 * self.stream + self.candidate + self.chunk
+        return max(self.around, self.recorded + self.candidate + 4 * self.stream + min(self.chunk, self.logits))
 
     @property
     def largest(self) -> int:
         """The limit with which a search ends even if every edge stays."""
-        return max(self.smallest, self.recorded + self.whole_graph + self.candidate + self.chunk)
+        return max(self.smallest, self.recorded + self.whole_graph + self.candidate + min(self.chunk, self.logits))
+
+    def smallest_for(self, kind: MemoryKind) -> int:
+        """The least limit for a method of some kind: a search, circuit runs, gradients, kept rows, or soft masks."""
+        if kind == "search":
+            return self.smallest
+        row = {
+            "runs": self.circuit_row,
+            "gradients": self.gradient_row,
+            "probing": self.rows * self.probe_row,
+            "masks": max(self.mask_row, self.gradient_row),
+        }[kind]
+        return max(self.around, self.held + self.logits + row)
+
+    def rows_at_once(self, each: int, kept: int) -> int:
+        """How many rows of prompts that take so much each fit beside what is kept."""
+        return self.rows if self.limit is None else max(1, min(self.rows, (self.limit - kept) // max(1, each)))
 
     def candidates(self, places: float, waiting: float, held: int) -> int:
         """How many candidates to compute at once.
@@ -70,22 +120,30 @@ class MemoryPlan:
         if self.limit is None:
             return wanted
         each = self.candidate + int(self.stream * (3 * places + waiting))
-        needed = self.recorded + held + self.chunk + each
+        needed = self.recorded + held + min(self.chunk, self.logits) + each
         if needed > self.limit:
             raise OutOfMemoryError(
                 f"the circuit in hand has grown so large that one candidate at a time needs {size(needed)}, and the "
                 f"limit is {size(self.limit)}. Give --max-memory {size_option(int(needed * 1.1))} or more, fewer "
                 "prompts with --examples, or a higher threshold"
             )
-        return min(wanted, 1 + (self.limit - needed) // each)
+        # Logits go by in chunks, and there are no more of them than candidates have.
+        room = self.limit - needed - max(0, self.chunk - self.logits)
+        return min(wanted, max(1, 1 + room // each))
 
 
 class OutOfMemoryError(EdgewiseError):
     """A search has come to where it needs more memory than it may have; what it decided until then stands."""
 
 
-def plan_memory(decoder: Decoder, task: Task, graph: Graph, max_memory: int | None = None) -> MemoryPlan:
-    """The memory plan of a search with the incremental engine.
+MemoryKind = Literal["search", "runs", "gradients", "probing", "masks"]
+"""What a method does: incremental searches; circuit runs; gradients; masks on units; soft masks on edges."""
+
+
+def plan_memory(
+    decoder: Decoder, task: Task, graph: Graph, max_memory: int | None = None, kind: MemoryKind = "search"
+) -> MemoryPlan:
+    """The memory plan of a method, by default of a search with the incremental engine.
 
     Args:
         max_memory: bytes that may be used beyond the model's weights; by default nine tenths of what is free on a GPU,
@@ -94,51 +152,118 @@ def plan_memory(decoder: Decoder, task: Task, graph: Graph, max_memory: int | No
     Raises:
         EdgewiseError: it cannot be done in so little; the message names the smallest setting.
     """
-    whole = _plan(decoder, task, graph, len(task), max_memory)
-    limit = whole.limit
-    if limit is None or whole.smallest <= limit:
+    whole = memory_of(decoder, task, graph, max_memory)
+    limit, needed = whole.limit, whole.smallest_for(kind)
+    if limit is None or needed <= limit:
         return whole
-    fitting = [rows for rows in range(1, len(task)) if _plan(decoder, task, graph, rows, limit).smallest <= limit]
+    fitting = [
+        rows
+        for rows in range(1, len(task))
+        if memory_of(decoder, task, graph, limit, rows=rows).smallest_for(kind) <= limit
+    ]
     fewer = (
         f", or use at most {max(fitting)} of the {len(task)} prompts with --examples {max(fitting)}" if fitting else ""
     )
     where = "--max-memory allows" if max_memory is not None else "this machine has"
+    said = f"this needs at least {size(needed)} of memory beyond the model, and {where} {size(limit)}. "
+    if kind != "search":
+        raise EdgewiseError(f"{said}The smallest setting that does is --max-memory {size_option(needed)}{fewer}")
     raise EdgewiseError(
-        f"this search needs at least {size(whole.smallest)} of memory beyond the model, and {where} {size(limit)}. "
-        f"The smallest setting to start with is --max-memory {size_option(whole.smallest)}{fewer}; how much it takes "
-        f"in the end depends on the circuit, at most {size_option(whole.largest)}"
+        f"{said}The smallest setting to start with is --max-memory {size_option(needed)}{fewer}; with that little, a "
+        "search that keeps much may end early, when what it has kept no longer fits. Enough for any circuit is "
+        f"{size_option(whole.largest)}"
     )
 
 
-def _plan(decoder: Decoder, task: Task, graph: Graph, rows: int, max_memory: int | None) -> MemoryPlan:
+def memory_of(
+    decoder: Decoder, task: Task, graph: Graph, max_memory: int | None = None, *, rows: int | None = None
+) -> MemoryPlan:
+    """The same, whether it fits or not; for all prompts or so many of them."""
     config, prompts = decoder.config, task.prompts
+    rows = len(task) if rows is None else rows
     wide, narrow = stream_dtype(decoder.dtype).itemsize, decoder.dtype.itemsize
-    tokens = rows * prompts.clean.shape[1]
-    layers, heads = config.n_layers, config.n_heads * config.d_head
-    stream = tokens * config.d_model * wide
-    wrote = tokens * narrow * (graph.n_embeddings * config.d_model + layers * (heads + config.mlps * config.d_model))
-    values = tokens * narrow * layers * (heads + 2 * config.n_kv_heads * config.d_head)
-    streams = (3 * layers + 2) * stream
+    positions = max(prompts.clean.shape[1], prompts.corrupt.shape[1])
+    layers, mlps, heads = config.n_layers, config.n_layers * config.mlps, config.n_heads
+    # Of one row of prompts: a stream, the same in the model's dtype, a layer's z, and its queries, keys and values.
+    stream, same, z = positions * config.d_model * wide, positions * config.d_model * narrow, positions * narrow
+    z *= heads * config.d_head
+    qkv = z + 2 * positions * narrow * config.n_kv_heads * config.d_head
+    hidden = positions * config.d_mlp * narrow
+    looked_at = positions * positions
+    scores = heads * looked_at * wide
+    wrote = graph.n_embeddings * same + layers * z + mlps * same
+    streams = (1 + len(decoder.components)) * stream
+    clean = wrote + streams
     scored = -(-prompts.scored_rows.shape[0] * rows // len(task))
-    logits = 3 * scored * config.d_vocab * wide
+    logits = scored * config.d_vocab * wide
+    each_logits = logits // rows
+    mlp = 3 * hidden + 2 * stream if config.mlps else 0
+    attention = 2 * scores + 2 * looked_at + 3 * z + stream
+    written = heads * same + stream
+    # One layer's gradients with what autograd keeps of it, and a small pass per layer with a stream for every head.
+    saved = scores + looked_at + 8 * z + 5 * stream + (4 * hidden + 2 * stream if config.mlps else 0)
+    kept_row = clean + layers * qkv
+    gradients = layers * (2 * z + qkv) + 2 * mlps * same + stream
+    passes = max(layers * saved + gradients + 2 * scores, gradients + 6 * heads * stream)
+    gradient_row = kept_row + gradients + (layers + len(graph.sources)) * stream + passes + MEASURED * each_logits
+    masked = layers * (10 * heads * stream + 2 * scores + 5 * hidden) + 2 * len(graph.sources) * stream
+    held = rows * (wrote + streams + layers * qkv) + logits
     on_cpu = decoder.device.type == "cpu"
-    hidden = tokens * narrow * max(4 * config.d_mlp, config.n_heads * config.d_model)
     if max_memory is None:
         free = machine_memory() if on_cpu else torch.cuda.mem_get_info(decoder.device)[0]
         max_memory = None if free is None else int(0.9 * free)
     return MemoryPlan(
-        recorded=3 * wrote + values + streams + logits,
-        stream=stream,
-        candidate=hidden + 3 * stream,
+        held=held,
+        recorded=held + 2 * logits + rows * (clean + wrote + looked_at),
+        stream=rows * stream,
+        candidate=rows * max(mlp, (2 * wide + 2) * looked_at, written),
         # Streams of all inputs and MLPs, heads' values beside them, and what waits for nodes further on.
-        whole_graph=(len(graph.inputs) + 2 * layers + len(graph.sources) + 3) * stream + 2 * values,
+        whole_graph=rows * (len(graph.inputs) + 2 * layers + len(graph.sources) + 3) * stream + 2 * rows * layers * qkv,
         block=CPU_BLOCK if on_cpu else CUDA_BLOCK,
-        chunk=min(
-            max(CPU_CHUNK if on_cpu else CUDA_CHUNK, 256 * scored * wide),
-            MOST_CANDIDATES * scored * config.d_vocab * wide,
-        ),
+        chunk=min(max(CPU_CHUNK if on_cpu else CUDA_CHUNK, 256 * scored * wide), MOST_CANDIDATES * logits),
+        logits=logits,
+        clean=rows * clean,
+        recording=max(attention, written, mlp),
+        written=rows * written,
+        circuit_row=len(graph.sources) * stream + max(5 * heads * stream, 3 * heads * stream + attention),
+        gradient_row=gradient_row,
+        mask_row=kept_row + 5 * masked // 4 + MEASURED * each_logits,
+        probe_row=kept_row + 4 * (layers * saved + gradients + 2 * scores) // 3 + MEASURED * each_logits,
+        rows=rows,
         limit=max_memory,
     )
+
+
+def forward_in_pieces(
+    decoder: Decoder,
+    tokens: Tensor,
+    mask: Tensor,
+    positions: Tensor | None = None,
+    *,
+    rows: int | None = None,
+    split_embedding: bool = False,
+) -> Activations:
+    """`forward`, through so many rows of prompts at a time: all at once, attention scores take the most memory."""
+    if rows is None or rows >= len(tokens):
+        return forward(decoder, tokens, mask, positions, split_embedding=split_embedding)
+    pieces = [
+        forward(
+            decoder,
+            tokens[first : first + rows],
+            mask[first : first + rows],
+            positions if positions is None or len(positions) == 1 else positions[first : first + rows],
+            split_embedding=split_embedding,
+        )
+        for first in range(0, len(tokens), rows)
+    ]
+
+    def joined(name: str) -> list[Tensor]:
+        # Layer by layer, each piece given up as soon as it is copied.
+        lists = [getattr(piece, name) for piece in pieces]
+        return [torch.cat([one.pop(0) for one in lists]) for _ in range(len(lists[0]))]
+
+    embedding = torch.cat([piece.embedding for piece in pieces], dim=1)
+    return Activations(embedding, joined("codes"), joined("streams"))
 
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

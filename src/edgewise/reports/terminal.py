@@ -15,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallback
+from edgewise.discovery.time_left import TimeLeft
 from edgewise.graph import Circuit
 from edgewise.reports.growth import growth
 from edgewise.tasks import Comparison, Task
 
-PLAIN_LINE_EVERY, PLAIN_STEP_EVERY = 5.0, 10.0
+PLAIN_LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal to draw on."""
 
 
@@ -169,12 +170,15 @@ def known_table(known: Comparison) -> Group:
 
 
 def plan_table(plan: Plan) -> Table:
-    """What a search would cost, for several sizes of circuit."""
+    """What a search would cost: for several sizes of circuit, or at the least, as is likely, and at the most."""
     table = Table(box=None, pad_edge=False)
-    for column in ("nodes that stay", "edges tested", "time"):
+    by_share = plan.estimates[0].share is not None
+    for column in ("nodes that stay" if by_share else "", "edges tested", "time"):
         table.add_column(column, justify="right", overflow="fold")
-    for one in plan.estimates:
-        table.add_row(f"{one.share:.1%}", f"{one.tests:,}", f"about {duration(max(1.0, one.seconds))}")
+    words = ("at the least", "likely", "at the most") if len(plan.estimates) > 1 else ("tried to its end",)
+    for number_, one in enumerate(plan.estimates):
+        case = words[number_] if one.share is None else f"{one.share:.1%}"
+        table.add_row(case, f"{one.tests:,}", f"about {duration(max(1.0, one.seconds))}")
     return table
 
 
@@ -201,7 +205,7 @@ def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
 
         def report(done: int, of: int) -> None:
             nonlocal said
-            if time.perf_counter() - said >= PLAIN_STEP_EVERY:
+            if time.perf_counter() - said >= PLAIN_LINE_EVERY:
                 said = time.perf_counter()
                 console.print(f"{what}: {done:,} of {of:,}", highlight=False, markup=False, soft_wrap=True)
 
@@ -242,13 +246,13 @@ class _View:
 
     def __init__(self, console: Console, what: str) -> None:
         self.console, self.what = console, what
-        self.attempt, self.started = 0, time.perf_counter()
+        self.attempt, self.started, self.left = 1, time.perf_counter(), TimeLeft()
 
     def seconds(self, progress: Progress) -> float:
         """Time since this attempt began."""
         now = time.perf_counter()
         if progress.attempt != self.attempt:
-            self.attempt, self.started = progress.attempt, now
+            self.attempt, self.started, self.left = progress.attempt, now, TimeLeft()
         return max(now - self.started, 1e-9)
 
     def title(self, progress: Progress) -> str:
@@ -258,13 +262,16 @@ class _View:
 
     def words(self, progress: Progress, seconds: float) -> str:
         if math.isnan(progress.metric):  # a method that scores edges
-            left = seconds * (progress.edges - progress.decided) / max(1, progress.decided)
-            return f"{progress.decided:,} of {progress.edges:,} {progress.at}, about {duration(left)} left"
-        left = seconds * (progress.edges - progress.decided) / max(1, progress.decided)
+            so_far = f"{progress.decided:,} of {progress.edges:,} {progress.at}"
+            if not progress.decided:
+                return so_far
+            return f"{so_far}, about {duration(seconds * (progress.edges / progress.decided - 1))} left"
+        low, high = self.left.range(seconds, progress.tests, progress.to_come)
+        # There is no pace yet when a search has only begun.
+        pace = "" if seconds < 0.05 else f", {progress.tests / seconds:.0f} tests/s, {about(low, high)} left"
         return (
             f"{progress.decided:,} of {progress.edges:,} edges decided, {progress.kept:,} kept, metric "
-            f"{number(progress.metric)}, at {progress.at}, {progress.tests / seconds:.0f} tests/s, about "
-            f"{duration(left)} left"
+            f"{number(progress.metric)}, at {progress.at}{pace}"
         )
 
 
@@ -309,6 +316,12 @@ class _PlainView(_View):
 
     def stop(self) -> None:
         pass
+
+
+def about(low: float, high: float) -> str:
+    """A time that is not known well: `about 3 min`, or `2 min to 5 min`."""
+    least, most = duration(low), duration(high)
+    return f"about {duration((low + high) / 2)}" if high < 1.5 * low or least == most else f"{least} to {most}"
 
 
 def duration(seconds: float) -> str:

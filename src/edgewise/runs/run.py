@@ -151,6 +151,7 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 SELECTIONS = ("at-most", "top", "greedy")
+MOST_STEPS = 1_000_000
 _COUNTS = (
     *("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "accuracy_full"),
     *("known_circuit", "tests", "seconds"),
@@ -172,12 +173,13 @@ def check_request(
     share: float | None = None,
     select: str = "at-most",
     absolute: bool = False,
+    seed: int = 0,
 ) -> None:
     """Refuse what `discover` could not be asked for on any model; `suggested` is the task's own threshold.
 
     Raises:
-        EdgewiseError: an unknown name, a threshold that is no number, neither or both of threshold and edges, or an
-            option that the method does not have.
+        EdgewiseError: an unknown name, a threshold that is no number or below 0 where that means nothing, neither or
+            both of threshold and edges, a seed or a number of steps out of bounds, or an option that the method lacks.
     """
     if method not in METHODS:
         raise unknown("method", method, METHODS)
@@ -209,7 +211,17 @@ def check_request(
         if name not in chosen.options:
             takes = f"it takes: {', '.join(chosen.options)}" if chosen.options else "it takes none"
             raise EdgewiseError(f"method {method!r} has no option {name!r} ({takes})")
+    steps = (options or {}).get("steps", 0)
+    if steps > MOST_STEPS:
+        raise EdgewiseError(f"--steps should be at most {MOST_STEPS:,}, not {steps}")
+    if not 0 <= seed < 2**63:
+        raise EdgewiseError(f"--seed should be a whole number from 0 to 2^63 - 1, not {seed}")
     check_options(threshold=threshold, edges=edges, engine=engine)
+    if threshold is not None and threshold < 0 and (method == "acdc" or absolute):
+        raise EdgewiseError(
+            f"the threshold should be 0 or more, not {threshold}: an edge that the metric is better without is in no "
+            "circuit"
+        )
     for order in (layer_order, head_order):
         if order not in ORDER_MODES:
             raise unknown("order", order, ORDER_MODES)
@@ -283,15 +295,18 @@ def discover(
         share=share,
         select=select,
         absolute=absolute,
+        seed=seed,
     )
     whole = model.graph(ports=ports, split_embedding=task.split_embedding)
     if share is not None:
         edges = max(1, int(share * whole.n_edges))
     if edges is not None and select != "at-most":
         require_count(whole, edges)  # before anything is scored
-    if method == "acdc" and engine == "incremental":
-        _require_memory(model, task, ports, max_memory)
-    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
+    kind = "runs" if method == "acdc" and engine == "plain" else METHODS[method].memory
+    plan_memory(model, task, whole, max_memory, kind)  # before an Experiment records anything
+    if progress is not None and method != "acdc":
+        progress(Progress(0, len(task), 0, 0, math.nan, METHODS[method].counts, math.nan))
+    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports, max_memory=max_memory)
     accuracy = experiment.accuracy()
     _warn_if_wrong(accuracy, experiment)
     started = time.perf_counter()
@@ -356,13 +371,14 @@ def discover(
         "model": describe_model(model),
     }
     if stopped is None:
-        # Every finished search is measured again from scratch, by one circuit run.
-        record = _record(settings, found, command, experiment.score(found.circuit), accuracy, task)
+        # Every finished search is measured again from scratch, by one circuit run, as circuits cut from scores are.
+        measured = found.metric if scoring is not None else experiment.score(found.circuit)
+        record = _record(settings, found, command, measured, accuracy, task)
         record["result"]["scoring"] = scoring
         return Run(found, record, task, model)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
     record = _record(settings, found, command, found.metric, accuracy, task)
-    record.update(finished=False, stopped=_stopped(stopped.progress, why))
+    record.update(finished=False, stopped=_stopped(stopped, why))
     raise RunInterrupted(why, Run(found, record, task, model)) from stopped.__cause__
 
 
@@ -380,9 +396,7 @@ def score_edges(
             progress(Progress(done, of, 0, done, math.nan, method.counts, math.nan))
 
     assert method.score is not None
-    if max_memory is not None:  # what is in hand for some rows is several times what their nodes write
-        experiment.row_bytes = min(experiment.row_bytes, max_memory // 8)
-    return method.score(experiment, report, max_memory, **options)
+    return method.score(experiment.within(max_memory, method.memory), report, max_memory, **options)
 
 
 def _select(
@@ -420,11 +434,6 @@ def _scored_discovery(experiment: Experiment, selected: Selected, seconds: float
     )
 
 
-def _require_memory(model: Decoder, task: Task, ports: bool, max_memory: int | None) -> None:
-    """Refuse a search that does not fit, before an Experiment records anything."""
-    plan_memory(model, task, model.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
-
-
 def _warn_if_wrong(accuracy: float | None, experiment: Experiment) -> None:
     """Say so before the search if the model cannot do the task: right less than half-way between chance and always."""
     if accuracy is not None and accuracy < (1 + share_by_chance(experiment.reference)) / 2:
@@ -433,8 +442,18 @@ def _warn_if_wrong(accuracy: float | None, experiment: Experiment) -> None:
         )
 
 
-def _stopped(progress: Progress, why: str) -> dict[str, Any]:
-    return {"why": why, "at": progress.at, "decided": progress.decided, "of": progress.edges, "tests": progress.tests}
+def _stopped(stop: Interrupted, why: str) -> dict[str, Any]:
+    """How far the search got; with `whole`, the circuit is that of an earlier search, which came to its end."""
+    at = stop.progress
+    decided, where = (at.edges, f"try {at.attempt}") if stop.whole else (at.decided, at.at)
+    return {
+        "why": why,
+        "at": where,
+        "decided": decided,
+        "of": at.edges,
+        "tests": stop.discovery.tests,
+        "whole": stop.whole,
+    }
 
 
 def plan_discovery(
@@ -459,8 +478,8 @@ def plan_discovery(
     Raises:
         EdgewiseError: as `discover`.
     """
-    _require_memory(model, task, ports, max_memory)
-    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports)
+    plan_memory(model, task, model.graph(ports=ports, split_embedding=task.split_embedding), max_memory)
+    experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports, max_memory=max_memory)
     order = Order(layer_order, head_order, seed)
     return plan_acdc(experiment, threshold, order=order, absolute=absolute, max_memory=max_memory)
 

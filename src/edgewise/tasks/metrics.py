@@ -141,11 +141,10 @@ def find_metric(metric: str | Metric | MetricFunction | None, task: Task) -> Met
     if metric is None:
         metric = task.metric
     if isinstance(metric, Metric):
-        found = metric
+        built_in = METRICS.get(metric.name) == metric
+        found = metric if built_in else _own(metric.name, metric.function, metric.summary, metric.needs)
     elif callable(metric):
-        name = getattr(metric, "__name__", "custom")
-        # A run must never be taken for one with the built-in metric of the same name.
-        return Metric(f"own_{name}" if name in METRICS else name, metric, "the user's own function")
+        found = _own(getattr(metric, "__name__", "custom"), metric, "the user's own function")
     elif metric not in METRICS:
         raise unknown("metric", metric, METRICS)
     else:
@@ -158,6 +157,45 @@ def find_metric(metric: str | Metric | MetricFunction | None, task: Task) -> Met
         if getattr(task.prompts, need) is None:
             raise EdgewiseError(f"metric {found.name!r} needs {_NEEDS[need]}: {task.why_no_answers}")
     return found
+
+
+def _own(name: str, function: MetricFunction, summary: str, needs: tuple[str, ...] = ()) -> Metric:
+    """A metric of the user's own, every answer of which is checked; under a name that no built-in metric has."""
+    if not isinstance(function, _Checked) and function not in [one.function for one in METRICS.values()]:
+        function = _Checked(name, function)
+    # A run must never be taken for one with the built-in metric of the same name.
+    return Metric(f"own_{name}" if name in METRICS else name, function, summary, needs)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A function of the user's own; calling it raises an EdgewiseError if it is no metric or changes its arguments."""
+
+    name: str
+    function: MetricFunction
+
+    def __call__(self, logits: Tensor, reference: Reference) -> Tensor:
+        versions = (logits._version, reference.logits._version)
+        values = self.function(logits, reference)
+        if (logits._version, reference.logits._version) != versions:
+            raise EdgewiseError(f"metric {self.name!r} changes the logits that it is given; let it work on a copy")
+        wanted = f"it should return a tensor of one number per scored place, here [{len(logits)}]"
+        if not isinstance(values, Tensor):
+            raise EdgewiseError(f"metric {self.name!r} returned {_kind(values)}; {wanted}")
+        if values.shape != logits.shape[:1]:
+            raise EdgewiseError(f"metric {self.name!r} returned a tensor of shape {list(values.shape)}; {wanted}")
+        if values.is_complex():
+            raise EdgewiseError(f"metric {self.name!r} returned complex numbers; {wanted}")
+        if torch.is_grad_enabled() and logits.requires_grad and not values.requires_grad:
+            raise EdgewiseError(
+                f"metric {self.name!r} has no gradient in the logits, which this method needs: it should be made of "
+                "torch's own operations, without detach(), item() or numpy(). Method 'exact' or 'acdc' takes any metric"
+            )
+        return values
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 def metrics_of(task: Task) -> list[Metric]:

@@ -1,0 +1,37 @@
+"""The time left of a search, held against searches whose every test was timed (`tests/data`)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgewise.discovery.time_left import TimeLeft, ToCome
+from edgewise.graph import Graph
+
+TRACES = sorted((Path(__file__).parents[1] / "data").glob("trace-*.json"))
+
+
+@pytest.mark.parametrize("trace", TRACES, ids=lambda path: path.stem)
+def test_at_half_time_the_estimate_is_within_twice_the_truth(trace):
+    record = json.loads(trace.read_text())
+    graph = Graph(**record["graph"])
+    kept = {}
+    for name in record["kept"]:
+        row, column = graph.locate(name)
+        kept.setdefault((column, row is None), []).append(row)
+    come, left, ports, tests = ToCome(graph), TimeLeft(), set(), 0
+    for name, count, seconds in record["visits"]:
+        column = graph.input_index[name]
+        port = bool(graph.port_edges[column]) and column not in ports
+        ports.add(column)
+        stays = kept.get((column, port), [])
+        for index in range(count):
+            row = stays[index] if index < len(stays) else 0
+            come.test(column, None if port else row, index < len(stays))
+        tests += count
+        low, high = left.range(seconds, tests, come.expected())
+        if seconds >= record["seconds"] / 2:
+            break
+    truth = record["seconds"] - seconds
+    assert truth / 2 <= (low + high) / 2 <= 2 * truth
+    assert low <= high

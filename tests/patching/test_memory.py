@@ -1,0 +1,106 @@
+"""A memory limit is a bound: what torch allocates stays below it, and is not much less than the plan says."""
+
+import allocations
+import pytest
+import tiny
+import torch
+
+from edgewise.discovery import METHODS, attribution_patching
+from edgewise.errors import EdgewiseError
+from edgewise.patching import Experiment, plan_memory
+from edgewise.patching.memory import forward_in_pieces, memory_of
+from edgewise.runs import RunInterrupted, discover
+
+WITHIN = 0.75
+"""The least share of a plan that has to be allocated indeed."""
+
+
+def shaped(name):
+    model, task = allocations.SHAPES[name]()
+    return model, task, memory_of(model, task, model.graph())
+
+
+@pytest.mark.parametrize("shape", allocations.SHAPES)
+def test_the_smallest_setting_to_start_with_is_what_one_candidate_at_a_time_takes(shape):
+    model, task, plan = shaped(shape)
+    peak = allocations.peak_of(lambda: discover(model, task, threshold=1e6, max_memory=plan.smallest))
+    assert WITHIN * plan.smallest <= peak <= plan.smallest
+
+
+@pytest.mark.parametrize("shape", ["wide", "long-prompts", "one-long-prompt"])
+def test_attribution_takes_what_its_smallest_setting_says(shape):
+    model, task, plan = shaped(shape)
+    smallest = plan.smallest_for("gradients")
+    peak = allocations.peak_of(lambda: discover(model, task, method="edge-attribution", edges=9, max_memory=smallest))
+    assert WITHIN * smallest <= peak <= smallest
+
+
+@pytest.mark.parametrize("method", ["attribution-patching", "head-importance", "information-flow", "relp", "exact"])
+def test_other_methods_that_score_edges_stay_below_theirs(method):
+    model, task, plan = shaped("long-prompts")
+    smallest = plan.smallest_for(METHODS[method].memory)
+    peak = allocations.peak_of(lambda: discover(model, task, method=method, edges=9, max_memory=int(1.1 * smallest)))
+    assert peak <= 1.1 * smallest
+
+
+@pytest.mark.parametrize("method", ["subnetwork-probing", "edge-pruning"])
+@pytest.mark.parametrize("shape", ["wide", "long-prompts"])
+def test_methods_that_learn_masks_stay_below_theirs(shape, method):
+    model, task, plan = shaped(shape)
+    smallest = plan.smallest_for(METHODS[method].memory)
+    options = {"steps": 2}
+    peak = allocations.peak_of(
+        lambda: discover(model, task, method=method, edges=9, options=options, max_memory=smallest)
+    )
+    assert peak <= smallest
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_search_stays_below_its_limit_or_ends_there_and_with_the_largest_it_always_ends(share):
+    model, task, plan = shaped("long-prompts")
+    limit = int(plan.smallest + share * (plan.largest - plan.smallest))
+    ended = []
+
+    def search():
+        try:
+            ended.append(discover(model, task, threshold=0.0, max_memory=limit).circuit.n_edges)
+        except RunInterrupted:
+            return
+
+    assert allocations.peak_of(search) <= limit
+    assert ended or share < 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_limit_that_is_too_small_is_refused_with_the_smallest_that_does_before_anything_is_run(method, monkeypatch):
+    model, task, plan = shaped("one-long-prompt")
+    smallest = plan.smallest_for(METHODS[method].memory)
+    monkeypatch.setattr("edgewise.runs.run.Experiment", lambda *_, **__: pytest.fail("it was not refused"))
+    choice = dict(threshold=0.1) if method == "acdc" else dict(edges=9)
+    with pytest.raises(EdgewiseError, match=r"smallest setting .* is --max-memory"):
+        discover(model, task, method=method, max_memory=smallest - 1, **choice)
+    assert plan_memory(model, task, model.graph(), smallest, METHODS[method].memory).limit == smallest
+
+
+@pytest.mark.parametrize("ablation", ["resample", "zero", "mean"])
+def test_recording_in_pieces_of_rows_records_the_same(ablation):
+    model, task = tiny.llama(layers=2), tiny.task(rows=5)
+    whole, pieces = (Experiment(model, task, ablation=ablation, max_memory=limit) for limit in (None, 1))
+    assert (whole.recorded_at_once, pieces.recorded_at_once) == (5, 1)
+    torch.testing.assert_close(pieces.reference.logits, whole.reference.logits)
+    for name, tensors in vars(whole.ablated_activations).items():
+        torch.testing.assert_close(getattr(pieces.ablated_activations, name), tensors)
+    torch.testing.assert_close(pieces.clean(), whole.clean())
+    two = forward_in_pieces(model, task.prompts.clean, task.prompts.mask, rows=2)
+    torch.testing.assert_close(two.streams, whole.clean().streams)
+
+
+def test_nobodys_experiment_is_changed_by_a_limit():
+    model, task = tiny.gpt2(layers=1), tiny.task()
+    experiment = Experiment(model, task)
+    before = vars(experiment).copy()
+    narrow = experiment.within(1)
+    assert narrow.rows_at_once() == 1 < experiment.rows_at_once()
+    assert narrow.ablated_activations is experiment.ablated_activations
+    attribution_patching(narrow)
+    assert vars(experiment) == before
