@@ -130,3 +130,23 @@ def test_importing_edgewise_sets_how_long_threads_spin_where_that_still_counts(c
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**environment, **settings}
     )
     assert done.stdout.strip() == spins
+
+
+@pytest.mark.parametrize(
+    ("short", "full"),
+    [
+        ("eap", "edge-attribution"),
+        ("EAP-IG", "edge-attribution-ig"),
+        ("atp", "attribution-patching"),
+        ("hisp", "head-importance"),
+    ],
+)
+def test_methods_go_by_the_papers_names_too_and_are_recorded_in_full(short, full):
+    run = ew.discover(tiny.gpt2(layers=1), tiny.task(), method=short, edges=3)
+    assert run.record["settings"]["method"] == full
+
+
+def test_a_sweep_takes_the_papers_names_too():
+    from edgewise.runs.sweep import SweepPlan
+
+    assert SweepPlan("sp", (1.0,)).by == "lambda"

@@ -56,7 +56,7 @@ def run(monkeypatch, capsys, *arguments):
 
 def test_the_table_of_the_readme_comes_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "tasks.md").read_text()
     found = run(monkeypatch, capsys, "discover", "ioi")
     assert stands_in(readme, f"{found['n_edges']} of 527 edges kept, `kl_div` {found['metric']:.4f}")
     assert found["metric_ablated"] == pytest.approx(10.0, abs=0.05)

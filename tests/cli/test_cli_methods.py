@@ -201,3 +201,10 @@ def test_a_score_file_of_another_graph_or_of_something_else_is_refused(tmp_path)
         load_scores(tmp_path / "scores.safetensors")
     with pytest.raises(EdgewiseError, match="there is no such file"):
         load_scores(tmp_path / "none.safetensors")
+
+
+def test_a_papers_name_for_a_method_is_recorded_in_full(shell):
+    found = shell.json("discover", "tracr-reverse", "--method", "eap", "--edges", "15")
+    assert found["settings"]["method"] == "edge-attribution"
+    assert found["run_dir"].endswith("tracr-reverse-edge-attribution")
+    assert "'eap'" in shell.refuses("discover", "tracr-reverse", "--method", "eaap", "--edges", "15")

@@ -15,6 +15,7 @@ MODELS = (
 METHODS = (
     *("acdc", "exact", "edge-attribution", "edge-attribution-ig", "clean-corrupted", "relp"),
     *("attribution-patching", "information-flow", "head-importance", "edge-pruning", "subnetwork-probing"),
+    *("eap", "eap-ig", "atp", "hisp", "sp"),
 )
 METRICS = ("kl_div", "logit_diff", "logit_diff_max", "prob_diff", "nll", "match_nll", "l2", "frac_correct")
 ABLATIONS = ("resample", "zero", "mean", "mean-positional")

@@ -110,6 +110,7 @@ def discover(
     """Find the circuit that produces a task's behaviour in a model, and write a run folder."""
     from rich.console import Console
 
+    from edgewise.discovery import method_named
     from edgewise.patching import parse_size
     from edgewise.reports import search_progress
     from edgewise.reports.tracking import both, require_log, tracking
@@ -125,6 +126,7 @@ def discover(
         "variant": method_variant,
     }
     options = {name: value for name, value in given.items() if value is not None}
+    method = method_named(method)
     # What can be refused before a model is loaded is refused now.
     spec = check_task(task, examples, "validation", variant, seed, skip_bad)
     check_request(

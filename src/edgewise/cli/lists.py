@@ -107,7 +107,7 @@ def methods(as_json: JsonOption = False) -> None:
     """List the methods, metrics and ablations."""
     from rich.table import Table
 
-    from edgewise.discovery import METHODS
+    from edgewise.discovery import ALIASES, METHODS
     from edgewise.patching import ABLATIONS
     from edgewise.tasks import METRICS
 
@@ -123,8 +123,12 @@ def methods(as_json: JsonOption = False) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("method", "what it does", "cost in passes over the prompts", "when to use it"):
         table.add_column(column, overflow="fold", no_wrap=column == "method")
+    short = {full: name for name, full in ALIASES.items()}
     for method in METHODS.values():
-        table.add_row(method.name, f"{method.summary} [dim]({method.paper})[/dim]", method.cost, method.when)
+        alias = f"\n  or {short[method.name]}" if method.name in short else ""
+        table.add_row(
+            f"{method.name}{alias}", f"{method.summary} [dim]({method.paper})[/dim]", method.cost, method.when
+        )
     stdout_console().print(table, "")
     console = stdout_console()
     for kind, names in groups.items():

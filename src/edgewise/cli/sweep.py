@@ -81,7 +81,7 @@ def sweep(
     """Sweep methods over thresholds or sizes: how many edges each needs to keep how much of the behaviour."""
     from rich.console import Console
 
-    from edgewise.discovery import METHODS
+    from edgewise.discovery import ALIASES, METHODS
     from edgewise.patching import Experiment
     from edgewise.reports import sweep_progress
     from edgewise.reports.sweep_plots import sweep_plots
@@ -95,7 +95,7 @@ def sweep(
 
     check_task(task, examples, "validation", variant, seed, skip_bad)
     check_request(suggested=0.0, ablation=ablation, metric=metric)
-    names = names_in(methods, "--methods")
+    names = [ALIASES.get(name, name) for name in names_in(methods, "--methods")]
     given = {
         "acdc": PAPER_THRESHOLDS if thresholds is None else numbers(thresholds, "--thresholds"),
         "subnetwork-probing": LAMBDAS if lambdas is None else numbers(lambdas, "--lambdas"),

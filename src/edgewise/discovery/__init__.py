@@ -31,13 +31,14 @@ from edgewise.discovery.exact import exact_effects
 from edgewise.discovery.head_importance import head_importance
 from edgewise.discovery.heat_maps import HeatMaps, heat_maps
 from edgewise.discovery.information_flow import information_flow
-from edgewise.discovery.methods import METHODS, Method, Scored
+from edgewise.discovery.methods import ALIASES, METHODS, Method, Scored, method_named
 from edgewise.discovery.plan import Estimate, Plan, plan_acdc
 from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, require_count, top
 from edgewise.discovery.subnetwork_probing import Probe, probe_sweep
 from edgewise.discovery.units import Units, masked, one_by_one, scored_by_units, sweep
 
 __all__ = [
+    "ALIASES",
     "DEFAULT_ENGINE",
     "ENGINES",
     "METHODS",
@@ -79,6 +80,7 @@ __all__ = [
     "heat_maps",
     "information_flow",
     "masked",
+    "method_named",
     "one_by_one",
     "plan_acdc",
     "probe_sweep",

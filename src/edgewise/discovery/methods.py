@@ -23,7 +23,7 @@ from edgewise.discovery.edge_attribution import (
 from edgewise.discovery.exact import exact_effects
 from edgewise.discovery.head_importance import head_importance
 from edgewise.discovery.information_flow import information_flow
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment, MemoryKind
 
@@ -270,3 +270,24 @@ METHODS: dict[str, Method] = {
         ),
     )
 }
+
+ALIASES = {
+    "eap": "edge-attribution",
+    "eap-ig": "edge-attribution-ig",
+    "atp": "attribution-patching",
+    "hisp": "head-importance",
+    "sp": "subnetwork-probing",
+}
+"""Names that papers use, for the method of the full name."""
+
+
+def method_named(name: str) -> str:
+    """The full name of a method, which is what records hold.
+
+    Raises:
+        EdgewiseError: there is no such method.
+    """
+    full = ALIASES.get(name.lower(), name)
+    if full not in METHODS:
+        raise unknown("method", name, (*METHODS, *ALIASES))
+    return full

@@ -224,7 +224,7 @@ def read_config(config: Mapping[str, Any], name: str, tensors: Mapping[str, Tens
             d_vocab=_size(sizes, "d_vocab", name),
             d_vocab_out=_size(sizes, "d_vocab_out", name),
             n_context=_size(sizes, "n_ctx", name),
-            activation="relu" if attention_only else activation,
+            activation="relu" if attention_only or activation is None else activation,
             causal=direction == "causal",
             attention_scale=_flag(config, "use_attn_scale", name, default=True),
             attention_divisor=None if divisor in (None, -1) else _positive(config, "attn_scale", name, 0.0),

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edgewise.discovery import METHODS, Order
+from edgewise.discovery import Order, method_named
 from edgewise.discovery.subnetwork_probing import PAPER_LAMBDAS
 from edgewise.errors import EdgewiseError, first_line, unknown
 from edgewise.evaluation import Counted, roc_curve
@@ -262,9 +262,7 @@ def reproduce(
     """
     if not methods or (tasks is not None and not tasks):
         raise EdgewiseError("there is nothing to run without a task and a method")
-    for method in methods:
-        if method not in METHODS:
-            raise unknown("method", method, METHODS)
+    methods = tuple(method_named(method) for method in methods)
     cells: list[Cell] = []
     curves: list[Curve] = []
     missing: list[tuple[str, str]] = []

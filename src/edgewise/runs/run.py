@@ -37,6 +37,7 @@ from edgewise.discovery import (
     by_threshold,
     check_options,
     greedy,
+    method_named,
     plan_acdc,
     require_count,
     top,
@@ -181,8 +182,7 @@ def check_request(
         EdgewiseError: an unknown name, a threshold that is no number or below 0 where that means nothing, neither or
             both of threshold and edges, a seed or a number of steps out of bounds, or an option that the method lacks.
     """
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
+    method = method_named(method)
     if sum(given is not None for given in (threshold, edges, share)) > 1:
         raise EdgewiseError("give a threshold or a number of edges (or a share of them), not both")
     if share is not None and not 0 < share <= 1:
@@ -256,7 +256,8 @@ def discover(
     """Find the circuit of a task in a model.
 
     Args:
-        method: `acdc`, or one that scores edges (`METHODS` and `edgewise methods` list them).
+        method: `acdc`, or one that scores edges (`METHODS` and `edgewise methods` list them; `eap`, `eap-ig`, `atp`,
+            `hisp` and `sp` are short for some).
         threshold: ACDC's threshold, or the lowest score that is kept; in the metric's units, or, for methods whose
             scores have units of their own, in those. By default the task's suggestion.
         edges: instead of a threshold, the most edges the circuit may have.
@@ -297,6 +298,7 @@ def discover(
         absolute=absolute,
         seed=seed,
     )
+    method = method_named(method)
     whole = model.graph(ports=ports, split_embedding=task.split_embedding)
     if share is not None:
         edges = max(1, int(share * whole.n_edges))

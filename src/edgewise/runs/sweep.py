@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.discovery import (
+    ALIASES,
     METHODS,
     Order,
     ProgressCallback,
@@ -70,6 +71,9 @@ class SweepPlan:
     by_unit: bool = False
     order: Order = Order()  # noqa: RUF009 - frozen
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", ALIASES.get(self.method, self.method))
 
     @property
     def by(self) -> str:
