@@ -12,7 +12,8 @@ from edgewise.evaluation import Evaluation
 from edgewise.evaluation.bootstrap import FEWEST_EXAMPLES, Interval
 from edgewise.evaluation.hypotheses import Hypotheses
 from edgewise.evaluation.mib import MibScores
-from edgewise.reports.terminal import known_table, number, percent
+from edgewise.reports.terminal import known_table
+from edgewise.reports.words import metric_number, percent, readers_value, NEGATED
 from edgewise.runs.assess import Assessment
 from edgewise.runs.stability import STABLE, STABLE_TIMES, Stability
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from edgewise.evaluation import CircuitComparison, roc_curve, roc_point
 from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
-from edgewise.reports.terminal import number, percent
+from edgewise.reports.words import metric_number, percent
 from edgewise.runs.paper import Cell, Curve, Reproduction
 from edgewise.runs.series import Series
 from edgewise.runs.sweep import COUNTED

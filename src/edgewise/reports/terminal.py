@@ -17,6 +17,7 @@ from rich.text import Text
 from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.graph import Circuit
 from edgewise.reports.growth import growth
+from edgewise.reports.words import metric_number, number, visible, worse
 from edgewise.tasks import Comparison, Task
 
 PLAIN_LINE_EVERY = 5.0
@@ -84,14 +85,14 @@ def _unbroken(name: str, kept: Sequence[str]) -> str:
     return f"[bold]{name}[/bold]({','.join(kept)})" if kept else f"[bold]{name}[/bold]"
 
 
-def strongest_edges(trace: Sequence[Decision], count: int = 8) -> Table:
+def strongest_edges(trace: Sequence[Decision], metric: str, count: int = 8) -> Table:
     """The kept edges whose removal raised the metric most, at the moment they were tested."""
     table = Table(title="strongest edges", title_justify="left", box=None, pad_edge=False)
     table.add_column("edge", overflow="fold")
-    table.add_column("metric rises by", justify="right", overflow="fold")
+    table.add_column(Text(worse(metric)), justify="right", overflow="fold")
     kept = [decision for decision in trace if decision.kept]
     for decision in sorted(kept, key=lambda one: -one.effect)[:count]:
-        table.add_row(Text(decision.edge), f"{decision.effect:+.4f}")
+        table.add_row(Text(decision.edge), f"{decision.effect:+z.4f}")
     return table
 
 
@@ -104,7 +105,7 @@ def highest_scores(circuit: Circuit, count: int = 8) -> Table:
     rows, columns = circuit.edges.nonzero()
     found = sorted(zip(circuit.scores[rows, columns].tolist(), rows, columns, strict=True), key=lambda one: -one[0])
     for score, row, column in found[:count]:
-        table.add_row(Text(f"{circuit.graph.sources[row].name}->{circuit.graph.inputs[column].name}"), f"{score:+.4g}")
+        table.add_row(Text(f"{circuit.graph.sources[row].name}->{circuit.graph.inputs[column].name}"), f"{score:+z.4g}")
     return table
 
 
@@ -171,19 +172,6 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
-def number(value: float) -> str:
-    """A metric as people read it: four decimals, and powers of ten where those would say nothing."""
-    if value == 0 or abs(value) >= 5e-5:
-        return f"{value:.4f}"
-    return "0.0000" if abs(value) < 1e-6 else f"{value:.1e}"
-
-
-def percent(value: float) -> str:
-    """A share as people read it, without a minus zero."""
-    text = f"{value:.1%}"
-    return "0.0%" if text == "-0.0%" else text
-
-
 @contextmanager
 def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, for work that is so many steps; elsewhere nothing."""
@@ -197,12 +185,15 @@ def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
 
 
 @contextmanager
-def search_progress(console: Console, what: str, headline: str = "") -> Iterator[ProgressCallback]:
+def search_progress(
+    console: Console, what: str, headline: str = "", metric: str = ""
+) -> Iterator[ProgressCallback]:
     """A live view of a search on a terminal; elsewhere a plain line now and then.
 
-    `headline` is printed when the search has really started, so that a refusal before stands alone.
+    `headline` is printed when the search has really started, so that a refusal before stands alone; `metric` is what
+    the search measures, by name.
     """
-    view = _LiveView(console, what) if console.is_terminal else _PlainView(console, what)
+    view = _LiveView(console, what, metric) if console.is_terminal else _PlainView(console, what, metric)
     said = False
 
     def report(progress: Progress) -> None:
@@ -224,8 +215,8 @@ def search_progress(console: Console, what: str, headline: str = "") -> Iterator
 class _View:
     """The clock that both views share. A search for a wanted size starts over with every threshold it tries."""
 
-    def __init__(self, console: Console, what: str) -> None:
-        self.console, self.what = console, what
+    def __init__(self, console: Console, what: str, metric: str = "") -> None:
+        self.console, self.what, self.metric = console, what, metric
         self.attempt, self.started = 0, time.perf_counter()
 
     def seconds(self, progress: Progress) -> float:
@@ -247,7 +238,7 @@ class _View:
         left = seconds * (progress.edges - progress.decided) / max(1, progress.decided)
         return (
             f"{progress.decided:,} of {progress.edges:,} edges decided, {progress.kept:,} kept, metric "
-            f"{number(progress.metric)}, at {progress.at}, {progress.tests / seconds:.0f} tests/s, about "
+            f"{metric_number(self.metric, progress.metric)}, at {progress.at}, {progress.tests / seconds:.0f} tests/s, about "
             f"{duration(left)} left"
         )
 

@@ -42,6 +42,7 @@ from edgewise.discovery import (
     top,
 )
 from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
+from edgewise.evaluation import Outcome, advice, outcome_of
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import BUILT_IN, Decoder
@@ -128,8 +129,8 @@ class RunInterrupted(KeyboardInterrupt):
 
 SELECTIONS = ("at-most", "top", "greedy")
 _COUNTS = (
-    *("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "accuracy_full"),
-    *("known_circuit", "tests", "seconds"),
+    *("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "recovered", "accuracy"),
+    *("accuracy_full", "known_circuit", "tests", "seconds"),
 )
 
 
@@ -333,11 +334,16 @@ def discover(
     }
     if stopped is None:
         # Every finished search is measured again from scratch, by one circuit run.
-        record = _record(settings, found, command, experiment.score(found.circuit), accuracy, task)
+        logits = experiment.logits(found.circuit)
+        outcome = outcome_of(experiment, logits, found.metric_full, found.metric_ablated)
+        record = _record(settings, found, command, outcome, accuracy, task)
         record["result"]["scoring"] = scoring
+        failed = advice(outcome, accuracy, settings)
+        if failed is not None and model.original is None and (found.circuit or scoring is None):  # a control may fail
+            warnings.warn(failed, EdgewiseWarning, stacklevel=2)
         return Run(found, record, task)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
-    record = _record(settings, found, command, found.metric, accuracy, task)
+    record = _record(settings, found, command, Outcome(found.metric), accuracy, task)
     record.update(finished=False, stopped=_stopped(stopped.progress, why))
     raise RunInterrupted(why, Run(found, record, task)) from stopped.__cause__
 
@@ -470,7 +476,7 @@ def _record(
     settings: dict[str, Any],
     found: Discovery,
     command: Sequence[str] | None,
-    metric: float,
+    outcome: Outcome,
     accuracy: float | None,
     task: Task,
 ) -> dict[str, Any]:
@@ -486,10 +492,12 @@ def _record(
             "n_edges": found.circuit.n_edges,
             "n_edges_connected": found.circuit.n_edges_connected,
             "n_graph_edges": found.circuit.graph.n_edges,
-            "metric": metric,
+            "metric": outcome.metric,
             "metric_in_search": found.metric,
             "metric_full": found.metric_full,
             "metric_ablated": found.metric_ablated,
+            "recovered": outcome.recovered,
+            "accuracy": outcome.accuracy,
             "accuracy_full": accuracy,
             "known_circuit": None if known is None else asdict(known.compare(found.circuit)),
             "tests": found.tests,
