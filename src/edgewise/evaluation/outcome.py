@@ -43,7 +43,9 @@ def outcome_of(experiment: Experiment, logits: Tensor, full: float, ablated: flo
     permuted = experiment.decoder.original is not None
     target = mean_over_places(experiment.metric(reference.logits, reference)) if permuted else full
     right = right_answers(logits, reference)
-    return Outcome(metric, share_of_way(metric, ablated, target), None if right is None else float(right.double().mean()))
+    return Outcome(
+        metric, share_of_way(metric, ablated, target), None if right is None else float(right.double().mean())
+    )
 
 
 def advice(outcome: Outcome, accuracy_full: float | None, settings: Mapping[str, Any]) -> str | None:

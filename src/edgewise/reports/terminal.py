@@ -185,9 +185,7 @@ def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
 
 
 @contextmanager
-def search_progress(
-    console: Console, what: str, headline: str = "", metric: str = ""
-) -> Iterator[ProgressCallback]:
+def search_progress(console: Console, what: str, headline: str = "", metric: str = "") -> Iterator[ProgressCallback]:
     """A live view of a search on a terminal; elsewhere a plain line now and then.
 
     `headline` is printed when the search has really started, so that a refusal before stands alone; `metric` is what
