@@ -36,7 +36,7 @@ from edgewise.cli.options import (
     TaskArgument,
     VariantOption,
 )
-from edgewise.cli.printing import Kept, headline, sized, stdout_console
+from edgewise.cli.printing import Kept, exit_code, headline, sized, stdout_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +92,7 @@ def discover(
     log: Annotated[
         str | None,
         typer.Option(
-            help="Also log the search to tensorboard or wandb; each is an extra: pip install 'edgewise\\[tensorboard]'.",
+            help="Also log the search to tensorboard or wandb, each an extra: pip install 'edgewise\\[tensorboard]'.",
             show_default=False,
         ),
     ] = None,
@@ -253,10 +253,3 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
         console.print()
         console.print(known_table(found.task.known_circuit.compare(found.circuit)))
     console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
-
-
-def exit_code(cause: BaseException | None) -> int:
-    """What a search that was stopped ends with: 130 for Ctrl-C, 143 for SIGTERM, 2 for want of memory."""
-    if isinstance(cause, SystemExit):
-        return cause.code if isinstance(cause.code, int) else 1
-    return 130 if isinstance(cause, KeyboardInterrupt) else 2

@@ -35,6 +35,13 @@ class Kept(SystemExit):
     """The end of work that was stopped, when what it decided has been written and said."""
 
 
+def exit_code(cause: BaseException | None) -> int:
+    """What a search that was stopped ends with: 130 for Ctrl-C, 143 for SIGTERM, 2 for want of memory."""
+    if isinstance(cause, SystemExit):
+        return cause.code if isinstance(cause.code, int) else 1
+    return 130 if isinstance(cause, KeyboardInterrupt) else 2
+
+
 @contextmanager
 def kept_if_stopped(folder: Path) -> Iterator[None]:
     """Say at Ctrl-C that what is done is kept in `folder` and goes on from there."""

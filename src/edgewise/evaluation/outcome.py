@@ -1,4 +1,4 @@
-"""Whether a search found the behaviour: what its circuit recovers, how often it is right, and what to try if it fails."""
+"""Whether a search found the behaviour: what its circuit recovers, how often it is right, what to try."""
 
 from __future__ import annotations
 

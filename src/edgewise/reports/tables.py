@@ -69,8 +69,8 @@ def series_rows(series: Series, metric: str, known: Circuit | None = None) -> Ro
         value = point.metrics[metric]
         share = share_of_way(value, ablated, full)
         recovered = "" if share is None else percent(share)
-        tested = number(point.test_metrics[metric]) if metric in point.test_metrics else ""
-        row = [f"{point.setting:.4g}", f"{point.circuit.n_edges:,}", number(value), recovered, tested]
+        tested = metric_number(metric, point.test_metrics[metric]) if metric in point.test_metrics else ""
+        row = [f"{point.setting:.4g}", f"{point.circuit.n_edges:,}", metric_number(metric, value), recovered, tested]
         if known is not None:
             found = roc_point(point.circuit, known)
             row += [f"{found.true_positive_rate:.3f}", f"{found.false_positive_rate:.3f}"]

@@ -17,7 +17,7 @@ from rich.text import Text
 from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.graph import Circuit
 from edgewise.reports.growth import growth
-from edgewise.reports.words import metric_number, number, visible, worse
+from edgewise.reports.words import metric_number, number, worse
 from edgewise.tasks import Comparison, Task
 
 PLAIN_LINE_EVERY = 5.0
@@ -236,8 +236,8 @@ class _View:
         left = seconds * (progress.edges - progress.decided) / max(1, progress.decided)
         return (
             f"{progress.decided:,} of {progress.edges:,} edges decided, {progress.kept:,} kept, metric "
-            f"{metric_number(self.metric, progress.metric)}, at {progress.at}, {progress.tests / seconds:.0f} tests/s, about "
-            f"{duration(left)} left"
+            f"{metric_number(self.metric, progress.metric)}, at {progress.at}, {progress.tests / seconds:.0f} tests/s, "
+            f"about {duration(left)} left"
         )
 
 
