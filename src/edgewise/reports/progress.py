@@ -60,8 +60,8 @@ LINE_EVERY = 10.0
 def section_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """How far each part of a longer work is, by what it is, and about how long it will still take.
 
-    A bar on a terminal, which is gone when its part is done, so that results can be printed in between; elsewhere a line
-    now and then.
+    A bar on a terminal, which is gone when its part is done, so that results can be printed in between; elsewhere a
+    line now and then.
     """
     view = _Sections(console)
     try:

@@ -17,7 +17,7 @@ from rich.text import Text
 from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.graph import Circuit
 from edgewise.reports.growth import growth
-from edgewise.reports.words import metric_number, number, worse
+from edgewise.reports.words import metric_number, number, visible, worse
 from edgewise.tasks import Comparison, Task
 
 PLAIN_LINE_EVERY = 5.0
@@ -109,24 +109,76 @@ def highest_scores(circuit: Circuit, count: int = 8) -> Table:
     return table
 
 
-def heat_tables(maps: HeatMaps, task: Task) -> Iterator[RenderableType]:
-    """Layer by head (and MLP), and layer by position, the strongest effects marked; wide ones in several tables."""
+SCREEN = 40
+"""Lines that both heat maps may take together; of larger ones the strongest effects are listed."""
+STRONGEST = 12
+_HEAT_COLUMNS = 12
+_TOKEN = 6
+
+
+def heat_tables(maps: HeatMaps, task: Task, tokens: Sequence[str] = ()) -> Iterator[RenderableType]:
+    """Layer by head (and MLP), and layer by position, the strongest effects marked; wide ones in several tables.
+
+    Maps that would not fit on a screen come as lists of their strongest effects.
+
+    Args:
+        tokens: those of the first prompt, which stand above the positions.
+    """
     n_layers, n_heads = maps.heads.shape
     titles = [*(f"h{head}" for head in range(n_heads)), *(["MLP"] if len(maps.mlps) else [])]
     rows = [
         [*maps.heads[layer].tolist(), *([maps.mlps[layer].item()] if len(maps.mlps) else [])]
         for layer in range(n_layers)
     ]
+    places, length = maps.positions.tolist(), maps.positions.shape[1]
+    labels = [visible(one.strip()) or repr(one)[1:-1] for one in tokens][:length]
+    labels += [""] * (length - len(labels))
     parts = ("embedding",) if len(maps.embedding) == 1 else ("tokens", "positions")
     together = ", ".join(f"{name} {number(value)}" for name, value in zip(parts, maps.embedding.tolist(), strict=True))
-    yield Text(f"layer x head ({together})", style="italic")
-    yield from _heat_table(titles, rows)
-    yield Text("layer x position of the stream that enters it; the first prompt is", style="italic")
-    yield Text(task.text[0].clean, style="dim")
-    yield from _heat_table([str(place) for place in range(maps.positions.shape[1])], maps.positions.tolist())
+    columns = [f"{place}\n{label[:_TOKEN]}" if any(labels) else str(place) for place, label in enumerate(labels)]
+    lines = sum((n_layers + 2) * math.ceil(len(one) / _HEAT_COLUMNS) for one in (titles, columns))
+    head, stream = f"layer x head ({together})", "layer x position of the stream that enters it; the first prompt is"
+    if lines > SCREEN:
+        names = [
+            [f"m{layer}" if title == "MLP" else f"a{layer}.{title}" for title in titles] for layer in range(n_layers)
+        ]
+        yield Text(f"{head}: the {STRONGEST} strongest of {n_layers * len(titles):,}", style="italic")
+        yield _strongest(
+            ("part",),
+            [
+                ((name,), value)
+                for one, row in zip(names, rows, strict=True)
+                for name, value in zip(one, row, strict=True)
+            ],
+        )
+        yield Text(f"{stream}", style="italic")
+    else:
+        yield Text(head, style="italic")
+        yield from _heat_table(titles, rows)
+        yield Text(stream, style="italic")
+    yield Text(visible(task.text[0].clean), style="dim")
+    if lines > SCREEN:
+        yield Text(f"the {STRONGEST} strongest of {n_layers * length:,}", style="italic")
+        cells = [
+            ((str(layer), str(place), labels[place]), value)
+            for layer, row in enumerate(places)
+            for place, value in enumerate(row)
+        ]
+        yield _strongest(("layer", "position", "token"), cells)
+    else:
+        yield from _heat_table(columns, places)
 
 
-_HEAT_COLUMNS = 12
+def _strongest(columns: Sequence[str], cells: Sequence[tuple[Sequence[str], float]]) -> Table:
+    """The cells of a map with the largest effects, by what they are."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, style="bold" if column == columns[0] else "", overflow="fold")
+    table.add_column("effect", justify="right")
+    largest = max((abs(value) for _, value in cells), default=0.0)
+    for names, value in sorted(cells, key=lambda one: -abs(one[1]))[:STRONGEST]:
+        table.add_row(*map(Text, names), _heat_cell(value, largest))
+    return table
 
 
 def _heat_table(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> Iterator[Table]:
@@ -136,7 +188,7 @@ def _heat_table(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> Iter
         table = Table(box=None, pad_edge=False)
         table.add_column("layer", justify="right", style="bold")
         for column in columns[part]:
-            table.add_column(column, justify="right", no_wrap=True)
+            table.add_column(Text(column), justify="right", no_wrap=True)
         for layer, row in reversed(list(enumerate(rows))):
             table.add_row(str(layer), *(_heat_cell(value, largest) for value in row[part]))
         yield table
@@ -146,7 +198,7 @@ def _heat_cell(value: float, largest: float) -> Text:
     share = abs(value) / largest if largest else 0.0
     style = "dim" if share < 0.01 else "bold" if share > 0.3 else ""
     colour = " red" if value > 0 else " blue"
-    return Text("." if share < 0.001 else f"{value:.2f}", style=(style + colour if share >= 0.1 else style).strip())
+    return Text("." if share < 0.001 else f"{value:z.2f}", style=(style + colour if share >= 0.1 else style).strip())
 
 
 def known_table(known: Comparison) -> Group:
