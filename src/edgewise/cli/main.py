@@ -14,6 +14,7 @@ from edgewise.cli.app import app
 from edgewise.cli.printing import Kept
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.process import tune_process
+from edgewise.reports.words import visible
 
 if TYPE_CHECKING:
     pass
@@ -51,12 +52,12 @@ def main() -> None:
 def _say_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
     """A warning as a sentence. Those of other libraries are for programmers, and are left out."""
     if issubclass(category, EdgewiseWarning):
-        typer.echo(f"edgewise: warning: {message}", err=True)
+        typer.echo(visible(f"edgewise: warning: {message}"), err=True)
 
 
 INTERRUPTED = "edgewise: interrupted; nothing was written"
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(message, err=True)
+    typer.echo(visible(message), err=True)
     sys.exit(code)
