@@ -384,3 +384,32 @@ def test_no_verb_shows_help(shell):
 
 def test_version(shell):
     assert shell.works("--version").out == f"edgewise {__version__}\n"
+
+
+# --- a circuit that fails ------------------------------------------------------------------------------------------
+
+
+def test_what_is_recovered_and_how_often_the_circuit_is_right_is_printed_and_kept(shell):
+    finished = shell.works("discover", "gender-pronoun", "--examples", 8, "--out", "run")
+    assert re.search(
+        r"^recovered \d+\.\d% \(0% is every edge ablated, 100% the model\); answered right 100.0%, by the model 100.",
+        finished.out,
+        re.MULTILINE,
+    )
+    result = json.loads((shell.folder / "run" / "run.json").read_text())["result"]
+    assert 0.9 < result["recovered"] <= 1
+    assert result["accuracy"] == result["accuracy_full"] == 1
+    assert "warning" not in finished.err
+
+
+def test_a_circuit_that_fails_is_warned_about_with_what_to_try(shell):
+    finished = shell.works("discover", "ioi", "--examples", 4, "--method", "edge-attribution", "--edges", 3)
+    assert re.search("warning: the circuit (recovers|does worse).* Try more edges, another method or", finished.err)
+
+
+def test_negated_metrics_are_printed_as_their_names_say(shell):
+    options = ("--examples", 8, "--metric", "frac_correct", "--threshold", "0.2", "--out", "run")
+    out = shell.works("discover", "gender-pronoun", *options).out
+    assert "frac_correct 100.0%; the whole model has 100.0%" in out
+    assert "fall of frac_correct" in out
+    assert json.loads((shell.folder / "run" / "run.json").read_text())["result"]["metric"] == -1

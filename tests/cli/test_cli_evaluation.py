@@ -99,6 +99,59 @@ def test_quick_is_metrics_and_intervals(shell, pronoun):
     assert shell.json("evaluate", "acdc", "--quick", "--resamples", 0)["metrics"]["kl_div"]["interval"] is None
 
 
+def test_without_time_tests_are_left_out_by_name_with_the_option_that_makes_them(shell, pronoun):
+    out = shell.works("evaluate", "acdc", "--minutes", "1e-9").out
+    assert re.search(r"^sufficiency +- +not made: too little was run for it *$", out, re.MULTILINE)
+    assert re.search(r"^tried in about 0 s: 0 of 100 random circuits, ", out, re.MULTILINE)
+    assert "--full tries all" in out
+    assert out.index("kl_div") < out.index("hypothesis tests") < out.index("--full")
+    assert "choose one" in shell.refuses("evaluate", "acdc", "--quick", "--full")
+    assert "above 0" in shell.refuses("evaluate", "acdc", "--minutes", "0")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_was_measured_is_printed_when_the_rest_is_stopped(shell, pronoun, monkeypatch, as_json):
+    from edgewise.evaluation import hypotheses
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hypotheses, "inflated", stop)
+    finished = shell("evaluate", "acdc", "--circuits", 30, *(["--json"] if as_json else []))
+    assert finished.code == 130
+    assert "interrupted; what was measured until then is printed" in finished.err
+    assert "nothing was written" not in finished.err
+    if as_json:
+        assert finished.json["interrupted"] is True
+        assert finished.json["metrics"]["kl_div"]["recovered"] > 0.9
+        assert len(finished.json["hypotheses"]["random"]) == 30
+    else:
+        assert re.search(r"^kl_div .*%$", finished.out, re.MULTILINE)
+        assert re.search(r"^sufficiency +yes ", finished.out, re.MULTILINE)
+        assert "tried until interrupted: " in finished.out
+
+
+def test_the_time_left_is_told_where_there_is_no_terminal(shell, pronoun, monkeypatch):
+    from edgewise.reports import progress
+
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    err = shell.works("evaluate", "acdc", "--circuits", 30).err
+    assert re.search(r"^metrics: 3 of 4, about \d+ s left$", err, re.MULTILINE)
+    assert re.search(r"^tests: 100 of \d+, about \d+ s left$", err, re.MULTILINE)
+
+
+def test_metrics_are_printed_as_their_names_say_and_kept_as_the_search_has_them(shell, pronoun):
+    out = shell.works("evaluate", "acdc", "--quick").out
+    found = shell.json("evaluate", "acdc", "--quick")["metrics"]
+    assert found["frac_correct"]["full"] == -1
+    assert re.search(r"^frac_correct +100.0% +100.0% +", out, re.MULTILINE)
+    shown = re.search(r"^logit_diff +(\S+) ", out, re.MULTILINE)
+    assert float(shown[1]) == pytest.approx(-found["logit_diff"]["circuit"], abs=1e-4)
+    low, high = re.search(r"^logit_diff +(\S+) and (\S+) ", out, re.MULTILINE).groups()
+    assert 0 < float(low) < float(shown[1]) < float(high)
+    assert "lower is better, but for logit_diff, prob_diff, frac_correct" in out
+
+
 def test_a_circuit_on_another_tasks_data(shell, models):
     """A control: the circuit of one task on the prompts of another, for the same model."""
     one = write_prompts(shell.folder / "one.jsonl")

@@ -8,7 +8,10 @@ import pytest
 import tiny
 from word_models import ROWS, write_prompts
 
+from edgewise.cli.app import app
 from edgewise.reports.prompts import differing
+
+COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands)
 
 
 def test_pairs_are_printed_with_what_differs_the_answer_and_what_the_model_says(shell):
@@ -173,3 +176,31 @@ def test_the_list_of_tasks_tells_of_models_metrics_and_known_circuits(shell, mon
     out = shell.works("tasks").out
     for part in ("redwood_attn_2l", "tiny-docstring", "1,041 edges", "logit_diff_max", "Hanna et al. 2023"):
         assert part in out
+
+
+def test_control_characters_of_prompts_reach_no_terminal(shell, models):
+    path = write_prompts(shell.folder / "odd\x1b[2J.jsonl")
+    for command in ("prompts", "patch"):
+        assert "\x1b" not in shell.works(command, path, "--model", models / "llama").out
+    assert "\\x1b[2J" in shell.works("prompts", path, "--model", models / "llama").out
+
+
+def test_what_counts_as_right_is_said(shell):
+    assert "right means that the answer is likelier than every wrong one" in shell.works("prompts", "ioi").out
+    assert "likelier together than the wrong ones" in shell.works("prompts", "greater-than").out
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=lambda one: " ".join(one) or "edgewise")
+def test_no_help_text_loses_its_brackets_to_markup(shell, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    out = " ".join(shell.works(*command, "--help").out.split())
+    assert "'edgewise'." not in out
+    if command == ["discover"]:
+        assert "'edgewise[tensorboard]'" in out
+
+
+def test_what_discover_will_refuse_is_warned_about(shell, models):
+    rows = [{**ROWS[0], "corrupt": ROWS[0]["corrupt"] + " " + ROWS[0]["corrupt"]}]
+    path = write_prompts(shell.folder / "unequal.jsonl", rows)
+    finished = shell.works("prompts", path, "--model", models / "llama")
+    assert "warning: discover will refuse these prompts as they are: ablation 'resample' swaps" in finished.err

@@ -11,14 +11,13 @@ from edgewise import load_model, load_task
 from edgewise.discovery import acdc
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import random_circuit, run_tests
-from edgewise.evaluation.hypotheses import (
-    Options,
+from edgewise.evaluation.hypotheses import NOT_MADE, Options, Share, TestsInterrupted, affordable, score_metric
+from edgewise.evaluation.p_values import (
     better_p_value,
     equivalence_p_value,
     fewest_examples,
     hsic_test,
     minimality_p_value,
-    score_metric,
 )
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
@@ -142,6 +141,60 @@ def test_the_score_compares_answers_where_there_are_any():
     assert score_metric(Experiment(model, neither)).name == "kl_div"
 
 
+# -- with less time, or stopped ----------------------------------------------------------------------------------------
+
+
+def test_what_there_is_time_for_goes_to_tests_that_can_find_something():
+    assert affordable(600, 100, 200, 29) == Share(100, 100, 100, 200)
+    assert affordable(599, 100, 200, 29) == Share(99, 99, 99, 200)
+    assert affordable(4 * 29 + 200, 100, 200, 29) == Share(29, 29, 29, 200)
+    assert affordable(150, 100, 200, 29) == Share(29, 29, 10, 72), "fewer edges"
+    assert affordable(60, 100, 200, 29) == Share(29, 0, 10, 11), "no partial necessity"
+    assert affordable(50, 100, 200, 29) == Share(29, 0, 0, 0)
+    assert affordable(28, 100, 200, 29) == Share(0, 0, 0, 0)
+    assert affordable(1e30, 100, 0, 29) == Share(100, 100, 0, 0), "an empty circuit has no edges to try"
+    for runs in range(0, 700, 7):
+        assert affordable(runs, 100, 200, 29).runs <= runs
+
+
+def test_tests_without_time_are_left_out_by_name_and_those_that_need_none_are_made(induction):
+    circuit = acdc(induction, 0.5).circuit
+    found = run_tests(induction, circuit, Options(circuits=40, permutations=200, seconds=1e-9))
+    verdict = {test.name: (test.passed is not None, test.verdict) for test in found.tests}
+    assert [verdict[name][0] for name in ("equivalence", "independence")] == [True, True]
+    assert all(verdict[name] == (False, NOT_MADE) for name in ("minimality", "sufficiency", "partial necessity"))
+    assert "0 of 40 random circuits, " in found.left_out
+    assert f"0 of {circuit.n_edges} edges of the circuit" in found.left_out
+    assert run_tests(induction, circuit, Options(circuits=40, permutations=200, seconds=1e9)).left_out is None
+    with pytest.raises(EdgewiseError, match="above 0, not 0"):
+        Options(seconds=0)
+
+
+@pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, SystemExit])
+def test_tests_that_are_stopped_give_what_follows_from_the_runs_until_then(induction, stopped_by):
+    circuit = acdc(induction, 0.01).circuit
+    whole = run_tests(induction, circuit, Options(circuits=40, permutations=200))
+
+    def stop(done: int, of: int) -> None:
+        assert of == 160 + circuit.n_edges
+        if done == 40 + 80 + 4:
+            raise stopped_by
+
+    with pytest.raises(TestsInterrupted) as caught:
+        run_tests(induction, circuit, Options(circuits=40, permutations=200), progress=stop)
+    found = caught.value.found
+    same = ("equivalence", "independence", "sufficiency")
+    assert [one for one in found.tests if one.name in same] == [one for one in whole.tests if one.name in same]
+    assert found.random == whole.random
+    assert len(found.effects) == 4
+    effects = {one.edge: one.effect for one in whole.effects}
+    assert all(one.effect == pytest.approx(effects[one.edge]) for one in found.effects)
+    assert found.left_out == (
+        f"tried until interrupted: 0 of 40 random circuits ablated, 4 of {circuit.n_edges} edges of the circuit"
+    )
+    assert "of 4 edges tried pass" in next(one.verdict for one in found.tests if one.name == "minimality")
+
+
 # -- p-values ----------------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +254,7 @@ def test_too_few_circuits_permutations_or_examples_are_refused():
     model = tiny.gpt2(layers=1)
     with pytest.raises(EdgewiseError, match="need at least 2 prompt pairs; task 'random' has 1"):
         run_tests(Experiment(model, tiny.task(rows=1)), Circuit.full(model.graph(ports=True)))
-    assert fewest_examples(Options()) == 7
+    assert fewest_examples(0.1, 0.05) == 7
     with pytest.raises(EdgewiseError, match="whole number of 0 or more, not -1"):
         Options(seed=-1)
     few = run_tests(Experiment(model, tiny.task(rows=4)), Circuit.empty(model.graph(ports=True)))

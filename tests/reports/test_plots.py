@@ -60,7 +60,7 @@ def test_heat_maps_have_layers_from_bottom_to_top_and_one_scale():
     assert nodes.get_clim() == positions.get_clim() == (-4.0, 4.0)
     assert [label.get_text() for label in plot.axes[0].get_xticklabels()] == ["0", "1", "2", "MLP"]
     assert [label.get_text() for label in plot.axes[1].get_xticklabels()] == ["The", " cat", "\\n", "$"]
-    assert "rise of logit_diff (logits)" in words(plot)
+    assert "fall of logit_diff (logits)" in words(plot)
     assert "embedding 3" in words(plot)
 
 

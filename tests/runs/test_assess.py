@@ -8,7 +8,7 @@ import edgewise as ew
 from edgewise.evaluation import Bootstrap, evaluate, random_circuit
 from edgewise.evaluation.hypotheses import Options
 from edgewise.graph import Circuit
-from edgewise.runs.assess import assess
+from edgewise.runs.assess import AssessmentInterrupted, assess
 
 OPTIONS = Options(circuits=29, permutations=50)
 NO_INTERVALS = Bootstrap(resamples=0)
@@ -87,3 +87,29 @@ def test_the_same_search_is_made_again_with_its_own_selection(tmp_path):
     )
     (stability,) = again.stability
     assert min(stability.with_first) > 0.5
+
+
+def test_sections_are_told_of_as_they_are_finished_and_the_last_is_everything(induction):
+    told = []
+    circuit = ew.discover(*induction[:2], method="edge-attribution", edges=9).circuit
+    result = found(induction, circuit, scored=True, found_so_far=told.append)
+    assert [one.hypotheses is None for one in told] == [True, False, False]
+    assert told[-1] is result
+    assert told[0].evaluation == result.evaluation
+
+
+def test_what_was_found_until_an_assessment_is_stopped_is_kept(induction):
+    circuit = induction[2]
+
+    def stop(what, done, of):
+        if what == "tests" and done == 40:
+            raise SystemExit(143)
+
+    with pytest.raises(AssessmentInterrupted) as caught:
+        found(induction, circuit, progress=stop)
+    assert isinstance(caught.value.__cause__, SystemExit)
+    kept = caught.value.found
+    assert kept.evaluation.value == pytest.approx(0, abs=1)
+    assert len(kept.hypotheses.random) == 29
+    assert kept.hypotheses.left_out.startswith("tried until interrupted")
+    assert kept.to_dict()["hypotheses"]["left_out"] == kept.hypotheses.left_out

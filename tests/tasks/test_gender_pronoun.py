@@ -7,7 +7,7 @@ from models_with_tokenizers import gpt2_with_random_weights, model_of_words, sha
 
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder, load_model
-from edgewise.tasks import Split, Task, find_metric, load_task
+from edgewise.tasks import TASKS, Split, Task, find_metric, load_task
 from edgewise.tasks.gender_pronoun import build_gender_pronoun, gender_pairs
 from edgewise.tasks.word_lists import FEMALE_NAMES, IOI_NAMES, MALE_NAMES
 
@@ -113,6 +113,13 @@ def test_the_loaded_task_says_what_it_is_and_how_to_make_it_again() -> None:
     assert task.metric == "kl_div"
     for metric in task.metrics:
         assert find_metric(metric, task).name == metric
+
+
+def test_on_gpt2_a_search_takes_the_papers_threshold_and_number_of_examples() -> None:
+    spec = TASKS["gender-pronoun"]
+    for name in ("gpt2", "openai-community/gpt2"):
+        assert (spec.threshold_for(name), spec.examples_for(name)) == (0.05, 100)
+    assert (spec.threshold_for("tiny-pronoun"), spec.examples_for("tiny-pronoun")) == (0.01, 24)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -72,7 +72,8 @@ export function signed(value: number): string {
 
 export function percent(value: number): string {
   const shown = 100 * value;
-  return `${shown >= 99.95 || shown === 0 ? shown.toFixed(0) : shown.toFixed(1)}%`;
+  const text = shown >= 99.95 || shown === 0 ? shown.toFixed(0) : shown.toFixed(1);
+  return `${text === "-0.0" ? "0.0" : text}%`;
 }
 
 export function count(value: number): string {

@@ -38,7 +38,7 @@ from edgewise.cli.options import (
     TaskArgument,
     VariantOption,
 )
-from edgewise.cli.printing import Kept, exit_code, headline, stdout_console
+from edgewise.cli.printing import Kept, exit_code, headline, sized, stdout_console
 from edgewise.cli.signals import saving
 from edgewise.errors import EdgewiseError
 
@@ -100,7 +100,7 @@ def discover(
     log: Annotated[
         str | None,
         typer.Option(
-            help="Also log the search to tensorboard or wandb; each is an extra: pip install 'edgewise[tensorboard]'.",
+            help="Also log the search to tensorboard or wandb, each an extra: pip install 'edgewise\\[tensorboard]'.",
             show_default=False,
         ),
     ] = None,
@@ -172,7 +172,7 @@ def discover(
     with claimed as folder, tracking(log, folder.path) as tracked:
         messages = Console(stderr=True, quiet=quiet)
         try:
-            with search_progress(messages, method, headline(prompts, loaded)) as progress:
+            with search_progress(messages, method, headline(prompts, loaded), metric or prompts.metric) as progress:
                 found = run_discovery(
                     loaded,
                     prompts,
@@ -230,27 +230,34 @@ def _say_stopped(run: Any, written: Path) -> None:
 
 def _show_run(console: Console, found: Any, written: Path) -> None:
     from edgewise.reports import circuit_table, highest_scores, known_table, strongest_edges
-    from edgewise.reports.terminal import number
+    from edgewise.reports.words import metric_number, percent
 
     result, settings = found.record["result"], found.record["settings"]
     whole = "whole" if settings["model"]["permuted_seed"] is None else "permuted"
     scoring = result["scoring"]
     if scoring is None:
-        cut = f" at threshold {settings['threshold']:.4g}"
+        cut = f" at threshold {settings['threshold']:z.4g}"
     else:
-        cut = f", scores down to {scoring['cut']:.4g}" if found.circuit and scoring["cut"] is not None else ""
+        cut = f", scores down to {scoring['cut']:z.4g}" if found.circuit and scoring["cut"] is not None else ""
+    size = sized(result["n_edges"], result["n_graph_edges"], result["n_edges_connected"], settings["ablation"])
+    console.print(f"kept {size}{cut}", highlight=False, soft_wrap=True)
+    name = settings["metric"]
+    metric, full, ablated = (metric_number(name, result[key]) for key in ("metric", "metric_full", "metric_ablated"))
     console.print(
-        f"kept {result['n_edges']:,} of {result['n_graph_edges']:,} edges ({result['n_edges_connected']:,} on a path "
-        f"from the embedding to the logits){cut}",
+        f"{name} {metric}; the {whole} model has {full}, with every edge ablated {ablated}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
-    console.print(
-        f"{settings['metric']} {number(result['metric'])}; the {whole} model has {number(result['metric_full'])}, with "
-        f"every edge ablated {number(result['metric_ablated'])}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    if result["recovered"] is not None:
+        answers = ""
+        if result["accuracy"] is not None:
+            answers = f"; answered right {percent(result['accuracy'])}, by the model {percent(result['accuracy_full'])}"
+        console.print(
+            f"recovered {percent(result['recovered'])} (0% is every edge ablated, 100% the model){answers}",
+            highlight=False,
+            soft_wrap=True,
+        )
     if abs(result["metric_full"] - result["metric_ablated"]) < 1e-9:
         console.print(
             "note: ablating every edge leaves the metric as it is, so no edge can matter",
@@ -277,7 +284,7 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
     console.print(circuit_table(shown))
     console.print()
     console.print(
-        strongest_edges(found.trace)
+        strongest_edges(found.trace, name)
         if scoring is None
         else highest_scores(found.circuit, absolute=settings["absolute"])
     )

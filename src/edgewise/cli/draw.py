@@ -10,6 +10,7 @@ import typer
 from edgewise.cli.app import app
 from edgewise.cli.loading import load_any_circuit, some_path
 from edgewise.errors import EdgewiseError
+from edgewise.reports.words import readers_value, worse
 
 if TYPE_CHECKING:
     from edgewise.graph import Circuit
@@ -64,6 +65,12 @@ def draw(
         about["title"] = title
     draw_circuit(found, target, edges=edges, **about)
     typer.echo(f"drawn to {target}")
+    if edges is None and found.n_edges > PAGEFUL:
+        typer.echo(f"{found.n_edges:,} edges are more than fit a page: --edges {PAGEFUL} draws the strongest")
+
+
+PAGEFUL = 100
+"""With more edges a drawing is taller than a page."""
 
 
 def _default(given: Path) -> Path:
@@ -102,18 +109,19 @@ def _subtitle(record: dict[str, Any], circuit: Circuit) -> str:
     how = str(settings.get("method", "acdc"))
     threshold = settings.get("threshold")
     if isinstance(threshold, (int, float)):
-        how += f" at threshold {threshold:.4g}"
+        how += f" at threshold {threshold:z.4g}"
     parts = [how, f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges"]
     numbers = [result.get(key) for key in ("metric", "metric_ablated")]
     if record.get("finished", True) and all(isinstance(number, (int, float)) for number in numbers):
-        parts.append(f"{settings['metric']} {numbers[0]:.4g} ({numbers[1]:.3g} with every edge ablated)")
+        metric, ablated = (readers_value(settings["metric"], number) for number in numbers)
+        parts.append(f"{settings['metric']} {metric:z.4g} ({ablated:z.3g} with every edge ablated)")
     return "; ".join(parts)
 
 
 def _effect(record: dict[str, Any]) -> str:
     settings = record["settings"]
     method = settings.get("method", "acdc")
-    return f"rise of {settings['metric']} without it" if method == "acdc" else f"score by {method}"
+    return f"{worse(settings['metric'])} without it" if method == "acdc" else f"score by {method}"
 
 
 def _groups(record: dict[str, Any]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from edgewise.cli.options import (
     RunMetricOption,
     RunModelOption,
 )
-from edgewise.cli.printing import headline, stdout_console
+from edgewise.cli.printing import Kept, exit_code, headline, sized, stdout_console
 from edgewise.errors import EdgewiseError
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ def evaluate(
     quick: Annotated[
         bool, typer.Option("--quick", help="Metrics and their intervals only: no tests, controls or benchmark.")
     ] = False,
+    minutes: Annotated[
+        float,
+        typer.Option(help="About how long the tests may take; on a large model fewer random circuits are tried then."),
+    ] = 5.0,
+    full: Annotated[bool, typer.Option("--full", help="Make every test on everything, however long it takes.")] = False,
     rediscover: Annotated[
         int, typer.Option(help="Search again so often: from resampled examples, and for ACDC in other orders of edges.")
     ] = 0,
@@ -71,13 +76,16 @@ def evaluate(
     from edgewise.evaluation.hypotheses import Options
     from edgewise.reports import section_progress
     from edgewise.runs import load_run
-    from edgewise.runs.assess import assess
+    from edgewise.runs.assess import AssessmentInterrupted, assess
     from edgewise.runs.stability import search_settings
     from edgewise.tasks import METRICS
 
     # What can be refused before a model is loaded is refused now.
     bootstrap = Bootstrap(resamples, confidence, test_seed)
-    options = Options(seed=test_seed) if quick else Options(circuits=circuits, seed=test_seed)
+    seconds = None if full else 60 * minutes
+    options = Options(seed=test_seed) if quick else Options(circuits=circuits, seed=test_seed, seconds=seconds)
+    if quick and full:
+        raise EdgewiseError("--quick makes no tests and --full all of them: choose one")
     circuit = some_path(circuit, "the circuit")
     if rediscover < 0 or rediscover == 1:
         raise EdgewiseError(f"--rediscover should be 0 or at least 2, not {rediscover}")
@@ -106,47 +114,67 @@ def evaluate(
         loaded, prompts = load_again(
             circuit, settings, task, model, examples, seed, measured_split, variant, device, dtype
         )
+    about = {"task": prompts.name, "model": loaded.name, "split": measured_split, "finished": finished}
+    shown: Assessment | None = None
+
+    def show(so_far: Assessment) -> None:
+        nonlocal shown
+        if as_json:
+            return
+        if shown is None:
+            if not finished:
+                typer.echo("note: this run was interrupted; its circuit still holds every edge that it had not come to")
+            _show_headline(stdout_console(), so_far, prompts, loaded, measured_split)
+        _show_sections(stdout_console(), so_far, shown)
+        shown = so_far
+
+    stopped: BaseException | None = None
     with section_progress(Console(stderr=True, quiet=quiet)) as progress:
-        result = assess(
-            loaded,
-            prompts,
-            found,
-            ablation=ablation or settings.get("ablation"),
-            metric=metric or settings.get("metric"),
-            scored=scored,
-            scored_by=settings.get("metric"),
-            search=search,
-            rediscover=rediscover,
-            quick=quick,
-            bootstrap=bootstrap,
-            options=options,
-            progress=progress,
-        )
+        try:
+            result = assess(
+                loaded,
+                prompts,
+                found,
+                ablation=ablation or settings.get("ablation"),
+                metric=metric or settings.get("metric"),
+                scored=scored,
+                scored_by=settings.get("metric"),
+                search=search,
+                rediscover=rediscover,
+                quick=quick,
+                bootstrap=bootstrap,
+                options=options,
+                progress=progress,
+                found_so_far=show,
+            )
+        except AssessmentInterrupted as stop:
+            result, stopped = stop.found, stop.__cause__
     if as_json:
-        about = {"task": prompts.name, "model": loaded.name, "split": measured_split, "finished": finished}
-        typer.echo(json.dumps({**about, **result.to_dict()}))
-        return
-    if not finished:
-        typer.echo("note: this run was interrupted; its circuit still holds every edge that it had not come to")
-    _show_evaluation(stdout_console(), result, prompts, loaded, measured_split, quick)
+        typer.echo(json.dumps({**about, "interrupted": stopped is not None, **result.to_dict()}))
+    elif stopped is not None:
+        show(result)
+    elif result.evaluation.known is None:
+        words = "no known circuit here, so no ROC; what the circuit recovers, tests and controls remain"
+        stdout_console().print(words, style="dim")
+    if stopped is not None:
+        typer.echo("edgewise: interrupted; what was measured until then is printed, the rest was not made", err=True)
+        raise Kept(exit_code(stopped))
+    if result.hypotheses is not None and result.hypotheses.left_out is not None and not as_json:
+        typer.echo("note: not everything was tried, for want of time; --minutes gives more, --full tries all")
 
 
-def _show_evaluation(console: Console, found: Assessment, task: Task, model: Decoder, split: str, quick: bool) -> None:
+def _show_headline(console: Console, found: Assessment, task: Task, model: Decoder, split: str) -> None:
+    result = found.evaluation
+    size = sized(result.n_edges, result.n_graph_edges, result.n_edges_connected, result.ablation)
+    console.print(f"{size}, measured on {split} prompts", highlight=False, soft_wrap=True)
+    console.print(f"{headline(task, model)}\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_sections(console: Console, found: Assessment, shown: Assessment | None) -> None:
     from rich.text import Text
 
     from edgewise.reports import assessment_tables
 
-    result = found.evaluation
-    console.print(
-        f"{result.n_edges:,} of {result.n_graph_edges:,} edges ({result.n_edges_connected:,} on a path from the "
-        f"embedding to the logits), measured on {split} prompts",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"{headline(task, model)}\n", highlight=False, markup=False, soft_wrap=True)
-    for part in assessment_tables(found):
+    for part in assessment_tables(found, shown):
         console.print(part, soft_wrap=isinstance(part, Text))
-    if result.known is None:
-        console.print(
-            "no known circuit here, so no ROC; what the circuit recovers, tests and controls remain", style="dim"
-        )
+    console.file.flush()

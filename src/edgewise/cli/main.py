@@ -12,6 +12,7 @@ from edgewise.cli.app import app
 from edgewise.cli.printing import Kept
 from edgewise.cli.signals import listening
 from edgewise.errors import EdgewiseError, EdgewiseWarning
+from edgewise.reports.words import visible
 
 
 def main() -> None:
@@ -44,12 +45,12 @@ def main() -> None:
 def _say_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
     """A warning as a sentence. Those of other libraries are for programmers, and are left out."""
     if issubclass(category, EdgewiseWarning):
-        typer.echo(f"edgewise: warning: {message}", err=True)
+        typer.echo(visible(f"edgewise: warning: {message}"), err=True)
 
 
 INTERRUPTED = "edgewise: interrupted; nothing was written"
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(message, err=True)
+    typer.echo(visible(message), err=True)
     sys.exit(code)

@@ -56,11 +56,26 @@ def exit_code(stop: BaseException | None) -> int:
     return 130 if isinstance(stop, KeyboardInterrupt) else 2
 
 
+def sized(n_edges: int, n_graph_edges: int, n_connected: int, ablation: str) -> str:
+    """A circuit's size in words, and how much of it lies on a path from the embedding."""
+    size = f"{n_edges:,} of {n_graph_edges:,} edges"
+    if ablation == "resample" or n_connected == n_edges:
+        return f"{size} ({n_connected:,} on a path from the embedding to the logits)"
+    return (
+        f"{size} ({n_edges - n_connected:,} on no path from the embedding; what a node writes whatever it reads counts "
+        f"too under {ablation} ablation)"
+    )
+
+
 def headline(task: Task, model: Decoder) -> str:
+    """The task and the model in a line."""
+    from edgewise.reports.words import visible
+
     graph = model.graph(ports=False)
     changes = [
         *([f"permuted with seed {model.config.permuted_seed}"] if model.config.permuted_seed is not None else []),
         *(["value biases folded"] if model.config.folded_value_biases else []),
     ]
     changed = f" ({', '.join(changes)})" if changes else ""
-    return f"{task.describe()}; model {model.name}{changed}: {graph.describe()}, {model.dtype_name} on {model.device}"
+    shape = f"{graph.describe()}, {model.dtype_name} on {model.device}"
+    return visible(f"{task.describe()}; model {model.name}{changed}: {shape}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ from edgewise.cli.options import (
     VariantOption,
 )
 from edgewise.cli.printing import headline, stdout_console
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, EdgewiseWarning
 
 
 @app.command(epilog="Example: edgewise prompts greater-than --examples 3")
@@ -41,24 +42,25 @@ def prompts(
     as_json: JsonOption = False,
 ) -> None:
     """Show a task's prompt pairs, the answers, and what the model says."""
-    from edgewise.evaluation import answers_of
+    from edgewise.evaluation.answers import answers_of, meaning_of_right
     from edgewise.patching.ablation import check_ablation
     from edgewise.reports import show_pair
-    from edgewise.tasks import check_request, load_task
+    from edgewise.tasks import check_request, find_metric, load_task
 
     spec = check_request(task, examples, split, variant, seed, skip_bad)
     # The number that a search takes decides where a built-in task's test prompts begin, and how some are paired; so it
     # is kept. In a file they begin after as many rows as are asked for.
     count = examples if spec is None and split == "test" else None
     loaded, made = load(task, model, count, seed, split, variant, device, dtype, skip_bad=skip_bad)
-    try:
-        check_ablation(made.ablation, made)
-    except EdgewiseError as error:
-        typer.echo(f"edgewise: warning: discover will refuse these prompts as they are: {error}", err=True)
     if made.prompts.answers is None and made.why_no_answers and spec is None:
         typer.echo(f"edgewise: warning: metrics that need answers cannot be used: {made.why_no_answers}", err=True)
     if spec is not None and examples is not None and examples > len(made) and split == "validation":
         made = load_task(task, loaded, examples=examples, seed=seed, variant=variant)
+    try:
+        check_ablation(made.ablation, made)
+        find_metric(None, made)
+    except EdgewiseError as error:
+        warnings.warn(f"discover will refuse these prompts as they are: {error}", EdgewiseWarning, stacklevel=1)
     every = answers_of(loaded, made)
     shown = list(zip(made.text, every, strict=True))[: 5 if examples is None else examples]
     if as_json:
@@ -73,7 +75,8 @@ def prompts(
     if right:
         places = sum(said.places for said in every)
         console.print(
-            f"right on {sum(right)} of {places} places of the {len(every)} clean prompts ({sum(right) / places:.0%})",
+            f"right on {sum(right)} of {places} places of the {len(every)} clean prompts ({sum(right) / places:.0%});"
+            f"\nright means that {meaning_of_right(made)}",
             highlight=False,
             soft_wrap=True,
         )

@@ -28,6 +28,7 @@ from edgewise.discovery.edge_attribution import (
     relp,
 )
 from edgewise.discovery.exact import exact_effects
+from edgewise.discovery.gradient_maps import gradient_maps, seconds_to_patch
 from edgewise.discovery.head_importance import head_importance
 from edgewise.discovery.heat_maps import HeatMaps, heat_maps
 from edgewise.discovery.information_flow import information_flow
@@ -75,6 +76,7 @@ __all__ = [
     "edge_attribution",
     "edge_attribution_ig",
     "exact_effects",
+    "gradient_maps",
     "greedy",
     "head_importance",
     "heat_maps",
@@ -87,6 +89,7 @@ __all__ = [
     "relp",
     "require_count",
     "scored_by_units",
+    "seconds_to_patch",
     "sweep",
     "top",
     "visits",

@@ -6,6 +6,7 @@ from edgewise.evaluation.compare import CircuitComparison, compare_circuits
 from edgewise.evaluation.evaluate import Accuracy, Evaluation, Measured, Spread, evaluate, evaluate_in
 from edgewise.evaluation.hypotheses import Hypotheses, run_tests
 from edgewise.evaluation.mib import MibRoc, MibScores, mib_auroc, mib_scores
+from edgewise.evaluation.outcome import Outcome, advice, outcome_of
 from edgewise.evaluation.random_circuits import random_circuit
 from edgewise.evaluation.roc import Counted, RocCurve, RocPoint, area_under, frontier, roc_curve, roc_point, roc_points
 
@@ -20,10 +21,12 @@ __all__ = [
     "Measured",
     "MibRoc",
     "MibScores",
+    "Outcome",
     "RocCurve",
     "RocPoint",
     "Said",
     "Spread",
+    "advice",
     "answers_of",
     "area_under",
     "compare_circuits",
@@ -33,6 +36,7 @@ __all__ = [
     "mean_jaccard",
     "mib_auroc",
     "mib_scores",
+    "outcome_of",
     "random_circuit",
     "roc_curve",
     "roc_point",

@@ -9,6 +9,7 @@ import torch
 from edgewise.models import Decoder
 from edgewise.models.forward import forward
 from edgewise.tasks import Reference, Task, right_answers
+from edgewise.tasks.task import NO_TOKEN
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ def answers_of(model: Decoder, task: Task, likeliest: int = 3) -> list[Said]:
             )
         rows.append(Said(len(at), None if right is None else int(right[at].sum()), top, outputs))
     return rows
+
+
+def meaning_of_right(task: Task) -> str:
+    """What it takes for an answer to count as right on a task that has answers (see `right_answers`)."""
+    answers, wrong = task.prompts.answers, task.prompts.wrong
+    if wrong is None:
+        return "the answer is the likeliest token"
+    if answers is not None and bool(((answers != NO_TOKEN).sum(dim=-1) > 1).any()):
+        return "the answers are likelier together than the wrong ones, whatever else the model finds likely"
+    return "the answer is likelier than every wrong one, whatever else the model finds likely"
 
 
 def token_text(model: Decoder, token: int) -> str:

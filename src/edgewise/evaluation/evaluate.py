@@ -190,17 +190,18 @@ def evaluate_in(
     circuit: Circuit,
     *,
     bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 - frozen
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """`evaluate` in an experiment of the circuit's graph."""
+    """`evaluate` in an experiment of the circuit's graph; `progress` is called with how many runs of four are done."""
     task, chosen, graph = experiment.task, experiment.metric, circuit.graph
     circuit.require_graph(experiment.graph)
     metrics = [chosen, *(one for one in metrics_of(task) if one.name != chosen.name)]
-    logits = {
-        "circuit": experiment.logits(circuit),
-        "full": experiment.logits(Circuit.full(graph)),
-        "ablated": experiment.logits(Circuit.empty(graph)),
-        "complement": experiment.logits(~circuit),
-    }
+    runs = {"circuit": circuit, "full": Circuit.full(graph), "ablated": Circuit.empty(graph), "complement": ~circuit}
+    logits: dict[str, Tensor] = {}
+    for name, one in runs.items():
+        logits[name] = experiment.logits(one)
+        if progress is not None:
+            progress(len(logits), len(runs))
     logits["target"] = logits["full"] if experiment.decoder.original is None else experiment.reference.logits
     by_example = ByExample(task)
     measured: dict[str, Measured] = {}

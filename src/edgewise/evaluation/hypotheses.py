@@ -23,13 +23,21 @@ measures the distance from the model, by which the model always wins.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation.by_example import ByExample
+from edgewise.evaluation.p_values import (
+    better_p_value,
+    equivalence_p_value,
+    fewest_examples,
+    hsic_test,
+    minimality_p_value,
+)
 from edgewise.evaluation.random_circuits import inflated, random_circuit
 from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
@@ -43,6 +51,9 @@ SCORES = ("logit_diff", "logit_diff_max", "prob_diff", "nll")
 
 FEWEST_FOR_HSIC = 5
 """Fewer examples have too few permutations."""
+
+FEWEST_PAIRS = 10
+"""Fewer random edges say too little about which of the circuit's edges matter more."""
 
 StepProgress = Callable[[int, int], None]
 """Called with how many circuits were run, and of how many."""
@@ -61,6 +72,8 @@ class Options:
             `whole` graph.
         permutations: of the independence test.
         seed: of everything random.
+        seconds: about how long the tests may take, judged by their first runs; fewer random circuits and edges are
+            tried if all would take longer. None for all.
     """
 
     level: float = 0.05
@@ -70,6 +83,7 @@ class Options:
     reference: str = "outside"
     permutations: int = 1000
     seed: int = 0
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -78,10 +92,11 @@ class Options:
             raise EdgewiseError("level and quantile are between 0 and 1, epsilon from 0 to below 1/2")
         if self.reference not in REFERENCES:
             raise unknown("reference", self.reference, REFERENCES)
-        fewest = int(np.ceil(np.log(self.level) / np.log(self.quantile)))
-        if self.circuits < fewest:
+        if self.seconds is not None and not self.seconds > 0:
+            raise EdgewiseError(f"the time for the tests should be above 0, not {self.seconds}")
+        if self.circuits < self.fewest:
             raise EdgewiseError(
-                f"with fewer than {fewest} random circuits no test at level {self.level} can find that a circuit "
+                f"with fewer than {self.fewest} random circuits no test at level {self.level} can find that a circuit "
                 f"outdoes {self.quantile:.0%} of them; {self.circuits} were asked for"
             )
         if self.permutations < 1 / self.level:
@@ -89,6 +104,11 @@ class Options:
                 f"the independence test at level {self.level} needs at least "
                 f"{int(np.ceil(1 / self.level))} permutations"
             )
+
+    @property
+    def fewest(self) -> int:
+        """How many random circuits it takes to outdo them significantly."""
+        return int(np.ceil(np.log(self.level) / np.log(self.quantile)))
 
 
 @dataclass(frozen=True)
@@ -135,9 +155,10 @@ class Hypotheses:
 
     Attributes:
         score: the metric whose negative is s.
-        effects: every edge of the circuit, the least needed first.
+        effects: every edge of the circuit that was tried, the least needed first.
         random: `recovered` of each random circuit of the circuit's size, in the experiment's metric.
         random_edges: the fewest and the most edges that they have.
+        left_out: what was not tried for want of time, in words; None if everything was.
     """
 
     score: str
@@ -145,6 +166,59 @@ class Hypotheses:
     effects: tuple[EdgeEffect, ...]
     random: tuple[float, ...]
     random_edges: tuple[int, int]
+    left_out: str | None = None
+
+
+class TestsInterrupted(KeyboardInterrupt):
+    """The tests were stopped before their end; `found` holds what follows from the runs made until then."""
+
+    __test__ = False
+
+    def __init__(self, found: Hypotheses) -> None:
+        super().__init__("interrupted")
+        self.found = found
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of everything is run.
+
+    Attributes:
+        sufficiency, necessity: random circuits of these tests, a run each.
+        pairs: random edges of the minimality test, two runs each.
+        edges: of the circuit, that are removed one at a time.
+    """
+
+    sufficiency: int
+    necessity: int
+    pairs: int
+    edges: int
+
+    @property
+    def runs(self) -> int:
+        return self.sufficiency + self.necessity + 2 * self.pairs + self.edges
+
+
+def affordable(runs: float, circuits: int, edges: int, fewest: int) -> Share:
+    """What so many runs are spent on: everything if they suffice; else fewer random circuits, then fewer edges.
+
+    A test that could find nothing with what is left for it gets nothing: partial necessity first, minimality next.
+
+    Args:
+        circuits, edges: how many random circuits and edges there would be.
+        fewest: random circuits, below which no test finds anything.
+    """
+    pairs = circuits if edges else 0
+    for number in range(circuits, fewest - 1, -1):
+        share = Share(number, number, min(number, pairs), edges)
+        if share.runs <= runs:
+            return share
+    pairs = min(pairs, FEWEST_PAIRS)
+    for necessity in (fewest, 0):
+        left = int(min(runs, 1e9)) - fewest - necessity - 2 * pairs
+        if left >= min(edges, FEWEST_PAIRS):
+            return Share(fewest, necessity, pairs, min(edges, left))
+    return Share(fewest if runs >= fewest else 0, 0, 0, 0)
 
 
 def score_metric(experiment: Experiment) -> Metric:
@@ -160,16 +234,23 @@ def run_tests(
 
     Raises:
         EdgewiseError: the circuit is over another graph, or there are fewer than 2 examples.
+        TestsInterrupted: Ctrl-C (or SIGTERM, where that ends the program); it holds what was found until then.
     """
     options = options or Options()
     circuit.require_graph(experiment.graph)
     if len(experiment.task) < 2:
         raise EdgewiseError(f"tests over examples need at least 2 prompt pairs; task {experiment.task.name!r} has 1")
-    return _Tests(experiment, circuit, options, progress).all()
+    tests = _Tests(experiment, circuit, options, progress)
+    tests.start()
+    try:
+        tests.compare()
+    except (KeyboardInterrupt, SystemExit) as stop:
+        raise TestsInterrupted(tests.judged("tried until interrupted")) from stop
+    return tests.judged(f"tried in about {options.seconds or 0:.0f} s")
 
 
 class _Tests:
-    """The runs that the tests share."""
+    """The runs that the tests share, and what was found in those made so far."""
 
     def __init__(
         self, experiment: Experiment, circuit: Circuit, options: Options, progress: StepProgress | None
@@ -178,45 +259,101 @@ class _Tests:
         self.metric = score_metric(experiment)
         self.compares = self.metric.name in SCORES
         self.by_example = ByExample(experiment.task)
-        self.done, self.runs = 0, 4 * options.circuits + circuit.n_edges + 3
+        graph = circuit.graph
+        self.outside = (~circuit if options.reference == "outside" else Circuit.full(graph)).connected()
+        room = circuit.n_edges <= self.outside.n_edges
+        self.asked = Share(options.circuits, options.circuits * room, options.circuits * bool(circuit), circuit.n_edges)
+        self.share, self.done = self.asked, 0
+        self.random: list[tuple[int, Floats, float]] = []  # edges, scores and metric of random circuits
+        self.without_random: list[float] = []  # loss when a random circuit is ablated
+        self.random_edges: list[float] = []  # effect of a random edge added to the circuit
+        self.effects: dict[str, EdgeEffect] = {}
+        self.no_path = False
 
     def run(self, circuit: Circuit) -> tuple[Floats, float]:
         """Scores `[examples]` of a circuit, and its metric."""
         logits = self.experiment.logits(circuit)
         reference = self.experiment.reference
-        self.done += 1
-        if self.progress is not None:
-            self.progress(min(self.done, self.runs), self.runs)
         scores = self.by_example.means(-self.metric(logits, reference))[self.by_example.counts > 0]
         return scores, mean_over_places(self.experiment.metric(logits, reference))
 
-    def all(self) -> Hypotheses:
-        graph, options = self.circuit.graph, self.options
-        self.model, full = self.run(Circuit.full(graph))
-        self.found, own = self.run(self.circuit)
+    def told(self) -> None:
+        """One more run has been made."""
+        self.done += 1
+        if self.progress is not None:
+            self.progress(min(self.done, self.share.runs), self.share.runs)
+
+    def start(self) -> None:
+        """The model, the circuit and what is left without it; and how much of the rest there is time for."""
+        self.model, self.full = self.run(Circuit.full(self.circuit.graph))
+        started = time.perf_counter()
+        self.found, self.own = self.run(self.circuit)
         self.rest, _ = self.run(~self.circuit)
-        ablated = self.experiment.ablated()
-        samples = [
-            random_circuit(graph, self.circuit.n_edges, options.seed * 1_000_003 + number)
-            for number in range(options.circuits)
-        ]
-        kept = [self.run(sample) for sample in samples]
-        minimality, effects = self.minimality(own)
-        tests = (
-            self.equivalence(),
-            self.independence(),
-            minimality,
-            self.sufficiency([scores for scores, _ in kept]),
-            self.partial_necessity(),
-        )
-        shares = [share_of_way(value, ablated, full) for _, value in kept]
-        sizes = [sample.n_edges for sample in samples]
+        each = (time.perf_counter() - started) / 2
+        self.ablated = self.experiment.ablated()
+        options = self.options
+        if options.seconds is not None:
+            asked = self.asked
+            share = affordable(options.seconds / each, options.circuits, asked.edges, options.fewest)
+            self.share = replace(share, necessity=min(share.necessity, asked.necessity))
+
+    def compare(self) -> None:
+        """Random circuits, edges of the circuit and random ones beside them, random circuits ablated."""
+        graph, size, share = self.circuit.graph, self.circuit.n_edges, self.share
+        seeds = [self.options.seed * 1_000_003 + number for number in range(self.options.circuits)]
+        for seed in seeds[: share.sufficiency]:
+            sample = random_circuit(graph, size, seed)
+            self.random.append((sample.n_edges, *self.run(sample)))
+            self.told()
+        self.compare_edges(share)
+        for seed in seeds[: share.necessity]:
+            sample = random_circuit(graph, size, seed, self.outside)
+            self.without_random.append(self.loss(self.run(~sample)[0]))
+            self.told()
+
+    def compare_edges(self, share: Share) -> None:
+        generator = np.random.default_rng(self.options.seed)
+        for _ in range(share.pairs):
+            larger = inflated(self.circuit, generator)
+            if larger is None:
+                self.no_path = True
+                break
+            with_path, edge = larger
+            change = self.run(with_path)[0] - self.run(with_path.remove(edge))[0]
+            self.random_edges.append(float(np.abs(change).mean()))
+            self.told()
+            self.told()
+        # In an order of chance, so that those tried until there is no more time are a sample of all.
+        names = np.random.default_rng([self.options.seed, 1]).permutation(np.array(self.circuit.names(), dtype=object))
+        for name in names[: share.edges]:
+            scores, value = self.run(self.circuit.remove(name))
+            effect = float(np.abs(self.found - scores).mean())
+            self.effects[name] = EdgeEffect(name, value - self.own, effect)
+            self.told()
+
+    def judged(self, why: str) -> Hypotheses:
+        """What follows from the runs made so far; `why` says when there were no more."""
+        minimality, effects = self.minimality()
+        tests = (self.equivalence(), self.independence(), minimality, self.sufficiency(), self.partial_necessity())
+        shares = [share_of_way(value, self.ablated, self.full) for _, _, value in self.random]
+        sizes = [size for size, _, _ in self.random] or [0]
         random = tuple(share for share in shares if share is not None)
-        return Hypotheses(self.metric.name, tests, effects, random, (min(sizes), max(sizes)))
+        return Hypotheses(self.metric.name, tests, effects, random, (min(sizes), max(sizes)), self.left_out(why))
+
+    def left_out(self, why: str) -> str | None:
+        asked = self.asked
+        tried = (
+            (len(self.random), asked.sufficiency, "random circuits"),
+            (len(self.without_random), asked.necessity, "random circuits ablated"),
+            (len(self.random_edges), asked.pairs * (not self.no_path), "random edges"),
+            (len(self.effects), asked.edges, "edges of the circuit"),
+        )
+        words = [f"{made:,} of {of:,} {what}" for made, of, what in tried if made < of]
+        return f"{why}: {', '.join(words)}" if words else None
 
     def equivalence(self) -> Test:
         difference = self.found - self.model
-        needed = fewest_examples(self.options)
+        needed = fewest_examples(self.options.epsilon, self.options.level)
         if not self.compares or len(difference) < needed:
             why = f"{self.metric.name} is a distance from the model, so no circuit can outdo it"
             if self.compares:
@@ -246,59 +383,44 @@ class _Tests:
             )
         return Test("independence", p_value, statistic, passed, verdict)
 
-    def minimality(self, own: float) -> tuple[Test, tuple[EdgeEffect, ...]]:
+    def minimality(self) -> tuple[Test, tuple[EdgeEffect, ...]]:
+        order = [self.effects[name] for name in self.circuit.names() if name in self.effects]
+        effects = sorted(order, key=lambda one: one.effect)
+        others = np.array(self.random_edges)
         if not self.circuit:
             return Test("minimality", None, 0.0, None, "the circuit has no edges"), ()
-        generator = np.random.default_rng(self.options.seed)
-        others: list[float] = []
-        for _ in range(self.options.circuits):
-            larger = inflated(self.circuit, generator)
-            if larger is None:
-                break
-            with_path, edge = larger
-            others.append(float(np.abs(self.run(with_path)[0] - self.run(with_path.remove(edge))[0]).mean()))
-        effects = []
-        for name in self.circuit.names():
-            scores, value = self.run(self.circuit.remove(name))
-            effects.append(EdgeEffect(name, value - own, float(np.abs(self.found - scores).mean())))
-        if len(others) < self.options.circuits:
-            effects.sort(key=lambda one: one.effect)
+        if self.no_path:
             return Test("minimality", None, 0.0, None, "no random path adds an edge to the circuit"), tuple(effects)
-        p_values = [minimality_p_value(one.effect, np.array(others), self.options.quantile) for one in effects]
+        if not effects or len(others) < min(FEWEST_PAIRS, self.options.circuits):
+            return Test("minimality", None, 0.0, None, NOT_MADE), tuple(effects)
+        p_values = [minimality_p_value(one.effect, others, self.options.quantile) for one in effects]
         level = self.options.level / len(effects)
-        judged = [
-            EdgeEffect(one.edge, one.rise, one.effect, needed=p_value >= level)
-            for one, p_value in zip(effects, p_values, strict=True)
-        ]
+        judged = [replace(one, needed=p_value >= level) for one, p_value in zip(effects, p_values, strict=True)]
         needed = sum(bool(one.needed) for one in judged)
-        passed = needed == len(judged)
         share = f"{self.options.quantile:.0%}"
-        verdict = f"{needed:,} of {len(judged):,} edges pass for edges that matter more than {share} of random ones"
+        tried = "" if len(judged) == self.circuit.n_edges else " tried"
+        verdict = (
+            f"{needed:,} of {len(judged):,} edges{tried} pass for edges that matter more than {share} of random ones"
+        )
         smallest = min(1.0, min(p_values) * len(effects))
-        test = Test("minimality", smallest, needed / len(judged), passed, verdict)
-        return test, tuple(sorted(judged, key=lambda one: one.effect))
+        return Test("minimality", smallest, needed / len(judged), needed == len(judged), verdict), tuple(judged)
 
-    def sufficiency(self, samples: list[Floats]) -> Test:
-        own, losses = self.loss(self.found), np.array([self.loss(scores) for scores in samples])
+    def sufficiency(self) -> Test:
+        own, losses = self.loss(self.found), np.array([self.loss(scores) for _, scores, _ in self.random])
         exact = int((losses <= self.rounding).sum())
         if own <= self.rounding and exact > (1 - self.options.quantile) * len(losses):
             why = f"{exact} of {len(losses)} random circuits of its size do exactly as the model does, as it does"
             return Test("sufficiency", None, 0.0, None, why)
         wins = int((own < losses - self.rounding).sum())
-        return self.against_random("sufficiency", wins, "closer to the model than {} of its size")
+        return self.against_random("sufficiency", wins, len(losses), "closer to the model than {} of its size")
 
     def partial_necessity(self) -> Test:
-        graph, size, options = self.circuit.graph, self.circuit.n_edges, self.options
-        outside = (~self.circuit if options.reference == "outside" else Circuit.full(graph)).connected()
-        if size > outside.n_edges:
-            why = f"only {outside.n_edges:,} edges outside the circuit lie on a path, fewer than it has"
+        if not self.asked.necessity:
+            why = f"only {self.outside.n_edges:,} edges outside the circuit lie on a path, fewer than it has"
             return Test("partial necessity", None, 0.0, None, why)
-        losses = []
-        for number in range(options.circuits):
-            sample = random_circuit(graph, size, options.seed * 1_000_003 + number, outside)
-            losses.append(self.loss(self.run(~sample)[0]))
-        wins = int((self.loss(self.rest) > np.array(losses)).sum())
-        return self.against_random("partial necessity", wins, "missed more than {} of its size")
+        losses = np.array(self.without_random)
+        wins = int((self.loss(self.rest) > losses).sum())
+        return self.against_random("partial necessity", wins, len(losses), "missed more than {} of its size")
 
     @property
     def rounding(self) -> float:
@@ -309,75 +431,13 @@ class _Tests:
         """Mean over examples of | s - s(M) |."""
         return float(np.abs(scores - self.model).mean())
 
-    def against_random(self, name: str, wins: int, words: str) -> Test:
-        circuits = self.options.circuits
+    def against_random(self, name: str, wins: int, circuits: int, words: str) -> Test:
+        if circuits < self.options.fewest:
+            return Test(name, None, 0.0, None, NOT_MADE)
         p_value = better_p_value(wins, circuits, self.options.quantile)
         verdict = words.format(f"{wins} of {circuits} random circuits")
         return Test(name, p_value, wins / circuits, p_value < self.options.level, verdict)
 
 
-def fewest_examples(options: Options) -> int:
-    """With how many examples the equivalence test can reject at all."""
-    examples = 1
-    while equivalence_p_value(0.0, examples, options.epsilon) >= options.level:
-        examples += 1
-    return examples
-
-
-def equivalence_p_value(outdone: float, examples: int, epsilon: float) -> float:
-    """The largest chance, while | P(s(C) > s(M)) - 1/2 | <= epsilon, of a share as far from 1/2 as the one seen.
-
-    Args:
-        outdone: on how many examples the circuit outdoes the model, ties counting half.
-    """
-    from scipy.stats import binom
-
-    counts = np.arange(examples + 1)
-    far = np.abs(counts / examples - 0.5) >= abs(outdone / examples - 0.5) - 1e-12
-    return float(min(1.0, binom.pmf(counts[far], examples, 0.5 + epsilon).sum()))
-
-
-def minimality_p_value(effect: float, others: Floats, quantile: float) -> float:
-    """The chance of outdoing no more random edges than this, if it outdid a share of `quantile` of them."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(int((effect > others).sum()), len(others), quantile, alternative="less").pvalue)
-
-
-def better_p_value(wins: int, circuits: int, quantile: float) -> float:
-    """The chance of outdoing as many random circuits as this, if it outdid a share of `quantile` of them."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(wins, circuits, quantile, alternative="greater").pvalue)
-
-
-def hsic_test(x: Floats, y: Floats, permutations: int, seed: int) -> tuple[float, float]:
-    """The Hilbert-Schmidt independence criterion of two samples, and its permutation p-value (Gretton et al. 2007).
-
-    Gaussian kernels as wide as the median distance between a sample's values. A sample that does not vary is
-    independent of everything.
-
-    Args:
-        x, y: `[examples]`.
-    """
-    one, other = _centred_kernel(x), _centred_kernel(y)
-    if one is None or other is None:
-        return 0.0, 1.0
-    n = len(x)
-    observed = float((one * other).sum()) / (n - 1) ** 2
-    generator = np.random.default_rng(seed)
-    at_least = 0
-    for _ in range(permutations):
-        order = generator.permutation(n)
-        at_least += float((one * other[order][:, order]).sum()) / (n - 1) ** 2 >= observed * (1 - 1e-12)
-    return observed, (1 + at_least) / (1 + permutations)
-
-
-def _centred_kernel(values: Floats) -> Floats | None:
-    distances = np.abs(values[:, None] - values[None, :])
-    apart = distances[np.triu_indices(len(values), 1)]
-    width = float(np.median(apart)) or float(apart.mean())
-    if width < 1e-9 * max(1.0, float(np.abs(values).max())):
-        return None
-    kernel = np.exp(-(distances**2) / (2 * width**2))
-    return kernel - kernel.mean(axis=0) - kernel.mean(axis=1)[:, None] + kernel.mean()
+NOT_MADE = "not made: too little was run for it"
+"""The verdict of a test for which there was no time."""

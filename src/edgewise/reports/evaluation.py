@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 from rich.console import Group, RenderableType
@@ -12,58 +13,66 @@ from edgewise.evaluation import Evaluation
 from edgewise.evaluation.bootstrap import FEWEST_EXAMPLES, Interval
 from edgewise.evaluation.hypotheses import Hypotheses
 from edgewise.evaluation.mib import MibScores
-from edgewise.reports.terminal import known_table, number, percent
+from edgewise.reports.terminal import known_table
+from edgewise.reports.words import NEGATED, metric_number, percent, readers_value
 from edgewise.runs.assess import Assessment
 from edgewise.runs.stability import STABLE, STABLE_TIMES, Stability
 
 
-def assessment_tables(found: Assessment) -> Iterator[RenderableType]:
-    """Everything, section by section."""
-    evaluation = found.evaluation
+def assessment_tables(found: Assessment, shown: Assessment | None = None) -> Iterator[RenderableType]:
+    """Everything, section by section; what was `shown` already is left out."""
+    if shown is None:
+        yield from _evaluation_tables(found.evaluation)
+    if found.hypotheses is not None and (shown is None or shown.hypotheses is None):
+        yield Text()
+        yield tests_table(found.hypotheses)
+        yield from _least_needed(found.hypotheses, found.evaluation.metric)
+        yield from _random_circuits(found.hypotheses)
+    if found.permuted is not None and (shown is None or shown.permuted is None):
+        yield Text(f"controls: the same edges in a permuted network recover {percent(found.permuted)}")
+    if found.mib is not None and (shown is None or shown.mib is None):
+        yield Text()
+        yield mib_table(found.mib)
+        if found.mib_roc is not None:
+            yield Text(f"AUROC against the known circuit {found.mib_roc.auroc:z.3f}")
+    for stability in found.stability[len(shown.stability) if shown is not None else 0 :]:
+        yield Text()
+        yield from _stability_lines(stability)
+    for note in found.notes[len(shown.notes) if shown is not None else 0 :]:
+        yield Text(f"note: {note}")
+
+
+def _evaluation_tables(evaluation: Evaluation) -> Iterator[RenderableType]:
     yield evaluation_table(evaluation)
     yield Text()
     yield without_table(evaluation)
+    yield Text(direction_note(evaluation), style="dim")
     yield Text(interval_note(evaluation), style="dim")
     yield from _spread_lines(evaluation)
     if evaluation.known is not None:
         yield Text()
         yield known_table(evaluation.known)
         yield roc_table(evaluation)
-    if found.hypotheses is not None:
-        yield Text()
-        yield tests_table(found.hypotheses)
-        yield from _least_needed(found.hypotheses)
-    yield from _controls(found)
-    if found.mib is not None:
-        yield Text()
-        yield mib_table(found.mib)
-        if found.mib_roc is not None:
-            yield Text(f"AUROC against the known circuit {found.mib_roc.auroc:.3f}")
-    for stability in found.stability:
-        yield Text()
-        yield from _stability_lines(stability)
-    for note in found.notes:
-        yield Text(f"note: {note}")
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Every metric of the circuit beside those of the whole model and of no edge at all."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("metric (lower is better)", overflow="fold")
+    table.add_column("metric", overflow="fold")
     permuted = any(measured.target != measured.full for measured in evaluation.measured.values())
     whole = ["permuted model", "model"] if permuted else ["whole model"]
     for column in ("circuit", *whole, f"{evaluation.ablation}-ablated", "recovered"):
         table.add_column(column, justify="right", overflow="fold")
     for name, one in evaluation.measured.items():
         wholes = [one.full, one.target] if permuted else [one.full]
-        numbers = [number(value) for value in (one.circuit, *wholes, one.ablated)]
+        numbers = [metric_number(name, value) for value in (one.circuit, *wholes, one.ablated)]
         recovered = "" if one.recovered is None else percent(one.recovered)
         table.add_row(Text(name), *numbers, recovered, style="bold" if name == evaluation.metric else None)
     accuracy = evaluation.accuracy
     if accuracy is not None:
-        shares = [f"{value:.1%}" for value in (accuracy.circuit, accuracy.full, *([1.0] if permuted else []))]
-        kept = "" if accuracy.kept is None else f"{accuracy.kept:.1%}"
-        table.add_row("answered right", *shares[: 2 + permuted], f"{accuracy.ablated:.1%}", kept)
+        shares = [percent(value) for value in (accuracy.circuit, accuracy.full, *([1.0] if permuted else []))]
+        kept = "" if accuracy.kept is None else percent(accuracy.kept)
+        table.add_row("answered right", *shares[: 2 + permuted], percent(accuracy.ablated), kept)
     return table
 
 
@@ -76,9 +85,9 @@ def without_table(evaluation: Evaluation) -> Table:
     for name, one in evaluation.measured.items():
         table.add_row(
             Text(name),
-            _between(one.interval, number),
+            _between(_as_shown(name, one.interval), functools.partial(metric_number, name)),
             _between(one.recovered_interval, percent),
-            number(one.complement),
+            metric_number(name, one.complement),
             "" if one.completeness is None else percent(one.completeness),
             style="bold" if name == evaluation.metric else None,
         )
@@ -86,6 +95,12 @@ def without_table(evaluation: Evaluation) -> Table:
         right = evaluation.accuracy
         table.add_row("answered right", _between(right.interval, percent), "", percent(right.complement), "")
     return table
+
+
+def direction_note(evaluation: Evaluation) -> str:
+    """Which metrics are better when they are higher, if there are any."""
+    higher = [name for name in evaluation.measured if name in NEGATED]
+    return f"lower is better, but for {', '.join(higher)}" if higher else "lower is better"
 
 
 def interval_note(evaluation: Evaluation) -> str:
@@ -96,6 +111,11 @@ def interval_note(evaluation: Evaluation) -> str:
     return f"{evaluation.confidence:.0%} intervals, bootstrapped over {evaluation.examples} examples"
 
 
+def _as_shown(metric: str, interval: Interval | None) -> Interval | None:
+    """An interval whose low end is the one that is shown lower."""
+    return Interval(interval.high, interval.low) if interval is not None and metric in NEGATED else interval
+
+
 def _between(interval: Interval | None, shown: Callable[[float], str]) -> str:
     return "" if interval is None else f"{shown(interval.low)} and {shown(interval.high)}"
 
@@ -104,11 +124,10 @@ def _spread_lines(evaluation: Evaluation) -> Iterator[Text]:
     spread = evaluation.spread
     if spread is None or evaluation.examples < 2:
         return
-    low, first, middle, third, high = spread.quantiles()
-    yield Text(
-        f"{evaluation.metric} by example: lowest {number(low)}, quartiles {number(first)} {number(middle)} "
-        f"{number(third)}, highest {number(high)}"
-    )
+    name = evaluation.metric
+    values = sorted(readers_value(name, value) for value in spread.quantiles())
+    low, first, middle, third, high = (metric_number(name, readers_value(name, value)) for value in values)
+    yield Text(f"{name} by example: lowest {low}, quartiles {first} {middle} {third}, highest {high}")
     shares = spread.quantiles("recovered")
     if shares:
         low, first, middle, third, high = map(percent, shares)
@@ -144,32 +163,32 @@ def _title(text: str) -> Text:
     return Text(text, style="italic", no_wrap=True, overflow="ignore")
 
 
-def _least_needed(found: Hypotheses, count: int = 5) -> Iterator[Text]:
+def _least_needed(found: Hypotheses, metric: str, count: int = 5) -> Iterator[Text]:
     spare = [one for one in found.effects if one.needed is False]
     if spare:
-        names = ", ".join(f"{one.edge} ({one.rise:+.4f})" for one in spare[:count])
+        names = ", ".join(f"{one.edge} ({readers_value(metric, one.rise):+z.4f})" for one in spare[:count])
         more = f" and {len(spare) - count:,} more" if len(spare) > count else ""
         yield Text(f"not needed (the metric's change without them): {names}{more}")
+    if found.left_out is not None:
+        yield Text(found.left_out)
 
 
-def _controls(found: Assessment) -> Iterator[Text]:
-    hypotheses = found.hypotheses
-    if hypotheses is not None and hypotheses.random:
-        ordered = sorted(hypotheses.random)
-        middle, high = ordered[len(ordered) // 2], ordered[-1]
-        low, most = hypotheses.random_edges
+def _random_circuits(found: Hypotheses) -> Iterator[Text]:
+    if found.random:
+        ordered = sorted(found.random)
+        low, most = found.random_edges
         yield Text()
         yield Text(
-            f"controls: {len(ordered)} random circuits of {low:,} to {most:,} edges recover {percent(middle)} "
-            f"(median), {percent(high)} at most"
+            f"controls: {len(ordered)} random circuits of {low:,} to {most:,} edges recover "
+            f"{percent(ordered[len(ordered) // 2])} (median), {percent(ordered[-1])} at most"
         )
-    if found.permuted is not None:
-        yield Text(f"controls: the same edges in a permuted network recover {percent(found.permuted)}")
 
 
 def mib_table(found: MibScores) -> Group:
     """The benchmark's faithfulness at every size, and its areas."""
-    areas = f"CPR {found.cpr:.3f} (log axis {found.cpr_log:.3f}), CMD {found.cmd:.3f} (log axis {found.cmd_log:.3f})"
+    areas = (
+        f"CPR {found.cpr:z.3f} (log axis {found.cpr_log:z.3f}), CMD {found.cmd:z.3f} (log axis {found.cmd_log:z.3f})"
+    )
     table = Table(box=None, pad_edge=False)
     for column in ("share of edges", "asked", "left, by score", "faithfulness", "left, by size", "faithfulness"):
         table.add_column(column, justify="right")
@@ -178,9 +197,9 @@ def mib_table(found: MibScores) -> Group:
             f"{one.share:.1%}",
             f"{one.asked:,}",
             f"{one.n_edges:,}",
-            f"{one.faithfulness:.3f}",
+            f"{one.faithfulness:z.3f}",
             f"{other.n_edges:,}",
-            f"{other.faithfulness:.3f}",
+            f"{other.faithfulness:z.3f}",
         )
     return Group(_title(f"MIB benchmark on {found.metric}: {areas}"), table)
 

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from edgewise.errors import EdgewiseError
 from edgewise.reports.figures import COLOURS, MARKERS, STYLE, count_in_powers, figure, finished, metric_words
+from edgewise.reports.words import worse
 
 Points = Sequence[tuple[float, float]]
 
@@ -136,7 +137,7 @@ def heat_plot(
 ) -> Figure:
     """The heat maps of `edgewise patch`: every head, MLP and embedding, and every layer's stream at every position.
 
-    Red is a rise of the metric when that part is ablated: it mattered. Blue is a fall.
+    Red is a metric that gets worse when that part is ablated: it mattered. Blue is one that gets better.
 
     Args:
         maps: `heads` `[layers, heads]`, `mlps` `[layers]` or empty, `embedding` `[parts]`, `positions` `[layers, pos]`.
@@ -164,9 +165,9 @@ def heat_plot(
             right.set_xticks(range(len(tokens)), [repr(token)[1:-1] for token in tokens], rotation=90)
             right.set_xlabel("")
         bar = plot.colorbar(shown, ax=[left, right], shrink=0.9, pad=0.02)
-        bar.set_label(f"rise of {metric}" + _unit(metric))
+        bar.set_label(worse(metric) + _unit(metric))
         words = ("embedding",) if len(embedding) == 1 else ("tokens", "positions")
-        whole = ", ".join(f"{word} {value:.3g}" for word, value in zip(words, embedding.tolist(), strict=True))
+        whole = ", ".join(f"{word} {value:z.3g}" for word, value in zip(words, embedding.tolist(), strict=True))
         plot.suptitle(f"{title}\n{whole}" if title else whole, fontsize=9)
     return finished(plot, path)
 
@@ -255,11 +256,11 @@ def _map(axes: Axes, values: Any, largest: float) -> Any:
 
 def _cell(value: float) -> str:
     return (
-        f"{value:.0f}"
+        f"{value:z.0f}"
         if abs(value) >= 100
-        else f"{value:.1f}"
+        else f"{value:z.1f}"
         if abs(value) >= 1
-        else f"{value:.2g}"
+        else f"{value:z.2g}"
         if abs(value) >= 0.01
-        else f"{value:.0e}"
+        else f"{value:z.0e}"
     )

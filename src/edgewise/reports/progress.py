@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from edgewise.reports.terminal import duration
 from edgewise.runs.sweep import SweepProgress
 
 
@@ -51,19 +52,62 @@ def _plain(console: Console, name: str) -> SweepProgress:
     return report
 
 
+LINE_EVERY = 10.0
+"""Seconds between lines where there is no terminal to draw on."""
+
+
 @contextmanager
 def section_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each part of a longer work, by what it is; nothing where there is no terminal."""
-    if not console.is_terminal:
-        yield lambda what, done, of: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
+    """How far each part of a longer work is, by what it is, and about how long it will still take.
 
-        def report(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=of)
-            bar.update(tasks[what], completed=done, total=of)
+    A bar on a terminal, which is gone when its part is done, so that results can be printed in between; elsewhere a
+    line now and then.
+    """
+    view = _Sections(console)
+    try:
+        yield view.report
+    finally:
+        view.end()
 
-        yield report
+
+class _Sections:
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.what, self.started, self.said, self.from_done = "", 0.0, 0.0, 0
+        self.bar: Bar | None = None
+
+    def report(self, what: str, done: int, of: int) -> None:
+        now = time.perf_counter()
+        if what != self.what:
+            self.end()
+            # The first step is over when it is told of, so time is counted from there.
+            self.what, self.started, self.said, self.from_done = what, now, now, done
+            if self.console.is_terminal and done < of:
+                columns = (
+                    TextColumn("{task.description}"),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TextColumn("{task.fields[left]}"),
+                )
+                left = TextColumn("{task.fields[left]}")
+                self.bar = Bar(*columns, left, console=self.console, transient=True)
+                self.bar.add_task(what, total=of, completed=done, left="")
+                self.bar.start()
+        left = ""
+        if done > self.from_done:
+            seconds = (now - self.started) * (of - done) / (done - self.from_done)
+            left = f"about {duration(seconds)} left"
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=done, total=of, left=left)
+        elif left and done < of and not self.console.is_terminal and now - self.said >= LINE_EVERY:
+            self.said = now
+            self.console.print(f"{what}: {done:,} of {of:,}, {left}", highlight=False, markup=False, soft_wrap=True)
+        if done >= of:
+            self.end()
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self.what = ""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

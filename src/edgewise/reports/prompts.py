@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from edgewise.evaluation import Said
+from edgewise.reports.words import visible
 from edgewise.tasks import PromptText
 
 Pieces = list[tuple[str, bool]]
@@ -41,7 +42,7 @@ def show_pair(console: Console, number: int, pair: PromptText, said: Said) -> No
     def line(label: str, *parts: tuple[str, str]) -> None:
         text = Text(f"{'' if label != 'clean' else number:>3}  {label:<8}", style="dim")
         for part, style in parts:
-            text.append(part.replace("\n", "\n" + " " * _INDENT), style=f"not dim {style}")
+            text.append(visible(part).replace("\n", "\n" + " " * _INDENT), style=f"not dim {style}")
         console.print(text, soft_wrap=True, highlight=False)
 
     clean, corrupt = differing(pair.clean, pair.corrupt)
@@ -61,7 +62,7 @@ def _some(texts: Sequence[str], most: int = 4) -> str:
 
 def _says(said: Said) -> str:
     if said.outputs:
-        return "  ".join("(" + ", ".join(f"{value:.2f}" for value in place) + ")" for place in said.outputs)
+        return "  ".join("(" + ", ".join(f"{value:z.2f}" for value in place) + ")" for place in said.outputs)
     verdict = ""
     if said.right is not None:
         verdict = f"{said.right} of {said.places} right" if said.places != 1 else ("right" if said.right else "wrong")

@@ -10,7 +10,7 @@ from rich.text import Text
 from edgewise.evaluation import CircuitComparison, roc_curve, roc_point
 from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
-from edgewise.reports.terminal import number, percent
+from edgewise.reports.words import metric_number, percent
 from edgewise.runs.paper import Cell, Curve, Reproduction
 from edgewise.runs.series import Series
 from edgewise.runs.sweep import COUNTED
@@ -69,8 +69,8 @@ def series_rows(series: Series, metric: str, known: Circuit | None = None) -> Ro
         value = point.metrics[metric]
         share = share_of_way(value, ablated, full)
         recovered = "" if share is None else percent(share)
-        tested = number(point.test_metrics[metric]) if metric in point.test_metrics else ""
-        row = [f"{point.setting:.4g}", f"{point.circuit.n_edges:,}", number(value), recovered, tested]
+        tested = metric_number(metric, point.test_metrics[metric]) if metric in point.test_metrics else ""
+        row = [f"{point.setting:.4g}", f"{point.circuit.n_edges:,}", metric_number(metric, value), recovered, tested]
         if known is not None:
             found = roc_point(point.circuit, known)
             row += [f"{found.true_positive_rate:.3f}", f"{found.false_positive_rate:.3f}"]

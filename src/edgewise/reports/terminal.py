@@ -18,6 +18,7 @@ from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallb
 from edgewise.discovery.time_left import TimeLeft
 from edgewise.graph import Circuit
 from edgewise.reports.growth import growth
+from edgewise.reports.words import metric_number, number, visible, worse
 from edgewise.tasks import Comparison, Task
 
 PLAIN_LINE_EVERY = 10.0
@@ -85,17 +86,17 @@ def _unbroken(name: str, kept: Sequence[str]) -> str:
     return f"[bold]{name}[/bold]({','.join(kept)})" if kept else f"[bold]{name}[/bold]"
 
 
-def strongest_edges(trace: Sequence[Decision], count: int = 8) -> Table:
+def strongest_edges(trace: Sequence[Decision], metric: str, count: int = 8) -> Table:
     """The kept edges whose removal raised the metric most, at the moment they were tested.
 
     Port edges are left out: a head's query says the same as the edges into it, and each head would count twice.
     """
     table = Table(title="strongest edges", title_justify="left", box=None, pad_edge=False)
     table.add_column("edge", overflow="fold")
-    table.add_column("metric rises by", justify="right", overflow="fold")
+    table.add_column(Text(worse(metric)), justify="right", overflow="fold")
     kept = [decision for decision in trace if decision.kept and not decision.edge.partition("->")[0].endswith(">")]
     for decision in sorted(kept, key=lambda one: -one.effect)[:count]:
-        table.add_row(Text(decision.edge), f"{decision.effect:+.4f}")
+        table.add_row(Text(decision.edge), f"{decision.effect:+z.4f}")
     return table
 
 
@@ -112,28 +113,80 @@ def highest_scores(circuit: Circuit, count: int = 8, *, absolute: bool = False) 
     if not absolute:
         found = [one for one in found if one[0] > 0]
     for score, row, column in sorted(found, key=lambda one: -abs(one[0]))[:count]:
-        table.add_row(Text(f"{circuit.graph.sources[row].name}->{circuit.graph.inputs[column].name}"), f"{score:+.4g}")
+        table.add_row(Text(f"{circuit.graph.sources[row].name}->{circuit.graph.inputs[column].name}"), f"{score:+z.4g}")
     return table
 
 
-def heat_tables(maps: HeatMaps, task: Task) -> Iterator[RenderableType]:
-    """Layer by head (and MLP), and layer by position, the strongest effects marked; wide ones in several tables."""
+SCREEN = 40
+"""Lines that both heat maps may take together; of larger ones the strongest effects are listed."""
+STRONGEST = 12
+_HEAT_COLUMNS = 12
+_TOKEN = 6
+
+
+def heat_tables(maps: HeatMaps, task: Task, tokens: Sequence[str] = ()) -> Iterator[RenderableType]:
+    """Layer by head (and MLP), and layer by position, the strongest effects marked; wide ones in several tables.
+
+    Maps that would not fit on a screen come as lists of their strongest effects.
+
+    Args:
+        tokens: those of the first prompt, which stand above the positions.
+    """
     n_layers, n_heads = maps.heads.shape
     titles = [*(f"h{head}" for head in range(n_heads)), *(["MLP"] if len(maps.mlps) else [])]
     rows = [
         [*maps.heads[layer].tolist(), *([maps.mlps[layer].item()] if len(maps.mlps) else [])]
         for layer in range(n_layers)
     ]
+    places, length = maps.positions.tolist(), maps.positions.shape[1]
+    labels = [visible(one.strip()) or repr(one)[1:-1] for one in tokens][:length]
+    labels += [""] * (length - len(labels))
     parts = ("embedding",) if len(maps.embedding) == 1 else ("tokens", "positions")
     together = ", ".join(f"{name} {number(value)}" for name, value in zip(parts, maps.embedding.tolist(), strict=True))
-    yield Text(f"layer x head ({together})", style="italic")
-    yield from _heat_table(titles, rows)
-    yield Text("layer x position of the stream that enters it; the first prompt is", style="italic")
-    yield Text(task.text[0].clean, style="dim")
-    yield from _heat_table([str(place) for place in range(maps.positions.shape[1])], maps.positions.tolist())
+    columns = [f"{place}\n{label[:_TOKEN]}" if any(labels) else str(place) for place, label in enumerate(labels)]
+    lines = sum((n_layers + 2) * math.ceil(len(one) / _HEAT_COLUMNS) for one in (titles, columns))
+    head, stream = f"layer x head ({together})", "layer x position of the stream that enters it; the first prompt is"
+    if lines > SCREEN:
+        names = [
+            [f"m{layer}" if title == "MLP" else f"a{layer}.{title}" for title in titles] for layer in range(n_layers)
+        ]
+        yield Text(f"{head}: the {STRONGEST} strongest of {n_layers * len(titles):,}", style="italic")
+        yield _strongest(
+            ("part",),
+            [
+                ((name,), value)
+                for one, row in zip(names, rows, strict=True)
+                for name, value in zip(one, row, strict=True)
+            ],
+        )
+        yield Text(f"{stream}", style="italic")
+    else:
+        yield Text(head, style="italic")
+        yield from _heat_table(titles, rows)
+        yield Text(stream, style="italic")
+    yield Text(visible(task.text[0].clean), style="dim")
+    if lines > SCREEN:
+        yield Text(f"the {STRONGEST} strongest of {n_layers * length:,}", style="italic")
+        cells = [
+            ((str(layer), str(place), labels[place]), value)
+            for layer, row in enumerate(places)
+            for place, value in enumerate(row)
+        ]
+        yield _strongest(("layer", "position", "token"), cells)
+    else:
+        yield from _heat_table(columns, places)
 
 
-_HEAT_COLUMNS = 12
+def _strongest(columns: Sequence[str], cells: Sequence[tuple[Sequence[str], float]]) -> Table:
+    """The cells of a map with the largest effects, by what they are."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, style="bold" if column == columns[0] else "", overflow="fold")
+    table.add_column("effect", justify="right")
+    largest = max((abs(value) for _, value in cells), default=0.0)
+    for names, value in sorted(cells, key=lambda one: -abs(one[1]))[:STRONGEST]:
+        table.add_row(*map(Text, names), _heat_cell(value, largest))
+    return table
 
 
 def _heat_table(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> Iterator[Table]:
@@ -143,7 +196,7 @@ def _heat_table(columns: Sequence[str], rows: Sequence[Sequence[float]]) -> Iter
         table = Table(box=None, pad_edge=False)
         table.add_column("layer", justify="right", style="bold")
         for column in columns[part]:
-            table.add_column(column, justify="right", no_wrap=True)
+            table.add_column(Text(column), justify="right", no_wrap=True)
         for layer, row in reversed(list(enumerate(rows))):
             table.add_row(str(layer), *(_heat_cell(value, largest) for value in row[part]))
         yield table
@@ -153,7 +206,7 @@ def _heat_cell(value: float, largest: float) -> Text:
     share = abs(value) / largest if largest else 0.0
     style = "dim" if share < 0.01 else "bold" if share > 0.3 else ""
     colour = " red" if value > 0 else " blue"
-    return Text("." if share < 0.001 else f"{value:.2f}", style=(style + colour if share >= 0.1 else style).strip())
+    return Text("." if share < 0.001 else f"{value:z.2f}", style=(style + colour if share >= 0.1 else style).strip())
 
 
 def known_table(known: Comparison) -> Group:
@@ -182,19 +235,6 @@ def plan_table(plan: Plan) -> Table:
     return table
 
 
-def number(value: float) -> str:
-    """A metric as people read it: four decimals, and powers of ten where those would say nothing."""
-    if value == 0 or abs(value) >= 5e-5:
-        return f"{value:.4f}"
-    return "0.0000" if abs(value) < 1e-6 else f"{value:.1e}"
-
-
-def percent(value: float) -> str:
-    """A share as people read it, without a minus zero."""
-    text = f"{value:.1%}"
-    return "0.0%" if text == "-0.0%" else text
-
-
 @contextmanager
 def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, for work that is so many steps; elsewhere a line at its start and now and then."""
@@ -217,12 +257,13 @@ def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
 
 
 @contextmanager
-def search_progress(console: Console, what: str, headline: str = "") -> Iterator[ProgressCallback]:
+def search_progress(console: Console, what: str, headline: str = "", metric: str = "") -> Iterator[ProgressCallback]:
     """A live view of a search on a terminal; elsewhere a plain line now and then.
 
-    `headline` is printed when the search has really started, so that a refusal before stands alone.
+    `headline` is printed when the search has really started, so that a refusal before stands alone; `metric` is what
+    the search measures, by name.
     """
-    view = _LiveView(console, what) if console.is_terminal else _PlainView(console, what)
+    view = _LiveView(console, what, metric) if console.is_terminal else _PlainView(console, what, metric)
     said = False
 
     def report(progress: Progress) -> None:
@@ -244,8 +285,8 @@ def search_progress(console: Console, what: str, headline: str = "") -> Iterator
 class _View:
     """The clock that both views share. A search for a wanted size starts over with every threshold it tries."""
 
-    def __init__(self, console: Console, what: str) -> None:
-        self.console, self.what = console, what
+    def __init__(self, console: Console, what: str, metric: str = "") -> None:
+        self.console, self.what, self.metric = console, what, metric
         self.attempt, self.started, self.left = 1, time.perf_counter(), TimeLeft()
 
     def seconds(self, progress: Progress) -> float:
@@ -271,7 +312,7 @@ class _View:
         pace = "" if seconds < 0.05 else f", {progress.tests / seconds:.0f} tests/s, {about(low, high)} left"
         return (
             f"{progress.decided:,} of {progress.edges:,} edges decided, {progress.kept:,} kept, metric "
-            f"{number(progress.metric)}, at {progress.at}{pace}"
+            f"{metric_number(self.metric, progress.metric)}, at {progress.at}{pace}"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.evaluation import Evaluation, evaluate_in
 from edgewise.evaluation.bootstrap import Bootstrap
-from edgewise.evaluation.hypotheses import Hypotheses, Options, run_tests
+from edgewise.evaluation.hypotheses import Hypotheses, Options, TestsInterrupted, run_tests
 from edgewise.evaluation.mib import METRIC, MibRoc, MibScores, mib_auroc, mib_scores
 from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
@@ -23,6 +23,10 @@ from edgewise.tasks import Task
 
 SectionProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is, and of how much."""
+
+
+SectionFound = Callable[["Assessment"], None]
+"""Called with what is known so far whenever a section is finished."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,14 @@ class Assessment:
         return _plain(found)
 
 
+class AssessmentInterrupted(KeyboardInterrupt):
+    """An assessment was stopped before its end; `found` holds what was found until then."""
+
+    def __init__(self, found: Assessment) -> None:
+        super().__init__("interrupted")
+        self.found = found
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -118,6 +130,7 @@ def assess(
     bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 - frozen
     options: Options | None = None,
     progress: SectionProgress | None = None,
+    found_so_far: SectionFound | None = None,
 ) -> Assessment:
     """Measure a circuit and put it to every test.
 
@@ -127,9 +140,11 @@ def assess(
         search: what it was found with (`stability.search_settings`), to search again `rediscover` times.
         quick: metrics and intervals only.
         options: of the tests, and the seed of controls and searches.
+        found_so_far: called as sections are finished: metrics, tests and controls, the benchmark's measures, searches.
 
     Raises:
         EdgewiseError: as `evaluate`, `run_tests` and `discover`; or a search to make again that is not known.
+        AssessmentInterrupted: Ctrl-C (or SIGTERM, where that ends the program) once there are metrics.
     """
     options = options or Options()
     if rediscover and search is None:
@@ -139,20 +154,38 @@ def assess(
         return None if progress is None else functools.partial(progress, what)
 
     experiment = Experiment(model, task, ablation=ablation, metric=metric, graph=circuit.graph)
-    found = Assessment(evaluate_in(experiment, circuit, bootstrap=bootstrap))
-    if not quick:
-        found = _tested(found, experiment, circuit, options, told("tests"))
-        if scored:
-            found = _benchmarked(found, model, task, circuit, scored_by, told("benchmark's measures"))
-    if rediscover:
+    found = Assessment(evaluate_in(experiment, circuit, bootstrap=bootstrap, progress=told("metrics")))
+
+    def searched_again(what: str, found: Assessment) -> Assessment:
         assert search is not None
-        again: dict[str, Any] = dict(times=rediscover, seed=options.seed)
+        search_all = by_examples if what == "examples" else by_order
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EdgewiseWarning)  # said when the run was made
-            parts = [by_examples(model, task, circuit, search, progress=told("other examples"), **again)]
-            if search["method"] == "acdc":
-                parts.append(by_order(model, task, circuit, search, progress=told("other orders"), **again))
-        found = replace(found, stability=tuple(parts))
+            one = search_all(
+                model, task, circuit, search, times=rediscover, seed=options.seed, progress=told(f"other {what}")
+            )
+        return replace(found, stability=(*found.stability, one))
+
+    sections: list[Callable[[Assessment], Assessment]] = [lambda found: found]
+    if not quick:
+        sections.append(lambda found: _tested(found, experiment, circuit, options, told("tests")))
+        if scored:
+            sections.append(
+                lambda found: _benchmarked(found, model, task, circuit, scored_by, told("benchmark's measures"))
+            )
+    if search is not None and rediscover:
+        sections.append(functools.partial(searched_again, "examples"))
+        if search["method"] == "acdc":
+            sections.append(functools.partial(searched_again, "orders"))
+    try:
+        for section in sections:
+            found = section(found)
+            if found_so_far is not None:
+                found_so_far(found)
+    except TestsInterrupted as stop:
+        raise AssessmentInterrupted(replace(found, hypotheses=stop.found)) from stop.__cause__
+    except (KeyboardInterrupt, SystemExit) as stop:
+        raise AssessmentInterrupted(found) from stop
     return found
 
 

@@ -8,7 +8,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -43,7 +43,7 @@ from edgewise.discovery import (
     top,
 )
 from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
-from edgewise.evaluation import Evaluation, evaluate
+from edgewise.evaluation import Evaluation, Outcome, advice, evaluate, outcome_of
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import BUILT_IN, Decoder
@@ -154,8 +154,8 @@ class RunInterrupted(KeyboardInterrupt):
 SELECTIONS = ("at-most", "top", "greedy")
 MOST_STEPS = 1_000_000
 _COUNTS = (
-    *("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "accuracy_full"),
-    *("known_circuit", "tests", "seconds"),
+    *("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "recovered", "accuracy"),
+    *("accuracy_full", "known_circuit", "tests", "seconds"),
 )
 
 
@@ -374,12 +374,18 @@ def discover(
     }
     if stopped is None:
         # Every finished search is measured again from scratch, by one circuit run, as circuits cut from scores are.
-        measured = found.metric if scoring is not None else experiment.score(found.circuit)
-        record = _record(settings, found, command, measured, accuracy, task)
+        logits = experiment.logits(found.circuit)
+        outcome = outcome_of(experiment, logits, found.metric_full, found.metric_ablated)
+        if scoring is not None:
+            found = replace(found, metric=outcome.metric)
+        record = _record(settings, found, command, outcome, accuracy, task)
         record["result"]["scoring"] = scoring
+        failed = advice(outcome, accuracy, settings)
+        if failed is not None and model.original is None and (found.circuit or scoring is None):  # a control may fail
+            warnings.warn(failed, EdgewiseWarning, stacklevel=2)
         return Run(found, record, task, model)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
-    record = _record(settings, found, command, found.metric, accuracy, task)
+    record = _record(settings, found, command, Outcome(found.metric), accuracy, task)
     record.update(finished=False, stopped=_stopped(stopped, why))
     raise RunInterrupted(why, Run(found, record, task, model)) from stopped.__cause__
 
@@ -427,7 +433,7 @@ def _scored_discovery(experiment: Experiment, selected: Selected, seconds: float
     return Discovery(
         circuit=selected.circuit,
         trace=(),
-        metric=experiment.score(selected.circuit),
+        metric=math.nan,  # measured when all is found, as every circuit is
         metric_full=experiment.full(),
         metric_ablated=experiment.ablated(),
         threshold=selected.cut,
@@ -515,7 +521,7 @@ def _record(
     settings: dict[str, Any],
     found: Discovery,
     command: Sequence[str] | None,
-    metric: float,
+    outcome: Outcome,
     accuracy: float | None,
     task: Task,
 ) -> dict[str, Any]:
@@ -531,10 +537,12 @@ def _record(
             "n_edges": found.circuit.n_edges,
             "n_edges_connected": found.circuit.n_edges_connected,
             "n_graph_edges": found.circuit.graph.n_edges,
-            "metric": metric,
+            "metric": outcome.metric,
             "metric_in_search": found.metric,
             "metric_full": found.metric_full,
             "metric_ablated": found.metric_ablated,
+            "recovered": outcome.recovered,
+            "accuracy": outcome.accuracy,
             "accuracy_full": accuracy,
             "known_circuit": None if known is None else asdict(known.compare(found.circuit)),
             "tests": found.tests,

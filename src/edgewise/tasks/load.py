@@ -151,6 +151,8 @@ TASKS: dict[str, TaskSpec] = {
             threshold=0.01,
             metrics=gender_pronoun.METRICS,
             paper_models=_GPT2,
+            paper_threshold=0.05,
+            paper_examples=100,
         ),
         TaskSpec(
             name="tracr-reverse",
