@@ -31,7 +31,7 @@ test: $(TOOLS)
 test-slow: $(TOOLS)
 	$(BIN)/pytest -q -n 2
 
-# Hours. CELLS="avx2 onednn-off" picks some of the cells, TESTS="tests/patching" some of the tests.
+# Hours. CELLS="onednn-avx2 onednn-off" picks some of the cells, TESTS="tests/patching" some of the tests.
 test-portable: $(TOOLS)
 	$(BIN)/python scripts/portable.py $(if $(CELLS),--cells $(CELLS)) $(if $(TESTS),--tests $(TESTS))
 

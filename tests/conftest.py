@@ -72,6 +72,7 @@ def pytest_terminal_summary(terminalreporter):
     result = yield
     skipped = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
     if skipped:
-        lacking = (f"{count} ({tiny.WHAT_BRINGS_IT.get(why, why)})" for why, count in skipped.most_common())
-        terminalreporter.write_line("not tested: " + ", ".join(lacking), yellow=True)
+        brings = {why: f" ({how})" for why, how in tiny.WHAT_BRINGS_IT.items()}
+        lacking = (f"{count} skipped: {why}{brings.get(why, '')}" for why, count in skipped.most_common())
+        terminalreporter.write_line("; ".join(lacking), yellow=True)
     return result

@@ -23,7 +23,7 @@ NO_CHROMIUM = "there is no Chromium"
 NO_BUNDLER = "the page's bundler is not installed"
 
 WHAT_BRINGS_IT = {
-    NO_SHARED: "the folder ../shared, which comes with the project's own checkout",
+    NO_SHARED: "they come with the project's own checkout, in ../shared",
     NO_CHROMIUM: "apt-get install chromium",
     NO_BUNDLER: "cd web && npm ci",
 }

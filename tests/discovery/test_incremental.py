@@ -215,8 +215,9 @@ def test_the_random_cases_leave_nothing_out(count):
     assert 0.75 <= sum(case.dtype == torch.float64 for case in everything) / len(everything) <= 0.85
     for model, (option, values) in itertools.product(MODELS, OPTIONS.items()):
         wanted = {False} if option == "split_embedding" and adds_no_positions(model) else set(values)
-        assert {getattr(case, option) for case in random_cases(model, count)} == wanted, (model, option)
-    assert len({(case.metric, case.ablation) for case in everything}) >= (9 * 4 if count == MANY else 32)
+        missing = wanted ^ {getattr(case, option) for case in random_cases(model, count)}
+        assert missing <= ({"unpaired"} if count == FEW else set()), (model, option)
+    assert len({(case.metric, case.ablation) for case in everything}) == 9 * 4
     assert {case.ablation for case in everything if case.prompts == "unpaired"} == {"zero", "mean"}
     assert {case.dtype for case in everything if case.absolute} == {torch.float64, torch.float32}
 
