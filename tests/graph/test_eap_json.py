@@ -266,7 +266,7 @@ def refusal(value: dict[str, Any], change: Change) -> str:
         (setting("edges", "input->m0", "score", to=float("inf")), "the score of 'input->m0' is inf"),
         (setting("edges", "x" * 100_000, to=ABSENT), r"'x{100}'\.\.\. \(100,000 characters\) is not an edge"),
         (setting("cfg", "n_layers", to=10**5), "more senders and inputs than fit into memory"),
-        (setting("cfg", "n_layers", to=4000), "of the 320,008,001 edges of 4000 layers of 2 heads, 22 are listed"),
+        (setting("cfg", "n_layers", to=4000), "of the 168,006,001 edges of 4000 layers of 2 heads, 22 are listed"),
         (setting("cfg", "n_heads", to=10**30), "more senders and inputs than fit into memory"),
         (setting("cfg", "n_heads", to=-1), "at least one layer and one head"),
         (setting("cfg", "d_model", to=-8), "the width of a residual stream is 0 or more, not -8"),

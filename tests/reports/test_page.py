@@ -368,11 +368,11 @@ def test_runs_of_one_name_are_told_apart(ioi, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 1: should be an object"),
-        ('{"edge": "m0->logits", "before": 0, "after": "x", "kept": true}', "line 1: should be an object"),
+        ("{", "line 1.*not valid JSON"),
+        ('{"edge": "m0->logits", "before": 0, "after": "x", "kept": true}', r"line 1.*'after' should be a number"),
         ('{"edge": "m9->logits", "before": 0, "after": 1, "kept": true}', "line 1: .*no sending node 'm9'"),
-        ('{"edge": "m0->logits", "before": 0, "after": NaN, "kept": true}', "line 1: should be an object"),
-        ("[1]", "line 1: should be an object"),
+        ('{"edge": "m0->logits", "before": 0, "after": NaN, "kept": true}', r"line 1.*'after' is 'NaN'"),
+        ("[1]", "line 1.*should be an object"),
     ],
 )
 def test_a_broken_trace_is_refused_by_its_line(ioi, tmp_path, line, message):

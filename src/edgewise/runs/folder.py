@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-from edgewise.files import partial_of, read_text, write_bytes
+from edgewise.files import partial_of, read_text, remove_leftovers, write_bytes
 from edgewise.graph import Circuit, Graph, load_circuit
 from edgewise.json_files import json_lines, part, read_json
 
@@ -85,6 +85,7 @@ class RunFolder:
     @classmethod
     def claim_next(cls, path: Path) -> RunFolder:
         """Claim `path`, or the first of `path-2`, `path-3`, … that is free."""
+        remove_leftovers(path)
         return cls(_first_free(path))
 
     def __enter__(self) -> RunFolder:

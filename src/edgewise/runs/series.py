@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -214,8 +215,12 @@ class SeriesFile:
         """Keep one more point.
 
         Raises:
-            EdgewiseError: it cannot be written, or another process writes to the file; earlier points stay.
+            EdgewiseError: a metric is no number, it cannot be written, or another process writes to the file; earlier
+                points stay.
         """
+        for name, value in (*point.metrics.items(), *point.test_metrics.items()):
+            if not math.isfinite(value):
+                raise EdgewiseError(f"{name} came out as {value} at {point.setting:g}, which cannot be kept")
         self._append(json.dumps(point.to_dict()) + "\n")
         self.points.append(point)
 

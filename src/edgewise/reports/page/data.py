@@ -249,7 +249,7 @@ def _command(command: Any) -> str | None:
     return shlex.join(_public(str(word)) for word in command) if isinstance(command, list) and command else None
 
 
-_PATH = re.compile(r"""(?<![\w./~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'"]+[/\\])+([^\s/\\'"]*)""")
+_PATH = re.compile(r"""(?<![\w./~-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\<>'"]+[/\\])+([^\s/\\<>'"]*)""")
 
 
 def _public(text: str) -> str:
