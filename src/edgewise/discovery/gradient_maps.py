@@ -2,8 +2,7 @@
 
 A node's effect is to first order the change of what it writes when it is ablated, times the gradient at all that read
 it; a stream's at a position is the same for everything before its layer together. The gradient is taken at the clean
-run or, for a metric that has none there, as its mean along the path from the ablated to the clean embedding, as
-edge_attribution.py does.
+run or, for a metric that has none there, as its mean along a path, as edge_attribution.py does.
 """
 
 from __future__ import annotations
@@ -13,53 +12,38 @@ from collections.abc import Callable
 
 import torch
 
-from edgewise.discovery.edge_attribution import STEPS, along_inputs, flat_at_clean, require_gradient
+from edgewise.discovery.edge_attribution import clean_or_path, gradients_of, require_gradient
 from edgewise.discovery.heat_maps import HeatMaps
-from edgewise.errors import EdgewiseError
 from edgewise.models.forward import forward
 from edgewise.models.matmul import fast_matmul
 from edgewise.patching import Experiment
-from edgewise.patching.gradients import (
-    Changed,
-    changes_when_ablated,
-    gradients_at,
-    input_gradients,
-    place_weights,
-    rows_of,
-)
+from edgewise.patching.gradients import changes_when_ablated, input_gradients, place_weights, rows_of
 
 
 def gradient_maps(experiment: Experiment, *, progress: Callable[[int, int], None] | None = None) -> HeatMaps:
-    """What `heat_maps` patches one by one, estimated by one backward pass (five where the metric is flat at clean).
+    """What `heat_maps` patches one by one, estimated by one backward pass (several where the metric is flat at clean).
 
     Args:
         progress: called with how many prompts are done, and of how many.
 
     Raises:
-        EdgewiseError: the metric has no gradient, at all or on these prompts.
+        EdgewiseError: the metric has no gradient.
     """
     require_gradient(experiment)
     graph, device = experiment.graph, experiment.decoder.device
     length = experiment.task.prompts.clean.shape[1]
     nodes = torch.zeros(len(graph.sources), dtype=torch.float64, device=device)
     positions = torch.zeros(graph.n_layers, length, dtype=torch.float64, device=device)
-    flat = flat_at_clean(experiment)
+    points = clean_or_path(experiment)
     for rows in rows_of(experiment):
         changes, weights = changes_when_ablated(experiment, rows), place_weights(experiment, rows)
-        if flat and not changes[: graph.n_embeddings].any():
-            raise EdgewiseError(
-                f"metric {experiment.metric.name!r} has no gradient at the clean run, and ablation does not move the "
-                "embedding; patch exactly instead (--exact)"
-            )
-        points = list(along_inputs(rows, STEPS)) if flat else [Changed()]
         # The gradient at the stream that enters a layer, or the logits, of what reads it there.
         streams = torch.zeros(graph.n_layers + 1, *changes.shape[1:], dtype=changes.dtype, device=device)
-        for point in points:
-            gradients = gradients_at(experiment, rows, weights, point)
+        for gradients in gradients_of(experiment, rows, weights, points, progress):
             for columns, gradient in input_gradients(experiment, gradients, rows):
                 place = graph.inputs[columns.start]
                 senders = graph.n_senders(place)
-                together = gradient.sum(dim=0) / len(points)
+                together = gradient.sum(dim=0) / points.count
                 nodes[:senders] += (changes[:senders].flatten(1) @ together.flatten()).double()
                 streams[-1 if place.kind == "logits" else place.layer] += together
         # What is changed there is read by all later layers too.
@@ -67,8 +51,6 @@ def gradient_maps(experiment: Experiment, *, progress: Callable[[int, int], None
         for layer in range(graph.n_layers):
             before = graph.n_senders(graph.input(f"a{layer}.h0<q>"))
             positions[layer] += (changes[:before].sum(dim=0) * reads[layer]).double().sum(dim=(0, 2))
-        if progress is not None:
-            progress(rows.stop, len(experiment.task))
     nodes, row = nodes.cpu(), graph.source_index
     heads = [nodes[row[f"a{layer}.h0"] : row[f"a{layer}.h0"] + graph.n_heads] for layer in range(graph.n_layers)]
     mlps = [row[f"m{layer}"] for layer in range(graph.n_layers)] if graph.mlps else []
