@@ -84,18 +84,16 @@ def main() -> None:
         model = load_model(TASKS[name].model)
         experiment = Experiment(model, load_task(name, model), metric=metric)
         started = time.perf_counter()
-        exact = exact_effects(experiment)
+        exact = exact_effects(experiment).circuit
         seconds = time.perf_counter() - started
         print(f"\n{name} on {model.name}, {metric}, {experiment.graph.n_edges} edges; exact in {seconds:.1f} s\n")
         print("| method | heads: Pearson | Spearman | MLPs: Pearson | Spearman | seconds |")
         print("|---|---|---|---|---|---|")
         for label, (method, options) in RUNS.items():
-            score = METHODS[method].score
-            assert score is not None
             if "target" in options:
                 options = {**options, "target": experiment.graph.n_edges // 10}
             started = time.perf_counter()
-            scored = score(experiment, None, None, **options).circuit
+            scored = METHODS[method].scores(experiment, **options).circuit
             cells = agreement(scored, exact)
             print(f"| {label} | {' | '.join(cells)} | {time.perf_counter() - started:.1f} |", flush=True)
 

@@ -31,7 +31,7 @@ tune_process()
 import torch  # noqa: E402 - after the process is tuned
 
 from edgewise.discovery import acdc as run_acdc  # noqa: E402
-from edgewise.discovery.acdc import Progress  # noqa: E402
+from edgewise.discovery.search import Progress  # noqa: E402
 from edgewise.graph import Circuit  # noqa: E402
 from edgewise.patching import Experiment, IncrementalEngine  # noqa: E402
 from edgewise.reports.terminal import duration  # noqa: E402

@@ -19,7 +19,7 @@ from edgewise.process import tune_process
 tune_process()
 
 from edgewise.discovery import acdc, acdc_sweep, probe_sweep  # noqa: E402
-from edgewise.discovery.subnetwork_probing import subnetwork_probing  # noqa: E402
+from edgewise.discovery.methods.subnetwork_probing import subnetwork_probing  # noqa: E402
 from edgewise.models import load_model  # noqa: E402
 from edgewise.patching import Experiment  # noqa: E402
 from edgewise.tasks import TASKS, load_task  # noqa: E402

@@ -62,7 +62,7 @@ def test_scores_of_a_run_are_the_methods(shell):
     )
     model = load_model("tiny-induction")
     experiment = Experiment(model, load_task("induction", model))
-    wanted = edge_attribution_ig(experiment, path="activations", steps=2).scored
+    wanted = edge_attribution_ig(experiment, path="activations", steps=2).circuit
     scores = load_scores(shell.folder / found["run_dir"] / "scores.safetensors")
     assert np.allclose(scores.scores, wanted.scores, atol=1e-5 * np.abs(wanted.scores).max())
     assert found["settings"]["method_options"] == {"path": "activations", "steps": 2}
@@ -78,7 +78,7 @@ def test_the_textbook_circuit_is_found_by_exact_patching_and_by_integrated_gradi
 def test_a_threshold_is_in_the_metrics_units(shell):
     found = shell.json("discover", "induction", "--method", "exact", "--threshold", "0.5")
     model = load_model("tiny-induction")
-    exact = exact_effects(Experiment(model, load_task("induction", model)))
+    exact = exact_effects(Experiment(model, load_task("induction", model))).circuit
     rows = [exact.graph.locate(name) for name in found["edges"]]
     assert all(exact.scores[row, column] >= 0.5 for row, column in rows if row is not None)
     assert found["settings"]["threshold"] >= 0.5
@@ -90,7 +90,7 @@ def test_a_share_of_the_graph_and_other_rules(shell):
     assert few["settings"]["edges"] == int(0.05 * 527)
     assert 0 < few["n_edges"] <= int(0.05 * 527)
     model = load_model("tiny-ioi")
-    scored = edge_attribution_ig(Experiment(model, load_task("ioi", model, examples=8))).scored
+    scored = edge_attribution_ig(Experiment(model, load_task("ioi", model, examples=8))).circuit
     for name, rule in (("top", top), ("greedy", greedy)):
         found = shell.json(*ioi, "--edges", "40", "--select", name)
         assert found["edges"] == rule(scored, 40).circuit.names()

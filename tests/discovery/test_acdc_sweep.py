@@ -9,7 +9,7 @@ import torch
 
 from edgewise import load_model, load_task
 from edgewise.discovery import Interrupted, Order, acdc, acdc_sweep, acdc_with_edges, decides_alike
-from edgewise.discovery.acdc import _Search as search_class
+from edgewise.discovery.search import _Search as search_class
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment, OutOfMemoryError
 
@@ -78,7 +78,7 @@ def searches_of(monkeypatch, stop_at=None, why=KeyboardInterrupt):
 
         return acdc(experiment, threshold, progress=report, **options)
 
-    monkeypatch.setattr(import_module("edgewise.discovery.acdc_sweep"), "acdc", search)
+    monkeypatch.setattr(import_module("edgewise.discovery.thresholds"), "acdc", search)
     return asked
 
 

@@ -8,8 +8,8 @@ from test_units import values_of
 from tiny import FAMILIES
 
 from edgewise.discovery import Units
-from edgewise.discovery.attribution_patching import attribution_patching
-from edgewise.discovery.information_flow import information_flow
+from edgewise.discovery.methods.attribution_patching import attribution_patching
+from edgewise.discovery.methods.information_flow import information_flow
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import rows_of
@@ -27,8 +27,8 @@ def effect_of(experiment, rows, kind, index, mask):
 def test_plain_atp_is_the_slope_at_the_model_and_the_fix_goes_through_the_softmax(family):
     experiment = Experiment(FAMILIES[family](dtype=torch.float64, layers=1), tiny.task(rows=3), metric="logit_diff")
     (rows,) = rows_of(experiment, 10)
-    _, plain = attribution_patching(experiment, qk_fix=False)
-    _, fixed = attribution_patching(experiment)
+    plain = attribution_patching(experiment, qk_fix=False).units
+    fixed = attribution_patching(experiment).units
     step, worst = 1e-5, {True: 0.0, False: 0.0}
     for kind in ("q", "k", "v", "mlp"):
         for index in np.ndindex(*getattr(plain, kind).shape):
@@ -47,7 +47,7 @@ def test_plain_atp_is_the_slope_at_the_model_and_the_fix_goes_through_the_softma
 
 def test_a_flat_metric_takes_the_path_and_one_without_gradient_is_refused():
     experiment = Experiment(tiny.gpt2(dtype=torch.float64), tiny.task(), metric="kl_div")
-    _, found = attribution_patching(experiment)
+    found = attribution_patching(experiment).units
     assert found.v.abs().max() > 1e-4
     with pytest.raises(EdgewiseError, match="has no gradient"):
         attribution_patching(Experiment(tiny.gpt2(), tiny.task(), metric="frac_correct"))
@@ -58,7 +58,7 @@ def test_the_grouped_and_the_ungrouped_graph_have_the_same_units():
     scores = []
     for ungroup in (False, True):
         graph = model.graph(ungroup=ungroup)
-        scores.append(attribution_patching(Experiment(model, task, metric="logit_diff", graph=graph))[1])
+        scores.append(attribution_patching(Experiment(model, task, metric="logit_diff", graph=graph)).units)
     for one, other in zip(scores[0].tensors(), scores[1].tensors(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
 
@@ -67,7 +67,7 @@ def test_the_grouped_and_the_ungrouped_graph_have_the_same_units():
 def test_information_flow_is_its_formula_place_by_place(family):
     model, task = FAMILIES[family](dtype=torch.float64, layers=2), tiny.task()
     experiment = Experiment(model, task, ports=False)
-    found, graph = information_flow(experiment).scores, experiment.graph
+    found, graph = information_flow(experiment).circuit.scores, experiment.graph
     (rows,) = rows_of(experiment, 10)
     clean, mask = rows.clean, task.prompts.mask
     outputs = {node.name: None for node in graph.sources}

@@ -13,7 +13,7 @@ from edgewise.discovery import clean_corrupted, edge_attribution, edge_attributi
 from edgewise.errors import EdgewiseError
 from edgewise.models import load_model
 from edgewise.patching import Experiment, gradients
-from edgewise.patching.circuit_run import circuit_run
+from edgewise.patching.running import circuit_run
 
 SMOOTH = ["logit_diff", "prob_diff", "nll", "logit_diff_max"]
 
@@ -47,7 +47,7 @@ def test_scores_are_the_gradients_of_a_mask_on_every_edge(family, ablation):
         ungroup = number % 2 == 1  # also in a graph that gives every query head its own key and value input
         graph = model.graph(ports=True, ungroup=ungroup)
         experiment = Experiment(model, tiny.task(), ablation=ablation, metric=metric, graph=graph)
-        found = edge_attribution(experiment).scored
+        found = edge_attribution(experiment).circuit
         edges, ports = mask_gradients(experiment)
         assert np.abs(edges).max() > 1e-3
         assert np.abs(ports).max() > 1e-3
@@ -60,12 +60,12 @@ def test_scores_are_the_gradients_of_a_mask_on_every_edge(family, ablation):
 def test_scores_do_not_depend_on_how_many_prompts_go_together(at_once, monkeypatch):
     model, task = tiny.gpt2(dtype=torch.float64), tiny.task(rows=5)
     experiment = Experiment(model, task, metric="logit_diff")
-    whole = edge_attribution_ig(experiment).scored
+    whole = edge_attribution_ig(experiment).circuit
     each = gradients.SENDER_BYTES
     width = 8 * model.config.d_model * task.prompts.clean.shape[1] * len(experiment.graph.sources)
     monkeypatch.setattr(gradients, "SENDER_BYTES", at_once * width)
     assert each != gradients.SENDER_BYTES
-    parted = edge_attribution_ig(experiment).scored
+    parted = edge_attribution_ig(experiment).circuit
     assert np.abs(whole.scores).max() > 1e-3
     assert np.abs(whole.scores - parted.scores).max() < 1e-12
     assert np.abs(whole.port_scores - parted.port_scores).max() < 1e-12
@@ -89,7 +89,7 @@ def linear_model():
 )
 def test_on_a_linear_model_attribution_is_exact(method, ablation):
     experiment = Experiment(linear_model(), tiny.task(), ablation=ablation, metric="logit_diff")
-    exact, found = exact_effects(experiment), method(experiment).scored
+    exact, found = exact_effects(experiment).circuit, method(experiment).circuit
     assert np.abs(exact.scores).max() > 0.05
     assert np.abs(found.scores - exact.scores).max() < 1e-5
     assert np.abs(found.port_scores - exact.port_scores).max() < 1e-5
@@ -102,10 +102,10 @@ def test_a_path_of_inputs_comes_to_the_exact_effect_of_the_edge_it_moves():
         model.source.blocks[0].attn.W_O.zero_()
         model.source.blocks[0].attn.b_O.zero_()
     experiment = Experiment(load_model(model.source), tiny.task(), metric="logit_diff")
-    exact = exact_effects(experiment)
+    exact = exact_effects(experiment).circuit
     row, column = experiment.graph.locate("input->m0")
     errors = [
-        abs(edge_attribution_ig(experiment, steps=steps).scored.scores[row, column] - exact.scores[row, column])
+        abs(edge_attribution_ig(experiment, steps=steps).circuit.scores[row, column] - exact.scores[row, column])
         for steps in (1, 4, 16, 256)
     ]
     assert abs(exact.scores[row, column]) > 0.01
@@ -117,9 +117,9 @@ def test_a_path_of_inputs_comes_to_the_exact_effect_of_the_edge_it_moves():
 def test_a_metric_that_is_flat_at_the_clean_run_is_attributed_along_the_path(metric):
     experiment = Experiment(tiny.gpt2(dtype=torch.float64), tiny.task(), metric=metric)
     found, path = edge_attribution(experiment), edge_attribution_ig(experiment)
-    assert (found.gradient_at, found.passes) == ("inputs", 5)
-    assert np.array_equal(found.scored.scores, path.scored.scores)
-    assert np.abs(found.scored.scores).max() > 1e-4
+    assert (found.details["gradient_at"], found.details["passes"]) == ("inputs", 5)
+    assert np.array_equal(found.circuit.scores, path.circuit.scores)
+    assert np.abs(found.circuit.scores).max() > 1e-4
     # One step is the clean run, where there is nothing but rounding to rank.
     with pytest.raises(EdgewiseError, match="take more than 1 step"):
         edge_attribution_ig(experiment, steps=1)
@@ -128,16 +128,16 @@ def test_a_metric_that_is_flat_at_the_clean_run_is_attributed_along_the_path(met
 def test_where_the_embedding_does_not_move_activations_do():
     model = load_model("or-gate")
     found = edge_attribution(Experiment(model, load_task("or-gate", model)))
-    assert found.gradient_at == "activations"
-    graph = found.scored.graph
-    assert found.scored.scores[graph.locate("m0->logits")] > 0
+    assert found.details["gradient_at"] == "activations"
+    graph = found.circuit.graph
+    assert found.circuit.scores[graph.locate("m0->logits")] > 0
 
 
 def test_a_path_of_activations_averages_over_every_group_moved_in_turn():
     experiment = Experiment(tiny.gpt2(dtype=torch.float64, layers=2), tiny.task(), metric="logit_diff")
     found = edge_attribution_ig(experiment, path="activations", steps=3)
-    assert found.passes == 3 * (1 + 2 * 2)
-    total = np.zeros_like(found.scored.scores)
+    assert found.details["passes"] == 3 * (1 + 2 * 2)
+    total = np.zeros_like(found.circuit.scores)
     # The slow way: for each group and step the mask's gradient, in a model whose ablated run is moved on by hand.
     (rows,) = gradients.rows_of(experiment)
     changes, weights = gradients.changes_when_ablated(experiment, rows), gradients.place_weights(experiment, rows)
@@ -150,18 +150,18 @@ def test_a_path_of_activations_averages_over_every_group_moved_in_turn():
                 kind, layer = group
                 clean, ablated = (getattr(one, kind)[layer] for one in (rows.clean, rows.ablated))
                 point = gradients.Changed(**{kind: {layer: ablated + alpha * (clean - ablated)}})
-            scores = torch.zeros(found.scored.scores.shape, dtype=torch.float64)
+            scores = torch.zeros(found.circuit.scores.shape, dtype=torch.float64)
             at = gradients.gradients_at(experiment, rows, weights, point)
             gradients.add_edge_effects(scores, experiment, at, rows, changes)
-            total += scores.numpy() / found.passes
+            total += scores.numpy() / found.details["passes"]
     assert np.abs(total).max() > 1e-3
-    assert np.abs(total - found.scored.scores).max() < 1e-12
+    assert np.abs(total - found.circuit.scores).max() < 1e-12
 
 
 def test_clean_and_corrupted_ends_are_averaged():
     experiment = Experiment(tiny.gpt2(dtype=torch.float64), tiny.task(), metric="logit_diff")
-    clean = edge_attribution(experiment).scored.scores
-    both = clean_corrupted(experiment).scored.scores
+    clean = edge_attribution(experiment).circuit.scores
+    both = clean_corrupted(experiment).circuit.scores
     swapped = dataclasses.replace(experiment.task.prompts, clean=experiment.task.prompts.corrupt)
     other = Experiment(experiment.decoder, dataclasses.replace(experiment.task, prompts=swapped), metric="logit_diff",
                        ablation="zero")  # fmt: skip
@@ -176,8 +176,8 @@ def test_clean_and_corrupted_ends_are_averaged():
 def test_permuted_models_have_a_gradient_of_their_divergence():
     model = tiny.gpt2(dtype=torch.float64)
     found = edge_attribution(Experiment(model.permuted(1), tiny.task(), metric="kl_div"))
-    assert found.gradient_at == "clean"
-    assert np.abs(found.scored.scores).max() > 1e-3
+    assert found.details["gradient_at"] == "clean"
+    assert np.abs(found.circuit.scores).max() > 1e-3
 
 
 def test_what_cannot_be_attributed_is_said():

@@ -7,8 +7,8 @@ import torch
 
 from edgewise import load_model, load_task
 from edgewise.discovery import acdc, at_most
-from edgewise.discovery.edge_pruning import _metric, edge_pruning
 from edgewise.discovery.hard_concrete import alive, sample
+from edgewise.discovery.methods.edge_pruning import _metric, edge_pruning
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
@@ -20,16 +20,16 @@ def test_it_finds_a_circuit_as_good_as_acdcs_of_the_same_size(name, examples, st
     experiment = Experiment(model, load_task(name, model, examples=examples))
     wanted = acdc(experiment, 0.01)
     found = edge_pruning(experiment, wanted.circuit.n_edges, steps=steps)
-    circuit = at_most(found.scored, wanted.circuit.n_edges, above=-np.inf).circuit
+    circuit = at_most(found.circuit, wanted.circuit.n_edges, above=-np.inf).circuit
     assert 5 < circuit.n_edges <= wanted.circuit.n_edges
     assert experiment.score(circuit) < 1.5 * wanted.metric < 0.1 * experiment.ablated()
-    assert found.expected == pytest.approx(wanted.circuit.n_edges, abs=5)
+    assert found.details["expected_edges"] == pytest.approx(wanted.circuit.n_edges, abs=5)
 
 
 def test_the_wanted_size_is_come_near():
     model = load_model("tiny-greater-than")
     experiment = Experiment(model, load_task("greater-than", model, examples=4))
-    expected = [edge_pruning(experiment, target, steps=200).expected for target in (10, 60)]
+    expected = [edge_pruning(experiment, target, steps=200).details["expected_edges"] for target in (10, 60)]
     assert expected[0] == pytest.approx(10, abs=6)
     assert expected[1] == pytest.approx(60, abs=12)
 
@@ -66,7 +66,7 @@ def test_masks_are_hard_concrete():
 def test_the_same_seed_gives_the_same_masks_and_a_warm_start_others():
     experiment = Experiment(tiny.gpt2(layers=1), tiny.task(), metric="logit_diff")
     scores = [
-        edge_pruning(experiment, 10, steps=10, seed=seed, warm_start=warm).scored.scores
+        edge_pruning(experiment, 10, steps=10, seed=seed, warm_start=warm).circuit.scores
         for seed, warm in ((0, True), (0, True), (1, True), (0, False))
     ]
     assert np.array_equal(scores[0], scores[1])

@@ -17,7 +17,7 @@ def test_every_edges_effect_is_that_of_a_circuit_run_without_it(family):
     for number, ablation in enumerate(("resample", "zero", "mean")):
         metric = ("kl_div", "logit_diff", "nll")[number]
         experiment = Experiment(model, tiny.task(), ablation=ablation, metric=metric, ports=number != 2)
-        found = exact_effects(experiment)
+        found = exact_effects(experiment).circuit
         whole = Circuit.full(experiment.graph)
         base = experiment.score(whole)
         effects = []
@@ -35,7 +35,7 @@ def test_every_edges_effect_is_that_of_a_circuit_run_without_it(family):
 def test_a_permuted_networks_effects_are_on_its_divergence_from_the_original():
     permuted = tiny.gpt2(dtype=torch.float64, layers=1).permuted(1)
     experiment = Experiment(permuted, tiny.task())
-    found, whole = exact_effects(experiment), Circuit.full(experiment.graph)
+    found, whole = exact_effects(experiment).circuit, Circuit.full(experiment.graph)
     name = "m0->logits"
     wanted = experiment.score(whole.remove(name)) - experiment.score(whole)
     assert found.scores[experiment.graph.locate(name)] == pytest.approx(wanted, abs=1e-9)

@@ -16,7 +16,7 @@ from edgewise.patching import Experiment
 def test_a_nodes_estimate_is_the_sum_of_its_edges_scores(family, metric):
     experiment = Experiment(FAMILIES[family](dtype=torch.float64, layers=2), tiny.task(), metric=metric, ports=False)
     found = gradient_maps(experiment)
-    scores = torch.tensor(edge_attribution(experiment).scored.scores)
+    scores = torch.tensor(edge_attribution(experiment).circuit.scores)
     for row, node in enumerate(experiment.graph.sources):
         if node.kind == "head":
             got = found.heads[node.layer, node.head]

@@ -19,7 +19,7 @@ from edgewise.discovery import (
     probe_sweep,
     scored_by_units,
 )
-from edgewise.discovery.subnetwork_probing import FIRST_THETA, masked_metric, subnetwork_probing
+from edgewise.discovery.methods.subnetwork_probing import FIRST_THETA, masked_metric, subnetwork_probing
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
 from edgewise.models.decoder import positions_of
@@ -82,7 +82,7 @@ def test_shared_keys_and_values_are_one_unit():
 def test_importances_are_what_moving_each_unit_a_little_does(family, ablation):
     model, task = FAMILIES[family](dtype=torch.float64, layers=2), tiny.task(rows=3)
     experiment = Experiment(model, task, ablation=ablation, metric="logit_diff")
-    _, found = head_importance(experiment)
+    found = head_importance(experiment).units
     (rows,) = rows_of(experiment, 10)
     step, importances = 1e-5, Units.full(model.config, 0.0, model.device)
     importances = Units(*(tensor.double() for tensor in importances.tensors()))
@@ -134,22 +134,22 @@ def values_of(experiment, rows, masks):
 
 def test_query_and_key_of_a_head_are_equally_important_under_zero_ablation():
     model, task = tiny.gpt2(dtype=torch.float64), tiny.task()
-    _, zero = head_importance(Experiment(model, task, ablation="zero", metric="logit_diff"))
+    zero = head_importance(Experiment(model, task, ablation="zero", metric="logit_diff")).units
     assert zero.q.max() > 0.01
     assert torch.allclose(zero.q, zero.k, atol=1e-6)
     # Published runs had zero ablation's scores whatever was ablated; the formula's own differ.
     resample = Experiment(model, task, metric="logit_diff")
-    _, published = head_importance(resample, variant="published")
+    published = head_importance(resample, variant="published").units
     assert torch.allclose(published.q, zero.q, atol=1e-6)
-    _, formula = head_importance(resample)
+    formula = head_importance(resample).units
     assert (formula.q - zero.q).abs().max() > 1e-3
 
 
 def test_a_flat_metric_is_never_ranked_by_rounding():
     experiment = Experiment(tiny.gpt2(dtype=torch.float64), tiny.task(), metric="kl_div")
-    _, published = head_importance(experiment, variant="published")
+    published = head_importance(experiment, variant="published").units
     assert all(float(tensor.abs().max()) == 0 for tensor in published.tensors())
-    _, along = head_importance(experiment)
+    along = head_importance(experiment).units
     assert along.q.max() > 0.01
     with pytest.raises(EdgewiseError, match="unknown variant 'publishd'"):
         head_importance(experiment, variant="publishd")
@@ -270,11 +270,11 @@ def test_where_the_embedding_does_not_move_units_are_scored_along_the_path_of_ac
     model = load_model("or-gate")
     experiment, heard = Experiment(model, load_task("or-gate", model)), []
     assert experiment.metric.name == "l2"
-    scored, found = method(experiment, progress=lambda *one: heard.append(one))
-    assert found.mlp.abs().min() > 0.1
+    scored = method(experiment, progress=lambda *one: heard.append(one))
+    assert scored.units.mlp.abs().min() > 0.1
     path = edge_attribution(experiment)
-    assert path.gradient_at == "activations"
-    assert scored.scores is not None
+    assert path.details["gradient_at"] == "activations"
+    assert scored.circuit.scores is not None
     # One place says where gradients are taken, and progress is told after every one of them.
-    assert len(heard) == path.passes
+    assert len(heard) == path.details["passes"]
     assert heard[-1] == (len(experiment.task), len(experiment.task))

@@ -104,7 +104,7 @@ def test_a_circuit_that_is_always_faithful_and_one_that_never_is():
 def test_port_edges_are_left_aside_and_shared_heads_asked_one_by_one():
     model, task = tiny.llama(dtype=torch.float64), tiny.task(rows=4)
     experiment = Experiment(model, task, metric="logit_diff")
-    scored = edge_attribution(experiment).scored
+    scored = edge_attribution(experiment).circuit
     found = mib_scores(model, task, scored)
     graph = model.graph(ports=False, ungroup=True)
     assert found.n_graph_edges == graph.n_edges

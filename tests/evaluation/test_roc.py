@@ -8,7 +8,7 @@ from tiny import SHARED, needs_shared
 
 from edgewise import load_model, load_task
 from edgewise.discovery import Units, acdc, head_importance, one_by_one, sweep
-from edgewise.discovery.subnetwork_probing import PAPER_LAMBDAS, subnetwork_probing
+from edgewise.discovery.methods.subnetwork_probing import PAPER_LAMBDAS, subnetwork_probing
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import area_under, frontier, roc_curve, roc_point, roc_points
 from edgewise.evaluation.roc import SMALLEST_THRESHOLD, nodes_present
@@ -40,7 +40,8 @@ def test_acdc_is_at_the_corner_and_the_papers_baselines_are_not(setting):
     found = acdc(experiment, 0.01)
     corner = roc_point(found.circuit, known)
     assert (corner.true_positive_rate, corner.false_positive_rate) == (1, 0)
-    scored, units = head_importance(experiment)
+    found = head_importance(experiment)
+    scored, units = found.circuit, found.units
     circuits = [circuit for _, circuit in sweep(scored)]
     points = roc_points(circuits, known)
     assert (points[0].true_positive_rate, points[0].false_positive_rate) == (1, 1)

@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn import functional
 from transformers.activations import ACT2CLS, ACT2FN
 
-from edgewise.discovery import edge_attribution
-from edgewise.discovery.edge_attribution import relp
+from edgewise.discovery import edge_attribution, relp
 from edgewise.errors import EdgewiseError
 from edgewise.models.plain_transformer import ACTIVATIONS
 from edgewise.patching import Experiment
@@ -106,7 +105,7 @@ def test_a_product_of_activations_gives_half_to_each():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_differ_from_plain_gradients_where_there_is_something_to_bend(family):
     experiment = Experiment(FAMILIES[family](dtype=torch.float64), tiny.task(), metric="logit_diff")
-    plain, found = edge_attribution(experiment).scored.scores, relp(experiment).scored.scores
+    plain, found = edge_attribution(experiment).circuit.scores, relp(experiment).circuit.scores
     assert np.abs(found).max() > 1e-3
     if family == "plain-attention-only":  # no norm, no MLP
         assert np.abs(found - plain).max() < 1e-12
@@ -117,8 +116,8 @@ def test_scores_differ_from_plain_gradients_where_there_is_something_to_bend(fam
 def test_on_a_relu_network_without_norms_relp_is_plain_attribution():
     model = tiny.plain(dtype=torch.float64, layers=2, activation="relu")
     experiment = Experiment(model, tiny.task(), ablation="zero", metric="logit_diff")
-    found = relp(experiment).scored
-    wanted = edge_attribution(experiment).scored
+    found = relp(experiment).circuit
+    wanted = edge_attribution(experiment).circuit
     # ReLU's slope is its ratio, and there is no norm: both are the same thing.
     assert np.abs(found.scores - wanted.scores).max() < 1e-12
     assert np.abs(found.scores).max() > 1e-2

@@ -41,10 +41,10 @@ def test_a_sweep_gives_what_each_method_gives_and_measures_it_from_scratch(exper
     found = {one.method: one for one in sweep(experiment, PLANS, test=others)}
     assert [one.by for one in found.values()] == ["threshold", "lambda", "units masked", "edges", "edges"]
     assert found["acdc"].points[1].circuit == acdc(experiment, 0.01).circuit
-    scored = edge_attribution(experiment).scored
+    scored = edge_attribution(experiment).circuit
     assert all(point.circuit.n_edges <= point.setting for point in found["edge-attribution"].points)
     assert np.allclose(found["edge-attribution"].points[1].circuit.scores, scored.scores, rtol=0, atol=1e-5)
-    _, units = head_importance(experiment)
+    units = head_importance(experiment).units
     assert len(found["head-importance"].points) == len(units) + 1
     for series in found.values():
         full, ablated = series.baseline["kl_div"]
@@ -292,7 +292,7 @@ def test_a_series_of_more_or_fewer_points_than_its_sweep_is_refused(tmp_path):
 def test_a_probe_of_each_lambda_is_kept_where_learning_them_together_would_save_nothing(
     experiment, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("edgewise.discovery.subnetwork_probing.ACTIVATIONS_AT_ONCE", 1)
+    monkeypatch.setattr("edgewise.discovery.methods.subnetwork_probing.ACTIVATIONS_AT_ONCE", 1)
     told = []
 
     def stop(method, done, count):

@@ -16,7 +16,7 @@ from edgewise.cli import (
     lists,
     prompts,
 )
-from edgewise.cli.main import main
+from edgewise.cli.entry import main
 
 __all__ = [
     "compare",

@@ -1,41 +1,36 @@
 """Who matters: the algorithms that find circuits."""
 
-from edgewise.discovery.acdc import (
+from edgewise.discovery.heat import HeatMaps, heat_maps
+from edgewise.discovery.heat_by_gradients import gradient_maps, seconds_to_patch
+from edgewise.discovery.method import Found, Method, Option, Scored
+from edgewise.discovery.methods import ALIASES, METHODS, RANDOM, method_named, register_method
+from edgewise.discovery.methods.attribution_patching import attribution_patching
+from edgewise.discovery.methods.clean_corrupted import clean_corrupted
+from edgewise.discovery.methods.edge_attribution import edge_attribution
+from edgewise.discovery.methods.edge_attribution_ig import edge_attribution_ig
+from edgewise.discovery.methods.edge_pruning import edge_pruning
+from edgewise.discovery.methods.exact import exact_effects
+from edgewise.discovery.methods.head_importance import head_importance
+from edgewise.discovery.methods.information_flow import information_flow
+from edgewise.discovery.methods.relp import relp
+from edgewise.discovery.methods.subnetwork_probing import Probe, probe_sweep, subnetwork_probing
+from edgewise.discovery.order import ORDER_MODES, Order, OrderMode, Visit, visits
+from edgewise.discovery.plan import Estimate, Plan, plan_acdc
+from edgewise.discovery.search import (
     DEFAULT_ENGINE,
     ENGINES,
-    ORDER_MODES,
     Decision,
     Discovery,
     Engine,
     Interrupted,
-    Order,
-    OrderMode,
     PlainEngine,
     Progress,
     ProgressCallback,
-    Visit,
     acdc,
     check_options,
-    visits,
 )
-from edgewise.discovery.acdc_sweep import AtThreshold, acdc_sweep, acdc_with_edges, decides_alike
-from edgewise.discovery.attribution_patching import attribution_patching
-from edgewise.discovery.edge_attribution import (
-    Attribution,
-    clean_corrupted,
-    edge_attribution,
-    edge_attribution_ig,
-    relp,
-)
-from edgewise.discovery.exact import exact_effects
-from edgewise.discovery.gradient_maps import gradient_maps, seconds_to_patch
-from edgewise.discovery.head_importance import head_importance
-from edgewise.discovery.heat_maps import HeatMaps, heat_maps
-from edgewise.discovery.information_flow import information_flow
-from edgewise.discovery.methods import ALIASES, METHODS, Method, Scored, method_named
-from edgewise.discovery.plan import Estimate, Plan, plan_acdc
 from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, require_count, top
-from edgewise.discovery.subnetwork_probing import Probe, probe_sweep
+from edgewise.discovery.thresholds import AtThreshold, acdc_sweep, acdc_with_edges, decides_alike
 from edgewise.discovery.units import Units, masked, one_by_one, scored_by_units, sweep
 
 __all__ = [
@@ -44,15 +39,17 @@ __all__ = [
     "ENGINES",
     "METHODS",
     "ORDER_MODES",
+    "RANDOM",
     "AtThreshold",
-    "Attribution",
     "Decision",
     "Discovery",
     "Engine",
     "Estimate",
+    "Found",
     "HeatMaps",
     "Interrupted",
     "Method",
+    "Option",
     "Order",
     "OrderMode",
     "PlainEngine",
@@ -75,6 +72,7 @@ __all__ = [
     "decides_alike",
     "edge_attribution",
     "edge_attribution_ig",
+    "edge_pruning",
     "exact_effects",
     "gradient_maps",
     "greedy",
@@ -86,10 +84,12 @@ __all__ = [
     "one_by_one",
     "plan_acdc",
     "probe_sweep",
+    "register_method",
     "relp",
     "require_count",
     "scored_by_units",
     "seconds_to_patch",
+    "subnetwork_probing",
     "sweep",
     "top",
     "visits",

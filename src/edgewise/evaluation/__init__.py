@@ -3,8 +3,8 @@
 from edgewise.evaluation.answers import Said, answers_of
 from edgewise.evaluation.bootstrap import Bootstrap, Interval, mean_jaccard
 from edgewise.evaluation.compare import CircuitComparison, compare_circuits
-from edgewise.evaluation.evaluate import Accuracy, Evaluation, Measured, Spread, evaluate, evaluate_in
 from edgewise.evaluation.hypotheses import Hypotheses, run_tests
+from edgewise.evaluation.measuring import Accuracy, Evaluation, Measured, Spread, evaluate, evaluate_in
 from edgewise.evaluation.mib import MibRoc, MibScores, mib_auroc, mib_scores
 from edgewise.evaluation.outcome import Outcome, advice, outcome_of
 from edgewise.evaluation.random_circuits import random_circuit

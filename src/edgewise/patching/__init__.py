@@ -1,12 +1,12 @@
 """What happens if: ablations, circuit runs, and experiments that measure them."""
 
 from edgewise.patching.ablation import ABLATIONS, Ablated, ablate
-from edgewise.patching.circuit_run import circuit_run
 from edgewise.patching.costs import Costs, calibrate
 from edgewise.patching.engine import Engine, PlainEngine, Removed
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.incremental import IncrementalEngine
 from edgewise.patching.memory import MemoryKind, MemoryPlan, OutOfMemoryError, parse_size, plan_memory, size
+from edgewise.patching.running import circuit_run
 
 __all__ = [
     "ABLATIONS",

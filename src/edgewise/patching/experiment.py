@@ -13,8 +13,8 @@ from edgewise.graph import Circuit, Graph
 from edgewise.models import Decoder
 from edgewise.models.forward import Activations, forward
 from edgewise.patching.ablation import ablate, check_ablation, cut_rows
-from edgewise.patching.circuit_run import circuit_run
 from edgewise.patching.memory import MemoryKind, forward_in_pieces, memory_of
+from edgewise.patching.running import circuit_run
 from edgewise.tasks import Metric, Reference, Task, find_metric, mean_over_places, right_answers
 
 ROW_BYTES = 2**30

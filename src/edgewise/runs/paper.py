@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.discovery import Order, method_named
-from edgewise.discovery.subnetwork_probing import PAPER_LAMBDAS
+from edgewise.discovery.methods.subnetwork_probing import PAPER_LAMBDAS
 from edgewise.errors import EdgewiseError, first_line, unknown
 from edgewise.evaluation import Counted, roc_curve
 from edgewise.evaluation.roc import SMALLEST_THRESHOLD

@@ -403,8 +403,7 @@ def score_edges(
         if progress is not None:
             progress(Progress(done, of, 0, done, math.nan, method.counts, math.nan))
 
-    assert method.score is not None
-    return method.score(experiment.within(max_memory, method.memory), report, max_memory, **options)
+    return method.scores(experiment, max_memory=max_memory, progress=report, **options)
 
 
 def _select(

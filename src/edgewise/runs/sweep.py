@@ -1,7 +1,7 @@
 """Sweeps: one task, several methods, circuits of many sizes, each measured from scratch by a circuit run.
 
 What can be shared is: the model's and the ablated activations by everything; a method's scores by all sizes cut from
-them; a search of ACDC by all thresholds that decide alike (discovery/acdc_sweep.py); the steps of subnetwork probing by
+them; a search of ACDC by all thresholds that decide alike (discovery/thresholds.py); the steps of subnetwork probing by
 up to 16 lambdas, where the model is so small that this saves time.
 """
 
@@ -19,20 +19,18 @@ from typing import Any
 from edgewise.discovery import (
     ALIASES,
     METHODS,
+    RANDOM,
+    Found,
     Order,
     ProgressCallback,
-    acdc_sweep,
-    at_most,
     head_importance,
     one_by_one,
-    probe_sweep,
 )
-from edgewise.discovery.subnetwork_probing import lambdas_at_once
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
-from edgewise.runs.run import describe_model, score_edges
+from edgewise.runs.run import describe_model
 from edgewise.runs.series import ENDING, Series, SeriesFile, SweepPoint
 from edgewise.tasks import METRICS, Task, mean_over_places, metrics_of
 
@@ -45,7 +43,6 @@ def grid(low: float, high: float, count: int) -> tuple[float, ...]:
 MARKS = tuple(f"{method}{ENDING}" for method in (*METHODS, "random"))
 """Files that say of a folder that it is a sweep's."""
 COUNTED: tuple[Counted, ...] = ("edges", "nodes")
-RANDOM = "random"
 PAPER_THRESHOLDS = grid(-4, 0, 21)
 """The ACDC paper's base grid: 10^-4 to 1 in 21 steps."""
 LAMBDAS = (0.01, 0.1, 0.316, 1.0, 3.16, 10.0, 31.6)
@@ -78,8 +75,8 @@ class SweepPlan:
     @property
     def by(self) -> str:
         """What the settings are."""
-        names = {"acdc": "threshold", "subnetwork-probing": "lambda"}
-        return "units masked" if self.by_unit else names.get(self.method, "edges")
+        method = METHODS.get(self.method)
+        return "units masked" if self.by_unit else "edges" if method is None else method.by
 
     def check(self) -> None:
         """Refuse what cannot be swept.
@@ -246,10 +243,6 @@ def _count(experiment: Experiment, plan: SweepPlan) -> int:
     return 1 + config.n_layers * (config.n_heads + 2 * config.n_kv_heads + config.mlps)
 
 
-Found = tuple[float, Circuit, float | None]
-"""A setting, its circuit, and the setting whose search gave it, where that is another one."""
-
-
 def _timed(found: Iterator[Found]) -> Iterator[tuple[float, Circuit, float, float | None]]:
     """The same with the seconds that each took to come."""
     while True:
@@ -266,40 +259,17 @@ def _circuits(
     """What is left to do of a plan."""
     left = plan.settings[done:]
     if plan.by_unit:
-        _, units = head_importance(experiment, **plan.options)
+        units = head_importance(experiment, **plan.options).units
+        assert units is not None
         for index, circuit in enumerate(one_by_one(experiment.graph, units)):
             if index >= done:
                 yield float(index), circuit, None
-    elif not left:
-        return
-    elif plan.method == "acdc":
-        for found in acdc_sweep(experiment, left, order=plan.order, progress=searching):
-            yield found.threshold, found.discovery.circuit, found.same_as
-    elif plan.method == "subnetwork-probing":
-        options = {"seed": plan.seed, **plan.options}
-        at_once = lambdas_at_once(experiment)  # what is learned together is kept before the next begin
-        for first in range(0, len(left), at_once):
-            lambdas = left[first : first + at_once]
-            for weight, probe in zip(lambdas, probe_sweep(experiment, lambdas, **options), strict=True):
-                yield weight, probe.circuit, None
     elif plan.method == RANDOM:
         for size in left:
             yield size, random_circuit(experiment.graph, min(int(size), experiment.graph.n_edges), plan.seed), None
-    else:
-        yield from _cut(experiment, plan, left)
-
-
-def _cut(experiment: Experiment, plan: SweepPlan, sizes: Sequence[float]) -> Iterator[Found]:
-    method = METHODS[plan.method]
-    options = {**method.options, **({"seed": plan.seed} if "seed" in method.options else {}), **plan.options}
-    per_size = "target" in options
-    scored = None
-    for size in sizes:
-        if scored is None or per_size:
-            if per_size:
-                options["target"] = int(size)
-            scored = score_edges(experiment, method, options)
-        yield size, at_most(scored.circuit, int(size), whole_ties=method.units, above=scored.above).circuit, None
+    elif left:
+        method, search = METHODS[plan.method], {"order": plan.order, "progress": searching}
+        yield from method.circuits(experiment, left, seed=plan.seed, options=plan.options, **search)
 
 
 def series_summary(series: Series, known: Circuit | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from edgewise import __version__
 from edgewise.reports.page.data import page_data
 from edgewise.reports.page.html import render, require_free_file, write_page
-from edgewise.reports.page.measure import measure
+from edgewise.reports.page.measured import measure
 from edgewise.reports.page.source import Source, read_sources
 from edgewise.runs import Run
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.discovery.acdc import visits
+from edgewise.discovery import visits
 from edgewise.graph import Circuit, Graph
 from edgewise.graph.circuit import Floats
 from edgewise.reports.page.source import Step

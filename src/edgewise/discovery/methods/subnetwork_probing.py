@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import require_gradient
+from edgewise.discovery.attribution import require_gradient
 from edgewise.discovery.hard_concrete import GAMMA, ZETA, alive, sample
+from edgewise.discovery.method import MOST_STEPS, SEED, STEPS_HELP, Found, Method, Option, Scored, StepProgress
 from edgewise.discovery.units import Units, masked, scored_by_units
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
@@ -67,7 +69,7 @@ def subnetwork_probing(
     learning_rate: float = LEARNING_RATE,
     seed: int = 0,
     variant: str = "default",
-    progress: Callable[[int, int], None] | None = None,
+    progress: StepProgress | None = None,
 ) -> Probe:
     """Learn which units a task needs.
 
@@ -93,7 +95,7 @@ def probe_sweep(
     learning_rate: float = LEARNING_RATE,
     seed: int = 0,
     variant: str = "default",
-    progress: Callable[[int, int], None] | None = None,
+    progress: StepProgress | None = None,
 ) -> list[Probe]:
     """Probes for several lambdas, learned side by side: those of `subnetwork_probing` one by one, with the same noise.
 
@@ -253,3 +255,51 @@ class _Masked(Walk):
         mask = getattr(self.masks, kind)[:, layer].reshape(self.sets, 1, 1, -1, 1).to(clean.dtype)
         clean = clean.unflatten(0, (self.sets, -1))
         return (mask * clean if self.zero else mask * clean + (1 - mask) * ablated).flatten(0, 1)
+
+
+def _score(experiment: Experiment, *, progress: StepProgress | None = None, **options: Any) -> Scored:
+    probe = subnetwork_probing(experiment, progress=progress, **options)
+    details = {**options, "loss_metric": probe.loss[0], "loss_regulariser": probe.loss[1]}
+    return Scored(probe.circuit, details, above=-math.inf, own=probe.circuit, units=probe.theta)
+
+
+def _sweep(
+    experiment: Experiment,
+    lambdas: Sequence[float],
+    *,
+    regularisation: float,
+    order: object,
+    progress: object,
+    **options: Any,
+) -> Iterator[Found]:
+    at_once = lambdas_at_once(experiment)  # what is learned together is kept before the next begin
+    for first in range(0, len(lambdas), at_once):
+        some = lambdas[first : first + at_once]
+        for weight, probe in zip(some, probe_sweep(experiment, some, **options), strict=True):
+            yield weight, probe.circuit, None
+
+
+METHOD = Method(
+    name="subnetwork-probing",
+    short="sp",
+    summary="learn a mask for each query, key, value and MLP (SP)",
+    cost="a forward and a backward per step: 3,000 by default",
+    paper="Cao et al. 2021; ACDC paper, appendix D.1",
+    when="to compare with the paper; units that work together",
+    takes=(
+        Option("regularisation", LAMBDA, "lambda: higher keeps less", least=0),
+        Option("steps", STEPS, STEPS_HELP, least=1, most=MOST_STEPS),
+        Option("learning_rate", LEARNING_RATE, "Adam's, of the masks' parameters", least=0),
+        Option("variant", "default", "`published`: round by one sample, as the paper's code does", choices=VARIANTS),
+        SEED,
+    ),
+    counts="steps",
+    score=_score,
+    memory="probing",
+    metric_units=False,
+    units=True,
+    sized=False,
+    rounds=True,
+    by="lambda",
+    sweep=_sweep,
+)

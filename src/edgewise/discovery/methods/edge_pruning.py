@@ -16,41 +16,27 @@ paper's masks on whole nodes, is what differs from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import edge_attribution_ig, require_gradient
+from edgewise.discovery.attribution import require_gradient
 from edgewise.discovery.hard_concrete import alive, sample
+from edgewise.discovery.method import MOST_STEPS, SEED, STEPS_HELP, Method, Option, Scored, StepProgress
+from edgewise.discovery.methods.edge_attribution_ig import edge_attribution_ig
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.models.matmul import fast_matmul
 from edgewise.patching import Experiment
 from edgewise.patching.ablation import cut_rows
-from edgewise.patching.circuit_run import circuit_run
+from edgewise.patching.running import circuit_run
 
 FIRST_THETA = 2.0
 STEPS, LEARNING_RATE, LAMBDA_RATE = 300, 0.1, 0.5
 SHRINKING = 0.6
 """The share of the steps over which the wanted size goes down to the target."""
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What edge pruning learned.
-
-    Attributes:
-        scored: the full circuit with theta as every edge's score.
-        expected: how many edges the masks leave in expectation.
-        metric: the metric at the last step, with soft masks.
-    """
-
-    scored: Circuit
-    expected: float
-    metric: float
 
 
 def edge_pruning(
@@ -61,8 +47,8 @@ def edge_pruning(
     learning_rate: float = LEARNING_RATE,
     warm_start: bool = True,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> Pruned:
+    progress: StepProgress | None = None,
+) -> Scored:
     """Learn which `target` edges (port edges counted) a task needs.
 
     Args:
@@ -112,7 +98,11 @@ def edge_pruning(
     scores[exists.cpu()] = theta.detach().double().cpu()
     scores = torch.where(exists.cpu(), scores, 0.0).numpy()
     edges, ports = scores[: graph.edges.size].reshape(graph.edges.shape), scores[graph.edges.size :]
-    return Pruned(Circuit.full(graph).with_scores(edges, ports), expected, metric)
+    details = {
+        **{"target": target, "steps": steps, "learning_rate": learning_rate, "warm_start": warm_start, "seed": seed},
+        **{"loss_metric": metric, "expected_edges": round(expected, 1)},
+    }
+    return Scored(Circuit.full(graph).with_scores(edges, ports), details, above=-math.inf)
 
 
 def _first_theta(experiment: Experiment, warm_start: bool) -> Tensor:
@@ -120,7 +110,7 @@ def _first_theta(experiment: Experiment, warm_start: bool) -> Tensor:
     graph = experiment.graph
     first = np.full(graph.edges.size + len(graph.inputs), FIRST_THETA)
     if warm_start:
-        scored = edge_attribution_ig(experiment).scored
+        scored = edge_attribution_ig(experiment).circuit
         assert scored.scores is not None
         assert scored.port_scores is not None
         for start, scores, exists in (
@@ -152,3 +142,30 @@ def _metric(experiment: Experiment, mask: Tensor, exists: Tensor) -> float:
             value.backward()
         total += value.item()
     return total
+
+
+def _score(experiment: Experiment, *, target: int | None, **options: Any) -> Scored:
+    if target is None:
+        raise EdgewiseError("edge pruning needs a target: the number of edges that its masks are pressed to")
+    return edge_pruning(experiment, min(target, experiment.graph.n_edges), **options)
+
+
+METHOD = Method(
+    name="edge-pruning",
+    summary="learn a mask for every edge, pressed to a wanted number of edges",
+    cost="a circuit run and its backward per step: 300 by default",
+    paper="Bhaskar et al. 2024",
+    when="the most faithful circuit of a given size, on models that a soft circuit run fits",
+    takes=(
+        Option("target", None, "how many edges masks are pressed to; by default as many as the circuit may have", 1),
+        Option("steps", STEPS, STEPS_HELP, least=2, most=MOST_STEPS),
+        Option("learning_rate", LEARNING_RATE, "Adam's, of the masks' parameters", least=0),
+        Option("warm_start", True, "start from attribution scores"),
+        SEED,
+    ),
+    counts="steps",
+    score=_score,
+    memory="masks",
+    metric_units=False,
+    sized=False,
+)

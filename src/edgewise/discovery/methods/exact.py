@@ -7,19 +7,18 @@ Attribution estimates the same number by gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from edgewise.discovery.acdc import visits
+from edgewise.discovery.method import Method, Scored, StepProgress
+from edgewise.discovery.order import visits
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment, IncrementalEngine
 
 
 def exact_effects(
-    experiment: Experiment, *, max_memory: int | None = None, progress: Callable[[int, int], None] | None = None
-) -> Circuit:
+    experiment: Experiment, *, max_memory: int | None = None, progress: StepProgress | None = None
+) -> Scored:
     """Every edge's and port edge's effect on the metric, as scores on the full circuit.
 
     Args:
@@ -53,4 +52,16 @@ def exact_effects(
         done += len(rows)
         if progress is not None:
             progress(done, graph.n_edges)
-    return Circuit.full(graph).with_scores(scores, ports)
+    return Scored(Circuit.full(graph).with_scores(scores, ports))
+
+
+METHOD = Method(
+    name="exact",
+    summary="ablate every edge alone and measure",
+    cost="one part of a forward pass per edge",
+    paper="activation patching",
+    when="the ground truth that scores are judged against; small models",
+    counts="edges",
+    score=exact_effects,
+    memory="search",
+)

@@ -11,12 +11,11 @@ metric nor for corrupted prompts: it says what the model's streams are made of o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from edgewise.discovery.method import Method, Scored, StepProgress
 from edgewise.graph import Circuit
 from edgewise.models.components import stream_dtype
 from edgewise.patching import Experiment
@@ -24,7 +23,7 @@ from edgewise.patching.gradients import Rows, rows_of
 
 
 @torch.no_grad()
-def information_flow(experiment: Experiment, *, progress: Callable[[int, int], None] | None = None) -> Circuit:
+def information_flow(experiment: Experiment, *, progress: StepProgress | None = None) -> Scored:
     """Every edge's share of the stream it leads into, from 0 to 1, as scores on the full circuit.
 
     All heads of a layer read one stream, so a sender has one score for all their queries, keys and values.
@@ -46,7 +45,7 @@ def information_flow(experiment: Experiment, *, progress: Callable[[int, int], N
             progress(rows.stop, len(experiment.task))
     # A port edge has no share of a stream; it is as needed as what its head reads through it.
     found = scores.cpu().numpy()
-    return Circuit.full(graph).with_scores(found, np.where(graph.port_edges, found.max(axis=0), 0.0))
+    return Scored(Circuit.full(graph).with_scores(found, np.where(graph.port_edges, found.max(axis=0), 0.0)))
 
 
 def _outputs(experiment: Experiment, rows: Rows) -> Tensor:
@@ -65,3 +64,14 @@ def _streams(experiment: Experiment, rows: Rows) -> list[tuple[list[int], Tensor
         for columns, at in zip(rows.wiring.columns, experiment.decoder.reads, strict=True)
     ]
     return [*read, ([len(experiment.graph.inputs) - 1], streams[-1])]
+
+
+METHOD = Method(
+    name="information-flow",
+    summary="how much of each stream comes from each sender (IFR); knows no metric",
+    cost="1 forward",
+    paper="Ferrando and Voita 2024",
+    when="to compare with the MIB benchmark",
+    score=information_flow,
+    metric_units=False,
+)

@@ -8,22 +8,20 @@ and the first-order estimate starts at what the head then reads (AtP*'s QK fix).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import clean_or_path, gradients_of, mean_gradients, require_gradient
+from edgewise.discovery.attribution import clean_or_path, gradients_of, mean_gradients, require_gradient
+from edgewise.discovery.method import Method, Option, Scored, StepProgress
 from edgewise.discovery.units import Units, scored_by_units
-from edgewise.graph import Circuit
 from edgewise.graph.names import InputKind
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Gradients, Rows, place_weights, rows_of
 
 
 def attribution_patching(
-    experiment: Experiment, *, qk_fix: bool = True, progress: Callable[[int, int], None] | None = None
-) -> tuple[Circuit, Units]:
+    experiment: Experiment, *, qk_fix: bool = True, progress: StepProgress | None = None
+) -> Scored:
     """Scores of all units, and the full circuit with the scores that follow for edges.
 
     A metric that has no gradient at the clean run takes the gradient's mean along a path, as edge attribution does.
@@ -39,7 +37,7 @@ def attribution_patching(
         gradients = mean_gradients(gradients_of(experiment, rows, weights, points, progress), points.count)
         for index in range(len(experiment.decoder.components)):
             _add_component(units, experiment, rows, gradients, index, qk_fix)
-    return scored_by_units(experiment.graph, units), units
+    return Scored(scored_by_units(experiment.graph, units), {"qk_fix": qk_fix}, units=units)
 
 
 def _add_component(
@@ -68,3 +66,17 @@ def _add_component(
                 add(kind, component.code({**clean, kind: ablated[kind]}, allowed) - code, at_code)
             else:
                 add(kind, ablated[kind] - clean[kind], gradients.projections[index][kind])
+
+
+METHOD = Method(
+    name="attribution-patching",
+    short="atp",
+    summary="estimate the effect of each query, key, value and MLP by gradients (AtP)",
+    cost="2 forward, 1 backward (KL and l2: 5 of each)",
+    paper="Nanda 2023; Kramar et al. 2024",
+    when="which heads and MLPs matter, in a large model",
+    takes=(Option("qk_fix", True, "compute attention anew for queries and keys (AtP*'s fix)"),),
+    score=attribution_patching,
+    units=True,
+    sized=False,
+)

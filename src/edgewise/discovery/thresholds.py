@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.discovery.acdc import Discovery, Interrupted, Progress, ProgressCallback, acdc, check_options
+from edgewise.discovery.search import Discovery, Interrupted, Progress, ProgressCallback, acdc, check_options
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
 

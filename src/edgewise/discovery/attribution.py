@@ -35,7 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgewise.errors import EdgewiseError, unknown
+from edgewise.discovery.method import Scored, StepProgress
+from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import (
@@ -62,63 +63,12 @@ STEPS = 5
 
 
 @dataclass(frozen=True)
-class Attribution:
-    """Scores by gradients.
-
-    Attributes:
-        scored: the full circuit with a score for every edge and port edge.
-        gradient_at: where gradients were taken: `clean`, `inputs`, `activations` or `clean-corrupted`.
-        passes: how many forward-and-backward passes over the prompts that took.
-    """
-
-    scored: Circuit
-    gradient_at: str
-    passes: int
-
-
-@dataclass(frozen=True)
 class Points:
     """Where gradients are taken: what that is called, in how many runs, and what each of them changes."""
 
     name: str
     count: int
     of: Callable[[Rows], Iterator[Changed]]
-
-
-AttributionProgress = Callable[[int, int], None]
-"""Called with how many prompts have been attributed, and of how many."""
-
-
-def edge_attribution(experiment: Experiment, *, progress: AttributionProgress | None = None) -> Attribution:
-    """EAP (Syed et al. 2023); along the path of inputs where the metric has no gradient at the clean run.
-
-    Raises:
-        EdgewiseError: the metric has no gradient at all, or a score is not a finite number, or all are zero.
-    """
-    return _attribute(experiment, clean_or_path(experiment), progress)
-
-
-def edge_attribution_ig(
-    experiment: Experiment, *, path: Path = "inputs", steps: int = STEPS, progress: AttributionProgress | None = None
-) -> Attribution:
-    """EAP-IG (Hanna et al. 2024): the gradient's mean along a path from the ablated to the clean run.
-
-    Args:
-        path: what moves: the `inputs` or, one group of nodes after another, the `activations`.
-        steps: how many points of the path, the clean end included.
-
-    Raises:
-        EdgewiseError: as `edge_attribution`; an unknown path, or fewer than one step.
-    """
-    if path not in PATHS:
-        raise unknown("path", path, PATHS)
-    if steps < 1:
-        raise EdgewiseError(f"a path needs at least 1 step, not {steps}")
-    if steps == 1 and flat_at_clean(experiment):
-        raise EdgewiseError(
-            f"1 step is the clean run, where metric {experiment.metric.name!r} has no gradient; take more than 1 step"
-        )
-    return _attribute(experiment, along(experiment, path, steps), progress)
 
 
 def clean_or_path(experiment: Experiment) -> Points:
@@ -130,34 +80,11 @@ def clean_or_path(experiment: Experiment) -> Points:
 
 def along(experiment: Experiment, path: Path, steps: int) -> Points:
     """The points of a path; of activations too where the embedding does not move, so that inputs lead nowhere."""
-    if path == "inputs" and _moves(experiment):
+    if path == "inputs" and moves(experiment):
         fractions = [step / steps for step in range(1, steps + 1)]
-        return Points(path, steps, lambda rows: _with_embeddings(rows, fractions))
+        return Points(path, steps, lambda rows: with_embeddings(rows, fractions))
     groups = 1 + len(experiment.decoder.components)
     return Points("activations", steps * groups, lambda rows: _along_activations(rows, steps))
-
-
-def clean_corrupted(experiment: Experiment, *, progress: AttributionProgress | None = None) -> Attribution:
-    """EAP with the mean of the gradients on the clean and on the ablated embedding (EAP-IG's `clean-corrupted`).
-
-    Raises:
-        EdgewiseError: as `edge_attribution`.
-    """
-    if not _moves(experiment):
-        return edge_attribution_ig(experiment, path="activations", progress=progress)
-    both = Points("clean-corrupted", 2, lambda rows: _with_embeddings(rows, [0.0, 1.0]))
-    return _attribute(experiment, both, progress)
-
-
-def relp(experiment: Experiment, *, progress: AttributionProgress | None = None) -> Attribution:
-    """RelP (Jafari et al. 2025): EAP with a backward pass by LRP's rules (patching/relevance.py).
-
-    For a metric that has no gradient at the clean run, the mean of the same along the path of inputs.
-
-    Raises:
-        EdgewiseError: as `edge_attribution`.
-    """
-    return _attribute(experiment, clean_or_path(experiment), progress, relevance=True)
 
 
 def require_gradient(experiment: Experiment) -> None:
@@ -171,7 +98,7 @@ def flat_at_clean(experiment: Experiment) -> bool:
     return experiment.metric.name in FLAT_AT_CLEAN and experiment.decoder.original is None
 
 
-def _moves(experiment: Experiment) -> bool:
+def moves(experiment: Experiment) -> bool:
     """Whether the embedding changes anywhere when it is ablated."""
     prompts = experiment.task.prompts
     with torch.no_grad():
@@ -179,7 +106,7 @@ def _moves(experiment: Experiment) -> bool:
     return bool((clean != experiment.ablated_activations.embedding).any())
 
 
-def _with_embeddings(rows: Rows, along: list[float]) -> Iterator[Changed]:
+def with_embeddings(rows: Rows, along: list[float]) -> Iterator[Changed]:
     clean, ablated = rows.clean.embedding.sum(dim=0), rows.ablated.embedding.sum(dim=0)
     for alpha in along:
         yield Changed(embedding=torch.lerp(ablated, clean, alpha))
@@ -187,15 +114,15 @@ def _with_embeddings(rows: Rows, along: list[float]) -> Iterator[Changed]:
 
 def _along_activations(rows: Rows, steps: int) -> Iterator[Changed]:
     along = [step / steps for step in range(1, steps + 1)]
-    yield from _with_embeddings(rows, along)
+    yield from with_embeddings(rows, along)
     for index, (clean, ablated) in enumerate(zip(rows.clean.codes, rows.ablated.codes, strict=True)):
         for alpha in along:
             yield Changed(codes={index: torch.lerp(ablated, clean, alpha)})
 
 
-def _attribute(
-    experiment: Experiment, points: Points, progress: AttributionProgress | None, *, relevance: bool = False
-) -> Attribution:
+def attribute(
+    experiment: Experiment, points: Points, progress: StepProgress | None, *, relevance: bool = False
+) -> Scored:
     require_gradient(experiment)
     graph, device = experiment.graph, experiment.decoder.device
     scores = torch.zeros(len(graph.sources), len(graph.inputs), dtype=torch.float64, device=device)
@@ -218,7 +145,7 @@ def _attribute(
             "these prompts, so scores would be nothing but rounding"
         )
     every = Circuit.full(graph).with_scores(found, ports.cpu().numpy())
-    return Attribution(every, points.name, points.count)
+    return Scored(every, {"gradient_at": points.name, "passes": points.count})
 
 
 def gradients_of(
@@ -226,7 +153,7 @@ def gradients_of(
     rows: Rows,
     weights: Tensor,
     points: Points,
-    progress: AttributionProgress | None,
+    progress: StepProgress | None,
     *,
     relevance: bool = False,
 ) -> Iterator[Gradients]:

@@ -17,12 +17,11 @@ scores are zero then. The default takes the gradient's mean along a path instead
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from edgewise.discovery.edge_attribution import (
+from edgewise.discovery.attribution import (
     Points,
     clean_or_path,
     flat_at_clean,
@@ -30,9 +29,9 @@ from edgewise.discovery.edge_attribution import (
     mean_gradients,
     require_gradient,
 )
+from edgewise.discovery.method import Method, Option, Scored, StepProgress
 from edgewise.discovery.units import KINDS, Units, scored_by_units
 from edgewise.errors import EdgewiseWarning, unknown
-from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Rows, rows_of
 
@@ -41,8 +40,8 @@ SMALLEST_NORM = 1e-6
 
 
 def head_importance(
-    experiment: Experiment, *, variant: str = "default", progress: Callable[[int, int], None] | None = None
-) -> tuple[Circuit, Units]:
+    experiment: Experiment, *, variant: str = "default", progress: StepProgress | None = None
+) -> Scored:
     """Importances of all units, and the full circuit with the scores that follow for edges.
 
     Raises:
@@ -71,7 +70,7 @@ def head_importance(
         norm = torch.cat([part.reshape(-1) for part in parts]).norm().clamp_min(SMALLEST_NORM)
         for part in parts:
             part.div_(norm)
-    return scored_by_units(experiment.graph, units), units
+    return Scored(scored_by_units(experiment.graph, units), {"variant": variant}, units=units)
 
 
 def _importance(
@@ -80,7 +79,7 @@ def _importance(
     points: Points,
     against: bool,
     units: Units,
-    progress: Callable[[int, int], None] | None,
+    progress: StepProgress | None,
 ) -> dict[str, Tensor]:
     """Each unit's importance summed over some rows, before it is normalised."""
     # F of an example is its mean over the example's scored places.
@@ -100,3 +99,18 @@ def _importance(
             change = clean - ablated if against else clean
             found.setdefault(kind, []).append((change * gradient).double().sum(dim=(1, 3)).abs().sum(dim=0))
     return {kind: torch.stack(layers).view_as(getattr(units, kind)) for kind, layers in found.items()}
+
+
+METHOD = Method(
+    name="head-importance",
+    short="hisp",
+    summary="importance of each query, key, value and MLP, normalised by layer (HISP)",
+    cost="2 forward, 1 backward (KL and l2: 5 of each)",
+    paper="Michel et al. 2019; ACDC paper, appendix D.2",
+    when="to compare with the paper",
+    takes=(Option("variant", "default", "`published`: as the published numbers came about", choices=VARIANTS),),
+    score=head_importance,
+    metric_units=False,
+    units=True,
+    sized=False,
+)

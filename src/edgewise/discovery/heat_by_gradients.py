@@ -2,7 +2,7 @@
 
 A node's effect is to first order the change of what it writes when it is ablated, times the gradient at all that read
 it; a stream's at a position is the same for everything before its layer together. The gradient is taken at the clean
-run or, for a metric that has none there, as its mean along a path, as edge_attribution.py does.
+run or, for a metric that has none there, as its mean along a path, as edge attribution does.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import torch
 
-from edgewise.discovery.edge_attribution import clean_or_path, gradients_of, require_gradient
-from edgewise.discovery.heat_maps import HeatMaps
+from edgewise.discovery.attribution import clean_or_path, gradients_of, require_gradient
+from edgewise.discovery.heat import HeatMaps
 from edgewise.models.forward import forward
 from edgewise.models.matmul import fast_matmul
 from edgewise.patching import Experiment
