@@ -42,7 +42,7 @@ from edgewise.discovery import (
     require_count,
     top,
 )
-from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
+from edgewise.errors import EdgewiseError, EdgewiseWarning, check_seed, unknown
 from edgewise.evaluation import Evaluation, Outcome, advice, evaluate, outcome_of
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
@@ -214,8 +214,7 @@ def check_request(
     steps = (options or {}).get("steps", 0)
     if steps > MOST_STEPS:
         raise EdgewiseError(f"--steps should be at most {MOST_STEPS:,}, not {steps}")
-    if not 0 <= seed < 2**63:
-        raise EdgewiseError(f"--seed should be a whole number from 0 to 2^63 - 1, not {seed}")
+    check_seed(seed)
     check_options(threshold=threshold, edges=edges, engine=engine)
     if threshold is not None and threshold < 0 and (method == "acdc" or absolute):
         raise EdgewiseError(
@@ -306,8 +305,6 @@ def discover(
         require_count(whole, edges)  # before anything is scored
     kind = "runs" if method == "acdc" and engine == "plain" else METHODS[method].memory
     plan_memory(model, task, whole, max_memory, kind)  # before an Experiment records anything
-    if progress is not None and method != "acdc":
-        progress(Progress(0, len(task), 0, 0, math.nan, METHODS[method].counts, math.nan))
     experiment = Experiment(model, task, ablation=ablation, metric=metric, ports=ports, max_memory=max_memory)
     accuracy = experiment.accuracy()
     _warn_if_wrong(accuracy, experiment)
