@@ -20,13 +20,15 @@ from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.process import tune_process
 
 if TYPE_CHECKING:
+    from edgewise.discovery import METHODS, acdc, register_method
     from edgewise.evaluation import Evaluation, evaluate
     from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
-    from edgewise.models import Decoder, load_model
+    from edgewise.models import Decoder, load_model, register_family
     from edgewise.patching import Experiment
     from edgewise.reports.page import report
     from edgewise.runs import Run, RunInterrupted, discover, plan_discovery
-    from edgewise.tasks import Task, load_task
+    from edgewise.runs.sweep import sweep
+    from edgewise.tasks import METRICS, TASKS, Metric, Task, load_task, register_task
 
 __version__ = "0.1.0"
 
@@ -34,25 +36,37 @@ tune_process()
 
 # Imported when first asked for, so that `import edgewise` and `edgewise --help` do not wait for torch.
 _PUBLIC = {
+    "METHODS": "discovery",
+    "METRICS": "tasks",
+    "TASKS": "tasks",
     "Circuit": "graph",
     "Decoder": "models",
     "Evaluation": "evaluation",
     "Experiment": "patching",
     "Graph": "graph",
+    "Metric": "tasks",
     "Run": "runs",
     "RunInterrupted": "runs",
     "Task": "tasks",
+    "acdc": "discovery",
     "discover": "runs",
     "evaluate": "evaluation",
     "load_circuit": "graph",
     "load_model": "models",
     "load_task": "tasks",
     "plan_discovery": "runs",
+    "register_family": "models",
+    "register_method": "discovery",
+    "register_task": "tasks",
     "report": "reports.page",
     "save_circuit": "graph",
+    "sweep": "runs.sweep",
 }
 
 __all__ = [
+    "METHODS",
+    "METRICS",
+    "TASKS",
     "Circuit",
     "Decoder",
     "EdgewiseError",
@@ -60,17 +74,23 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "Graph",
+    "Metric",
     "Run",
     "RunInterrupted",
     "Task",
+    "acdc",
     "discover",
     "evaluate",
     "load_circuit",
     "load_model",
     "load_task",
     "plan_discovery",
+    "register_family",
+    "register_method",
+    "register_task",
     "report",
     "save_circuit",
+    "sweep",
 ]
 
 

@@ -58,7 +58,7 @@ class Registry(Mapping[str, Thing], Generic[Thing]):
                 try:
                     thing = entry.load()
                     self.add(getattr(thing, "name", entry.name), thing)
-                except Exception as error:  # whatever another package's code raises
+                except (Exception, SystemExit) as error:  # whatever another package's code raises
                     package = f" of package {entry.dist.name}" if entry.dist is not None else ""
                     warnings.warn(
                         f"the {self.kind} {entry.name!r}{package} cannot be used: {first_line(error)}",

@@ -2,6 +2,7 @@
 
 from edgewise.models.decoder import Decoder, DecoderConfig
 from edgewise.models.guard import check
+from edgewise.models.huggingface import register_family
 from edgewise.models.load import BUILT_IN, DTYPES, load_model
 
-__all__ = ["BUILT_IN", "DTYPES", "Decoder", "DecoderConfig", "check", "load_model"]
+__all__ = ["BUILT_IN", "DTYPES", "Decoder", "DecoderConfig", "check", "load_model", "register_family"]

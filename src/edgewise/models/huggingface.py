@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgewise.errors import EdgewiseError
 from edgewise.models.components import MLP, Attention, Component, Projection, SourceModules
 from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
+from edgewise.registry import Registry
 
 
 def adapt(model: nn.Module, name: str, tokenizer: Any = None) -> Decoder:
@@ -166,7 +167,21 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
     )
 
 
-ADAPTERS: dict[str, Callable[[Any, str, Any], Decoder]] = {"gpt2": _gpt2, "llama": _llama}
+Adapter = Callable[[Any, str, Any], Decoder]
+"""Called with a `transformers` model, what it is called, and its tokenizer or None."""
+
+ADAPTERS: Registry[Adapter] = Registry("family", "edgewise.families", callable, {"gpt2": _gpt2, "llama": _llama})
+
+
+def register_family(model_type: str, adapter: Adapter) -> None:
+    """Make models of a family load: those whose configuration's `model_type` is this one.
+
+    Raises:
+        EdgewiseError: there is an adapter for it already.
+    """
+    ADAPTERS.add(model_type, adapter)
+
+
 """Adapters by `model_type`, the name of an architecture in a model's config.json."""
 
 

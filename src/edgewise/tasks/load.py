@@ -11,6 +11,7 @@ import torch
 
 from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
 from edgewise.models import Decoder, check
+from edgewise.registry import Registry
 from edgewise.tasks import docstring, gender_pronoun, greater_than, hand_built, induction, ioi
 from edgewise.tasks.docstring import build_docstring
 from edgewise.tasks.gender_pronoun import build_gender_pronoun
@@ -35,7 +36,7 @@ class Builder(Protocol):
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A built-in task.
+    """A task that has a name.
 
     Attributes:
         model: the built-in model it runs on unless told otherwise.
@@ -82,122 +83,132 @@ _GPT2 = ("gpt2", "openai-community/gpt2")
 _ATTN_ONLY_4L = ("attn-only-4l", "NeelNanda/Attn_Only_4L512W_C4_Code")
 _REDWOOD = ("redwood_attn_2l", "ArthurConmy/redwood_attn_2l")
 
-TASKS: dict[str, TaskSpec] = {
-    spec.name: spec
-    for spec in (
-        TaskSpec(
-            name="ioi",
-            summary="indirect object: who is given the bone?",
-            source="Wang et al. 2023; ACDC paper",
-            model="tiny-ioi",
-            build=build_ioi,
-            examples=32,
-            threshold=0.01,
-            metrics=ioi.METRICS,
-            paper_models=_GPT2,
-            paper_threshold=0.0575,
-            paper_examples=100,
-            variants=("default", "paper", "distinct"),
-        ),
-        TaskSpec(
-            name="greater-than",
-            summary="which years end later than 1289?",
-            source="Hanna et al. 2023; ACDC paper",
-            model="tiny-greater-than",
-            build=build_greater_than,
-            examples=32,
-            threshold=0.01,
-            metrics=greater_than.METRICS,
-            paper_models=_GPT2,
-            paper_threshold=0.01585,
-            paper_examples=100,
-            variants=("default", "paper"),
-        ),
-        TaskSpec(
-            name="docstring",
-            summary="the next argument that a docstring names",
-            source="Heimersheim and Janiak 2023; ACDC paper",
-            model="tiny-docstring",
-            build=build_docstring,
-            examples=20,
-            threshold=0.01,
-            metrics=docstring.METRICS,
-            paper_models=_ATTN_ONLY_4L,
-            paper_threshold=0.095,
-            paper_examples=50,
-            variants=("default", "paper"),
-        ),
-        TaskSpec(
-            name="induction",
-            summary="what followed this token before?",
-            source="Olsson et al. 2022; ACDC paper",
-            model="tiny-induction",
-            build=build_induction,
-            examples=24,
-            threshold=0.01,
-            metrics=induction.METRICS,
-            paper_models=_REDWOOD,
-            paper_threshold=0.1,
-            paper_examples=50,
-            variants=("default", "paper"),
-        ),
-        TaskSpec(
-            name="gender-pronoun",
-            summary="he or she?",
-            source="ACDC paper, appendix K",
-            model="tiny-pronoun",
-            build=build_gender_pronoun,
-            examples=24,
-            threshold=0.01,
-            metrics=gender_pronoun.METRICS,
-            paper_models=_GPT2,
-            paper_threshold=0.05,
-            paper_examples=100,
-        ),
-        TaskSpec(
-            name="tracr-reverse",
-            summary="reverse a list of three",
-            source="Lindner et al. 2023; ACDC paper",
-            model="tracr-reverse",
-            build=build_tracr_reverse,
-            examples=6,
-            most_examples=6,
-            threshold=0.01,
-            metrics=hand_built.METRICS,
-            paper_models=("tracr-reverse",),
-            ablation="zero",
-            variants=("default", "published"),
-        ),
-        TaskSpec(
-            name="tracr-xproportion",
-            summary="share of x among the letters so far",
-            source="Lindner et al. 2023; ACDC paper",
-            model="tracr-xproportion",
-            build=build_tracr_xproportion,
-            examples=50,
-            most_examples=128,
-            threshold=0.01,
-            metrics=hand_built.METRICS,
-            paper_models=("tracr-xproportion",),
-            ablation="zero",
-            variants=("default", "paper", "published"),
-            variant_models={"paper": "tracr-xproportion-compiled", "published": "tracr-xproportion-compiled"},
-        ),
-        TaskSpec(
-            name="or-gate",
-            summary="two heads, either of which is enough",
-            source="ACDC paper, appendix M",
-            model="or-gate",
-            build=build_or_gate,
-            examples=1,
-            most_examples=1,
-            threshold=0.01,
-            metrics=hand_built.METRICS,
-            paper_models=("or-gate",),
-            ablation="zero",
-        ),
-    )
-}
+_OWN = (
+    TaskSpec(
+        name="ioi",
+        summary="indirect object: who is given the bone?",
+        source="Wang et al. 2023; ACDC paper",
+        model="tiny-ioi",
+        build=build_ioi,
+        examples=32,
+        threshold=0.01,
+        metrics=ioi.METRICS,
+        paper_models=_GPT2,
+        paper_threshold=0.0575,
+        paper_examples=100,
+        variants=("default", "paper", "distinct"),
+    ),
+    TaskSpec(
+        name="greater-than",
+        summary="which years end later than 1289?",
+        source="Hanna et al. 2023; ACDC paper",
+        model="tiny-greater-than",
+        build=build_greater_than,
+        examples=32,
+        threshold=0.01,
+        metrics=greater_than.METRICS,
+        paper_models=_GPT2,
+        paper_threshold=0.01585,
+        paper_examples=100,
+        variants=("default", "paper"),
+    ),
+    TaskSpec(
+        name="docstring",
+        summary="the next argument that a docstring names",
+        source="Heimersheim and Janiak 2023; ACDC paper",
+        model="tiny-docstring",
+        build=build_docstring,
+        examples=20,
+        threshold=0.01,
+        metrics=docstring.METRICS,
+        paper_models=_ATTN_ONLY_4L,
+        paper_threshold=0.095,
+        paper_examples=50,
+        variants=("default", "paper"),
+    ),
+    TaskSpec(
+        name="induction",
+        summary="what followed this token before?",
+        source="Olsson et al. 2022; ACDC paper",
+        model="tiny-induction",
+        build=build_induction,
+        examples=24,
+        threshold=0.01,
+        metrics=induction.METRICS,
+        paper_models=_REDWOOD,
+        paper_threshold=0.1,
+        paper_examples=50,
+        variants=("default", "paper"),
+    ),
+    TaskSpec(
+        name="gender-pronoun",
+        summary="he or she?",
+        source="ACDC paper, appendix K",
+        model="tiny-pronoun",
+        build=build_gender_pronoun,
+        examples=24,
+        threshold=0.01,
+        metrics=gender_pronoun.METRICS,
+        paper_models=_GPT2,
+        paper_threshold=0.05,
+        paper_examples=100,
+    ),
+    TaskSpec(
+        name="tracr-reverse",
+        summary="reverse a list of three",
+        source="Lindner et al. 2023; ACDC paper",
+        model="tracr-reverse",
+        build=build_tracr_reverse,
+        examples=6,
+        most_examples=6,
+        threshold=0.01,
+        metrics=hand_built.METRICS,
+        paper_models=("tracr-reverse",),
+        ablation="zero",
+        variants=("default", "published"),
+    ),
+    TaskSpec(
+        name="tracr-xproportion",
+        summary="share of x among the letters so far",
+        source="Lindner et al. 2023; ACDC paper",
+        model="tracr-xproportion",
+        build=build_tracr_xproportion,
+        examples=50,
+        most_examples=128,
+        threshold=0.01,
+        metrics=hand_built.METRICS,
+        paper_models=("tracr-xproportion",),
+        ablation="zero",
+        variants=("default", "paper", "published"),
+        variant_models={"paper": "tracr-xproportion-compiled", "published": "tracr-xproportion-compiled"},
+    ),
+    TaskSpec(
+        name="or-gate",
+        summary="two heads, either of which is enough",
+        source="ACDC paper, appendix M",
+        model="or-gate",
+        build=build_or_gate,
+        examples=1,
+        most_examples=1,
+        threshold=0.01,
+        metrics=hand_built.METRICS,
+        paper_models=("or-gate",),
+        ablation="zero",
+    ),
+)
+
+TASKS: Registry[TaskSpec] = Registry(
+    "task", "edgewise.tasks", lambda thing: isinstance(thing, TaskSpec), {spec.name: spec for spec in _OWN}
+)
+
+
+def register_task(spec: TaskSpec) -> None:
+    """Make a task known by its name, to `load_task` and the command line of this process.
+
+    Raises:
+        EdgewiseError: the name is taken.
+    """
+    TASKS.add(getattr(spec, "name", ""), spec)
 
 
 def find_spec(task: str | Path) -> TaskSpec | None:
