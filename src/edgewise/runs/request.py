@@ -167,9 +167,14 @@ class SearchRequest:
 
         for one in dataclasses.fields(self):
             kind, value = _KINDS.get(str(one.type).removesuffix(" | None"), str), getattr(self, one.name)
-            own = one.name in ("metric", "options")  # of no single kind
-            if not own and not (value is None and one.default is None) and not _is(value, kind):
-                raise EdgewiseError(f"{_flag(one.name)} should be {_WORDS[kind]}, not {quoted(value)}")
+            if value is None and one.default is None:
+                continue
+            if one.name == "options" and not isinstance(value, Mapping):
+                raise EdgewiseError(f"a method's options should be given by name, not as {quoted(value)}")
+            if one.name == "metric" and not (isinstance(value, str) or callable(value)):
+                raise EdgewiseError(f"a metric is a name or a function, not {quoted(value)}")
+            if one.name not in ("metric", "options") and not _is(value, kind):
+                raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {_WORDS[kind]}, not {quoted(value)}")
         method = METHODS[method_named(self.method)]
         acdc = method.name == "acdc"
         sized = self.edges is not None or self.share is not None
@@ -339,7 +344,3 @@ _WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: 
 def _is(value: object, kind: type) -> bool:
     """Whether a value is of a kind; True is no number, and a number may be whole."""
     return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
