@@ -131,11 +131,11 @@ def test_options_are_held_to_their_types_and_bounds():
     method.check({"steps": 10, "learning_rate": 1, "variant": "published"})
     for options, message in (
         ({"lambda": 3}, "has no option 'lambda' (it takes: regularisation, steps, learning_rate, variant, seed)"),
-        ({"steps": 0}, "option 'steps' should be at least 1, not 0"),
-        ({"steps": 10**7}, "option 'steps' should be at most 1,000,000, not 10000000"),
-        ({"steps": 2.5}, "option 'steps' should be a whole number, not 2.5"),
-        ({"seed": True}, "option 'seed' should be a whole number, not True"),
-        ({"learning_rate": float("nan")}, "option 'learning_rate' should be"),
+        ({"steps": 0}, "steps of method 'subnetwork-probing' should be at least 1, not 0"),
+        ({"steps": 10**7}, "steps of method 'subnetwork-probing' should be at most 1,000,000, not 10000000"),
+        ({"steps": 2.5}, "steps of method 'subnetwork-probing' should be a whole number, not 2.5"),
+        ({"seed": True}, "seed of method 'subnetwork-probing' should be a whole number, not True"),
+        ({"learning_rate": float("nan")}, "learning_rate of method 'subnetwork-probing' should be"),
         ({"variant": "publishd"}, "unknown variant 'publishd'; did you mean 'published'"),
     ):
         with pytest.raises(EdgewiseError, match=re.escape(message)):

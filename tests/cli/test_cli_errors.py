@@ -478,7 +478,7 @@ def test_the_words_of_these_tests_are_known():
         (["--threshold", "-0.1", "--absolute"], ["threshold", "0 or more, not -0.1"]),
         (["--threshold", "0.1", "--seed", "10000000000000000000000"], ["--seed", r"2\^63"]),
         (["--threshold", "0.1", "--seed", "-1"], ["--seed", "not -1"]),
-        (["--method", "subnetwork-probing", "--steps", "99999999999"], ["--steps", "at most 1,000,000"]),
+        (["--method", "subnetwork-probing", "--steps", "99999999999"], ["steps of method", "at most 1,000,000"]),
     ],
 )
 def test_numbers_without_bounds_are_refused(shell, options, words):

@@ -156,7 +156,10 @@ def test_methods_are_listed_with_cost_paper_and_use(shell):
             "has no option 'regularisation' (it takes",
         ),
         (["--method", "edge-attribution-ig", "--edges", "5", "--path", "up"], "unknown path 'up'"),
-        (["--method", "edge-attribution-ig", "--edges", "5", "--steps", "0"], "at least 1 step, not 0"),
+        (
+            ["--method", "edge-attribution-ig", "--edges", "5", "--steps", "0"],
+            "steps of method 'edge-attribution-ig' should be at least 1, not 0",
+        ),
         (["--method", "edge-pruning", "--threshold", "1"], "needs --edges: the size that its masks are pressed to"),
         (["--method", "exact", "--edges", "9999", "--select", "top"], "cannot choose 9,999 edges: the graph has"),
         (["--method", "exact", "--edges", "9", "--select", "best"], "unknown selection 'best'"),
@@ -170,11 +173,17 @@ def test_methods_are_listed_with_cost_paper_and_use(shell):
             ["--method", "edge-attribution-ig", "--path", "activations", "--steps", "1", "--edges", "9"],
             "more than 1 step",
         ),
-        (["--method", "subnetwork-probing", "--lambda", "-1"], "a lambda of 0 or more"),
+        (
+            ["--method", "subnetwork-probing", "--lambda", "-1"],
+            "(--lambda) of method 'subnetwork-probing' should be at least 0, not -1.0",
+        ),
         (["--method", "head-importance"], "needs --edges, or --threshold in its own units"),
         (["--method", "head-importance", "--edges", "5", "--method-variant", "x"], "unknown variant 'x'"),
         (["--method", "edge-attribution", "--metric", "frac_correct", "--edges", "5"], "has no gradient"),
-        (["--method", "subnetwork-probing", "--learning-rate", "-1"], "a learning rate above 0"),
+        (
+            ["--method", "subnetwork-probing", "--learning-rate", "-1"],
+            "learning_rate of method 'subnetwork-probing' should be at least 0, not -1.0",
+        ),
     ],
 )
 def test_what_a_method_cannot_do_is_said_in_a_sentence(shell, options, message):

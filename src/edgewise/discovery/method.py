@@ -53,6 +53,7 @@ class Option:
         help: what it is, in a few words.
         least, most: bounds, both included.
         choices: the names that it may be.
+        shell: the shell's option, where that has another name.
     """
 
     name: str
@@ -61,13 +62,15 @@ class Option:
     least: float = -math.inf
     most: float = math.inf
     choices: tuple[str, ...] = ()
+    shell: str = ""
 
     @property
     def type(self) -> type:
         return int if self.default is None else type(self.default)
 
-    def check(self, value: Any) -> None:
-        """Raise an EdgewiseError unless `value` is one that the option may have."""
+    def check(self, value: Any, method: str) -> None:
+        """Raise an EdgewiseError unless `value` is one that the option of a method may have."""
+        what = f"{self.name}{f' ({self.shell})' if self.shell else ''} of method {method!r}"
         if self.choices:
             if value not in self.choices:
                 raise unknown(self.name, value, self.choices)
@@ -76,11 +79,11 @@ class Option:
             return
         kinds = (int, float) if self.type is float else (self.type,)
         if not isinstance(value, kinds) or (isinstance(value, bool) and self.type is not bool):
-            wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(self.type, "text")
-            raise EdgewiseError(f"option {self.name!r} should be {wanted}, not {quoted(value)}")
+            wanted = {int: "a whole number", float: "a number", bool: "True or False"}.get(self.type, "text")
+            raise EdgewiseError(f"{what} should be {wanted}, not {quoted(value)}")
         if isinstance(value, int | float) and not self.least <= value <= self.most:
             bounds = [f"at least {self.least:,}"] if value < self.least else [f"at most {self.most:,}"]
-            raise EdgewiseError(f"option {self.name!r} should be {bounds[0]}, not {quoted(value)}")
+            raise EdgewiseError(f"{what} should be {bounds[0]}, not {quoted(value)}")
 
 
 STEPS_HELP = "how many steps masks are learned for"
@@ -142,10 +145,7 @@ class Method:
             if name not in takes:
                 those = f"it takes: {', '.join(takes)}" if takes else "it takes none"
                 raise EdgewiseError(f"method {self.name!r} has no option {name!r} ({those})")
-            try:
-                takes[name].check(value)
-            except EdgewiseError as error:
-                raise EdgewiseError(f"method {self.name!r}: {error}") from None
+            takes[name].check(value, self.name)
 
     def scores(
         self,

@@ -287,7 +287,7 @@ METHOD = Method(
     paper="Cao et al. 2021; ACDC paper, appendix D.1",
     when="to compare with the paper; units that work together",
     takes=(
-        Option("regularisation", LAMBDA, "lambda: higher keeps less", least=0),
+        Option("regularisation", LAMBDA, "lambda: higher keeps less", least=0, shell="--lambda"),
         Option("steps", STEPS, STEPS_HELP, least=1, most=MOST_STEPS),
         Option("learning_rate", LEARNING_RATE, "Adam's, of the masks' parameters", least=0),
         Option("variant", "default", "`published`: round by one sample, as the paper's code does", choices=VARIANTS),
