@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgewise.models import Decoder, load_model, register_family
     from edgewise.patching import Experiment
     from edgewise.reports.page import report
-    from edgewise.runs import Run, RunInterrupted, discover, plan_discovery
+    from edgewise.runs import Run, RunInterrupted, discover, load_run, plan_discovery
     from edgewise.runs.sweep import sweep
     from edgewise.tasks import METRICS, TASKS, Metric, Task, load_task, register_task
 
@@ -53,6 +53,7 @@ _PUBLIC = {
     "evaluate": "evaluation",
     "load_circuit": "graph",
     "load_model": "models",
+    "load_run": "runs",
     "load_task": "tasks",
     "plan_discovery": "runs",
     "register_family": "models",
@@ -83,6 +84,7 @@ __all__ = [
     "evaluate",
     "load_circuit",
     "load_model",
+    "load_run",
     "load_task",
     "plan_discovery",
     "register_family",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from edgewise.runs import load_run
+from edgewise.runs import read_run
 
 EDGEWISE = [sys.executable, "-m", "edgewise"]
 PATIENCE = 300  # seconds; a start takes four of an idle machine, and many times that of a busy one
@@ -100,7 +100,7 @@ def test_a_search_that_is_stopped_leaves_a_folder_that_says_how_far_it_got(
         "trace.jsonl",
         "prompts.jsonl",
     }
-    record, circuit = load_run(folder)
+    record, circuit = read_run(folder)
     stopped = record["stopped"]
     assert record["finished"] is False
     assert stopped["why"] == "interrupted"
@@ -176,7 +176,7 @@ def test_whoever_asks_twice_loses_nothing(tmp_path, environment):
     _, err = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT), err  # to a shell both are 130
     assert "Traceback" not in err
-    record, _ = load_run(tmp_path / "run")
+    record, _ = read_run(tmp_path / "run")
     assert record["finished"] is False
 
 

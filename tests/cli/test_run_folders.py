@@ -16,7 +16,7 @@ from word_models import ROWS, save_unstable_gpt2
 import edgewise as ew
 import edgewise.runs.folder
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-from edgewise.runs import RunFolder, load_run
+from edgewise.runs import RunFolder, read_run
 
 
 def names(folder: Path) -> set[str]:
@@ -57,7 +57,7 @@ def test_the_circuit_file_loads_as_the_circuit_that_was_printed(shell, models, p
     assert circuit.names() == found["edges"]
     assert circuit.n_edges == found["n_edges"] > 5
     assert circuit.n_edges_connected == found["n_edges_connected"]
-    record, same = load_run(shell.folder / "run")
+    record, same = read_run(shell.folder / "run")
     assert same == circuit
     assert record["settings"]["task"]["examples"] == len(ROWS)
     strict_json((shell.folder / "run" / "circuit.json").read_text("utf-8"))
@@ -102,7 +102,7 @@ def test_the_library_saves_the_same_folder(shell):
     assert run.save("called") == Path("called")
     for file in ("circuit.json", "trace.jsonl"):
         assert (shell.folder / "called" / file).read_bytes() == (shell.folder / "typed" / file).read_bytes()
-    assert load_run(Path("called"))[0]["settings"] == found["settings"]
+    assert read_run(Path("called"))[0]["settings"] == found["settings"]
     with pytest.raises(EdgewiseError, match="holds another run"):
         run.save("called")
 

@@ -42,7 +42,7 @@ def draw(
     """Draw a circuit: layers from bottom to top, edges as wide as their effect, coloured by what they lead into."""
     from edgewise.reports.drawing import draw as draw_circuit
     from edgewise.reports.drawing import require_format
-    from edgewise.runs import load_run
+    from edgewise.runs import read_run
 
     given = some_path(circuit, "the run").expanduser()
     if not given.exists():
@@ -54,7 +54,7 @@ def draw(
     if edges is not None and edges < 1:
         raise EdgewiseError(f"--edges should be at least 1, not {edges}")
     if given.is_dir():
-        record, found = load_run(given)
+        record, found = read_run(given)
         found, notes = _what_there_is(given, record, found)
         about: dict[str, Any] = {"title": _title(record), "subtitle": _subtitle(record, found), "notes": notes}
         about |= {"groups": _groups(record), "effect": _effect(record)}
@@ -84,7 +84,7 @@ def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple
     from edgewise.graph import Circuit
     from edgewise.runs import read_trace
 
-    kept = [decision["edge"] for decision in read_trace(run, circuit.graph) if decision["kept"]]
+    kept = [decision.edge for decision in read_trace(run, circuit.graph) if decision.kept]
     decided = Circuit.from_names(circuit.graph, kept)
     decided = decided.with_scores(circuit.scores, circuit.port_scores) if circuit.scores is not None else decided
     stopped = record.get("stopped")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load_again, load_any_circuit, some_path
+from edgewise.cli.loading import load_any_circuit, some_path
 from edgewise.cli.options import (
     DeviceOption,
     JsonOption,
@@ -76,7 +76,7 @@ def evaluate(
     from edgewise.evaluation import Bootstrap
     from edgewise.evaluation.hypotheses import Options
     from edgewise.reports import section_progress
-    from edgewise.runs import load_run
+    from edgewise.runs import load_again, read_run
     from edgewise.runs.assess import AssessmentInterrupted, assess
     from edgewise.tasks import METRICS
 
@@ -102,7 +102,7 @@ def evaluate(
         on = TaskRequest(task, examples, False, seed or 0, variant or "default", measured_split)
         loaded, prompts = Request(ModelRequest(model, device, dtype), on).load(searching=False)
     else:
-        record, found = load_run(circuit)
+        record, found = read_run(circuit)
         settings, finished = record["settings"], record.get("finished", True)
         scored = record["result"].get("scoring") is not None
         if metric is None and settings["metric"] not in METRICS:

@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write runs in the form in which the MIB benchmark takes submissions: a folder per task and model."""
     from edgewise.errors import EdgewiseError
-    from edgewise.runs import load_run, require_free
+    from edgewise.runs import read_run, require_free
     from edgewise.runs.mib_export import export_mib, mib_cell
 
     if form != "mib":
@@ -35,7 +35,7 @@ def export(
         raise EdgewiseError("--name is for one run; with several, folders are named after their tasks and models")
     out = some_path(out, "--out").expanduser()
     require_free(out)
-    loaded = [load_run(run) for run in runs]
+    loaded = [read_run(run) for run in runs]
     cells = [mib_cell(record, circuit, name) for record, circuit in loaded]
     written = export_mib(cells, out, file)
     for run, (record, _) in zip(runs, loaded, strict=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load_again, some_path
+from edgewise.cli.loading import some_path
 from edgewise.cli.options import DeviceOption
 from edgewise.errors import EdgewiseError
 
@@ -62,6 +62,7 @@ def _measured(
 
     from edgewise.reports import step_progress
     from edgewise.reports.page import measure
+    from edgewise.runs import load_again
 
     settings, console = source.settings, Console(stderr=True, quiet=quiet)
     try:

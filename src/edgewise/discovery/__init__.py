@@ -19,7 +19,6 @@ from edgewise.discovery.plan import Estimate, Plan, plan_acdc
 from edgewise.discovery.search import (
     DEFAULT_ENGINE,
     ENGINES,
-    Decision,
     Discovery,
     Engine,
     Interrupted,
@@ -32,6 +31,7 @@ from edgewise.discovery.search import (
 from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, require_count, top
 from edgewise.discovery.thresholds import AtThreshold, acdc_sweep, acdc_with_edges, decides_alike
 from edgewise.discovery.units import Units, masked, one_by_one, scored_by_units, sweep
+from edgewise.graph import Decision
 
 __all__ = [
     "ALIASES",

@@ -27,27 +27,12 @@ from edgewise.discovery.guess import decide
 from edgewise.discovery.order import Order, Visit, visits
 from edgewise.discovery.time_left import ToCome
 from edgewise.errors import EdgewiseError, unknown
-from edgewise.graph import Circuit, Input
+from edgewise.graph import Circuit, Decision, Input
 from edgewise.graph.names import Edge, PortEdge
 from edgewise.patching import Engine, Experiment, IncrementalEngine, OutOfMemoryError, PlainEngine
 
 RECKON_EVERY = 20
 """Tests after which it is worked out anew what is left of a search."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One tested edge: the metric with it and without it, and whether it stayed."""
-
-    edge: str
-    before: float
-    after: float
-    kept: bool
-
-    @property
-    def effect(self) -> float:
-        """How much the metric rises when the edge goes."""
-        return self.after - self.before
 
 
 @dataclass(frozen=True)

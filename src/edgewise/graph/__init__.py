@@ -5,9 +5,11 @@ from edgewise.graph.eap_json import load as load_circuit
 from edgewise.graph.eap_json import save as save_circuit
 from edgewise.graph.graph import Graph
 from edgewise.graph.names import Edge, Input, Node, PortEdge, parse_edge, parse_input, parse_node
+from edgewise.graph.trace import Decision
 
 __all__ = [
     "Circuit",
+    "Decision",
     "Edge",
     "Graph",
     "Input",

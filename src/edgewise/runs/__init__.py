@@ -6,14 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgewise.runs.folder import RunFolder, load_run, read_trace, require_free, require_own
+    from edgewise.runs.folder import RunFolder, read_run, read_trace, require_free, require_own
+    from edgewise.runs.loaded import load_again, load_run
     from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
     from edgewise.runs.run import Run, RunInterrupted, describe_model, versions
     from edgewise.runs.search import discover, plan_discovery
 
 # Imported when first asked for: reading a run folder does not wait for torch, nor a request for numpy.
 _IN = {
-    **dict.fromkeys(("RunFolder", "load_run", "read_trace", "require_free", "require_own"), "folder"),
+    **dict.fromkeys(("RunFolder", "read_run", "read_trace", "require_free", "require_own"), "folder"),
+    **dict.fromkeys(("load_again", "load_run"), "loaded"),
     **dict.fromkeys(("ModelRequest", "Request", "SearchRequest", "TaskRequest"), "request"),
     **dict.fromkeys(("Run", "RunInterrupted", "describe_model", "versions"), "run"),
     **dict.fromkeys(("discover", "plan_discovery"), "search"),
@@ -29,8 +31,10 @@ __all__ = [
     "TaskRequest",
     "describe_model",
     "discover",
+    "load_again",
     "load_run",
     "plan_discovery",
+    "read_run",
     "read_trace",
     "require_free",
     "require_own",

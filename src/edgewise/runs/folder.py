@@ -20,7 +20,7 @@ from typing import Any
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.files import partial_of, read_text, remove_leftovers, write_bytes
-from edgewise.graph import Circuit, Graph, load_circuit
+from edgewise.graph import Circuit, Decision, Graph, load_circuit
 from edgewise.json_files import json_lines, part, read_json
 
 FORM = 1
@@ -176,9 +176,9 @@ def _is_run(path: Path) -> bool:
     return (path / "run.json").is_file() and all(one.name in _FILES for one in path.iterdir())
 
 
-_FILES = {"run.json", "circuit.json", "trace.jsonl", "scores.safetensors", "prompts.jsonl", "report.html"} | {
-    f"circuit.{ending}" for ending in ("svg", "pdf", "png")
-}
+FILES = ("run.json", "circuit.json", "trace.jsonl", "scores.safetensors", "prompts.jsonl")
+"""What a run is kept in; not every run has the last two."""
+_FILES = {*FILES, "report.html", *(f"circuit.{ending}" for ending in ("svg", "pdf", "png"))}
 
 
 def require_own(path: Path, what: str, marks: Sequence[str]) -> None:
@@ -203,7 +203,7 @@ def require_own(path: Path, what: str, marks: Sequence[str]) -> None:
         )
 
 
-def load_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
+def read_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
     """The record and the circuit of a run folder.
 
     Raises:
@@ -242,8 +242,8 @@ def check_record(record: Mapping[str, Any], what: str) -> None:
         )
 
 
-def read_trace(folder: Path, graph: Graph) -> list[dict[str, Any]]:
-    """The decisions of a run folder's `trace.jsonl`: `edge`, `before`, `after` and `kept`, in their order.
+def read_trace(folder: Path, graph: Graph) -> tuple[Decision, ...]:
+    """The decisions of a run folder's `trace.jsonl`, in their order.
 
     Raises:
         EdgewiseError: there is no such file, or a line is no decision about an edge of `graph`.
@@ -258,8 +258,8 @@ def read_trace(folder: Path, graph: Graph) -> list[dict[str, Any]]:
             graph.locate(decision["edge"])
         except EdgewiseError as error:
             raise EdgewiseError(f"{where}: {error}") from None
-        decisions.append(decision)
-    return decisions
+        decisions.append(Decision(**{name: kind(decision[name]) for name, kind in _DECISION.items()}))
+    return tuple(decisions)
 
 
 def _taken(path: Path) -> bool:

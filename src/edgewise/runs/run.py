@@ -31,6 +31,7 @@ class Run:
     Attributes:
         circuit: what was found.
         trace: every tested edge in order.
+        scores: every edge's score by the method, as a circuit that has them, or None.
         discovery: the method's whole result.
         record: what `run.json` holds: settings, versions, counts, timings, metrics; how far an interrupted one got.
         task, model: on what.
@@ -48,7 +49,7 @@ class Run:
         settings, circuit = self.record["settings"], self.circuit
         end = "" if self.record["finished"] else ", interrupted"
         return (
-            f"<Run: {settings['method']} on {self.task.name} in {settings['model']['name']}; {circuit.n_edges:,} of "
+            f"<Run: {settings['method']} on {self.task_name} in {settings['model']['name']}; {circuit.n_edges:,} of "
             f"{circuit.graph.n_edges:,} edges, {settings['metric']} {self.metric:.4g}{end}>"
         )
 
@@ -59,6 +60,15 @@ class Run:
     @property
     def trace(self) -> tuple[Decision, ...]:
         return self.discovery.trace
+
+    @property
+    def scores(self) -> Circuit | None:
+        """The circuit with the method's score of every edge; None of a method that decides, as ACDC."""
+        return None if self.record["result"].get("scoring") is None else self.circuit
+
+    @property
+    def task_name(self) -> str:
+        return self.task.name
 
     @property
     def metric(self) -> float:

@@ -38,7 +38,7 @@ def report(run: Run, path: str | Path, *, prompts: int = 4, progress: Callable[[
     target = Path(path).expanduser()
     require_free_file(target)
     with tempfile.TemporaryDirectory() as folder:
-        saved = run.save(Path(folder) / f"{run.task.name}-{run.record['settings']['method']}")
+        saved = run.save(Path(folder) / f"{run.task_name}-{run.record['settings']['method']}")
         sources = read_sources([saved])
     measured = measure(sources[0], run.model, run.task, prompts=prompts, progress=progress)
     sources = [replace(sources[0], folder=Path(saved.name))]  # no folder holds it that one could name

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.discovery import visits
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Decision, Graph
 from edgewise.graph.circuit import Floats
-from edgewise.reports.page.source import Step
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Replay:
     metric: list[float]
 
 
-def replay(circuit: Circuit, steps: Sequence[Step], metric_full: float) -> Replay:
+def replay(circuit: Circuit, steps: Sequence[Decision], metric_full: float) -> Replay:
     """When each edge went: at its own decision, or untested, when the search came to a reader that nothing read."""
     graph = circuit.graph
     gone = np.full(graph.edges.shape, -1, dtype=np.int64)

@@ -8,20 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, Decision
 from edgewise.json_files import part
-from edgewise.runs import load_run, read_trace
+from edgewise.runs import read_run, read_trace
 from edgewise.tasks.known import KNOWN_CIRCUITS
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of `trace.jsonl`: a tested edge, the metric with it and without it, and whether it stayed."""
-
-    edge: str
-    before: float
-    after: float
-    kept: bool
 
 
 @dataclass(frozen=True)
@@ -38,7 +28,7 @@ class Source:
     folder: Path
     record: dict[str, Any]
     circuit: Circuit
-    steps: tuple[Step, ...]
+    steps: tuple[Decision, ...]
     known: Circuit | None
     known_groups: dict[str, tuple[str, ...]]
 
@@ -79,14 +69,10 @@ def read_sources(folders: Sequence[Path]) -> list[Source]:
 
 
 def _read(folder: Path, label: str) -> Source:
-    record, circuit = load_run(folder)
+    record, circuit = read_run(folder)
     _check_result(record, folder)
-    steps = tuple(
-        Step(one["edge"], float(one["before"]), float(one["after"]), one["kept"])
-        for one in read_trace(folder, circuit.graph)
-    )
     known, groups = _known(record, circuit)
-    return Source(label, folder, record, circuit, steps, known, groups)
+    return Source(label, folder, record, circuit, read_trace(folder, circuit.graph), known, groups)
 
 
 # What a page says first about a run.
