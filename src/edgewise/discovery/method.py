@@ -105,7 +105,7 @@ class Method:
         units: its scores are of whole queries, keys, values and MLPs, so that edges of one score come and go together.
         sized: the size of a score without its sign means something.
         rounds: it has a circuit of its own, so that neither threshold nor number of edges is needed.
-        memory: what takes memory in it (see `plan_memory`). One whose kind is `search` plans its own, and is told
+        memory: what takes memory in it (see `plan_memory`). One whose kind is `every edge` plans its own, and is told
             `max_memory`, bytes beyond the model's weights.
         by: what the settings are that it is swept over.
         sweep: how it is swept, if not by cutting its scores at numbers of edges: called with an experiment and the
@@ -161,7 +161,7 @@ class Method:
             EdgewiseError: whatever the method raises.
         """
         assert self.score is not None
-        if self.memory == "search":
+        if self.memory == "every edge":
             options["max_memory"] = max_memory
         return self.score(experiment.within(max_memory, self.memory), progress=progress, **options)
 

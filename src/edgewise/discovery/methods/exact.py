@@ -63,5 +63,5 @@ METHOD = Method(
     when="the ground truth that scores are judged against; small models",
     counts="edges",
     score=exact_effects,
-    memory="search",
+    memory="every edge",
 )
