@@ -74,7 +74,7 @@ def measure(case: Case, threshold: float, device: str) -> dict[str, Any]:
 
     def plain_edge() -> float:
         begun = time.perf_counter()
-        experiment.score(one)
+        experiment.value(one)
         return time.perf_counter() - begun
 
     made: list[IncrementalEngine] = []
@@ -111,7 +111,7 @@ def measure(case: Case, threshold: float, device: str) -> dict[str, Any]:
         "stages": made[0].live.watch.seconds,
         "peak": memory,
         "metric": found.metric,
-        "metric_from_scratch": experiment.score(found.circuit),
+        "metric_from_scratch": experiment.value(found.circuit),
         "by_layer": by_layer(steps),
     }
 

@@ -41,7 +41,7 @@ def compare(name: str, rows: int, length: int, repeats: int) -> None:
     prompts, positions = task.prompts, positions_of(task.prompts.clean)
 
     def edge() -> float:
-        return experiment.score(circuit)
+        return experiment.value(circuit)
 
     def forward() -> torch.Tensor:
         return model.run_source(prompts.clean, prompts.mask, positions)

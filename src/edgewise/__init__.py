@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgewise.discovery import METHODS, acdc, register_method
     from edgewise.evaluation import Evaluation, evaluate
     from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
-    from edgewise.models import Decoder, load_model, register_family
+    from edgewise.models import Decoder, load_model, permuted, register_family
     from edgewise.patching import Experiment
     from edgewise.reports.page import report
     from edgewise.runs import Run, RunInterrupted, discover, load_run, plan_discovery
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 tune_process()
+importlib.import_module("edgewise.reports.drawing")  # which gives Circuit its draw(), and waits for no torch
 
 # Imported when first asked for, so that `import edgewise` and `edgewise --help` do not wait for torch.
 _PUBLIC = {
@@ -55,6 +56,7 @@ _PUBLIC = {
     "load_model": "models",
     "load_run": "runs",
     "load_task": "tasks",
+    "permuted": "models",
     "plan_discovery": "runs",
     "register_family": "models",
     "register_method": "discovery",
@@ -86,6 +88,7 @@ __all__ = [
     "load_model",
     "load_run",
     "load_task",
+    "permuted",
     "plan_discovery",
     "register_family",
     "register_method",

@@ -72,7 +72,7 @@ def naive_acdc(experiment, threshold, order, absolute=False):
     trace, position = [], {graph.sources[row].name: index for index, row in enumerate(order.parents(graph))}
 
     def metric():
-        return experiment.score(Circuit.from_names(graph, present))
+        return experiment.value(Circuit.from_names(graph, present))
 
     def has_outgoing(visit):
         if visit.kind == "port":
@@ -153,7 +153,7 @@ def test_the_trace_tells_the_whole_search():
         assert one.kept == (not one.after - one.before < 0.03)
         current = one.before if one.kept else one.after
     assert found.metric == current
-    assert experiment.score(found.circuit) == pytest.approx(found.metric, rel=1e-9)
+    assert experiment.value(found.circuit) == pytest.approx(found.metric, rel=1e-9)
     tested = [one.edge for one in found.trace]
     assert len(tested) == len(set(tested)) == found.tests
     for one in found.trace:

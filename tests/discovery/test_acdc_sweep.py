@@ -149,7 +149,7 @@ def test_an_interruption_between_answer_and_record_leaves_the_two_at_one(monkeyp
     kept = stop.value.discovery
     assert kept.trace[-1] == calls[4 * at - 1]
     assert kept.metric == (kept.trace[-1].before if kept.trace[-1].kept else kept.trace[-1].after)
-    assert experiment.score(kept.circuit) == pytest.approx(kept.metric, rel=1e-4, abs=1e-6)
+    assert experiment.value(kept.circuit) == pytest.approx(kept.metric, rel=1e-4, abs=1e-6)
     gone = experiment.graph.n_edges - kept.circuit.n_edges
     assert stop.value.progress.kept == sum(one.kept for one in kept.trace)
     assert stop.value.progress.decided == gone + stop.value.progress.kept

@@ -8,6 +8,7 @@ import tiny
 import torch
 from tiny import FAMILIES
 
+import edgewise as ew
 from edgewise import load_task
 from edgewise.discovery import clean_corrupted, edge_attribution, edge_attribution_ig, exact_effects
 from edgewise.errors import EdgewiseError
@@ -174,7 +175,7 @@ def test_clean_and_corrupted_ends_are_averaged():
 
 def test_permuted_models_have_a_gradient_of_their_divergence():
     model = tiny.gpt2(dtype=torch.float64)
-    found = edge_attribution(Experiment(model.permuted(1), tiny.task(), metric="kl_div"))
+    found = edge_attribution(Experiment(ew.permuted(model, 1), tiny.task(), metric="kl_div"))
     assert found.details["gradient_at"] == "clean"
     assert np.abs(found.circuit.scores).max() > 1e-3
 

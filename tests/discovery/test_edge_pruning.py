@@ -22,7 +22,7 @@ def test_it_finds_a_circuit_as_good_as_acdcs_of_the_same_size(name, examples, st
     found = edge_pruning(experiment, wanted.circuit.n_edges, steps=steps)
     circuit = at_most(found.circuit, wanted.circuit.n_edges, above=-np.inf).circuit
     assert 5 < circuit.n_edges <= wanted.circuit.n_edges
-    assert experiment.score(circuit) < 1.5 * wanted.metric < 0.1 * experiment.ablated()
+    assert experiment.value(circuit) < 1.5 * wanted.metric < 0.1 * experiment.ablated()
     assert found.details["expected_edges"] == pytest.approx(wanted.circuit.n_edges, abs=5)
 
 
@@ -44,12 +44,12 @@ def test_masks_of_zero_and_one_are_circuits_and_pieces_add_up(family):
         mask = some.double().requires_grad_()
         every = torch.zeros(len(exists), dtype=torch.float64).masked_scatter(exists, some.double()).bool().numpy()
         circuit = Circuit(graph, every[: graph.edges.size].reshape(graph.edges.shape), every[graph.edges.size :])
-        assert _metric(experiment, mask, exists) == pytest.approx(experiment.score(circuit), abs=1e-6)
+        assert _metric(experiment, mask, exists) == pytest.approx(experiment.value(circuit), abs=1e-6)
         whole = mask.grad.clone()
         assert whole.abs().max() > 1e-4
         mask.grad = None
         experiment.row_bytes = 1  # one row at a time
-        assert _metric(experiment, mask, exists) == pytest.approx(experiment.score(circuit), abs=1e-6)
+        assert _metric(experiment, mask, exists) == pytest.approx(experiment.value(circuit), abs=1e-6)
         assert torch.allclose(mask.grad, whole, atol=1e-9)
         experiment.row_bytes = 2**30
 

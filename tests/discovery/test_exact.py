@@ -6,6 +6,7 @@ import tiny
 import torch
 from tiny import FAMILIES
 
+import edgewise as ew
 from edgewise.discovery import exact_effects
 from edgewise.graph import Circuit
 from edgewise.patching import ABLATIONS, Experiment
@@ -19,11 +20,11 @@ def test_every_edges_effect_is_that_of_a_circuit_run_without_it(family):
         experiment = Experiment(model, tiny.task(), ablation=ablation, metric=metric, ports=number != 2)
         found = exact_effects(experiment).circuit
         whole = Circuit.full(experiment.graph)
-        base = experiment.score(whole)
+        base = experiment.value(whole)
         effects = []
         for name in whole.names()[number::3]:
             row, column = experiment.graph.locate(name)
-            wanted = experiment.score(whole.remove(name)) - base
+            wanted = experiment.value(whole.remove(name)) - base
             got = found.port_scores[column] if row is None else found.scores[row, column]
             # Norms of Llama in transformers go through float32.
             assert got == pytest.approx(wanted, abs=1e-6), name
@@ -33,11 +34,11 @@ def test_every_edges_effect_is_that_of_a_circuit_run_without_it(family):
 
 
 def test_a_permuted_networks_effects_are_on_its_divergence_from_the_original():
-    permuted = tiny.gpt2(dtype=torch.float64, layers=1).permuted(1)
+    permuted = ew.permuted(tiny.gpt2(dtype=torch.float64, layers=1), 1)
     experiment = Experiment(permuted, tiny.task())
     found, whole = exact_effects(experiment).circuit, Circuit.full(experiment.graph)
     name = "m0->logits"
-    wanted = experiment.score(whole.remove(name)) - experiment.score(whole)
+    wanted = experiment.value(whole.remove(name)) - experiment.value(whole)
     assert found.scores[experiment.graph.locate(name)] == pytest.approx(wanted, abs=1e-9)
     assert abs(wanted) > 1e-4
 

@@ -21,11 +21,11 @@ def test_a_nodes_effect_is_that_of_a_circuit_without_its_edges(family, ablation,
     experiment = Experiment(model, tiny.task(), ablation=ablation, ports=False)
     found = heat_maps(experiment)
     whole = Circuit.full(experiment.graph)
-    base, largest = experiment.score(whole), 0.0
+    base, largest = experiment.value(whole), 0.0
     for row, node in enumerate(experiment.graph.sources):
         edges = whole.edges.copy()
         edges[row] = False
-        wanted = experiment.score(Circuit(experiment.graph, edges, whole.ports)) - base
+        wanted = experiment.value(Circuit(experiment.graph, edges, whole.ports)) - base
         if node.kind == "head":
             got = found.heads[node.layer, node.head]
         else:

@@ -72,7 +72,7 @@ def same_decisions(
 def both(experiment: Experiment, threshold: float, **options: Any) -> tuple[Discovery, Discovery]:
     """The same search with either engine; the metric of what the fast one found is right, recomputed from scratch."""
     fast, slow = (acdc(experiment, threshold, engine=engine, **options) for engine in ("incremental", "plain"))
-    assert fast.metric == tiny.near(experiment.score(fast.circuit))
+    assert fast.metric == tiny.near(experiment.value(fast.circuit))
     return fast, slow
 
 
@@ -521,7 +521,7 @@ def assert_stopped_half_way(stop: Interrupted, experiment: Experiment, whole: Di
     # What is not in the circuit was removed by a test or fell without one, and either way was decided.
     assert progress.edges == experiment.graph.n_edges
     assert progress.decided == progress.kept + experiment.graph.n_edges - len(names)
-    assert progress.metric == found.metric == tiny.near(experiment.score(found.circuit))
+    assert progress.metric == found.metric == tiny.near(experiment.value(found.circuit))
     assert (found.metric_full, found.metric_ablated) == (whole.metric_full, whole.metric_ablated)
     assert f"{progress.decided:,} of {progress.edges:,} edges decided" in str(stop)
 
@@ -544,7 +544,7 @@ def test_ctrl_c_keeps_what_was_decided(engine, share):
     assert caught.value.discovery.tests == after
     assert dataclasses.replace(caught.value.progress, at=heard[-1].at) == heard[-1]
     assert isinstance(caught.value, KeyboardInterrupt)
-    assert experiment.score(whole.circuit) == pytest.approx(whole.metric, rel=1e-9), "the experiment is unharmed"
+    assert experiment.value(whole.circuit) == pytest.approx(whole.metric, rel=1e-9), "the experiment is unharmed"
 
 
 @pytest.mark.parametrize("calls", [4, 15, 30])

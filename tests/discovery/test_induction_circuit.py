@@ -4,6 +4,7 @@ import pytest
 import tiny
 import torch
 
+import edgewise as ew
 from edgewise import discover, load_model, load_task
 from edgewise.models.decoder import positions_of
 from edgewise.models.forward import forward
@@ -84,7 +85,7 @@ def test_the_circuit_is_faithful_and_small(found):
 
 @pytest.mark.parametrize("threshold", [0.01, 0.05, 0.5])
 def test_no_threshold_finds_a_faithful_circuit_in_the_permuted_network(model, found, threshold):
-    permuted = model.permuted(0)
+    permuted = ew.permuted(model, 0)
     task = load_task("induction", permuted)
     with pytest.warns(match="right; there may be no circuit to find"):
         control = discover(permuted, task, threshold=threshold)

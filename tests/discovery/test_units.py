@@ -176,7 +176,7 @@ def test_probing_finds_a_small_faithful_circuit_and_more_regularisation_a_smalle
     model = load_model("tiny-induction")
     experiment = Experiment(model, load_task("induction", model))
     probe = subnetwork_probing(experiment, regularisation=1.0, steps=150, learning_rate=0.1)
-    assert experiment.score(probe.circuit) < 0.05 * experiment.ablated()
+    assert experiment.value(probe.circuit) < 0.05 * experiment.ablated()
     assert "a0.h2->a1.h0<k>" in probe.circuit
     assert probe.circuit.n_edges < 30
     model = load_model("tiny-greater-than")

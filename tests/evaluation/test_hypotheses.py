@@ -125,9 +125,9 @@ def test_tests_are_those_of_a_seed(induction):
 def test_effects_are_those_of_removing_each_edge(induction):
     circuit = acdc(induction, 0.01).circuit
     _, found = verdicts(induction, circuit)
-    own = induction.score(circuit)
+    own = induction.value(circuit)
     for one in found.effects:
-        assert one.rise == tiny.near(induction.score(circuit.remove(one.edge)) - own)
+        assert one.rise == tiny.near(induction.value(circuit.remove(one.edge)) - own)
     assert [one.effect for one in found.effects] == sorted(one.effect for one in found.effects)
 
 

@@ -56,7 +56,7 @@ def test_faithfulness_at_every_size_is_that_of_the_edges_chosen_by_hand(family, 
         assert point.asked == count
         left = pruned_names(graph, ranked[:count])
         assert point.n_edges == len(left)
-        value = experiment.score(Circuit.from_names(graph, left))
+        value = experiment.value(Circuit.from_names(graph, left))
         assert point.faithfulness == pytest.approx((value - ablated) / (full - ablated), abs=1e-9)
     assert points[-1].faithfulness == pytest.approx(1, abs=1e-9)
     values = [point.faithfulness if not absolute else abs(1 - point.faithfulness) for point in points]

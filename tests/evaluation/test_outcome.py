@@ -18,7 +18,7 @@ ACDC = {"method": "acdc", "edges": None, "ablation": "resample"}
 @pytest.mark.parametrize("permuted", [False, True])
 def test_the_outcome_is_what_evaluate_finds(metric, permuted):
     model = ew.load_model("tiny-pronoun")
-    model = model.permuted(0) if permuted else model
+    model = ew.permuted(model, 0) if permuted else model
     task = ew.load_task("gender-pronoun", model, examples=8)
     experiment = Experiment(model, task, metric=metric)
     circuit = Circuit.full(experiment.graph).remove("m0->logits")
@@ -65,7 +65,7 @@ def test_a_search_whose_circuit_fails_warns_and_one_that_succeeds_does_not(optio
     with warnings.catch_warnings():
         warnings.simplefilter("error", EdgewiseWarning)
         found = ew.discover(model, task, threshold=0.05).record["result"]
-        ew.discover(model.permuted(0), task, threshold=1.0)  # a control is there to fail
+        ew.discover(ew.permuted(model, 0), task, threshold=1.0)  # a control is there to fail
     assert found["recovered"] > 0.9
     assert found["accuracy"] == 1
 

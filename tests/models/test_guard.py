@@ -10,6 +10,7 @@ import tiny
 import torch
 from torch import nn
 
+import edgewise as ew
 from edgewise import load_task
 from edgewise.errors import EdgewiseError
 from edgewise.models import BUILT_IN, check, load_model
@@ -136,7 +137,7 @@ def test_intact_models_pass_with_room_to_spare(dtype):
     kind = getattr(torch, dtype)
     models = [load_model(name, dtype=kind) for name in BUILT_IN]
     models += [make(dtype=kind) for make in tiny.FAMILIES.values()]
-    models += [fold_value_biases(tiny.llama(dtype=kind, bias=True)), load_model("tiny-ioi", dtype=kind).permuted(1)]
+    models += [fold_value_biases(tiny.llama(dtype=kind, bias=True)), ew.permuted(load_model("tiny-ioi", dtype=kind), 1)]
     for scale in (0.01, 30.0):  # large and small activations
         for make in (tiny.gpt2, tiny.llama):
             source = make(dtype=kind).source

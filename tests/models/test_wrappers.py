@@ -59,7 +59,7 @@ def test_a_live_bridge_is_read_before_and_after_compatibility_mode(family, tmp_p
     assert torch.allclose(found[prompts.mask], before.log_softmax(dim=-1)[prompts.mask], atol=1e-4)
     assert folded.fingerprint() != plain
     experiment = Experiment(folded, tiny.task())
-    assert abs(experiment.score(Circuit.full(experiment.graph))) < 1e-4
+    assert abs(experiment.value(Circuit.full(experiment.graph))) < 1e-4
 
     # What a hook of the bridge changes is seen: here, head 1 of layer 1 is removed.
     def remove(z, hook):

@@ -230,7 +230,7 @@ def test_a_softcap_behind_the_unembedding_counts_in_every_metric(metric):
     check(model, task.prompts.clean, task.prompts.mask)
     experiment = Experiment(model, task, metric=metric)
     found = acdc(experiment, 0.01)
-    assert found.metric == pytest.approx(experiment.score(found.circuit), rel=1e-9, abs=1e-12)
+    assert found.metric == pytest.approx(experiment.value(found.circuit), rel=1e-9, abs=1e-12)
     assert [one.kept for one in found.trace] == [one.kept for one in acdc(experiment, 0.01, engine="plain").trace]
     without = Experiment(tiny.gpt2(dtype=torch.float64), task, metric=metric)
     assert found.metric_ablated != pytest.approx(without.ablated(), rel=0.01)

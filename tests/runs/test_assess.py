@@ -29,7 +29,7 @@ def found(setting, circuit, **options):
 def test_the_permuted_control_goes_from_the_permuted_networks_own_ablated_run(induction):
     """No edges recover nothing there, whatever the network; all edges what the network itself does."""
     model, task, circuit = induction
-    permuted, held = model.permuted(OPTIONS.seed), []
+    permuted, held = ew.permuted(model, OPTIONS.seed), []
     for one in (Circuit.empty(circuit.graph), Circuit.full(circuit.graph), circuit):
         wanted = evaluate(permuted, task, one, bootstrap=NO_INTERVALS).measured["kl_div"].recovered
         held.append(found(induction, one).permuted)
@@ -48,7 +48,7 @@ def test_a_model_with_nothing_to_permute_has_no_such_control():
 
 def test_what_is_recovered_by_example_agrees_with_the_whole_on_a_permuted_network(induction):
     model, task, _ = induction
-    permuted = model.permuted(0)
+    permuted = ew.permuted(model, 0)
     circuit = random_circuit(permuted.graph(), 60, seed=0)
     result = evaluate(permuted, task, circuit, bootstrap=NO_INTERVALS)
     spread = result.spread

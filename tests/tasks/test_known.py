@@ -8,6 +8,7 @@ import pytest
 import tiny
 import transformers
 
+import edgewise as ew
 from edgewise import load_model, load_task
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
@@ -115,7 +116,7 @@ def test_only_a_model_of_the_right_shape_gets_the_known_circuit():
 
     right = gpt2()
     assert known_circuit("ioi", right) is KNOWN_CIRCUITS["ioi"]
-    assert known_circuit("greater-than", right.permuted(3)).n_edges == 262
+    assert known_circuit("greater-than", ew.permuted(right, 3)).n_edges == 262
     for other in (gpt2(layers=6), gpt2(heads=6), gpt2(tokens=50258)):
         assert known_circuit("ioi", other) is None
     assert known_circuit("induction", right) is None

@@ -107,7 +107,7 @@ def mib_scores(
         for share in SHARES:
             asked = int(share * scored.graph.n_edges)
             circuit = strongest(scored, asked, absolute=absolute)
-            value = (experiment.score(circuit) - ablated) / (full - ablated)
+            value = (experiment.value(circuit) - ablated) / (full - ablated)
             found.append(AtShare(share, asked, circuit.n_edges, value))
             done += 1
             if progress is not None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +36,9 @@ class Circuit:
     ports: Bools
     scores: Floats | None = None
     port_scores: Floats | None = None
+    draw: ClassVar[Callable[..., str]]
+    _repr_svg_: ClassVar[Callable[..., str | None]]
+    """`circuit.draw("circuit.svg")` draws it, as notebooks do: `edgewise.reports.draw`, set where that is defined."""
 
     def __post_init__(self) -> None:
         shape = (len(self.graph.sources), len(self.graph.inputs))
@@ -237,23 +238,3 @@ class Circuit:
     def port_names(self) -> list[str]:
         """Names of the port edges present."""
         return [PortEdge(self.graph.inputs[column]).name for column in np.flatnonzero(self.ports)]
-
-    # -- seeing ------------------------------------------------------------------------------------------------------
-
-    def draw(self, path: str | Path | None = None, **options: Any) -> str:
-        """The circuit as a drawing, in SVG; with `path`, also written there as .svg, .png or .pdf.
-
-        Takes what `edgewise.reports.draw` takes: `title`, `groups`, `edges` and more.
-
-        Raises:
-            EdgewiseError: an ending that is no format, a file that cannot be written, or too many edges without scores.
-        """
-        # By name: a graph knows nothing of reports, which stand above it.
-        return importlib.import_module("edgewise.reports.drawing").draw(self, path, **options)
-
-    def _repr_svg_(self) -> str | None:
-        """What a notebook shows; None, so that it shows the words instead, where a drawing would say nothing."""
-        try:
-            return self.draw()
-        except EdgewiseError:
-            return None

@@ -1,8 +1,9 @@
 """What is searched: `Decoder`, the one narrow waist, and what builds one."""
 
+from edgewise.models.control import permuted
 from edgewise.models.decoder import Decoder, DecoderConfig
 from edgewise.models.guard import check
 from edgewise.models.huggingface import register_family
 from edgewise.models.load import BUILT_IN, DTYPES, load_model
 
-__all__ = ["BUILT_IN", "DTYPES", "Decoder", "DecoderConfig", "check", "load_model", "register_family"]
+__all__ = ["BUILT_IN", "DTYPES", "Decoder", "DecoderConfig", "check", "load_model", "permuted", "register_family"]

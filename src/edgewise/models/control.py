@@ -55,15 +55,15 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     Raises:
         EdgewiseError: the seed is no whole number from 0 to 2^63 - 1, or the model is a permuted one already.
     """
-    from edgewise.models.load import adapt_model  # a Decoder is rebuilt over the copy
-
     if decoder.original is not None:
         raise EdgewiseError(f"model {decoder.name!r} is a permuted one already")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         shown = "one of many digits" if isinstance(seed, int) and abs(seed) > 10**30 else repr(seed)
         raise EdgewiseError(f"the seed of a permutation should be a whole number from 0 to 2^63 - 1, not {shown}")
+    if decoder.rebuild is None:
+        raise EdgewiseError(f"model {decoder.name!r} was not loaded by load_model, so it cannot be made again")
     source = copy.deepcopy(decoder.source)
-    copied = adapt_model(source, decoder.name, decoder.tokenizer)
+    copied = decoder.rebuild(source)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for component, given in zip(copied.components, decoder.components, strict=True):
@@ -80,7 +80,7 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
             elif isinstance(component, MLP):
                 for tensor in component.neurons:
                     _shuffle(tensor, -1, generator)
-    copied = adapt_model(source, decoder.name, decoder.tokenizer)  # with views that nothing was written through
+    copied = decoder.rebuild(source)  # with views that nothing was written through
     if decoder.config.folded_value_biases:
         copied = fold_value_biases(copied)
     before, after = decoder.source.state_dict(), source.state_dict()

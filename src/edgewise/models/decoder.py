@@ -98,6 +98,7 @@ class Decoder:
         tokenizer: the model's tokenizer, or None.
         why_no_tokenizer: the reason, for errors.
         original: the model that this one is a permuted copy of; comparisons are with that one.
+        rebuild: makes a Decoder, as this one was made, over a copy of the source model.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Decoder:
     tokenizer: Any = field(default=None, repr=False)
     why_no_tokenizer: str = ""
     original: Decoder | None = field(default=None, repr=False)
+    rebuild: Callable[[nn.Module], Decoder] | None = field(default=None, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -176,12 +178,6 @@ class Decoder:
         """Final norm and unembedding of residual streams `[..., d_model]`, in float32 at least."""
         logits = self.unembedding(self.final_norm(x.to(self.dtype)))
         return logits.to(stream_dtype(logits.dtype))
-
-    def permuted(self, seed: int) -> Decoder:
-        """The control network: this model with heads and neurons shuffled (see `edgewise.models.control.permuted`)."""
-        from edgewise.models.control import permuted
-
-        return permuted(self, seed)
 
     def fingerprint(self) -> str:
         """A hash of every byte of the weights, and of their names, shapes and dtypes: `v2:` and 32 hexadecimal digits.

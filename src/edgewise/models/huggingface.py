@@ -21,7 +21,6 @@ def adapt(model: nn.Module, name: str, tokenizer: Any = None) -> Decoder:
     Raises:
         EdgewiseError: the architecture is not supported; the message names it and lists those that are.
     """
-    model.eval()
     model_type = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
     if model_type not in ADAPTERS or not hasattr(model, "lm_head"):
         raise unsupported(name, f"{model_type} ({type(model).__name__})")

@@ -137,10 +137,9 @@ def _load(
 
 def adapt_model(model: nn.Module, name: str, tokenizer: Any) -> Decoder:
     """A Decoder over a model that edgewise knows how to read."""
-    if isinstance(model, PlainTransformer):
-        model.eval()
-        return adapt_plain(model, name, tokenizer)
-    return adapt(model, name, tokenizer)
+    read = adapt_plain if isinstance(model, PlainTransformer) else adapt
+    decoder = read(model.eval(), name, tokenizer)  # type: ignore[arg-type] - as looked up
+    return replace(decoder, rebuild=lambda copied: adapt_model(copied, name, tokenizer))
 
 
 def _from_object(model: Any, device: torch.device | None, dtype: torch.dtype | None, tokenizer: Any) -> Decoder:
@@ -257,7 +256,7 @@ def _from_transformers(
         require_fit(name, problems)
         if tokenizer is None:
             tokenizer = _tokenizer(name, folder)
-    return adapt(model.to(device), name, tokenizer)
+    return adapt_model(model.to(device), name, tokenizer)
 
 
 def _tokenizer(name: str, folder: Path | None) -> Any:

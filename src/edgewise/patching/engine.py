@@ -53,7 +53,7 @@ class PlainEngine:
     def _without(self, column: int, removed: Removed) -> float:
         edges, ports = self.edges.copy(), self.ports.copy()
         _remove(edges, ports, column, removed)
-        return self.experiment.score(Circuit(self.experiment.graph, edges, ports))
+        return self.experiment.value(Circuit(self.experiment.graph, edges, ports))
 
     def commit(self, column: int, removed: Removed) -> None:
         _remove(self.edges, self.ports, column, removed)

@@ -157,13 +157,13 @@ class Experiment:
         """A metric at each scored place `[scored]`, by default the experiment's own."""
         return (metric or self.metric)(self.logits(circuit), self.reference)
 
-    def score(self, circuit: Circuit) -> float:
+    def value(self, circuit: Circuit) -> float:
         """The metric of a circuit: its mean over scored places."""
         return mean_over_places(self.values(circuit))
 
     def full(self) -> float:
         """The metric of the model itself: every edge present."""
-        return self.score(Circuit.full(self.graph))
+        return self.value(Circuit.full(self.graph))
 
     def accuracy(self) -> float | None:
         """The share of scored places where the model itself is right on the clean prompts; None without answers."""

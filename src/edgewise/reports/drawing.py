@@ -166,3 +166,15 @@ def _edges(circuit: Circuit) -> Iterator[Drawn]:
             target.kind,
             score if math.isfinite(score) else 0.0,
         )
+
+
+def _shown(circuit: Circuit) -> str | None:
+    """What a notebook shows of a circuit; None, so that it shows the words instead, where a drawing says nothing."""
+    try:
+        return draw(circuit)
+    except EdgewiseError:
+        return None
+
+
+Circuit.draw = draw
+Circuit._repr_svg_ = _shown

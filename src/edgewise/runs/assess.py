@@ -16,7 +16,7 @@ from edgewise.evaluation.hypotheses import Hypotheses, Options, TestsInterrupted
 from edgewise.evaluation.mib import METRIC, MibRoc, MibScores, mib_auroc, mib_scores
 from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
-from edgewise.models import Decoder
+from edgewise.models import Decoder, permuted
 from edgewise.patching import Experiment
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.stability import Stability, by_examples, by_order
@@ -203,14 +203,14 @@ def _tested(
         found = replace(found, hypotheses=run_tests(experiment, circuit, options, progress=progress))
     else:
         notes.append("no tests and no random circuits: they need at least 2 examples")
-    permuted = None
+    control = None
     if experiment.decoder.original is None:
-        permuted = _in_permuted(experiment, circuit, options.seed)
-        if permuted is None:
+        control = _in_permuted(experiment, circuit, options.seed)
+        if control is None:
             notes.append(
                 "no permuted network: this model has nothing to permute, or ablating everything changes nothing"
             )
-    return replace(found, permuted=permuted, notes=tuple(notes))
+    return replace(found, permuted=control, notes=tuple(notes))
 
 
 def _benchmarked(
@@ -244,10 +244,10 @@ def _in_permuted(experiment: Experiment, circuit: Circuit, seed: int) -> float |
     model = experiment.decoder
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EdgewiseWarning)
-        shuffled = model.permuted(seed)
+        shuffled = permuted(model, seed)
     if shuffled.fingerprint() == model.fingerprint():
         return None
     control = Experiment(
         shuffled, experiment.task, ablation=experiment.ablation, metric=experiment.metric, graph=circuit.graph
     )
-    return share_of_way(control.score(circuit), control.ablated(), experiment.full())
+    return share_of_way(control.value(circuit), control.ablated(), experiment.full())

@@ -69,7 +69,7 @@ class ModelRequest:
         Raises:
             EdgewiseError: as `load_model`, or there is no default.
         """
-        from edgewise.models import load_model
+        from edgewise.models import load_model, permuted
 
         name = self.model
         if name is None:
@@ -78,7 +78,7 @@ class ModelRequest:
             name = task.default_model(variant)
         dtype: Any = self.dtype  # checked by load_model
         loaded = load_model(name, device=self.device, dtype=dtype, fold_value_biases=self.fold_value_biases)
-        return loaded if self.permuted is None else loaded.permuted(self.permuted)
+        return loaded if self.permuted is None else permuted(loaded, self.permuted)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def measure(
     sizes = []
     for done, (circuit, threshold) in enumerate(thresholds, start=3):
         if metric == source.settings["metric"]:
-            sizes.append([circuit.n_edges, number(experiment.score(circuit)), number(threshold)])
+            sizes.append([circuit.n_edges, number(experiment.value(circuit)), number(threshold)])
         report(done, total)
     return {"values": values, "attention": attention, "sizes": sizes or None, "notes": notes}
 
