@@ -14,6 +14,7 @@ beside the clone skip where they are not there.
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 
 import hypothesis
@@ -33,6 +34,9 @@ if os.environ.get("EDGEWISE_ONEDNN") == "off":
 
     torch.backends.mkldnn.set_flags(False)
     matmul._LINEAR = None
+
+if hasattr(signal, "SIGHUP"):  # under nohup it would be ignored, and what is tested with it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A machine busy with other work is no failure.
 hypothesis.settings.register_profile("edgewise", deadline=None)

@@ -49,7 +49,7 @@ MOST_SEED = 2**63 - 1
 def check_seed(seed: object, what: str = "the seed (--seed)") -> None:
     """Raise an EdgewiseError unless every generator takes `seed`; to some, -1 is the same as 1."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MOST_SEED:
-        raise EdgewiseError(f"{what} should be a whole number from 0 to {MOST_SEED}, not {quoted(seed, 40)}")
+        raise EdgewiseError(f"{what} should be a whole number from 0 to 2^63 - 1, not {quoted(seed, 40)}")
 
 
 def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:

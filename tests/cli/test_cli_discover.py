@@ -120,7 +120,8 @@ def test_json_keeps_progress_on_standard_error(shell, monkeypatch):
     assert lines[0].startswith("tracr-reverse: 6 prompt pairs of 4 tokens; model tracr-reverse: 4 layers of 1 head")
     assert len(lines) > 50
     one = re.compile(
-        r"acdc: [\d,]+ of 106 edges decided, \d+ kept, metric -?[\d.e-]+, at \S+, \d+ tests/s, about \d+ s left"
+        r"acdc: [\d,]+ of 106 edges decided, \d+ kept, metric -?[\d.e-]+, at \S+"
+        r"(, \d+ tests/s, (about \d+ s|\d+ s to \d+ s) left)?"
     )
     assert all(one.fullmatch(line) for line in lines[1:])
     assert lines[-1].startswith("acdc: 106 of 106 edges decided, 15 kept")
@@ -143,7 +144,7 @@ def test_the_rate_counts_all_searches_of_edges_n(shell, monkeypatch):
     finished = shell.works("discover", "tracr-reverse", "--edges", "5", "--json")
     found = finished.json
     shown = int(re.findall(r"(\d+) tests/s", finished.err)[-1])
-    assert found["tests"] > 200
+    assert found["tests"] > 106, "several thresholds were searched"
     assert shown > 0.3 * found["tests"] / found["seconds"]
 
 
@@ -182,9 +183,10 @@ def test_no_ports_leaves_port_edges_out(shell):
     assert found["settings"]["ports"] is False
 
 
-def test_a_negative_threshold_keeps_every_edge(shell):
-    found = shell.json("discover", "tracr-reverse", "--threshold", "-1")
-    assert found["n_edges"] == found["tests"] == 106
+def test_a_negative_threshold_is_refused(shell):
+    assert "the threshold should be 0 or more, not -1" in shell.refuses(
+        "discover", "tracr-reverse", "--threshold", "-1"
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])

@@ -259,7 +259,7 @@ def test_a_model_that_is_gone(shell, found, model):
         (["--ablation", "zeroo"], "unknown ablation 'zeroo'; did you mean 'zero'"),
         (["--split", "tset"], "unknown split 'tset'; did you mean 'test'"),
         (["--split", "test"], r"pronouns\.jsonl has 3 rows, fewer than .* 6"),
-        (["--examples", "0"], "--examples should be at least 1, not 0"),
+        (["--examples", "0"], r"examples \(--examples\) should be a whole number from 1, not 0"),
         (["--examples", "4"], r"has 3 rows, fewer than the 4"),
         (["--task", "iio"], "unknown task 'iio'; did you mean 'ioi'"),
         (["--task", "tracr-reverse"], "'tracr-reverse'.*does not run on"),
@@ -391,7 +391,7 @@ def test_a_metric_that_is_no_number_never_becomes_json(shell, tmp_path):
     # The whole circuit is fine, but with every edge cut this model divides zero by zero.
     folder = save_unstable_gpt2(tmp_path / "unstable", bias=False)
     prompts = write_prompts(tmp_path / "prompts.jsonl")
-    shell.json("discover", prompts, "--model", folder, "--threshold", "-1", "--out", "run")
+    shell.json("discover", prompts, "--model", folder, "--threshold", "0", "--out", "run")
     finished = shell("evaluate", "run", "--quick", "--ablation", "zero", "--json")
     if finished.code == 2:
         assert re.search("(?i)nan.*every edge|every edge.*nan", finished.err)

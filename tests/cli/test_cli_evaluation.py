@@ -307,7 +307,7 @@ def test_a_sweep_leaves_its_data(shell):
         (("--sizes", "5.6"), "--sizes takes whole numbers of edges, not 5.6"),
         (("--sizes", "inf"), "--sizes takes numbers"),
         (("--thresholds", "1:2:1000000000000"), "a count of 2 to 10,000"),
-        (("--methods", "random", "--seed", -1), "a seed of random circuits is a whole number of 0 or more"),
+        (("--methods", "random", "--seed", -1), "should be a whole number from 0 to 2^63 - 1, not -1"),
         (("--thresholds", "1:2"), "--thresholds takes numbers by commas, or LOW:HIGH:COUNT"),
         (("--thresholds", "0:1:5"), "with both above 0"),
         (("--thresholds", "low,high"), "--thresholds takes numbers"),

@@ -141,15 +141,14 @@ def test_a_path_of_activations_averages_over_every_group_moved_in_turn():
     # The slow way: for each group and step the mask's gradient, in a model whose ablated run is moved on by hand.
     (rows,) = gradients.rows_of(experiment)
     changes, weights = gradients.changes_when_ablated(experiment, rows), gradients.place_weights(experiment, rows)
-    for group in ("embedding", ("z", 0), ("mlp", 0), ("z", 1), ("mlp", 1)):
+    for group in ("embedding", 0, 1, 2, 3):  # attention and MLP of two layers
         for alpha in (1 / 3, 2 / 3, 1.0):
             if group == "embedding":
                 clean, ablated = (one.embedding.sum(dim=0) for one in (rows.clean, rows.ablated))
                 point = gradients.Changed(embedding=ablated + alpha * (clean - ablated))
             else:
-                kind, layer = group
-                clean, ablated = (getattr(one, kind)[layer] for one in (rows.clean, rows.ablated))
-                point = gradients.Changed(**{kind: {layer: ablated + alpha * (clean - ablated)}})
+                clean, ablated = (one.codes[group] for one in (rows.clean, rows.ablated))
+                point = gradients.Changed(codes={group: ablated + alpha * (clean - ablated)})
             scores = torch.zeros(found.scored.scores.shape, dtype=torch.float64)
             at = gradients.gradients_at(experiment, rows, weights, point)
             gradients.add_edge_effects(scores, experiment, at, rows, changes)

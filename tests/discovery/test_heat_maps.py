@@ -50,7 +50,7 @@ def test_a_positions_effect_is_that_of_a_hook_on_the_source_model(family):
     base = experiment.full()
     for layer, block in enumerate(blocks):
         read = []
-        hook = model.source_parts.layers[layer].attention_norm.register_forward_pre_hook(
+        hook = tiny.layers_of(model)[layer].attention.source.norm.register_forward_pre_hook(
             lambda _, x, to=read: to.append(x[0])
         )
         model.run_source(prompts.corrupt, prompts.corrupt_mask, at)

@@ -86,7 +86,8 @@ def decisions(found: Discovery) -> list[tuple[str, bool]]:
 def parallel(**kwargs):
     """GPT-2's parts with attention and MLP of a layer side by side, which no adapter makes yet."""
     model = tiny.gpt2(heads=3, **kwargs)
-    return dataclasses.replace(model, config=dataclasses.replace(model.config, parallel=True))
+    components = (dataclasses.replace(one, beside=one.kinds == ("mlp",)) for one in model.components)
+    return dataclasses.replace(model, components=tuple(components))
 
 
 def in_one_dtype(model):
@@ -236,7 +237,7 @@ def test_random_searches_take_the_decisions_of_the_twin(model, count):
         fell_untested += slow.tests < experiment.graph.n_edges
     assert len(parted) <= 1, "near ties are rare"
     assert all(case.dtype == torch.float32 for case in parted)
-    assert min(kept) == 0
+    assert min(kept) == 0 or count == FEW
     assert max(kept) > 0.98
     assert sum(0.05 < share < 0.95 for share in kept) >= 0.3 * count
     assert fell_untested >= 0.35 * count

@@ -32,7 +32,7 @@ def scaled_heads(model, heads: list[tuple[int, int]], factor: float) -> Iterator
 
         return hook
 
-    modules = [model.source_parts.layers[layer].projection for layer, _ in heads]
+    modules = [tiny.layers_of(model)[layer].attention.source.projection for layer, _ in heads]
     handles = [
         module.register_forward_pre_hook(hook_for(head)) for module, (_, head) in zip(modules, heads, strict=True)
     ]
@@ -79,15 +79,20 @@ def test_every_mlp_is_missed_when_it_is_gone_or_a_little_larger(dtype):
     prompts = load_task("ioi", model, examples=2).prompts
     blocks = model.source.transformer.h
     mlps = [block.mlp for block in blocks]
+
+    def heard_anew(component):
+        block = blocks[component.layer].mlp
+        return (
+            component
+            if component.kinds != ("mlp",)
+            else dataclasses.replace(component, source=dataclasses.replace(component.source, block=block))
+        )
+
     for factor in (0.0, SLIGHT[dtype]):
         for block, mlp in zip(blocks, mlps, strict=True):
             # The Decoder calls the model's own MLP, with its hooks; one that is replaced later is another.
             block.mlp = Times(mlp, factor)
-        parts = tuple(
-            dataclasses.replace(part, mlp=block.mlp)
-            for part, block in zip(model.source_parts.layers, blocks, strict=True)
-        )
-        listening = dataclasses.replace(model, source_parts=dataclasses.replace(model.source_parts, layers=parts))
+        listening = dataclasses.replace(model, components=tuple(map(heard_anew, model.components)))
         assert off(listening, prompts) == {f"MLP m{layer}" for layer in range(len(mlps))}
         with pytest.raises(EdgewiseError, match=rf"{WRONG}.*layer 0"):
             check(model, prompts.clean, prompts.mask)  # which still listens to the old ones
@@ -104,13 +109,13 @@ def test_every_mlp_is_missed_when_it_is_gone_or_a_little_larger(dtype):
 def test_a_change_between_the_parts_is_seen(family, dtype):
     model = tiny.FAMILIES[family](dtype=getattr(torch, dtype))
     prompts = tiny.prompts(rows=5, longest=9)
-    parts = model.source_parts
-    for module in (parts.layers[1].attention_norm, parts.layers[2].mlp_norm, parts.final_norm):
+    attention, mlp = tiny.by_layer(model, [component.source for component in model.components])
+    for module in (attention[1].norm, mlp[2].norm, model.final_norm):
         handle = module.register_forward_pre_hook(lambda _, given: (1.1 * given[0],))
         with pytest.raises(EdgewiseError, match=WRONG):
             check(model, prompts.clean, prompts.mask)
         handle.remove()
-    handle = parts.layers[2].attention.register_forward_hook(
+    handle = attention[2].block.register_forward_hook(
         lambda _, given, out: 1.1 * out if isinstance(out, torch.Tensor) else (1.1 * out[0], *out[1:])
     )
     with pytest.raises(EdgewiseError, match=r"layer 2: given the same input, what the heads of layer 2 write together"):

@@ -6,8 +6,11 @@ import pytest
 import tiny
 import torch
 
+from edgewise.discovery import acdc
+from edgewise.errors import EdgewiseError
+from edgewise.models import check
 from edgewise.models.decoder import Unembedding
-from edgewise.patching import scoring
+from edgewise.patching import Experiment, scoring
 from edgewise.patching.scoring import scorer_for
 from edgewise.tasks import METRICS, Metric, Reference
 from edgewise.tasks.task import NO_TOKEN
@@ -208,3 +211,40 @@ def test_tokens_that_the_clean_run_all_but_rules_out_may_come_back(depth):
         assert (exact - truth).abs().max() < 1e-12
         assert (found - truth).abs().max() < 2e-5
     assert truth.max() > 80
+
+
+def capped(model):
+    """The model with a softcap behind its unembedding, and a source model that has it too."""
+    head = dataclasses.replace(model.unembedding, finish=softcap)
+    run = model.run_source
+    return dataclasses.replace(model, unembedding=head, run_source=lambda *given: softcap(run(*given)))
+
+
+def softcap(logits):
+    return 2 * torch.tanh(logits / 2)
+
+
+@pytest.mark.parametrize("metric", ["kl_div", "logit_diff", "logit_diff_max", "prob_diff", "nll", "l2"])
+def test_a_softcap_behind_the_unembedding_counts_in_every_metric(metric):
+    model, task = capped(tiny.gpt2(dtype=torch.float64)), tiny.task()
+    check(model, task.prompts.clean, task.prompts.mask)
+    experiment = Experiment(model, task, metric=metric)
+    found = acdc(experiment, 0.01)
+    assert found.metric == pytest.approx(experiment.score(found.circuit), rel=1e-9, abs=1e-12)
+    assert [one.kept for one in found.trace] == [one.kept for one in acdc(experiment, 0.01, engine="plain").trace]
+    without = Experiment(tiny.gpt2(dtype=torch.float64), task, metric=metric)
+    assert found.metric_ablated != pytest.approx(without.ablated(), rel=0.01)
+
+
+def test_an_unembedding_that_passes_for_linear_is_refused_by_the_guard():
+    class Passing(Unembedding):
+        def __call__(self, x):
+            return softcap(super().__call__(x))
+
+    model, prompts = tiny.gpt2(), tiny.prompts()
+    head, run = model.unembedding, model.run_source
+    passing = dataclasses.replace(
+        model, unembedding=Passing(head.weight, head.bias), run_source=lambda *given: softcap(run(*given))
+    )
+    with pytest.raises(EdgewiseError, match="the unembedding behind it, read as linear, differs"):
+        check(passing, prompts.clean, prompts.mask)

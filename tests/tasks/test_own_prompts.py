@@ -181,9 +181,7 @@ def test_a_text_that_is_no_name_and_no_file_is_refused_in_a_sentence() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 10**22, 1.5, "1", True, None])
 def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
-    with pytest.raises(
-        EdgewiseError, match=r"the seed \(--seed\) should be a whole number from 0 to 9223372036854775807"
-    ):
+    with pytest.raises(EdgewiseError, match=r"the seed \(--seed\) should be a whole number from 0 to 2\^63 - 1"):
         load_task("ioi", load_model("tiny-ioi"), seed=seed)
 
 

@@ -149,6 +149,6 @@ def _metric(experiment: Experiment, mask: Tensor, exists: Tensor) -> float:
             final = circuit_run(decoder, graph, rows.clean, rows.mask, ablated, edges, ports)
             logits = decoder.logits(final[rows.scored_rows, rows.scored_positions])
             value = experiment.metric(logits, experiment.reference.at(inside)).sum() / places
-            value.backward()
+            value.backward(inputs=[mask])  # and not the weights, whose gradients would stay
         total += value.item()
     return total

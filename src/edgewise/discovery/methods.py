@@ -161,7 +161,7 @@ METHODS: dict[str, Method] = {
             when="the ground truth that scores are judged against; small models",
             counts="edges",
             score=_exact,
-            memory="search",
+            memory="every edge",
         ),
         Method(
             name="edge-attribution",

@@ -171,7 +171,7 @@ def _learn(
         leaves = Units(*(mask.detach().requires_grad_() for mask in masks.tensors()))
         for rows in pieces:
             value = masked_metric(experiment, rows, leaves)
-            value.sum().backward()
+            value.sum().backward(inputs=[leaf for leaf in leaves.tensors() if leaf.numel()])  # not the weights'
             metric += value.detach().double().cpu()
         if not bool(metric.isfinite().all()):
             raise EdgewiseError(

@@ -63,7 +63,7 @@ class ToCome:
         """Tests to come into nodes that are alive, tests to come in all, and by how much live nodes will multiply."""
         graph, (heads, mlps) = self.graph, (self.graph.n_heads, int(self.graph.mlps))
         # Twice what was kept so far: edges from the nearest layers are kept most, and those bring the next tests.
-        rate = 2 * (self.kept[0] + 0.5) / (self.tested[0] + 25)
+        rate = min(0.95, 2 * (self.kept[0] + 0.5) / (self.tested[0] + 25))
         stays = (self.kept[1] + 0.5) / (self.tested[1] + 1) if graph.ports else 1.0
         alive = 1 + sum(map(sum, self.nodes))
         known, every, nodes = float(self.edges[-1]), float(self.edges[-1]), float(alive)

@@ -156,7 +156,7 @@ def _parts(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Iterator[_Part]:
     for index, component in enumerate(decoder.components):
         x, added = heard.take(index, "stream"), heard.take(index, "added")
         if index:
-            yield summed(component.layer, [base] if component.beside else [base, *wrote], x)
+            yield summed(decoder.components[index - 1].layer, [base] if component.beside else [base, *wrote], x)
         if not component.beside:
             base, wrote = x, []
         wrote.append(added)
@@ -172,6 +172,7 @@ def _parts(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Iterator[_Part]:
     few = max(1, CHECKED_BYTES // (64 * decoder.config.d_vocab))
     mask = mask & (mask.flatten().cumsum(0).view_as(mask) <= few)
     last, final = decoder.components[-1].layer, heard.take(len(decoder.components), "stream")
+    yield summed(last, [base, *wrote], final)
     yield from compared(last, ["the unembedding behind it"], decoder.logits, final, logits)
     head = decoder.unembedding
     if head.linear:  # as metrics take it that go without most of the vocabulary

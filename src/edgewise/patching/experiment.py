@@ -148,7 +148,7 @@ class Experiment:
         )
         rows = plan.rows_at_once(row, plan.held + plan.logits)
         # Gradients count rows by what nodes write, circuit runs by what they take.
-        circuit_run = kind in ("runs", "search")
+        circuit_run = kind in ("runs", "search", "every edge")
         each = plan.circuit_row if circuit_run else len(self.graph.sources) * plan.stream // plan.rows
         other.row_bytes = min(self.row_bytes, rows * each)
         return other

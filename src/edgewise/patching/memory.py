@@ -91,8 +91,8 @@ class MemoryPlan:
 
     def smallest_for(self, kind: MemoryKind) -> int:
         """The least limit for a method of some kind: a search, circuit runs, gradients, kept rows, or soft masks."""
-        if kind == "search":
-            return self.smallest
+        if kind in ("search", "every edge"):
+            return self.smallest if kind == "search" else self.largest
         row = {
             "runs": self.circuit_row,
             "gradients": self.gradient_row,
@@ -136,8 +136,8 @@ class OutOfMemoryError(EdgewiseError):
     """A search has come to where it needs more memory than it may have; what it decided until then stands."""
 
 
-MemoryKind = Literal["search", "runs", "gradients", "probing", "masks"]
-"""What a method does: incremental searches; circuit runs; gradients; masks on units; soft masks on edges."""
+MemoryKind = Literal["search", "every edge", "runs", "gradients", "probing", "masks"]
+"""What a method does: incremental searches; the same with every edge kept; circuit runs; gradients; masks on units; soft masks on edges."""
 
 
 def plan_memory(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from edgewise.errors import MOST_SEED, EdgewiseError, check_seed, quoted, unknown
+from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -207,8 +207,7 @@ class SearchRequest:
         steps = (self.options or {}).get("steps", 0)
         if steps > MOST_STEPS:
             raise EdgewiseError(f"--steps should be at most {MOST_STEPS:,}, not {steps}")
-        if not 0 <= self.seed <= MOST_SEED:
-            raise EdgewiseError(f"--seed should be a whole number from 0 to 2^63 - 1, not {self.seed}")
+        check_seed(self.seed)
         check_options(threshold=self.threshold, edges=self.edges, engine=self.engine)
         if self.threshold is not None and self.threshold < 0 and (acdc or self.absolute):
             raise EdgewiseError(

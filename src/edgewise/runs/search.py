@@ -104,8 +104,6 @@ def discover(
         require_count(whole, asked.edges)  # before anything is scored
     kind = "runs" if asked.method == "acdc" and asked.engine == "plain" else chosen.memory
     plan_memory(model, task, whole, asked.max_memory, kind)  # before an Experiment records anything
-    if progress is not None and chosen.score is not None:
-        progress(Progress(0, len(task), 0, 0, math.nan, chosen.counts, math.nan))
     experiment = _experiment(model, task, asked)
     accuracy = experiment.accuracy()
     _warn_if_wrong(accuracy, experiment)

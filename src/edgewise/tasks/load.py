@@ -219,6 +219,8 @@ def find_spec(task: str | Path) -> TaskSpec | None:
 def _exists(name: str) -> bool:
     try:
         return Path(name).exists()
+    except PermissionError:  # whoever reads it says so
+        return True
     except (OSError, ValueError):  # no file has so long a name, or a null in it
         return False
 
