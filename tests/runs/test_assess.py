@@ -81,7 +81,7 @@ def test_the_same_search_is_made_again_with_its_own_selection(tmp_path):
     task = ew.load_task("gender-pronoun", model, examples=8)
     run = ew.discover(model, task, method="edge-attribution", edges=30, select="greedy")
     settings = SearchRequest.from_dict(run.record["settings"])
-    assert settings["select"] == "greedy"
+    assert settings.select == "greedy"
     again = assess(
         model, task, run.circuit, search=settings, rediscover=2, quick=True, bootstrap=NO_INTERVALS, options=OPTIONS
     )
