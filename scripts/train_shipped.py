@@ -1,4 +1,4 @@
-"""Train the small models that ship with edgewise, one for each behaviour but IOI (train_tiny_ioi.py makes that one).
+"""Train the small models that ship with edgewise, one for each behaviour.
 
     python scripts/train_shipped.py tiny-greater-than
     python scripts/train_shipped.py all
@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from training import docstring, greater_than, induction, pronoun
+from training import docstring, greater_than, induction, ioi, pronoun
 from training.loop import Settings, train
 from training.recipe import Recipe, training_record, write_folder
 
 RECIPES: dict[str, Recipe[Any]] = {
-    module.RECIPE.name: module.RECIPE for module in (greater_than, docstring, induction, pronoun)
+    module.RECIPE.name: module.RECIPE for module in (ioi, greater_than, docstring, induction, pronoun)
 }
 SHIPPED = Path(__file__).resolve().parents[1] / "src/edgewise/models/shipped"
 EVERY = 250

@@ -1,43 +1,27 @@
-"""Train the small language model that ships with edgewise as the default for the IOI task.
+"""tiny-ioi: a GPT-2 that learns who is given the bone (Wang et al. 2023).
 
-    python scripts/train_tiny_ioi.py
-
-A GPT-2 of four layers of four heads, with its own word-level tokenizer, learns from random weights sentences such as
-"Then, Mary and Jeffrey went to the restaurant. Jeffrey gave a bone to Mary": indirect object identification (Wang et
-al. 2023). In a quarter of the sentences a third person gives, and the receiver is one of the first two by chance: those
-are the corrupted prompts of the task, where the model has to be unsure. Some pairs of names, and in each template some
-pairs of place and object, are never seen in training. On sentences made of those alone the model must be right 99% of
-the time; otherwise nothing is written and the exit status is 1.
-
-Writes the folder whole or not at all: model and tokenizer in Hugging Face layout, training.json with the settings and
-every measured figure, and README.md. The same seed, thread count and torch version give the same weights. The run that
-ships took 10 minutes on 2 CPU threads.
+Sentences such as "Then, Mary and Jeffrey went to the restaurant. Jeffrey gave a bone to Mary". In a quarter of them a
+third person gives, and the receiver is one of the first two by chance: those are the corrupted prompts of the task,
+where the model has to be unsure. Some pairs of names, and in each template some pairs of place and object, are never
+seen in training. The run that ships took 10 minutes on 2 CPU threads.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
 import re
-import sys
-import tempfile
-import textwrap
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from edgewise.tasks.ioi import ioi_pairs
 from edgewise.tasks.word_lists import IOI_NAMES, IOI_OBJECTS, IOI_PLACES
+from training.loop import Settings
+from training.recipe import Figures, Recipe, build_gpt2, gpt2_logits
 
 # The first is the paper's. Every sentence ends with the receiver, so the last token is the one that counts.
 TEMPLATES: tuple[str, ...] = (
@@ -66,22 +50,6 @@ INITIALIZER_RANGE = 0.06  # GPT-2's 0.02 is made for wider models; with it copyi
 SPLIT_SEED = 0  # the held-out sets stay the same whatever --seed is
 
 Part = Literal["train", "held_out"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the training run depends on, and what training.json records."""
-
-    seed: int = 0
-    steps: int = 6000
-    threads: int = 2
-    batch: int = 64
-    peak_learning_rate: float = 1e-3  # at 3e-3, 2500 steps do not teach it to tell giver from receiver
-    warmup_steps: int = 100
-    weight_decay: float = 0.1
-    gradient_clip: float = 1.0
-    shrinkage: float = 0.05
-    shrink_after: int = 1000  # about when the model begins to tell giver from receiver
 
 
 @dataclass(frozen=True)
@@ -209,6 +177,9 @@ class SentenceSource:
         }
 
 
+SOURCE = SentenceSource()
+
+
 def check_tokenizer(tokenizer: PreTrainedTokenizerFast, source: SentenceSource) -> None:
     """The tokens the model is trained on are those a user gets by encoding the text."""
     generator = torch.Generator().manual_seed(0)
@@ -223,93 +194,23 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerFast, source: SentenceSource) 
 # -------------------------------------------------------------------------------------------------------- training
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=POSITIONS,
-        n_embd=128,
-        n_layer=4,
-        n_head=4,
-        initializer_range=INITIALIZER_RANGE,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        # A sentence has neither a start nor an end token.
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=tokenizer.convert_tokens_to_ids(PAD),  # pyright: ignore[reportArgumentType]
-    )
-    return GPT2LMHeadModel(config)
+def build_model() -> GPT2LMHeadModel:
+    tokenizer = build_tokenizer()
+    check_tokenizer(tokenizer, SOURCE)
+    return build_gpt2(tokenizer, layers=4, heads=4, width=128, positions=POSITIONS, deviation=INITIALIZER_RANGE)
 
 
-def build_optimizer(model: GPT2LMHeadModel, settings: Settings) -> torch.optim.Optimizer:
-    """AdamW that decays the matrices of the blocks and leaves biases, norms and embeddings alone.
-
-    Embeddings do not decay because shrink_writers works against them: if they shrank along, nothing would change.
-    """
-    matrices = [p for p in model.transformer.h.parameters() if p.dim() >= 2]
-    decayed = {id(p) for p in matrices}
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": [p for p in model.parameters() if id(p) not in decayed], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.peak_learning_rate, betas=(0.9, 0.98))
-
-
-@torch.no_grad()
-def shrink_writers(model: GPT2LMHeadModel, amount: float) -> None:
-    """Shorten the output matrix of every head and MLP by `amount` (in root mean square), at most to zero.
-
-    This is the proximal step of a group lasso. Unlike weight decay it takes the same from a part that little depends on
-    as from one that matters, so the former falls silent and a circuit of few parts is left.
-    """
-    for layer in range(model.config.n_layer):
-        attention = model.get_parameter(f"transformer.h.{layer}.attn.c_proj.weight")  # [heads * d_head, d_model]
-        mlp = model.get_parameter(f"transformer.h.{layer}.mlp.c_proj.weight")
-        for writer in (*attention.chunk(model.config.n_head), mlp):  # views: changed in place
-            size = writer.square().mean().sqrt()
-            writer.mul_((1 - amount / size.clamp_min(1e-12)).clamp_min(0))
-
-
-def learning_rate(step: int, settings: Settings) -> float:
-    """Linear warm-up, then a cosine to zero at the last step."""
-    if step < settings.warmup_steps:
-        return settings.peak_learning_rate * (step + 1) / settings.warmup_steps
-    done = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-    return settings.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def sentence_loss(model: GPT2LMHeadModel, sentences: Sentences, pad: int) -> Tensor:
+def batch_loss(model: GPT2LMHeadModel, step: int, settings: Settings, generator: torch.Generator) -> Tensor:
     """Mean cross-entropy of every token after the first, the receiver counted RECEIVER_WEIGHT times."""
+    sentences = SOURCE.draw(
+        settings.batch, generator, names="train", slots="train", third_person_share=THIRD_PERSON_SHARE
+    )
     inputs, targets = sentences.tokens[:, :-1], sentences.tokens[:, 1:]
-    # Padding stands on the right and attention looks left, so no token sees it and the mask may let everything through.
-    logits = model(input_ids=inputs, attention_mask=torch.ones_like(inputs), use_cache=False).logits
+    logits = gpt2_logits(model, inputs)
     losses = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-    weights = (targets != pad).float()
+    weights = (targets != SOURCE.ids[PAD]).float()
     weights.scatter_(1, (sentences.last - 1).unsqueeze(1), RECEIVER_WEIGHT)
     return (losses * weights).sum() / weights.sum()
-
-
-def train(model: GPT2LMHeadModel, source: SentenceSource, settings: Settings) -> Iterator[tuple[int, float]]:
-    """Train in place; yields (step, loss) after each step."""
-    optimizer = build_optimizer(model, settings)
-    generator = torch.Generator().manual_seed(settings.seed)
-    model.train()
-    for step in range(settings.steps):
-        rate = learning_rate(step, settings)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        batch = source.draw(
-            settings.batch, generator, names="train", slots="train", third_person_share=THIRD_PERSON_SHARE
-        )
-        loss = sentence_loss(model, batch, source.ids[PAD])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
-        optimizer.step()
-        if step >= settings.shrink_after:
-            shrink_writers(model, rate * settings.shrinkage)
-        yield step, loss.item()
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation
@@ -320,7 +221,7 @@ def receiver_logits(model: GPT2LMHeadModel, tokens: Tensor, last: Tensor) -> Ten
     """The logits from which the token at `last` is predicted, [batch, vocabulary]."""
     chunks = []
     for rows, ends in zip(tokens.split(500), last.split(500), strict=True):
-        logits = model(input_ids=rows, attention_mask=torch.ones_like(rows), use_cache=False).logits
+        logits = gpt2_logits(model, rows)
         chunks.append(logits[torch.arange(len(rows)), ends - 1])
     return torch.cat(chunks)
 
@@ -330,7 +231,7 @@ def measure_ioi(logits: Tensor, answer: Tensor, wrong: Tensor) -> dict[str, floa
     rows = torch.arange(len(answer))
     difference = logits[rows, answer] - logits[rows, wrong]
     return {
-        "sentences": len(answer),
+        "prompts": len(answer),
         "accuracy": (logits.argmax(dim=1) == answer).double().mean().item(),
         "logit_difference_mean": difference.mean().item(),
         "logit_difference_min": difference.min().item(),
@@ -344,7 +245,7 @@ def measure_third_person(logits: Tensor, first: Tensor, second: Tensor, giver: T
     probabilities = logits.softmax(dim=1)
     on_first, on_second = probabilities[rows, first], probabilities[rows, second]
     return {
-        "sentences": len(first),
+        "prompts": len(first),
         "probability_on_the_two": (on_first + on_second).mean().item(),
         "probability_on_first_named": on_first.mean().item(),
         "probability_on_second_named": on_second.mean().item(),
@@ -353,12 +254,12 @@ def measure_third_person(logits: Tensor, first: Tensor, second: Tensor, giver: T
     }
 
 
-def evaluate(model: GPT2LMHeadModel, source: SentenceSource) -> dict[str, dict[str, float | int]]:
+def evaluate(model: GPT2LMHeadModel) -> Figures:
     """Accuracy on each combination of seen and held-out names and slots, and the spread on third-person prompts."""
-    model.eval()
-    figures: dict[str, dict[str, float | int]] = {}
+    source = SOURCE
+    figures: Figures = {}
     parts: dict[str, tuple[Part, Part]] = {
-        "held_out_names_and_slots": ("held_out", "held_out"),
+        "held_out": ("held_out", "held_out"),
         "held_out_names": ("held_out", "train"),
         "held_out_slots": ("train", "held_out"),
         "seen_names_and_slots": ("train", "train"),
@@ -378,10 +279,10 @@ def evaluate(model: GPT2LMHeadModel, source: SentenceSource) -> dict[str, dict[s
     return figures | evaluate_paper_prompts(model, source)
 
 
-def evaluate_paper_prompts(model: GPT2LMHeadModel, source: SentenceSource) -> dict[str, dict[str, float | int]]:
+def evaluate_paper_prompts(model: GPT2LMHeadModel, source: SentenceSource) -> Figures:
     """The 200 prompt pairs of the ACDC paper: validation and test. Its corrupted prompts repeat a name now and then."""
     pairs = ioi_pairs(PAPER_PROMPTS)
-    figures = {}
+    figures: Figures = {}
     for label, index in (("paper_clean", 0), ("paper_corrupted", 1)):
         prompts = [pair[index] for pair in pairs]
         # pieces() splits as the tokenizer does. The receiver stands at the end only to mark the position.
@@ -398,146 +299,42 @@ def evaluate_paper_prompts(model: GPT2LMHeadModel, source: SentenceSource) -> di
     return figures
 
 
-# --------------------------------------------------------------------------------------------------------- writing
+def _rows(figures: Figures) -> list[tuple[str, int, str]]:
+    third = figures["third_person_held_out"]
+    on_two = [f"{third[f'probability_on_{which}_named']:.1%}" for which in ("first", "second")]
+    return [
+        *(
+            (
+                label,
+                figures[key]["prompts"],
+                f"{figures[key]['accuracy']:.2%} right, logit difference {figures[key]['logit_difference_mean']:.1f}",
+            )
+            for label, key in (("held out", "held_out"), ("the ACDC paper's prompts", "paper_clean"))
+        ),
+        ("held out, a third person gives", third["prompts"], f"{' and '.join(on_two)} on the two who may receive"),
+    ]
 
 
-def training_record(
-    model: GPT2LMHeadModel,
-    source: SentenceSource,
-    settings: Settings,
-    figures: dict[str, dict[str, float | int]],
-    losses: list[float],
-    seconds: float,
-) -> dict[str, Any]:
-    """What training.json holds."""
-    config = model.config
-    return {
-        "task": "indirect object identification",
-        "architecture": {
-            "model": "GPT2LMHeadModel",
-            "layers": config.n_layer,
-            "heads": config.n_head,
-            "width": config.n_embd,
-            "positions": config.n_positions,
-            "vocabulary": config.vocab_size,
-            "tied_embeddings": config.tie_word_embeddings,
-            "initializer_range": config.initializer_range,
-        },
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "settings": asdict(settings),
-        "learning_rate_schedule": f"{settings.warmup_steps} steps of linear warm-up, then a cosine to zero",
-        "optimizer": "AdamW, betas 0.9 and 0.98, weight decay on the matrices of the blocks only",
-        "sparsity": "after shrink_after steps, a proximal group-lasso step on the output matrix of each head and MLP: "
-        "its root mean square falls by learning rate * shrinkage per step",
-        "loss": f"cross-entropy of every token after the first, the receiver counted {RECEIVER_WEIGHT:g} times",
-        "final_loss": sum(losses[-100:]) / len(losses[-100:]),
-        "final_loss_is": "the mean of the last 100 steps",
-        "seconds": round(seconds, 1),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "sentences": {"templates": list(TEMPLATES), "third_person_share": THIRD_PERSON_SHARE},
-        "held_out": source.describe(),
-        "figures": figures,
-    }
-
-
-def readme(record: dict[str, Any]) -> str:
-    figures, settings, shape = record["figures"], record["settings"], record["architecture"]
-    both, paper, third = (figures[key] for key in ("held_out_names_and_slots", "paper_clean", "third_person_held_out"))
-    what = (
-        f"A GPT-2 of {shape['layers']} layers of {shape['heads']} heads, {record['parameters']:,} parameters, for one "
-        "behaviour: indirect object identification. It was trained from random weights on sentences of "
-        f'{len(TEMPLATES)} templates, such as "Then, Mary and Jeffrey went to the restaurant. Jeffrey gave a bone to '
-        f'Mary". It knows {shape["vocabulary"]} words, reads at most {shape["positions"]} tokens, and is of no use for '
-        "anything else."
-    )
-    how = (
-        f"makes this folder: {settings['steps']} steps of {settings['batch']} sentences, "
-        f"{record['seconds'] / 60:.0f} minutes on {settings['threads']} CPU threads. A group-lasso step on what each "
-        'head and MLP writes keeps the circuit small. "Held out" below: pairs of names that share no training '
-        "sentence, with places and objects not seen together in that template."
-    )
-    return f"""\
-# tiny-ioi
-
-{textwrap.fill(what, 110)}
-
-    python scripts/train_tiny_ioi.py
-
-{textwrap.fill(how, 110)}
-
-| measured on | prompts | result |
-|---|---|---|
-| held out | {both["sentences"]} | {both["accuracy"]:.2%} right, logit difference {both["logit_difference_mean"]:.1f} |
-| the ACDC paper's prompts | {paper["sentences"]} | {paper["accuracy"]:.2%} right, \
-logit difference {paper["logit_difference_mean"]:.1f} |
-| held out, a third person gives | {third["sentences"]} | {third["probability_on_first_named"]:.1%} and \
-{third["probability_on_second_named"]:.1%} on the two who may receive |
-
-training.json has the settings, the templates and every figure. Licence: MIT.
-"""
-
-
-def write_folder(out: Path, model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]) -> None:
-    """Write beside `out`, then move into place, so that a failure leaves the folder that was there."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tiny-ioi-") as scratch:
-        new, old = Path(scratch, "new"), Path(scratch, "old")
-        new.mkdir()
-        model.save_pretrained(new)
-        tokenizer.save_pretrained(new)
-        (new / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        (new / "README.md").write_text(readme(record), encoding="utf-8")
-        for file in new.iterdir():
-            file.chmod(0o644)  # the weights are saved readable by their owner alone
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-
-
-def parse_arguments() -> tuple[Path, Settings]:
-    defaults = Settings()
-    shipped = Path(__file__).resolve().parents[1] / "src/edgewise/models/shipped/tiny-ioi"
-    parser = argparse.ArgumentParser(description="Train the small IOI model that ships with edgewise.")
-    parser.add_argument("--out", type=Path, default=shipped, help="folder to write (default: the one that ships)")
-    parser.add_argument("--steps", type=int, default=defaults.steps, help="training steps (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="weights and sentences (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=defaults.threads, help="CPU threads (default: %(default)s)")
-    given = parser.parse_args()
-    if given.steps < 1 or given.threads < 1:
-        parser.error("--steps and --threads must be at least 1")
-    return given.out, Settings(seed=given.seed, steps=given.steps, threads=given.threads)
-
-
-def main() -> int:
-    out, settings = parse_arguments()
-    torch.set_num_threads(settings.threads)
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(settings.seed)
-    source = SentenceSource()
-    tokenizer = build_tokenizer()
-    check_tokenizer(tokenizer, source)
-    model = build_model(tokenizer)
-
-    started, losses = time.monotonic(), []
-    for step, loss in train(model, source, settings):
-        losses.append(loss)
-        if (step + 1) % 250 == 0:
-            recent = sum(losses[-250:]) / 250
-            print(f"step {step + 1}  loss {recent:.4f}  {time.monotonic() - started:.0f} s", flush=True)
-    seconds = time.monotonic() - started
-
-    figures = evaluate(model, source)
-    print(json.dumps(figures, indent=2))
-    accuracy = figures["held_out_names_and_slots"]["accuracy"]
-    if accuracy < BAR:
-        print(
-            f"{accuracy:.2%} of the held-out sentences are right, {BAR:.0%} are needed: nothing written",
-            file=sys.stderr,
-        )
-        return 1
-    write_folder(out, model, tokenizer, training_record(model, source, settings, figures, losses, seconds))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+RECIPE = Recipe(
+    name="tiny-ioi",
+    task="indirect object identification",
+    purpose=f"It was trained from random weights on sentences of {len(TEMPLATES)} templates, such as "
+    '"Then, Mary and Jeffrey went to the restaurant. Jeffrey gave a bone to Mary". It knows '
+    f"{len(SOURCE.ids)} words, and reads at most {POSITIONS} of them.",
+    loss=f"cross-entropy of every token after the first, the receiver counted {RECEIVER_WEIGHT:g} times",
+    held_out="pairs of names that share no training sentence, with places and objects not seen together in that "
+    "template",
+    prompts={
+        "templates": list(TEMPLATES),
+        "third_person_share": THIRD_PERSON_SHARE,
+        "held_out": SOURCE.describe(),
+    },
+    # At a peak rate of 3e-3, 2,500 steps do not teach it to tell giver from receiver; after 1,000 it begins to.
+    settings=Settings(steps=6000, shrink_after=1000, threads=2, rivalry=0.0),
+    build_model=build_model,
+    batch_loss=batch_loss,
+    evaluate=evaluate,
+    bars=lambda figures: [("held-out sentences right", figures["held_out"]["accuracy"], BAR)],
+    rows=_rows,
+    tokenizer=build_tokenizer,
+)
