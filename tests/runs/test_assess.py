@@ -80,10 +80,10 @@ def test_the_same_search_is_made_again_with_its_own_selection(tmp_path):
     model = ew.load_model("tiny-pronoun")
     task = ew.load_task("gender-pronoun", model, examples=8)
     run = ew.discover(model, task, method="edge-attribution", edges=30, select="greedy")
-    settings = SearchRequest.from_dict(run.record["settings"])
-    assert settings["select"] == "greedy"
+    search = SearchRequest.from_dict(run.record["search"])
+    assert search.select == "greedy"
     again = assess(
-        model, task, run.circuit, search=settings, rediscover=2, quick=True, bootstrap=NO_INTERVALS, options=OPTIONS
+        model, task, run.circuit, search=search, rediscover=2, quick=True, bootstrap=NO_INTERVALS, options=OPTIONS
     )
     (stability,) = again.stability
     assert min(stability.with_first) > 0.5
