@@ -402,7 +402,7 @@ def test_what_is_not_in_the_paper_is_refused(shell):
     assert "unknown thing to reproduce 'papers'; did you mean 'paper'" in shell.refuses("reproduce", "papers")
     assert "unknown task of the paper 'or-gate'" in shell.refuses("reproduce", "paper", "--tasks", "or-gate")
     assert "--tasks names nothing" in shell.refuses("reproduce", "paper", "--tasks", "")
-    assert "unknown method 'sp'" in shell.refuses("reproduce", "paper", "--methods", "sp")
+    assert "unknown method 'ps'" in shell.refuses("reproduce", "paper", "--methods", "ps")
     (shell.folder / "out").write_text("mine")
     assert "is a file; choose another" in shell.refuses("reproduce", "paper", "--out", "out")
 

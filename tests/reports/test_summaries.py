@@ -28,7 +28,7 @@ def test_a_head_does_not_count_twice_by_its_port_edge() -> None:
         Decision("m0->logits", 0.0, 0.5, True),
         Decision("input->m0", 0.0, 0.1, False),
     ]
-    assert lines(strongest_edges(trace)) == ["input->a0.h0<q> +0.9000", "m0->logits +0.5000"]
+    assert lines(strongest_edges(trace, "kl_div")) == ["input->a0.h0<q> +0.9000", "m0->logits +0.5000"]
 
 
 def test_the_highest_scores_are_above_0_unless_size_alone_counts() -> None:

@@ -140,8 +140,8 @@ def test_the_rows_are_those_of_the_paper():
 
 
 def test_unknown_methods_are_refused(tmp_path):
-    with pytest.raises(EdgewiseError, match="unknown method 'hisp'"):
-        reproduce(tmp_path, methods=["hisp"], offline=True)
+    with pytest.raises(EdgewiseError, match="unknown method 'hips'"):
+        reproduce(tmp_path, methods=["hips"], offline=True)
 
 
 @pytest.mark.slow

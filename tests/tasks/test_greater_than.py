@@ -171,7 +171,9 @@ def test_a_tokenizer_that_takes_all_numbers_for_one_is_refused() -> None:
     class OneNumber:
         unk_token_id = None
 
-        def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+        def __call__(self, text: str | list[str], **options: Any) -> dict[str, list[Any]]:
+            if isinstance(text, list):
+                return {"input_ids": [self(one)["input_ids"] for one in text]}
             inner = model.tokenizer(text)["input_ids"]
             numbers = {model.tokenizer.encode(pair)[0] for pair in PAIRS}
             return {"input_ids": [15 if token in numbers else token for token in inner]}

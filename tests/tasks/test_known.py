@@ -154,4 +154,6 @@ def test_the_papers_models_get_the_papers_sizes_and_thresholds():
     assert [ioi.examples_for(name) for name in ("gpt2", "openai-community/gpt2", "tiny-ioi")] == [100, 100, 32]
     assert [ioi.threshold_for(name) for name in ("gpt2", "tiny-ioi")] == [0.0575, 0.01]
     assert TASKS["induction"].examples_for("redwood_attn_2l") == 50
-    assert TASKS["gender-pronoun"].threshold_for("gpt2") == TASKS["gender-pronoun"].threshold
+    pronoun = TASKS["gender-pronoun"]
+    assert (pronoun.threshold_for("gpt2"), pronoun.examples_for("gpt2")) == (0.05, 100)
+    assert pronoun.threshold_for("tiny-pronoun") == 0.01

@@ -137,7 +137,8 @@ class OutOfMemoryError(EdgewiseError):
 
 
 MemoryKind = Literal["search", "every edge", "runs", "gradients", "probing", "masks"]
-"""What a method does: incremental searches; the same with every edge kept; circuit runs; gradients; masks on units; soft masks on edges."""
+"""What a method does: incremental searches, or the same with every edge kept; circuit runs; gradients; masks on units;
+soft masks on edges."""
 
 
 def plan_memory(
