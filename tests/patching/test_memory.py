@@ -76,7 +76,7 @@ def test_a_search_stays_below_its_limit_or_ends_there_and_with_the_largest_it_al
 def test_a_limit_that_is_too_small_is_refused_with_the_smallest_that_does_before_anything_is_run(method, monkeypatch):
     model, task, plan = shaped("one-long-prompt")
     smallest = plan.smallest_for(METHODS[method].memory)
-    monkeypatch.setattr("edgewise.runs.run.Experiment", lambda *_, **__: pytest.fail("it was not refused"))
+    monkeypatch.setattr("edgewise.runs.search.Experiment", lambda *_, **__: pytest.fail("it was not refused"))
     choice = dict(threshold=0.1) if method == "acdc" else dict(edges=9)
     with pytest.raises(EdgewiseError, match=r"smallest setting .* is --max-memory"):
         discover(model, task, method=method, max_memory=smallest - 1, **choice)

@@ -75,15 +75,15 @@ def test_scores_about_another_metric_and_graphs_that_the_benchmark_has_not_are_s
 
 
 def test_the_same_search_is_made_again_with_its_own_selection(tmp_path):
-    from edgewise.runs.stability import search_settings
+    from edgewise.runs import SearchRequest
 
     model = ew.load_model("tiny-pronoun")
     task = ew.load_task("gender-pronoun", model, examples=8)
     run = ew.discover(model, task, method="edge-attribution", edges=30, select="greedy")
-    settings = search_settings(run.record["settings"])
-    assert settings["select"] == "greedy"
+    search = SearchRequest.from_dict(run.record["settings"])
+    assert search.select == "greedy"
     again = assess(
-        model, task, run.circuit, search=settings, rediscover=2, quick=True, bootstrap=NO_INTERVALS, options=OPTIONS
+        model, task, run.circuit, search=search, rediscover=2, quick=True, bootstrap=NO_INTERVALS, options=OPTIONS
     )
     (stability,) = again.stability
     assert min(stability.with_first) > 0.5

@@ -6,7 +6,8 @@ import torch
 import edgewise as ew
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
-from edgewise.runs.stability import by_examples, by_order, compare_all, search_settings
+from edgewise.runs import SearchRequest
+from edgewise.runs.stability import by_examples, by_order, compare_all
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +47,16 @@ def test_rows_keep_all_their_scored_places_when_they_are_drawn_twice():
 
 def test_search_again_is_the_runs_own_search(pronoun):
     model, task, run = pronoun
-    settings = search_settings(run.record["settings"])
-    assert ew.discover(model, task, **settings).circuit == run.circuit
+    settings = SearchRequest.from_dict(run.record["settings"])
+    assert ew.discover(model, task, request=settings).circuit == run.circuit
     scored = ew.discover(model, task, method="edge-attribution-ig", edges=20, options={"steps": 3})
-    settings = search_settings(scored.record["settings"])
-    assert settings["edges"] == 20
-    assert settings["options"]["steps"] == 3
-    assert ew.discover(model, task, **settings).circuit == scored.circuit
+    settings = SearchRequest.from_dict(scored.record["settings"])
+    assert settings.edges == 20
+    assert settings.options["steps"] == 3
+    assert ew.discover(model, task, request=settings).circuit == scored.circuit
     own = ew.discover(model, task, threshold=0.1, metric=lambda logits, reference: logits[:, 0])
     with pytest.raises(EdgewiseError, match="a metric of its own"):
-        search_settings(own.record["settings"])
+        SearchRequest.from_dict(own.record["settings"])
 
 
 def test_circuits_from_other_examples(pronoun):
@@ -65,7 +66,7 @@ def test_circuits_from_other_examples(pronoun):
         model,
         task,
         run.circuit,
-        search_settings(run.record["settings"]),
+        SearchRequest.from_dict(run.record["settings"]),
         times=4,
         progress=lambda *one: told.append(one),
     )
@@ -82,7 +83,7 @@ def test_circuits_from_other_examples(pronoun):
 
 def test_circuits_in_other_orders(pronoun):
     model, task, run = pronoun
-    found = by_order(model, task, run.circuit, search_settings(run.record["settings"]), times=5)
+    found = by_order(model, task, run.circuit, SearchRequest.from_dict(run.record["settings"]), times=5)
     assert found.with_first[0] == 1, "the first order is the run's own"
     assert found.circuits[2] == ew.discover(model, task, layer_order="reverse").circuit
     assert found.circuits[4] == ew.discover(model, task, layer_order="shuffle", head_order="shuffle", seed=4).circuit
@@ -107,10 +108,10 @@ def test_overlap_is_worked_out_pair_by_pair():
 
 def test_what_cannot_be_made_again_is_refused(pronoun):
     model, task, run = pronoun
-    settings = search_settings(run.record["settings"])
+    settings = SearchRequest.from_dict(run.record["settings"])
     with pytest.raises(EdgewiseError, match="at least 2 times to be compared, not 1"):
         by_examples(model, task, run.circuit, settings, times=1)
     with pytest.raises(EdgewiseError, match="drawn anew where there are at least 2"):
         by_examples(model, task.first(1), run.circuit, settings, times=2)
     with pytest.raises(EdgewiseError, match="only ACDC depends on an order"):
-        by_order(model, task, run.circuit, {**settings, "method": "edge-attribution"}, times=2)
+        by_order(model, task, run.circuit, SearchRequest("edge-attribution"), times=2)

@@ -10,87 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load, some_path
-from edgewise.cli.options import (
-    AblationOption,
-    AbsoluteOption,
-    DeviceOption,
-    DtypeOption,
-    EngineOption,
-    ExamplesOption,
-    FoldOption,
-    HeadOrderOption,
-    JsonOption,
-    LambdaOption,
-    LayerOrderOption,
-    LearningRateOption,
-    MemoryOption,
-    MethodOption,
-    MethodVariantOption,
-    MetricOption,
-    ModelOption,
-    PathOption,
-    PermutedOption,
-    PortsOption,
-    SeedOption,
-    SkipBadOption,
-    StepsOption,
-    TaskArgument,
-    VariantOption,
-)
+from edgewise.cli.loading import some_path
+from edgewise.cli.options import JsonOption, asks
 from edgewise.cli.printing import Kept, exit_code, headline, sized, stdout_console
 from edgewise.cli.signals import saving
 from edgewise.errors import EdgewiseError
+from edgewise.runs.request import Request
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 @app.command(epilog="Example: edgewise discover prompts.jsonl --model gpt2 --threshold 0.02 --out runs/mine")
+@asks()
 def discover(
-    task: TaskArgument,
-    model: ModelOption = None,
-    method: MethodOption = "acdc",
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Keep an edge if the metric rises by at least this much without it (methods that score edges: if its "
-            "score is at least this). Default: the task's; a file has none.",
-            show_default=False,
-        ),
-    ] = None,
-    edges: Annotated[
-        int | None, typer.Option(help="Instead of a threshold: a circuit of at most this many edges.")
-    ] = None,
-    share: Annotated[float | None, typer.Option(help="The same as a share of the graph's edges, as in 0.05.")] = None,
-    select: Annotated[
-        str,
-        typer.Option(
-            help="How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), "
-            "greedy (so many, grown from the logits, then pruned); the last two do not count port edges."
-        ),
-    ] = "at-most",
-    ablation: AblationOption = None,
-    metric: MetricOption = None,
-    examples: ExamplesOption = None,
-    skip_bad: SkipBadOption = False,
-    seed: SeedOption = 0,
-    variant: VariantOption = "default",
-    ports: PortsOption = True,
-    layer_order: LayerOrderOption = "normal",
-    head_order: HeadOrderOption = "normal",
-    absolute: AbsoluteOption = False,
-    engine: EngineOption = "incremental",
-    max_memory: MemoryOption = None,
-    path: PathOption = None,
-    steps: StepsOption = None,
-    regularisation: LambdaOption = None,
-    learning_rate: LearningRateOption = None,
-    method_variant: MethodVariantOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    fold_value_biases: FoldOption = False,
-    permuted: PermutedOption = None,
+    asked: Request,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write. Default: runs/TASK-METHOD, numbered if that is taken.")
     ] = None,
@@ -111,86 +45,35 @@ def discover(
     from rich.console import Console
 
     from edgewise.discovery import method_named
-    from edgewise.patching import parse_size
     from edgewise.reports import search_progress
     from edgewise.reports.tracking import both, require_log, tracking
-    from edgewise.runs import RunFolder, RunInterrupted, check_request, require_free
+    from edgewise.runs import RunFolder, RunInterrupted, require_free
     from edgewise.runs import discover as run_discovery
-    from edgewise.tasks import check_request as check_task
 
-    given = {
-        "path": path,
-        "steps": steps,
-        "regularisation": regularisation,
-        "learning_rate": learning_rate,
-        "variant": method_variant,
-    }
-    options = {name: value for name, value in given.items() if value is not None}
-    method = method_named(method)
     # What can be refused before a model is loaded is refused now.
-    spec = check_task(task, examples, "validation", variant, seed, skip_bad)
-    check_request(
-        method=method,
-        threshold=threshold,
-        edges=edges,
-        suggested=None if spec is None else spec.threshold,
-        ablation=ablation,
-        metric=metric,
-        layer_order=layer_order,
-        head_order=head_order,
-        engine=engine,
-        options=options,
-        share=share,
-        select=select,
-        absolute=absolute,
-        seed=seed,
-    )
+    spec = asked.check()
+    asked.search.check_size(None if spec is None else spec.threshold)
+    method = method_named(asked.search.method)
     require_log(log)
     if force and out is None:
         raise EdgewiseError("--force needs --out: without it a run has a folder of its own")
-    limit = None if max_memory is None else parse_size(max_memory)
     if out is not None:
         out = some_path(out, "--out").expanduser()
         require_free(out, force=force)
-    loaded, prompts = load(
-        task,
-        model,
-        examples,
-        seed,
-        "validation",
-        variant,
-        device,
-        dtype,
-        fold_value_biases,
-        permuted,
-        ablation=ablation or "resample",
-        skip_bad=skip_bad,
-    )
+    loaded, prompts = asked.load()
     claimed = (
         RunFolder.claim(out, force=force) if out else RunFolder.claim_next(Path("runs") / f"{prompts.name}-{method}")
     )
     with claimed as folder, tracking(log, folder.path) as tracked:
         messages = Console(stderr=True, quiet=quiet)
         try:
-            with search_progress(messages, method, headline(prompts, loaded), metric or prompts.metric) as progress:
+            with search_progress(
+                messages, method, headline(prompts, loaded), str(asked.search.metric or prompts.metric)
+            ) as progress:
                 found = run_discovery(
                     loaded,
                     prompts,
-                    method=method,
-                    threshold=threshold,
-                    edges=edges,
-                    share=share,
-                    select=select,
-                    ablation=ablation,
-                    metric=metric,
-                    ports=ports,
-                    layer_order=layer_order,  # type: ignore[arg-type] - checked where it is used
-                    head_order=head_order,  # type: ignore[arg-type]
-                    seed=seed,
-                    absolute=absolute,
-                    engine=engine,
-                    max_memory=limit,
-                    options=options,
+                    request=asked.search,
                     progress=both(progress, tracked),
                     command=["edgewise", *sys.argv[1:]],
                 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load, load_again, load_any_circuit, some_path
+from edgewise.cli.loading import load_again, load_any_circuit, some_path
 from edgewise.cli.options import (
     DeviceOption,
     JsonOption,
@@ -21,6 +21,7 @@ from edgewise.cli.options import (
 )
 from edgewise.cli.printing import Kept, exit_code, headline, sized, stdout_console
 from edgewise.errors import EdgewiseError
+from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +78,6 @@ def evaluate(
     from edgewise.reports import section_progress
     from edgewise.runs import load_run
     from edgewise.runs.assess import AssessmentInterrupted, assess
-    from edgewise.runs.stability import search_settings
     from edgewise.tasks import METRICS
 
     # What can be refused before a model is loaded is refused now.
@@ -99,7 +99,8 @@ def evaluate(
         if rediscover:
             raise EdgewiseError("--rediscover needs a run folder: a circuit file does not say how it was found")
         measured_split = split or "validation"
-        loaded, prompts = load(task, model, examples, seed or 0, measured_split, variant or "default", device, dtype)
+        on = TaskRequest(task, examples, False, seed or 0, variant or "default", measured_split)
+        loaded, prompts = Request(ModelRequest(model, device, dtype), on).load(searching=False)
     else:
         record, found = load_run(circuit)
         settings, finished = record["settings"], record.get("finished", True)
@@ -109,10 +110,19 @@ def evaluate(
                 f"the run in {str(circuit)!r} used a metric of its own, {settings['metric']!r}; name one with --metric"
             )
         if rediscover:
-            search = search_settings(settings)
+            search = SearchRequest.from_dict(settings)
         measured_split = split or settings["task"].get("split", "validation")
         loaded, prompts = load_again(
-            circuit, settings, task, model, examples, seed, measured_split, variant, device, dtype
+            circuit,
+            settings,
+            task=task,
+            model=model,
+            examples=examples,
+            seed=seed,
+            split=measured_split,
+            variant=variant,
+            device=device,
+            dtype=dtype,
         )
     about = {"task": prompts.name, "model": loaded.name, "split": measured_split, "finished": finished}
     shown: Assessment | None = None

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewise.errors import EdgewiseError, check_seed
+from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
+from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
 
 if TYPE_CHECKING:
     from edgewise.graph import Circuit
@@ -16,59 +17,18 @@ if TYPE_CHECKING:
     from edgewise.tasks import Task
 
 
-def load(
-    task: str,
-    model: str | None,
-    examples: int | None,
-    seed: int,
-    split: str,
-    variant: str,
-    device: str | None,
-    dtype: str | None,
-    fold_value_biases: bool = False,
-    permuted: int | None = None,
-    *,
-    ablation: str | None = None,
-    skip_bad: bool = False,
-) -> tuple[Decoder, Task]:
-    """The model and the task; `ablation` is what they are for, if the command has one."""
-    from edgewise.models import load_model
-    from edgewise.tasks import check_request, load_task
-
-    spec = check_request(task, examples, split, variant, seed, skip_bad)
-    if permuted is not None:
-        check_seed(permuted, "the seed of a permutation (--permuted)")
-    if model is None:
-        if spec is None:
-            raise EdgewiseError("prompts from a file need a model: say which with --model")
-        model = spec.default_model(variant)
-    loaded = load_model(model, device=device, dtype=dtype, fold_value_biases=fold_value_biases)  # type: ignore[arg-type] - checked by load_model
-    if permuted is not None:
-        loaded = loaded.permuted(permuted)
-    prompts = load_task(
-        task,
-        loaded,
-        examples=examples,
-        seed=seed,
-        split=split,  # type: ignore[arg-type] - checked above
-        variant=variant,
-        skip_bad=skip_bad,
-        ablation=ablation,
-    )
-    return loaded, prompts
-
-
 def load_again(
     run: Path,
     settings: dict[str, Any],
-    task: str | None,
-    model: str | None,
-    examples: int | None,
-    seed: int | None,
+    *,
     split: str,
-    variant: str | None,
-    device: str | None,
-    dtype: str | None,
+    task: str | None = None,
+    model: str | None = None,
+    examples: int | None = None,
+    seed: int | None = None,
+    variant: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> tuple[Decoder, Task]:
     """Model and task of a run, except where the user asks for others; refused if they have changed since."""
     ran_on, ran_with = settings["task"], settings["model"]
@@ -91,20 +51,12 @@ def load_again(
         examples = ran_on["examples"] if examples is None else examples
         seed = ran_on.get("seed", 0) if seed is None else seed
         variant = ran_on.get("variant", "default") if variant is None else variant
-    loaded, prompts = load(
-        task,
-        model,
-        examples,
-        0 if seed is None else seed,
-        split,
-        variant or "default",
-        device,
-        dtype,
-        folded,
-        permuted,
-        ablation=settings["ablation"] if skip_bad else None,
-        skip_bad=skip_bad,
+    asked = Request(
+        ModelRequest(model, device, dtype, folded, permuted),
+        TaskRequest(task, examples, skip_bad, seed or 0, variant or "default", split),
+        SearchRequest(ablation=settings["ablation"]),
     )
+    loaded, prompts = asked.load(searching=skip_bad)
     now, then = loaded.fingerprint() if same_weights else "", ran_with["fingerprint"]
     if same_weights and now != then:
         what = f"{loaded.name!r} has other weights now than when {str(run)!r} was made (fingerprint {now}, then {then})"

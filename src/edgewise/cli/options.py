@@ -1,44 +1,114 @@
-"""Options that several commands take, each declared and described once."""
+"""Options that several commands take, each declared and described once.
+
+Those of a request are made from its fields (`edgewise.runs.request`); a command takes them by `asks`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-from edgewise.cli.completion import ABLATIONS, METHODS, METRICS, MODELS, TASKS, names
+from edgewise.cli import completion
+from edgewise.cli.completion import ABLATIONS, METRICS, MODELS, names
 from edgewise.errors import EdgewiseError
+from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
 
-TaskArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="TASK",
-        help="A built-in task (see: edgewise tasks) or a JSONL file.",
-        show_default=False,
-        autocompletion=names(TASKS),
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A built-in model, a Hugging Face id, or a folder. Default: the task's own.",
-        autocompletion=names(MODELS),
-    ),
-]
-MethodOption = Annotated[str, typer.Option(help="See: edgewise methods.", autocompletion=names(METHODS))]
-MetricOption = Annotated[
-    str | None,
-    typer.Option(help="What is measured; lower is better. Default: the task's.", autocompletion=names(METRICS)),
-]
-AblationOption = Annotated[
-    str | None,
-    typer.Option(
-        help="What an absent edge carries: resample, zero, mean, mean-positional. Default: the task's.",
-        autocompletion=names(ABLATIONS),
-    ),
-]
+_MODEL, _TASK, _SEARCH = (dataclasses.fields(one) for one in (ModelRequest, TaskRequest, SearchRequest))
+_SEED = [one.name for one in _SEARCH].index("seed")  # is the prompts' and the search's
+# In the order in which help lists them.
+_FIELDS = {
+    one.name: one for one in (_TASK[0], _MODEL[0], *_SEARCH[:_SEED], *_TASK[1:], *_SEARCH[_SEED + 1 :], *_MODEL[1:])
+}
+_TYPES: dict[str, Any] = {"bool": bool, "int": int, "float": float}  # all else is text
+
+
+def _option(name: str, text: str | None = None) -> Any:
+    """How the shell shows a field, with its own help or another."""
+    field = _FIELDS[name]
+    known = field.metadata.get("completes")
+    shown: dict[str, Any] = {
+        "help": text or field.metadata["help"],
+        "autocompletion": names(getattr(completion, known)) if known else None,
+    }
+    if name == "task":
+        return typer.Argument(metavar="TASK", show_default=False, **shown)
+    flags = field.metadata.get("flags", ())
+    if isinstance(field.default, bool):
+        flag = name.replace("_", "-")
+        flags = (f"--{flag}/--no-{flag}" if field.default else f"--{flag}",)
+    return typer.Option(*flags, **shown)
+
+
+def _parameters(name: str, text: str | None) -> list[inspect.Parameter]:
+    if name == "options":
+        return [_parameter(one, annotation, None) for one, annotation in METHOD_OPTIONS.items()]
+    field = _FIELDS[name]
+    kind = _TYPES.get(str(field.type).removesuffix(" | None"), str)
+    default = inspect.Parameter.empty if name == "task" else field.default
+    return [_parameter(name, Annotated[kind | None if default is None else kind, _option(name, text)], default)]
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def asks(*search: str, **helps: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, instead of its parameter `asked`, an argument or option for each field of that `Request`.
+
+    Args:
+        search: the fields of a search to take; without any, all.
+        helps: more of them, each with another help than its own.
+    """
+    known = {one.name for one in _SEARCH}
+    left_out = {"split", *((known - {"seed", *search, *helps}) if search else ())}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = typing.get_type_hints(command, include_extras=True)
+        own = inspect.signature(command).parameters
+        asked = [one for name in _FIELDS if name not in left_out for one in _parameters(name, helps.get(name))]
+        parameters = asked[:2]  # task and model stand first
+        for name in own:
+            parameters += asked[2:] if name == "asked" else [_parameter(name, hints[name], own[name].default)]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            kept = {name: given.pop(name) for name in own if name in given}
+            command(asked=_request(given), **kept)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
+
+
+def _request(given: dict[str, Any]) -> Request:
+    """What was asked for on the shell."""
+    if given.get("max_memory") is not None:
+        from edgewise.patching import parse_size
+
+        given["max_memory"] = parse_size(given["max_memory"])
+    options = {name.removeprefix("method_"): given[name] for name in METHOD_OPTIONS if given.get(name) is not None}
+    given["options"] = options or None
+
+    def part(kind: Any) -> Any:
+        return kind(**{one.name: given[one.name] for one in dataclasses.fields(kind) if one.name in given})
+
+    return Request(part(ModelRequest), part(TaskRequest), part(SearchRequest))
+
+
+TaskArgument = Annotated[str, _option("task")]
+ModelOption = Annotated[str | None, _option("model")]
+SkipBadOption = Annotated[bool, _option("skip_bad")]
+VariantOption = Annotated[str, _option("variant")]
+DeviceOption = Annotated[str | None, _option("device")]
+DtypeOption = Annotated[str | None, _option("dtype")]
 RunModelOption = Annotated[
     str | None,
     typer.Option(
@@ -64,32 +134,6 @@ RunExamplesOption = Annotated[
 RunDtypeOption = Annotated[
     str | None, typer.Option(help="float32, float64 or bfloat16. Default: the run's, or float32.")
 ]
-ExamplesOption = Annotated[
-    int | None, typer.Option(help="Prompt pairs to use. Default: the task's suggestion, or all rows of a file.")
-]
-SkipBadOption = Annotated[
-    bool,
-    typer.Option("--skip-bad", help="Leave out rows of your own file that are not right, rather than refuse them."),
-]
-SeedOption = Annotated[int, typer.Option(help="Seed of the prompts, of shuffled orders, and of learned masks.")]
-VariantOption = Annotated[str, typer.Option(help="How the task's prompts are made (see: edgewise tasks).")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:0, ... Default: CUDA where there is one.")]
-DtypeOption = Annotated[str | None, typer.Option(help="float32 (default), float64 or bfloat16.")]
-FoldOption = Annotated[
-    bool,
-    typer.Option(
-        "--fold-value-biases",
-        help="Count heads' value biases to their layer, so that they stay when a head is removed under zero ablation "
-        "(as in the paper's runs on GPT-2).",
-    ),
-]
-PermutedOption = Annotated[
-    int | None,
-    typer.Option(
-        help="A control: shuffle the model's heads and neurons with this seed, and compare with the model as it was.",
-        show_default=False,
-    ),
-]
 PathOption = Annotated[
     str | None, typer.Option(help="edge-attribution-ig: what moves along the path, inputs (default) or activations.")
 ]
@@ -109,22 +153,14 @@ MethodVariantOption = Annotated[
     str | None,
     typer.Option(help="head-importance, subnetwork-probing: published, as the paper's numbers were made."),
 ]
-PortsOption = Annotated[
-    bool,
-    typer.Option("--ports/--no-ports", help="Test whether heads need their q, k and v at all, as the paper does."),
-]
-LayerOrderOption = Annotated[str, typer.Option(help="Parents' layers late to early (normal), reverse, or shuffle.")]
-HeadOrderOption = Annotated[str, typer.Option(help="Parents' heads high to low (normal), reverse, or shuffle.")]
-AbsoluteOption = Annotated[
-    bool, typer.Option("--absolute", help="Compare the size of the change, not the signed change.")
-]
-EngineOption = Annotated[
-    str, typer.Option(help="incremental, or plain: one whole circuit run per tested edge, to check the other one.")
-]
-MemoryOption = Annotated[
-    str | None,
-    typer.Option(help="Memory to use beyond the model's weights, as in 3GB. Default: what the machine has."),
-]
+METHOD_OPTIONS: dict[str, Any] = {
+    "path": PathOption,
+    "steps": StepsOption,
+    "regularisation": LambdaOption,
+    "learning_rate": LearningRateOption,
+    "method_variant": MethodVariantOption,
+}
+"""A search's `options` on the shell, where a task has a variant too."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 

@@ -4,48 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load, some_path
-from edgewise.cli.options import (
-    AblationOption,
-    DeviceOption,
-    DtypeOption,
-    ExamplesOption,
-    FoldOption,
-    JsonOption,
-    MetricOption,
-    ModelOption,
-    PermutedOption,
-    SeedOption,
-    SkipBadOption,
-    TaskArgument,
-    VariantOption,
-)
+from edgewise.cli.loading import some_path
+from edgewise.cli.options import JsonOption, asks
 from edgewise.cli.printing import headline, stdout_console
 from edgewise.errors import EdgewiseError
-
-if TYPE_CHECKING:
-    pass
+from edgewise.runs.request import Request
 
 
 @app.command(epilog="Example: edgewise patch ioi --metric logit_diff")
+@asks("ablation", "metric")
 def patch(
-    task: TaskArgument,
-    model: ModelOption = None,
-    ablation: AblationOption = None,
-    metric: MetricOption = None,
-    examples: ExamplesOption = None,
-    skip_bad: SkipBadOption = False,
-    seed: SeedOption = 0,
-    variant: VariantOption = "default",
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    fold_value_biases: FoldOption = False,
-    permuted: PermutedOption = None,
+    asked: Request,
     exact: Annotated[
         bool | None,
         typer.Option(
@@ -76,12 +50,9 @@ def patch(
     from edgewise.reports.drawing import require_format
     from edgewise.reports.terminal import duration
     from edgewise.reports.words import worse
-    from edgewise.runs import check_request
     from edgewise.runs.scores import save_heat_maps
-    from edgewise.tasks import check_request as check_task
 
-    check_task(task, examples, "validation", variant, seed, skip_bad)
-    check_request(suggested=0.0, ablation=ablation, metric=metric)
+    asked.check()
     out = None if out is None else some_path(out, "--out").expanduser()
     plot = None if plot is None else some_path(plot, "--plot").expanduser()
     if plot is not None:
@@ -91,21 +62,8 @@ def patch(
     for wanted in (out, plot):
         if wanted is not None and wanted.exists():
             raise EdgewiseError(f"the file {str(wanted)!r} is there already; nothing is overwritten, so choose another")
-    loaded, prompts = load(
-        task,
-        model,
-        examples,
-        seed,
-        "validation",
-        variant,
-        device,
-        dtype,
-        fold_value_biases,
-        permuted,
-        ablation=ablation or "resample",
-        skip_bad=skip_bad,
-    )
-    experiment = Experiment(loaded, prompts, ablation=ablation, metric=metric)
+    loaded, prompts = asked.load()
+    experiment = Experiment(loaded, prompts, ablation=asked.search.ablation, metric=asked.search.metric)
     seconds = seconds_to_patch(experiment) if exact is None else 0.0
     by_gradients = seconds > PATIENCE if exact is None else not exact
     with section_progress(Console(stderr=True, quiet=quiet)) as progress:

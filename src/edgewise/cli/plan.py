@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load
-from edgewise.cli.options import (
-    AblationOption,
-    AbsoluteOption,
-    DeviceOption,
-    DtypeOption,
-    ExamplesOption,
-    FoldOption,
-    HeadOrderOption,
-    JsonOption,
-    LayerOrderOption,
-    MemoryOption,
-    MetricOption,
-    ModelOption,
-    PermutedOption,
-    PortsOption,
-    SeedOption,
-    SkipBadOption,
-    TaskArgument,
-    VariantOption,
-)
+from edgewise.cli.options import JsonOption, asks
 from edgewise.cli.printing import headline, stdout_console
+from edgewise.runs.request import Request
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,73 +21,23 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog="Example: edgewise plan prompts.jsonl --model gpt2 --threshold 0.02")
+@asks(
+    *("ablation", "metric", "ports", "layer_order", "head_order", "absolute", "max_memory"),
+    threshold="The threshold to plan for. Default: the task's; without one, several sizes of circuit.",
+)
 def plan(
-    task: TaskArgument,
-    model: ModelOption = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="The threshold to plan for. Default: the task's; without one, several sizes of circuit."),
-    ] = None,
-    ablation: AblationOption = None,
-    metric: MetricOption = None,
-    examples: ExamplesOption = None,
-    skip_bad: SkipBadOption = False,
-    seed: SeedOption = 0,
-    variant: VariantOption = "default",
-    ports: PortsOption = True,
-    layer_order: LayerOrderOption = "normal",
-    head_order: HeadOrderOption = "normal",
-    absolute: AbsoluteOption = False,
-    max_memory: MemoryOption = None,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    fold_value_biases: FoldOption = False,
-    permuted: PermutedOption = None,
+    asked: Request,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a discovery would cost (edges, memory, time) from a short calibration, without running it."""
-    from edgewise.patching import parse_size
-    from edgewise.runs import check_request, plan_discovery
-    from edgewise.tasks import check_request as check_task
+    from edgewise.runs import plan_discovery
 
-    spec = check_task(task, examples, "validation", variant, seed, skip_bad)
-    check_request(
-        threshold=threshold,
-        suggested=0.0,  # a plan needs no threshold
-        ablation=ablation,
-        metric=metric,
-        layer_order=layer_order,
-        head_order=head_order,
-        seed=seed,
-    )
-    limit = None if max_memory is None else parse_size(max_memory)
-    loaded, prompts = load(
-        task,
-        model,
-        examples,
-        seed,
-        "validation",
-        variant,
-        device,
-        dtype,
-        fold_value_biases,
-        permuted,
-        ablation=ablation or "resample",
-        skip_bad=skip_bad,
-    )
-    planned = plan_discovery(
-        loaded,
-        prompts,
-        threshold=threshold if threshold is not None or spec is None else spec.threshold,
-        ablation=ablation,
-        metric=metric,
-        ports=ports,
-        layer_order=layer_order,  # type: ignore[arg-type] - checked where it is used
-        head_order=head_order,  # type: ignore[arg-type]
-        seed=seed,
-        absolute=absolute,
-        max_memory=limit,
-    )
+    spec = asked.check()
+    loaded, prompts = asked.load()
+    search = asked.search
+    if search.threshold is None and spec is not None:
+        search = dataclasses.replace(search, threshold=spec.threshold)
+    planned = plan_discovery(loaded, prompts, request=search)
     if as_json:
         typer.echo(json.dumps(_plan_summary(planned, prompts, loaded)))
         return

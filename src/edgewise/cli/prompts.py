@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load
 from edgewise.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -22,6 +21,7 @@ from edgewise.cli.options import (
 )
 from edgewise.cli.printing import headline, stdout_console
 from edgewise.errors import EdgewiseError, EdgewiseWarning
+from edgewise.runs.request import ModelRequest, Request, TaskRequest
 
 
 @app.command(epilog="Example: edgewise prompts greater-than --examples 3")
@@ -51,7 +51,8 @@ def prompts(
     # The number that a search takes decides where a built-in task's test prompts begin, and how some are paired; so it
     # is kept. In a file they begin after as many rows as are asked for.
     count = examples if spec is None and split == "test" else None
-    loaded, made = load(task, model, count, seed, split, variant, device, dtype, skip_bad=skip_bad)
+    asked = TaskRequest(task, count, skip_bad, seed, variant, split)
+    loaded, made = Request(ModelRequest(model, device, dtype), asked).load(searching=False)
     if made.prompts.answers is None and made.why_no_answers and spec is None:
         typer.echo(f"edgewise: warning: metrics that need answers cannot be used: {made.why_no_answers}", err=True)
     if spec is not None and examples is not None and examples > len(made) and split == "validation":

@@ -67,7 +67,7 @@ def _measured(
     try:
         split = settings["task"].get("split", "validation")
         with step_progress(console, f"measuring {source.label}") as progress:
-            loaded, task = load_again(source.folder, settings, None, model, None, None, split, None, device, None)
+            loaded, task = load_again(source.folder, settings, model=model, split=split, device=device)
             found = measure(source, loaded, task, prompts=prompts, progress=progress)
     except EdgewiseError as error:
         typer.echo(f"edgewise: note: the page is made without the model: {error}", err=True)

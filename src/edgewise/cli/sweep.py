@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shlex
@@ -12,36 +13,20 @@ from typing import Annotated
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.loading import load, some_path
-from edgewise.cli.options import (
-    AblationOption,
-    DeviceOption,
-    DtypeOption,
-    ExamplesOption,
-    FoldOption,
-    JsonOption,
-    MetricOption,
-    ModelOption,
-    PermutedOption,
-    PortsOption,
-    SeedOption,
-    SkipBadOption,
-    StepsOption,
-    TaskArgument,
-    VariantOption,
-    names_in,
-)
+from edgewise.cli.loading import some_path
+from edgewise.cli.options import JsonOption, StepsOption, asks, names_in
 from edgewise.cli.printing import headline, kept_if_stopped, stdout_console
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_text
+from edgewise.runs.request import Request
 
 MOST_SETTINGS = 10_000
 
 
 @app.command(epilog="Example: edgewise sweep ioi --methods acdc,edge-attribution-ig,random --sizes 5,10,20,50,100")
+@asks("ablation", "metric", "ports")
 def sweep(
-    task: TaskArgument,
-    model: ModelOption = None,
+    *,
     methods: Annotated[
         str, typer.Option(help="By commas (see: edgewise methods); random is the control: circuits of random paths.")
     ] = "acdc,edge-attribution-ig,random",
@@ -56,19 +41,9 @@ def sweep(
         str | None,
         typer.Option(help="Numbers of edges for all other methods, likewise. Default: 1% to 50% of the graph."),
     ] = None,
-    ablation: AblationOption = None,
-    metric: MetricOption = None,
-    examples: ExamplesOption = None,
-    skip_bad: SkipBadOption = False,
-    seed: SeedOption = 0,
-    variant: VariantOption = "default",
-    ports: PortsOption = True,
+    asked: Request = Request(),
     steps: StepsOption = None,
     test: Annotated[bool, typer.Option("--test/--no-test", help="Measure every circuit on test prompts too.")] = True,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    fold_value_biases: FoldOption = False,
-    permuted: PermutedOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -86,15 +61,13 @@ def sweep(
     from edgewise.reports import sweep_progress
     from edgewise.reports.sweep_plots import sweep_plots
     from edgewise.reports.tables import areas_line, series_rows, terminal_table
-    from edgewise.runs import check_request, require_own
+    from edgewise.runs import require_own
     from edgewise.runs.paper import SIZES
     from edgewise.runs.sweep import LAMBDAS, MARKS, PAPER_THRESHOLDS, SweepPlan, series_csv
     from edgewise.runs.sweep import sweep as run
-    from edgewise.tasks import check_request as check_task
-    from edgewise.tasks import load_task
 
-    check_task(task, examples, "validation", variant, seed, skip_bad)
-    check_request(suggested=0.0, ablation=ablation, metric=metric)
+    asked.check()
+    search = asked.search
     names = [ALIASES.get(name, name) for name in names_in(methods, "--methods")]
     given = {
         "acdc": PAPER_THRESHOLDS if thresholds is None else numbers(thresholds, "--thresholds"),
@@ -108,42 +81,20 @@ def sweep(
         takes = METHODS[name].options if name in METHODS else {}
         options = {"steps": steps} if steps is not None and "steps" in takes else {}
         own = wanted or tuple(dict.fromkeys(float(max(2, round(share * n_edges))) for share in SIZES))
-        return SweepPlan(name, given.get(name, own), options, seed=seed)
+        return SweepPlan(name, given.get(name, own), options, seed=search.seed)
 
     for name in names:
         plan(name, 1000).check()
-    loaded, prompts = load(
-        task,
-        model,
-        examples,
-        seed,
-        "validation",
-        variant,
-        device,
-        dtype,
-        fold_value_biases,
-        permuted,
-        ablation=ablation or "resample",
-        skip_bad=skip_bad,
-    )
+    loaded, prompts = asked.load()
     others = None
     if test:
         try:
-            others = load_task(
-                task,
-                loaded,
-                examples=examples,
-                seed=seed,
-                split="test",
-                variant=variant,
-                skip_bad=skip_bad,
-                ablation=ablation or "resample",
-            )
+            others = dataclasses.replace(asked.task, split="test").load(loaded, search.ablation or "resample")
         except EdgewiseError as error:
             typer.echo(f"edgewise: warning: no test prompts: {error}", err=True)
     folder = (some_path(out, "--out") if out is not None else Path("runs") / f"{prompts.name}-sweep").expanduser()
     require_own(folder, "a sweep", MARKS)
-    experiment = Experiment(loaded, prompts, ablation=ablation, metric=metric, ports=ports)
+    experiment = Experiment(loaded, prompts, ablation=search.ablation, metric=search.metric, ports=search.ports)
     folder.mkdir(parents=True, exist_ok=True)
     with kept_if_stopped(folder), sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
         plans = [plan(name, experiment.graph.n_edges) for name in names]

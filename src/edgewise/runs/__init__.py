@@ -5,19 +5,28 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from edgewise.runs.folder import RunFolder, load_run, read_trace, require_free, require_own
-
 if TYPE_CHECKING:
-    from edgewise.runs.run import Run, RunInterrupted, check_request, describe_model, discover, plan_discovery, versions
+    from edgewise.runs.folder import RunFolder, load_run, read_trace, require_free, require_own
+    from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
+    from edgewise.runs.run import Run, RunInterrupted, describe_model, versions
+    from edgewise.runs.search import discover, plan_discovery
 
-# Imported when first asked for: reading a run folder does not wait for torch.
-_IN_RUN = ("Run", "RunInterrupted", "check_request", "describe_model", "discover", "plan_discovery", "versions")
+# Imported when first asked for: reading a run folder does not wait for torch, nor a request for numpy.
+_IN = {
+    **dict.fromkeys(("RunFolder", "load_run", "read_trace", "require_free", "require_own"), "folder"),
+    **dict.fromkeys(("ModelRequest", "Request", "SearchRequest", "TaskRequest"), "request"),
+    **dict.fromkeys(("Run", "RunInterrupted", "describe_model", "versions"), "run"),
+    **dict.fromkeys(("discover", "plan_discovery"), "search"),
+}
 
 __all__ = [
+    "ModelRequest",
+    "Request",
     "Run",
     "RunFolder",
     "RunInterrupted",
-    "check_request",
+    "SearchRequest",
+    "TaskRequest",
     "describe_model",
     "discover",
     "load_run",
@@ -30,6 +39,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _IN_RUN:
+    if name not in _IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("edgewise.runs.run"), name)
+    return getattr(importlib.import_module(f"edgewise.runs.{_IN[name]}"), name)

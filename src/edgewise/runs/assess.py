@@ -18,6 +18,7 @@ from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
 from edgewise.patching import Experiment
+from edgewise.runs.request import SearchRequest
 from edgewise.runs.stability import Stability, by_examples, by_order
 from edgewise.tasks import Task
 
@@ -124,7 +125,7 @@ def assess(
     metric: str | None = None,
     scored: bool = False,
     scored_by: str | None = None,
-    search: Mapping[str, Any] | None = None,
+    search: SearchRequest | None = None,
     rediscover: int = 0,
     quick: bool = False,
     bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 - frozen
@@ -137,7 +138,7 @@ def assess(
     Args:
         scored: the circuit's scores rank every edge of its graph, so that circuits of any size can be cut from them.
         scored_by: the metric that the scores are about, if it is known.
-        search: what it was found with (`stability.search_settings`), to search again `rediscover` times.
+        search: what it was found with, to search again `rediscover` times.
         quick: metrics and intervals only.
         options: of the tests, and the seed of controls and searches.
         found_so_far: called as sections are finished: metrics, tests and controls, the benchmark's measures, searches.
@@ -175,7 +176,7 @@ def assess(
             )
     if search is not None and rediscover:
         sections.append(functools.partial(searched_again, "examples"))
-        if search["method"] == "acdc":
+        if search.method == "acdc":
             sections.append(functools.partial(searched_again, "orders"))
     try:
         for section in sections:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgewise.discovery import OrderMode
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import mean_jaccard
 from edgewise.evaluation.bootstrap import jaccard
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
-from edgewise.runs.run import discover
+from edgewise.runs.request import SearchRequest
+from edgewise.runs.search import discover
 from edgewise.tasks import Task
 
 STABLE, STABLE_TIMES = 0.8, 100
@@ -43,33 +44,11 @@ class Stability:
     frequencies: tuple[tuple[str, float], ...]
 
 
-def search_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `discover` was given for a run, from its record, but for model and task.
-
-    Raises:
-        EdgewiseError: the run used a metric of the user's own.
-    """
-    from edgewise.tasks import METRICS
-
-    if settings["metric"] not in METRICS:
-        raise EdgewiseError(f"the run used a metric of its own, {settings['metric']!r}, so it cannot be searched again")
-    own = {name: settings[name] for name in ("method", "ablation", "metric", "ports", "absolute", "engine")}
-    own.update(layer_order=settings["layer_order"], head_order=settings["head_order"], seed=settings["order_seed"])
-    if settings["edges"] is not None:
-        own.update(edges=settings["edges"], select=settings.get("select") or "at-most")
-    elif settings["threshold"] is not None:
-        own["threshold"] = settings["threshold"]
-    own["options"] = {
-        name: value for name, value in settings["method_options"].items() if name not in ("seed", "target")
-    }
-    return own
-
-
 def by_examples(
     model: Decoder,
     task: Task,
     circuit: Circuit,
-    settings: Mapping[str, Any],
+    search: SearchRequest,
     *,
     times: int,
     seed: int = 0,
@@ -79,7 +58,7 @@ def by_examples(
 
     Args:
         circuit: the one to look into.
-        settings: of the search, as `search_settings` gives them.
+        search: what it was found with.
         times: how many samples.
 
     Raises:
@@ -88,7 +67,7 @@ def by_examples(
     _require(times)
     if len(task) < 2:
         raise EdgewiseError(f"examples can only be drawn anew where there are at least 2; task {task.name!r} has 1")
-    searches = ((task.resampled(seed + number), settings) for number in range(times))
+    searches = ((task.resampled(seed + number), search) for number in range(times))
     return compare_all("examples", circuit, _searched(model, searches, times, progress))
 
 
@@ -96,7 +75,7 @@ def by_order(
     model: Decoder,
     task: Task,
     circuit: Circuit,
-    settings: Mapping[str, Any],
+    search: SearchRequest,
     *,
     times: int,
     seed: int = 0,
@@ -108,14 +87,14 @@ def by_order(
         EdgewiseError: the method is not ACDC, fewer than 2 times, or whatever `discover` raises.
     """
     _require(times)
-    if settings["method"] != "acdc":
-        raise EdgewiseError(f"only ACDC depends on an order of edges; the run used {settings['method']!r}")
-    own = (settings["layer_order"], settings["head_order"])
-    modes = [(layers, heads) for layers in ("normal", "reverse") for heads in ("normal", "reverse")]
-    modes = [mode for mode in modes if mode != own]
-    modes += [("shuffle", "shuffle")] * (times - len(modes))
+    if search.method != "acdc":
+        raise EdgewiseError(f"only ACDC depends on an order of edges; the run used {search.method!r}")
+    straight: tuple[OrderMode, ...] = ("normal", "reverse")
+    modes: list[tuple[OrderMode, OrderMode]] = [(layers, heads) for layers in straight for heads in straight]
+    modes = [mode for mode in modes if mode != (search.layer_order, search.head_order)]
+    modes.extend(("shuffle", "shuffle") for _ in range(times - len(modes)))
     searches = (
-        (task, {**settings, "layer_order": layers, "head_order": heads, "seed": seed + number})
+        (task, replace(search, layer_order=layers, head_order=heads, seed=seed + number))
         for number, (layers, heads) in enumerate(modes[:times])
     )
     return compare_all("order", circuit, _searched(model, searches, times, progress))
@@ -123,13 +102,13 @@ def by_order(
 
 def _searched(
     model: Decoder,
-    searches: Iterable[tuple[Task, Mapping[str, Any]]],
+    searches: Iterable[tuple[Task, SearchRequest]],
     times: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[Circuit]:
     found = []
-    for task, settings in searches:
-        found.append(discover(model, task, **settings).circuit)
+    for task, search in searches:
+        found.append(discover(model, task, request=search).circuit)
         if progress is not None:
             progress(len(found), times)
     return found

@@ -32,7 +32,8 @@ from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
-from edgewise.runs.run import describe_model, score_edges
+from edgewise.runs.run import describe_model
+from edgewise.runs.search import score_edges
 from edgewise.runs.series import ENDING, Series, SeriesFile, SweepPoint
 from edgewise.tasks import METRICS, Task, mean_over_places, metrics_of
 
