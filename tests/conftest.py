@@ -35,8 +35,11 @@ if os.environ.get("EDGEWISE_ONEDNN") == "off":
     torch.backends.mkldnn.set_flags(False)
     matmul._LINEAR = None
 
-if hasattr(signal, "SIGHUP"):  # under nohup it would be ignored, and what is tested with it
+# Under nohup, or behind a shell's `&`, signals would be ignored, and so would what is tested with them.
+if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine busy with other work is no failure.
 hypothesis.settings.register_profile("edgewise", deadline=None)

@@ -83,7 +83,7 @@ def test_the_same_search_is_made_again_with_its_own_selection(tmp_path):
     settings = SearchRequest.from_dict(run.record["settings"])
     assert settings.select == "greedy"
     again = assess(
-        model, task, run.circuit, search=settings, rediscover=2, quick=True, bootstrap=NO_INTERVALS, options=OPTIONS
+        model, task, run.circuit, search=search, rediscover=2, quick=True, bootstrap=NO_INTERVALS, options=OPTIONS
     )
     (stability,) = again.stability
     assert min(stability.with_first) > 0.5

@@ -57,7 +57,7 @@ class IncrementalEngine:
     Attributes:
         plan: how it fits into memory; `most`: candidates at once, fewer after a GPU has been full.
         live: the live part of the model; `live.watch.seconds` has the time spent in each of `STAGES`.
-        blocks, computed: batches of candidates made, and candidates in them.
+        blocks, computed: batches of edges tried, and edges in them; port edges stand alone and do not count.
     """
 
     def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
@@ -112,7 +112,8 @@ class IncrementalEngine:
         else:
             self._block = self._streams(reading, candidates)
             final = Flow(self.live).run(reading.column, self._block.streams)
-        self.blocks, self.computed = self.blocks + 1, self.computed + len(candidates)
+            if candidates[0]:  # what is there now is no candidate
+                self.blocks, self.computed = self.blocks + 1, self.computed + len(candidates)
         return self.metrics(final)
 
     def commit(self, column: int, removed: Removed) -> None:
