@@ -80,8 +80,8 @@ def test_the_same_search_is_made_again_with_its_own_selection(tmp_path):
     model = ew.load_model("tiny-pronoun")
     task = ew.load_task("gender-pronoun", model, examples=8)
     run = ew.discover(model, task, method="edge-attribution", edges=30, select="greedy")
-    settings = SearchRequest.from_dict(run.record["settings"])
-    assert settings.select == "greedy"
+    search = SearchRequest.from_dict(run.record["settings"])
+    assert search.select == "greedy"
     again = assess(
         model, task, run.circuit, search=search, rediscover=2, quick=True, bootstrap=NO_INTERVALS, options=OPTIONS
     )
