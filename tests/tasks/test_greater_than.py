@@ -171,6 +171,9 @@ def test_a_tokenizer_that_takes_all_numbers_for_one_is_refused() -> None:
     class OneNumber:
         unk_token_id = None
 
+        def num_special_tokens_to_add(self) -> int:
+            return 0
+
         def __call__(self, text: str | list[str], **options: Any) -> dict[str, list[Any]]:
             if isinstance(text, list):
                 return {"input_ids": [self(one)["input_ids"] for one in text]}
