@@ -96,7 +96,9 @@ def test_the_documentation_has_these_numbers(programs):
 def test_what_is_done_is_not_done_again(programs, monkeypatch):
     folder, found = programs
     monkeypatch.setattr("edgewise.runs.sweep.head_importance", lambda *_, **__: pytest.fail("it was there already"))
-    monkeypatch.setattr("edgewise.discovery.methods.acdc.acdc_sweep", lambda *_, **__: pytest.fail("it was there already"))
+    monkeypatch.setattr(
+        "edgewise.discovery.methods.acdc.acdc_sweep", lambda *_, **__: pytest.fail("it was there already")
+    )
     assert reproduce(folder, tasks=TRACR, methods=FAST, offline=True) == found
 
 
