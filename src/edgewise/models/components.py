@@ -51,8 +51,7 @@ class Projection:
             return projected if self.bias is None else projected + self.bias[only]
         weight = self.weight if heads is None else self.weight[list(heads)]
         if x.shape[2] == 1 and weight.shape[0] != 1:
-            side_by_side = weight.transpose(0, 1).flatten(1)  # of a Hugging Face model a view
-            projected = (x[:, :, 0] @ side_by_side).unflatten(-1, (weight.shape[0], -1))
+            projected = torch.einsum("bpd,hde->bphe", x[:, :, 0], weight)
         else:
             projected = torch.einsum("bphd,hde->bphe", x, weight)
         if self.bias is None:
@@ -61,7 +60,7 @@ class Projection:
 
     def total(self, x: Tensor) -> Tensor:
         """`[batch, pos, heads, d_in]` -> what all heads give together, `[batch, pos, d_out]`, in one product."""
-        return x.flatten(2) @ self.weight.flatten(0, 1)
+        return torch.einsum("bphd,hde->bpe", x, self.weight)
 
 
 @dataclass(frozen=True)
