@@ -127,11 +127,6 @@ class Component(ABC):
         """What it adds in all, biases that no node owns included, `[batch, pos, d_model]`."""
 
     @property
-    def constant(self) -> Tensor | None:
-        """The biases that no node owns, `[d_model]`; they are never ablated."""
-        return None
-
-    @property
     def sight(self) -> Hashable:
         """What `allowed` depends on beside the mask: components of one sight share what it gives."""
         return None
@@ -239,10 +234,6 @@ class Attention(Component):
 
     def write_total(self, code: Tensor) -> Tensor:
         return self.output.total(code) + self.bias
-
-    @property
-    def constant(self) -> Tensor:
-        return self.bias
 
     @property
     def sight(self) -> Hashable:

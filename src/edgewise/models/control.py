@@ -83,12 +83,17 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     copied = decoder.rebuild(source)  # with views that nothing was written through
     if decoder.config.folded_value_biases:
         copied = fold_value_biases(copied)
-    before, after = decoder.source.state_dict(), source.state_dict()
-    if all(torch.equal(before[key], value) for key, value in after.items()):
+    if same_weights(decoder, copied):
         warnings.warn(
             f"permuting {decoder.name!r} with seed {seed} left it as it was, so this is no control", EdgewiseWarning, 3
         )
     return replace(copied, config=replace(copied.config, permuted_seed=seed), original=decoder)
+
+
+def same_weights(decoder: Decoder, other: Decoder) -> bool:
+    """Whether a model and a copy of it have the same weights, as after a permutation that had nothing to shuffle."""
+    theirs = other.source.state_dict()
+    return all(torch.equal(theirs[name], weight) for name, weight in decoder.source.state_dict().items())
 
 
 def _shuffle(tensor: Tensor, dim: int, generator: torch.Generator) -> None:

@@ -17,6 +17,7 @@ from edgewise.evaluation.mib import METRIC, MibRoc, MibScores, mib_auroc, mib_sc
 from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
 from edgewise.models import Decoder, permuted
+from edgewise.models.control import same_weights
 from edgewise.patching import Experiment
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.stability import Stability, by_examples, by_order
@@ -245,7 +246,7 @@ def _in_permuted(experiment: Experiment, circuit: Circuit, seed: int) -> float |
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EdgewiseWarning)
         shuffled = permuted(model, seed)
-    if shuffled.fingerprint() == model.fingerprint():
+    if same_weights(model, shuffled):
         return None
     control = Experiment(
         shuffled, experiment.task, ablation=experiment.ablation, metric=experiment.metric, graph=circuit.graph
