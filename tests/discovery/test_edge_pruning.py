@@ -8,13 +8,21 @@ import torch
 from edgewise import load_model, load_task
 from edgewise.discovery import acdc, at_most
 from edgewise.discovery.hard_concrete import alive, sample
-from edgewise.discovery.methods.edge_pruning import _metric, edge_pruning
+from edgewise.discovery.methods.edge_pruning import STEPS, _metric, edge_pruning
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 
 
-@pytest.mark.parametrize(("name", "examples", "steps"), [("induction", 16, 200), ("greater-than", 8, 150)])
+@pytest.mark.parametrize(
+    ("name", "examples", "steps"),
+    [
+        ("induction", 16, 200),
+        ("greater-than", 8, 150),
+        pytest.param("induction", None, STEPS, marks=pytest.mark.slow),
+        pytest.param("greater-than", None, STEPS, marks=pytest.mark.slow),
+    ],
+)
 def test_it_finds_a_circuit_as_good_as_acdcs_of_the_same_size(name, examples, steps):
     model = load_model(f"tiny-{name}")
     experiment = Experiment(model, load_task(name, model, examples=examples))
@@ -26,9 +34,10 @@ def test_it_finds_a_circuit_as_good_as_acdcs_of_the_same_size(name, examples, st
     assert found.details["expected_edges"] == pytest.approx(wanted.circuit.n_edges, abs=5)
 
 
-def test_the_wanted_size_is_come_near():
+@pytest.mark.parametrize("examples", [4, pytest.param(None, marks=pytest.mark.slow)])
+def test_the_wanted_size_is_come_near(examples):
     model = load_model("tiny-greater-than")
-    experiment = Experiment(model, load_task("greater-than", model, examples=4))
+    experiment = Experiment(model, load_task("greater-than", model, examples=examples))
     expected = [edge_pruning(experiment, target, steps=200).details["expected_edges"] for target in (10, 60)]
     assert expected[0] == pytest.approx(10, abs=6)
     assert expected[1] == pytest.approx(60, abs=12)
