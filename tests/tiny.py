@@ -12,7 +12,8 @@ import transformers
 from torch import Tensor
 
 from edgewise.models import Decoder, load_model
-from edgewise.models.components import MLP, Attention
+from edgewise.models.attention import Attention
+from edgewise.models.components import MLP
 from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
 from edgewise.tasks.task import Prompts, PromptText, Task, last_token_prompts
 

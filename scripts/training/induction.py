@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgewise.models.components import Attention
+from edgewise.models.attention import Attention
 from edgewise.models.forward import forward
 from edgewise.models.plain import adapt_plain
 from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig

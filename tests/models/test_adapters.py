@@ -9,7 +9,7 @@ import transformers
 
 from edgewise.errors import EdgewiseError
 from edgewise.models import check, load_model
-from edgewise.models.components import Attention
+from edgewise.models.attention import Attention
 from edgewise.models.decoder import positions_of
 from edgewise.models.forward import forward
 from edgewise.models.guard import check_on_random_tokens

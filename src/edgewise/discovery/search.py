@@ -247,7 +247,7 @@ class _Search:
         """Whether anything present still depends on this port edge, or on what flows into this input."""
         if visit.kind == "input" and self.graph.port_edges[visit.column]:
             return bool(self.ports[visit.column])
-        return place.kind == "logits" or bool(self.edges[list(self.graph.nodes_reading(place))].any())
+        return place.kind == "logits" or bool(self.edges[list(self.graph.nodes_moved_by(place))].any())
 
     def _drop(self, visit: Visit) -> None:
         if visit.kind == "port":

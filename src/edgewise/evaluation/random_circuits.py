@@ -23,7 +23,7 @@ def random_path(graph: Graph, generator: np.random.Generator, within: Circuit | 
     while True:
         column = int(generator.choice(np.flatnonzero(allowed[row])))
         edges[row, column] = True
-        readers = [one for one in graph.nodes_reading(graph.inputs[column]) if allowed[one].any()]
+        readers = [one for one in graph.nodes_moved_by(graph.inputs[column]) if allowed[one].any()]
         if not readers:
             return Circuit(graph, edges, ports)
         ports[column] = gates[column]

@@ -143,9 +143,10 @@ def load(path: str | Path, what: str = "the circuit file") -> Circuit:
 def _eap_graph(graph: Graph) -> Graph:
     """The nearest graph that EAP-IG can describe: no port edges, a key and a value input per query head.
 
-    A split embedding or missing MLPs stay, and make it a file that only edgewise reads.
+    That heads are coupled is not said there either. A split embedding or missing MLPs stay, and make it a file that
+    only edgewise reads.
     """
-    return replace(graph, n_kv_heads=graph.n_heads, ports=False)
+    return replace(graph, n_kv_heads=graph.n_heads, ports=False, coupled=False)
 
 
 def _eap_edges(plain: Graph, graph: Graph) -> Iterator[tuple[str, str, str, int, int]]:
@@ -165,7 +166,8 @@ def _own_section(circuit: Circuit, carried: np.ndarray) -> dict[str, Any]:
     port_scores = circuit.port_scores
     if port_scores is None:
         port_scores = np.zeros(len(graph.inputs)) if circuit.scores is not None else circuit.ports.astype(np.float64)
-    shape = {key: field for key, field in asdict(graph).items() if key != "d_model"}
+    shape = {key: field for key, field in asdict(graph).items() if key not in ("d_model", "coupled")}
+    shape |= {"coupled": True} if graph.coupled else {}
     return {
         "version": FORMAT_VERSION,
         "graph": shape,
@@ -215,7 +217,8 @@ def _own_shape(own: dict[str, Any], what: str) -> dict[str, Any]:
     for name in shape:
         if name not in kinds:
             raise EdgewiseError(f"{what}: 'graph' has {quoted(name)}, which describes no graph that edgewise knows")
-    return {name: _field(shape, name, kind, "graph", what) for name, kind in kinds.items()}
+    told = {"coupled": False, **shape}  # which is not said of most graphs
+    return {name: _field(told, name, kind, "graph", what) for name, kind in kinds.items()}
 
 
 def _field(part: dict[str, Any], name: str, kind: type, where: str, what: str) -> Any:

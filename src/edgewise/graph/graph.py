@@ -34,6 +34,7 @@ class Graph:
         parallel: attention and MLP of a layer read the same residual stream: heads do not feed their own layer's MLP.
         split_embedding: the embedding is two nodes, `tok` and `pos`, instead of one, `input`.
         ports: whether port edges are part of the graph (the ACDC paper's graph has them, EAP-IG's has not).
+        coupled: heads of a layer share a scale, so that what one of them reads changes what all of them write.
         d_model: width of the residual stream; only written to files, 0 where it is not known.
     """
 
@@ -44,6 +45,7 @@ class Graph:
     parallel: bool = False
     split_embedding: bool = False
     ports: bool = False
+    coupled: bool = False
     d_model: int = 0
 
     def __post_init__(self) -> None:
@@ -126,6 +128,13 @@ class Graph:
             return (first + self.n_heads,)
         share = 1 if place.kind == "q" else self.share
         return tuple(range(first + place.head * share, first + (place.head + 1) * share))
+
+    def nodes_moved_by(self, place: Input) -> tuple[int, ...]:
+        """The rows whose node writes something else when `place` reads something else: all of its layer if coupled."""
+        if not self.coupled or place.kind not in ("q", "k", "v"):
+            return self.nodes_reading(place)
+        heads = self.heads_of(place.layer)
+        return tuple(range(heads.start, heads.stop))
 
     # -- edges -------------------------------------------------------------------------------------------------------
 
@@ -254,8 +263,8 @@ class Graph:
 
     @cached_property
     def shape(self) -> Graph:
-        """What makes two graphs the same: everything but the width, which files may leave out."""
-        return replace(self, d_model=0)
+        """What makes two graphs have the same edges: everything but the width and the coupling of heads."""
+        return replace(self, d_model=0, coupled=False)
 
     @property
     def share(self) -> int:
@@ -269,5 +278,6 @@ class Graph:
             words += f" over {self.n_kv_heads} key/value heads"
         words += "" if self.mlps else ", no MLPs"
         words += ", parallel blocks" if self.parallel else ""
+        words += ", heads coupled by a norm" if self.coupled else ""
         words += ", tok and pos split" if self.split_embedding else ""
         return words + (", with port edges" if self.ports else "")

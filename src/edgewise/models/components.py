@@ -1,12 +1,14 @@
 """What a model is made of: attention blocks and MLPs, in the order in which they write to the residual stream.
 
-Every component goes the same three steps, and no other file knows what is inside them:
+Every component goes the same steps, and no other file knows what is inside them:
 
 * *project*: what its inputs read from the residual stream; a head's query, key or value, an MLP's stream as it is;
-* *code*: what is kept of it, computed from its projections; z per head, an MLP's output;
-* *write*: what each of its nodes adds to the residual stream, and all of them together in one product.
+* *act*: what each node makes of its projections; z per head, an MLP's output;
+* *settle*: what is kept of that, once all nodes are known; the same, or z times the scale that a norm gives to the sum
+  of all heads. Both steps together are *code*;
+* *write*: what each of its nodes adds to the residual stream, linear in its code, and all of them in one product.
 
-Components hold views of the source model's own tensors and call its own norms and MLPs.
+Components hold views of the source model's own tensors and call its own norms and MLPs. Attention is in attention.py.
 
 Shapes: streams are `[batch, pos, inputs, d_model]`, or `[batch, pos, 1, d_model]` for one that all inputs share;
 projections `[batch, pos, inputs, width]`; codes `[batch, pos, nodes, width]`.
@@ -26,9 +28,6 @@ from edgewise.graph.names import Input, InputKind, Node
 
 Projections = dict[InputKind, Tensor]
 """By kind of input: `q`, `k` and `v` of an attention block, `mlp` of an MLP."""
-
-Rotation = Callable[[Tensor, Tensor], Tensor]
-"""Turns queries or keys `[batch, pos, heads, d_head]` by their positions `[batch or 1, pos]`."""
 
 
 def stream_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -70,12 +69,14 @@ class SourceModules:
     Attributes:
         norm: reads the stream that the component reads.
         block: writes what the component adds to the stream (first, if it gives several things).
-        projection: reads the codes of all nodes side by side, where that is not what they write: z of the heads.
+        projection: reads what all nodes hold side by side, where that is not what they write: z of the heads.
+        factor: what is added to the stream is this times what `block` writes.
     """
 
     norm: nn.Module
     block: nn.Module
     projection: nn.Module | None = None
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +112,31 @@ class Component(ABC):
         """
 
     @abstractmethod
+    def act(
+        self, projections: Mapping[InputKind, Tensor], allowed: Tensor | None, which: Sequence[int] | None = None
+    ) -> Tensor:
+        """What its nodes make of their projections, `[batch, pos, nodes, width]`; `allowed` as from `allowed`.
+
+        `which` are the nodes whose projections are given, by default all of them.
+        """
+
+    def settle(self, activations: Tensor) -> Tensor:
+        """What is kept of all its nodes, once it is known what each has made: their codes."""
+        return activations
+
     def code(self, projections: Mapping[InputKind, Tensor], allowed: Tensor | None) -> Tensor:
-        """What is kept of its nodes (all, or those whose projections are given); `allowed` as from `allowed`."""
+        """What is kept of all its nodes, from their projections."""
+        return self.settle(self.act(projections, allowed))
+
+    @property
+    def coupled(self) -> bool:
+        """Whether its nodes share a scale, so that what one of them reads changes what the others write."""
+        return False
+
+    @property
+    def acts_together(self) -> bool:
+        """Whether `act` itself needs all nodes at once; where nodes are coupled otherwise, only `settle` does."""
+        return False
 
     @abstractmethod
     def write(self, code: Tensor) -> Tensor:
@@ -152,118 +176,21 @@ class Component(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention(Component):
-    """An attention block, taken apart by head.
-
-    Attributes:
-        norm: the source model's norm before it, on `[..., d_model]`.
-        queries, keys, values: projections into each (key/value) head.
-        output: projection of each head's z back into the residual stream.
-        bias: `[d_model]`, what attention writes that belongs to no head.
-        scale: factor on attention scores.
-        causal: a token sees only itself and those before it.
-        rotation: rotary positions, or None.
-        query_key_positions: positions `[batch or 1, pos]` -> what is added, behind the norm, to what queries and keys
-            are made of, `[batch or 1, pos, d_model]`; no node owns it, and it is never ablated. None in most models.
-        folded: `[heads, d_head]`, the value biases that were moved into `bias` (`fold_value_biases`), or None.
-    """
-
-    kinds: ClassVar[tuple[InputKind, ...]] = ("q", "k", "v")
-
-    norm: Callable[[Tensor], Tensor]
-    queries: Projection
-    keys: Projection
-    values: Projection
-    output: Projection
-    bias: Tensor
-    scale: float
-    causal: bool = True
-    rotation: Rotation | None = None
-    query_key_positions: Callable[[Tensor], Tensor] | None = None
-    folded: Tensor | None = None
-
-    @property
-    def n_heads(self) -> int:
-        return self.queries.weight.shape[0]
-
-    @property
-    def n_kv_heads(self) -> int:
-        return self.keys.weight.shape[0]
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        return tuple(Node("head", self.layer, head) for head in range(self.n_heads))
-
-    def inputs(self, kind: InputKind) -> tuple[Input, ...]:
-        count = self.n_heads if kind == "q" else self.n_kv_heads
-        shared = kind != "q" and self.n_kv_heads < self.n_heads
-        return tuple(Input(kind, self.layer, head, shared) for head in range(count))
-
-    def project(self, kind: InputKind, x: Tensor, at: Tensor, which: Sequence[int] | None = None) -> Tensor:
-        return self._project(kind, self.norm(x), at, which)
-
-    def projections(self, x: Tensor, at: Tensor) -> Projections:
-        normed = self.norm(x)
-        return {kind: self._project(kind, normed, at, None) for kind in self.kinds}
-
-    def _project(self, kind: InputKind, normed: Tensor, at: Tensor, which: Sequence[int] | None) -> Tensor:
-        if kind == "v":
-            return self.values(normed, which)
-        if self.query_key_positions is not None:
-            normed = normed + self.query_key_positions(at)[:, :, None]
-        projected = (self.queries if kind == "q" else self.keys)(normed, which)
-        return projected if self.rotation is None else self.rotation(projected, at)
-
-    def pattern(self, q: Tensor, k: Tensor, allowed: Tensor) -> Tensor:
-        """Attention patterns `[batch, heads, query pos, key pos]`, in float32 at least."""
-        scores = torch.einsum("bqhe,bkhe->bhqk", q, _shared(k, q)) * self.scale
-        scores = scores.to(stream_dtype(scores.dtype))
-        scores = scores.masked_fill(~allowed[:, None], torch.finfo(scores.dtype).min)
-        return torch.softmax(scores, dim=-1)
-
-    def code(self, projections: Mapping[InputKind, Tensor], allowed: Tensor | None) -> Tensor:
-        assert allowed is not None
-        q, k, v = (projections[kind] for kind in self.kinds)
-        return torch.einsum("bhqk,bkhe->bqhe", self.pattern(q, k, allowed).to(v.dtype), _shared(v, q))
-
-    def write(self, code: Tensor) -> Tensor:
-        return self.output(code)
-
-    def write_node(self, node: int, code: Tensor) -> Tensor:
-        return code @ self.output.weight[node]
-
-    def write_total(self, code: Tensor) -> Tensor:
-        return self.output.total(code) + self.bias
-
-    @property
-    def sight(self) -> Hashable:
-        return self.causal
-
-    def allowed(self, mask: Tensor) -> Tensor:
-        allowed = mask[:, None, :].expand(-1, mask.shape[1], -1)
-        if self.causal:
-            allowed = allowed & torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=mask.device).tril()
-        return allowed
-
-
-def _shared(x: Tensor, q: Tensor) -> Tensor:
-    """Keys or values once for every query head that reads them."""
-    return x if x.shape[2] == q.shape[2] else x.repeat_interleave(q.shape[2] // x.shape[2], dim=2)
-
-
-@dataclass(frozen=True, kw_only=True)
 class MLP(Component):
     """An MLP: one node that reads through one input.
 
     Attributes:
         run: the source model's own norm and MLP, `[..., d_model]` -> `[..., d_model]`.
         neurons: the weights and biases that lead into its neurons, the neurons last: `[..., d_mlp]`.
+        routed: it is a mixture of experts, whose router chooses some for each token; where two are chosen between by
+            little, rounding decides.
     """
 
     kinds: ClassVar[tuple[InputKind, ...]] = ("mlp",)
 
     run: Callable[[Tensor], Tensor]
     neurons: tuple[Tensor, ...] = ()
+    routed: bool = False
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -275,7 +202,9 @@ class MLP(Component):
     def project(self, kind: InputKind, x: Tensor, at: Tensor, which: Sequence[int] | None = None) -> Tensor:
         return x
 
-    def code(self, projections: Mapping[InputKind, Tensor], allowed: Tensor | None) -> Tensor:
+    def act(
+        self, projections: Mapping[InputKind, Tensor], allowed: Tensor | None, which: Sequence[int] | None = None
+    ) -> Tensor:
         return self.run(projections["mlp"][:, :, 0])[:, :, None]
 
     def write(self, code: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-from edgewise.models.components import MLP, Attention, Component, Projection
+from edgewise.models.attention import Attention
+from edgewise.models.components import MLP, Component, Projection
 from edgewise.models.decoder import Decoder
 
 

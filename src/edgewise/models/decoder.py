@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.graph import Graph
-from edgewise.models.components import MLP, Attention, Component, stream_dtype
+from edgewise.models.attention import Attention
+from edgewise.models.components import MLP, Component, stream_dtype
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class Decoder:
             n_kv_heads=attention[0].n_heads if ungroup else attention[0].n_kv_heads,
             mlps=bool(mlps),
             parallel=any(mlp.beside for mlp in mlps),
+            coupled=any(component.coupled for component in attention),
             split_embedding=split_embedding,
             ports=ports,
             d_model=self.config.d_model,

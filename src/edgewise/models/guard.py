@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError
-from edgewise.models.components import Attention, Component
+from edgewise.models.attention import Attention
+from edgewise.models.components import MLP, Component
 from edgewise.models.decoder import Decoder, positions_of
 from edgewise.models.forward import forward
 
@@ -37,6 +38,9 @@ SLACK = 4.0
 
 TIES = 50
 """One position in so many may differ by anything: two keys of all but one score, which rounding decides."""
+
+ROUTED_TIES = 4
+"""In half precision, one in so many of the logits of a mixture of experts: two experts of all but one score."""
 
 
 class _Part(NamedTuple):
@@ -114,7 +118,10 @@ def _logits_difference(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
         )
     ours, wanted = decoder.logits(ours[-1])[mask].double(), wanted[mask].double()
     spread = (wanted - wanted.mean(dim=-1, keepdim=True)).abs().max().clamp_min(1e-12)
-    difference = ((ours - wanted).abs().max() / spread).item()
+    off = ((ours - wanted).abs().amax(dim=-1) / spread).sort().values
+    routed = any(isinstance(one, MLP) and one.routed for one in decoder.components)
+    ties = len(off) // ROUTED_TIES if routed and decoder.dtype.itemsize == 2 else 0
+    difference = off[len(off) - 1 - ties].item()
     return difference if difference == difference else float("inf")
 
 
@@ -133,7 +140,7 @@ def _right(part: _Part) -> bool:
 def _parts(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Iterator[_Part]:
     """Every part of the Decoder beside the source model's, in the order of the computation."""
     positions, allowed = positions_of(tokens), decoder.allowed(mask)
-    with _listening(decoder) as heard:
+    with _listening(decoder, tokens.shape) as heard:
         logits = decoder.run_source(tokens, mask, positions)
     generator = torch.Generator().manual_seed(0)
 
@@ -215,9 +222,9 @@ def _units(
 
 def _code_of(component: Component, positions: Tensor, allowed: Tensor | None) -> Callable[[Tensor], Tensor]:
     def read(stream: Tensor) -> Tensor:
-        code = component.code(component.projections(stream[:, :, None], positions), allowed)
+        made = component.act(component.projections(stream[:, :, None], positions), allowed)
         folded = _folded(component)
-        return code if folded is None else code + folded
+        return made if folded is None else made + folded
 
     return read
 
@@ -226,7 +233,7 @@ def _write_of(component: Component) -> Callable[[Tensor], Tensor]:
     def read(code: Tensor) -> Tensor:
         code = code.unflatten(-1, (len(component.nodes), -1)) if code.dim() == 3 else code
         folded = _folded(component)
-        return component.write_total(code if folded is None else code - folded)
+        return component.write_total(component.settle(code if folded is None else code - folded))
 
     return read
 
@@ -261,20 +268,24 @@ class _Heard:
 
 
 @contextmanager
-def _listening(decoder: Decoder) -> Iterator[_Heard]:
+def _listening(decoder: Decoder, shape: torch.Size) -> Iterator[_Heard]:
     """Hear the source model: hooks that come after any that are there already, so that they see what those change."""
     heard = _Heard(decoder)
     handles = []
 
+    def kept(x: Tensor) -> Tensor:
+        return x.unflatten(0, shape) if x.dim() == 2 else x  # OPT's MLPs take all positions of all rows in one list
+
     def reads(layer: int, what: str, module: nn.Module) -> None:
         def hook(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-            heard.tensors[layer, what] = (given[0] if given else next(iter(named.values()))).detach().clone()
+            heard.tensors[layer, what] = kept((given[0] if given else next(iter(named.values()))).detach().clone())
 
         handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
-    def writes(layer: int, what: str, module: nn.Module) -> None:
+    def writes(layer: int, what: str, module: nn.Module, factor: float) -> None:
         def hook(_: nn.Module, given: Any, out: Any) -> None:
-            heard.tensors[layer, what] = (out if isinstance(out, Tensor) else out[0]).detach().clone()
+            added = (out if isinstance(out, Tensor) else out[0]).detach()
+            heard.tensors[layer, what] = kept(added.clone() if factor == 1 else added * factor)
 
         handles.append(module.register_forward_hook(hook))
 
@@ -282,7 +293,7 @@ def _listening(decoder: Decoder) -> Iterator[_Heard]:
         for index, component in enumerate(decoder.components):
             modules = component.source
             reads(index, "stream", modules.norm)
-            writes(index, "added", modules.block)
+            writes(index, "added", modules.block, modules.factor)
             if modules.projection is not None:
                 reads(index, "code", modules.projection)
         reads(len(decoder.components), "stream", decoder.source_norm or decoder.final_norm)

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edgewise.models.components import MLP, Attention, Component, Projection, SourceModules
+from edgewise.models.attention import Attention
+from edgewise.models.components import MLP, Component, Projection, SourceModules
 from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
 from edgewise.models.plain_transformer import PlainMLP, PlainTransformer
 

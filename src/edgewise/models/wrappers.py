@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgewise.models.components import Attention, Component, SourceModules
+from edgewise.models.attention import Attention
+from edgewise.models.components import Component, SourceModules
 from edgewise.models.decoder import Decoder
 from edgewise.models.transformer_lens import from_hooked
 

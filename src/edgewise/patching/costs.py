@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from edgewise.models.components import Attention, Projections
+from edgewise.models.attention import Attention
+from edgewise.models.components import Projections
 from edgewise.patching.incremental import IncrementalEngine, computing
 from edgewise.patching.live import LiveNode
 from edgewise.patching.memory import MOST_CANDIDATES
@@ -54,8 +55,8 @@ def calibrate(engine: IncrementalEngine, repeats: int = 3) -> Costs:
         def one_head() -> object:
             projected: Projections = {kind: head.project(kind, x, at, [0])[:, :, 0] for kind in head.kinds}
             several: Projections = {kind: one.unflatten(0, (count, -1)) for kind, one in projected.items()}
-            code = live.code(node, several)
-            return live.write(index, 0, code - node.code)
+            made = live.act([node], [several])[0]
+            return live.write(index, 0, node.code.expand(count, *node.code.shape) + made.mean())
 
         def one_mlp() -> object:
             return mlp and mlp.code({"mlp": x}, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from edgewise.graph.names import InputKind
@@ -59,12 +61,44 @@ class Flow:
 
     def _wake(self, column: int) -> None:
         graph = self.live.graph
-        self.waiting.update(row for row in graph.nodes_reading(graph.inputs[column]) if row in self.live.nodes)
+        self.waiting.update(row for row in graph.nodes_moved_by(graph.inputs[column]) if row in self.live.nodes)
 
     def _move(self, row: int) -> None:
+        if self.live.coupled(row):
+            self._move_together(self.live.together(row))
+            return
         live = self.live.nodes[row]
         with self.live.watch.timed("mlps" if live.node.kind == "mlp" else "attention"):
-            new = self.live.code(live, self._projections(live))
+            (new,) = self.live.settle(live.component, self.live.act([live], [self._projections(live)]))
+        self._moved(row, new)
+
+    def _move_together(self, rows: slice) -> None:
+        """Coupled nodes: those that read something else act anew, or all of them if need be; all are settled anew."""
+        self.waiting.difference_update(range(rows.start, rows.stop))
+        lives = [self.live.nodes[row] for row in range(rows.start, rows.stop)]
+        with self.live.watch.timed("attention"):
+            projections = [self._projections(live) for live in lives]
+            if self.live.decoder.components[lives[0].component].acts_together:
+                made = self.live.act(lives, projections)
+            else:
+                made = [self._made(live, each) for live, each in zip(lives, projections, strict=True)]
+            codes = self.live.settle(lives[0].component, made)
+        for row, code in zip(range(rows.start, rows.stop), codes, strict=True):
+            self._moved(row, code)
+
+    def _made(self, live: LiveNode, projections: Mapping[InputKind, Tensor]) -> Tensor:
+        """What a coupled node makes by itself, `[c or 1, b, n, width]`: what it has, if it reads nothing else."""
+        reads_else = any(column in self.values for column in self.live.graph.inputs_of(live.node))
+        if live.activation is not None and not reads_else:
+            return live.activation[None]
+        (made,) = self.live.act([live], [projections])
+        if self.keep or not reads_else:
+            live.activation = made[0]
+        return made
+
+    def _moved(self, row: int, new: Tensor) -> None:
+        """A node writes something else: what follows from that."""
+        live = self.live.nodes[row]
         self.moved[row] = (new, live.code)
         if self.keep:
             live.code = new[0]

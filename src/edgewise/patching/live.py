@@ -9,10 +9,11 @@ Shapes: c candidates, b rows of prompts, p positions, n places (the live positio
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +50,7 @@ class LiveNode:
     Attributes:
         component, number: which of the model's components it belongs to, and which node of that it is.
         code: what is kept of it, a head's z `[b, n, d_head]`, an MLP's output `[b, n, d_model]`.
+        activation: where heads are coupled, what the node has made by itself, from which codes are settled, if known.
         readers: by column of the inputs that read it, their places among this node's.
     """
 
@@ -58,6 +60,7 @@ class LiveNode:
     places: Places
     code: Tensor
     readers: dict[int, Tensor | None]
+    activation: Tensor | None = None
 
 
 @dataclass
@@ -126,7 +129,8 @@ class LivePart:
         if column in self.readings:
             return self.readings[column]
         place = self.graph.inputs[column]
-        alive = [self._open_node(row) for row in self.graph.nodes_reading(place) if self.edges[row].any()]
+        moved = self.graph.nodes_moved_by(place)
+        alive = [self._open_node(row) for row in moved if self.edges[row].any() or self.coupled(row)]
         needed = alive[0].places.mask
         for live in alive[1:]:
             needed = needed | live.places.mask
@@ -145,21 +149,34 @@ class LivePart:
     def alive(self, column: int) -> bool:
         """Whether what an input reads can still reach the logits."""
         place = self.graph.inputs[column]
-        rows = list(self.graph.nodes_reading(place))
+        rows = list(self.graph.nodes_moved_by(place))
         return column == self.logits or bool(self.edges[rows].any())
+
+    def together(self, row: int) -> slice:
+        """The rows of all nodes of a node's component, which is what moves with it where nodes are coupled."""
+        found = self.wiring.node[row]
+        assert found is not None
+        return self.wiring.rows[found[0]]
+
+    def coupled(self, row: int) -> bool:
+        """Whether a node shares a scale with others of its component."""
+        found = self.wiring.node[row]
+        return found is not None and self.decoder.components[found[0]].coupled
 
     def _open_node(self, row: int) -> LiveNode:
         if row in self.nodes:
             return self.nodes[row]
-        columns = [int(column) for column in self.edges[row].nonzero()[0]]
-        needed = torch.zeros_like(self.moves)
-        for column in columns:
-            needed = needed | self.readings[column].places.mask
-        places = Places.of(needed, self._fallback)
         found = self.wiring.node[row]
         assert found is not None
         component, number = found
+        # Coupled nodes are needed wherever one of them is, those that nobody reads too.
+        rows = self.together(row) if self.coupled(row) else slice(row, row + 1)
+        needed = torch.zeros_like(self.moves)
+        for column in np.flatnonzero(self.edges[rows].any(axis=0)).tolist():
+            needed = needed | self.readings[column].places.mask
+        places = Places.of(needed, self._fallback)
         code = places.take(self.clean.codes[component][:, :, number])
+        columns = [int(column) for column in self.edges[row].nonzero()[0]]
         readers = {column: self.readings[column].places.within(places) for column in columns}
         self.nodes[row] = LiveNode(self.graph.sources[row], component, number, places, code, readers)
         return self.nodes[row]
@@ -202,20 +219,32 @@ class LivePart:
         value = self.ablated.projections[component][kind][:, :, number]
         return reading.places.take(value) if kind == "q" else value
 
-    def code(self, live: LiveNode, projections: Mapping[InputKind, Tensor]) -> Tensor:
-        """What is kept of a node `[c, b, n, width]`, from its inputs' projections, of c candidates or one."""
-        count = max(one.shape[0] for one in projections.values())
-        rows = len(self.moves)
-
-        def merged(x: Tensor) -> Tensor:
-            return x.expand(count, *x.shape[1:]).reshape(count * rows, *x.shape[2:])
-
-        allowed = self.allowed[live.component]
-        code = self.decoder.components[live.component].code(
-            {kind: merged(one)[:, :, None] for kind, one in projections.items()},
-            None if allowed is None else merged(live.places.take(allowed)[None]),
+    def act(self, lives: Sequence[LiveNode], projections: Sequence[Mapping[InputKind, Tensor]]) -> list[Tensor]:
+        """What nodes of one component make of what their inputs read, each `[c, b, n, width]`, of c candidates or 1."""
+        count = max(one.shape[0] for each in projections for one in each.values())
+        component = lives[0].component
+        allowed = self.allowed[component]
+        made = self.decoder.components[component].act(
+            {kind: self._beside([each[kind] for each in projections], count) for kind in projections[0]},
+            None if allowed is None else self._merged(lives[0].places.take(allowed)[None], count),
+            [live.number for live in lives],
         )
-        return code[:, :, 0].unflatten(0, (count, rows))
+        return list(made.unflatten(0, (count, -1)).unbind(dim=3))
+
+    def settle(self, component: int, activations: Sequence[Tensor]) -> list[Tensor]:
+        """What is kept of nodes, each `[c, b, n, width]`, from what they have made: of all that settle together."""
+        count = max(one.shape[0] for one in activations)
+        settled = self.decoder.components[component].settle(self._beside(activations, count))
+        return list(settled.unflatten(0, (count, -1)).unbind(dim=3))
+
+    def _beside(self, tensors: Sequence[Tensor], count: int) -> Tensor:
+        """`[c or 1, b, n, width]` of several nodes as `[c * b, n, nodes, width]`."""
+        merged = [self._merged(one, count) for one in tensors]
+        return merged[0][:, :, None] if len(merged) == 1 else torch.stack(merged, dim=2)
+
+    def _merged(self, x: Tensor, count: int) -> Tensor:
+        """`[c or 1, b, ...]` -> `[c * b, ...]`."""
+        return x.expand(count, *x.shape[1:]).reshape(count * len(self.moves), *x.shape[2:])
 
     def write(self, component: int, number: int, code: Tensor) -> Tensor:
         """What a node's code `[..., width]` adds to the residual stream, `[..., d_model]`."""
@@ -244,6 +273,7 @@ class LivePart:
     def held(self) -> int:
         """Bytes that the live part of the circuit holds, streams that are still shared counted once."""
         tensors = [live.code for live in self.nodes.values()]
+        tensors += [live.activation for live in self.nodes.values() if live.activation is not None]
         for reading in self.readings.values():
             tensors += [reading.stream] if reading.value is None else [reading.stream, reading.value]
         return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())

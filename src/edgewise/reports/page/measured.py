@@ -16,7 +16,7 @@ from torch import Tensor
 from edgewise.evaluation.answers import token_text
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
-from edgewise.models.components import Attention
+from edgewise.models.attention import Attention
 from edgewise.models.forward import forward
 from edgewise.patching import Experiment
 from edgewise.reports.page.listed import number

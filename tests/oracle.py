@@ -1,0 +1,223 @@
+"""What a circuit means, read off the source model alone.
+
+Heads, MLPs and norms are the source model's own modules, run inside the source model with hooks that put something else
+in: queries, keys and values that each come from a stream of their own, another input of an MLP, another final stream.
+Of edgewise's reading only the names of modules are used, so that nothing it computes can hide in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgewise.graph import Circuit, Graph
+from edgewise.models import Decoder
+from edgewise.models.attention import Attention
+from edgewise.models.components import MLP
+from edgewise.patching import Experiment
+from edgewise.patching.running import circuit_run
+from edgewise.tasks import Prompts
+
+
+class Source:
+    """A source model on some prompts."""
+
+    def __init__(self, model: Decoder, tokens: Tensor, mask: Tensor) -> None:
+        self.model, self.tokens, self.mask = model, tokens, mask
+        self.positions = torch.arange(tokens.shape[1])[None]
+        self.attention = [one for one in model.components if isinstance(one, Attention)]
+        self.mlps = [one for one in model.components if isinstance(one, MLP)]
+        self.head, self.shared = self.attention[0].n_heads, self.attention[0].n_kv_heads
+
+    def run(self, *hooks: tuple[nn.Module, bool, Callable[[Any], Any]]) -> Tensor:
+        """Logits, with hooks (module, whether on what it reads, function) that see and may replace."""
+        with ExitStack() as stack:
+            for module, reads, function in hooks:
+                if reads:
+
+                    def before(_: Any, given: Any, named: Any, function: Any = function) -> Any:
+                        key = None if given else next(iter(named))
+                        new = function(given[0] if given else named[key])
+                        if new is None:
+                            return None
+                        return ((new, *given[1:]), named) if given else (given, {**named, key: new})
+
+                    handle = module.register_forward_pre_hook(before, with_kwargs=True)
+                else:
+
+                    def after(_: Any, __: Any, out: Any, function: Any = function) -> Any:
+                        new = function(out if isinstance(out, Tensor) else out[0])
+                        return new if new is None or isinstance(out, Tensor) else (new, *out[1:])
+
+                    handle = module.register_forward_hook(after)
+                stack.callback(handle.remove)
+            return self.model.run_source(self.tokens, self.mask, self.positions)
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        return x.reshape(*self.tokens.shape, -1)
+
+    def heads(self, layer: int, q: list[Tensor], k: list[Tensor], v: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """What each head adds, and what belongs to none, if heads (key/value heads) read these streams."""
+        component = self.attention[layer]
+        source, seen = component.source, {}
+        (attention,) = [one for one in self.model.source.modules() if source.projection in one.children()]
+        norm = (lambda x: x) if source.norm is attention else source.norm
+        hooks = []
+        for module, own in _projections(attention, self.head, self.shared):
+            together = None
+            for kind, streams in (("q", q), ("k", k), ("v", v)):
+                for number, stream in enumerate(streams):
+                    made = module(norm(stream))
+                    together = torch.zeros_like(made) if together is None else together
+                    columns = own(kind, number, made.shape[-1])
+                    together[..., columns] = made[..., columns]
+            hooks.append((module, False, lambda _, together=together: together))
+        hooks.append((source.projection, True, lambda x: seen.__setitem__("z", x.clone())))
+        hooks.append((source.projection, False, lambda x: seen.__setitem__("sum", x.clone())))
+        hooks.append((source.block, False, lambda x: seen.__setitem__("added", x.clone())))
+        self.run(*hooks)
+        z = seen["z"].flatten(2).unflatten(-1, (self.head, -1))
+        projection = source.projection
+        weight = projection.weight if type(projection).__name__ == "Conv1D" else projection.weight.T
+        weight = weight.unflatten(0, (self.head, -1))
+        bias = 0 * weight[0, 0] if projection.bias is None else projection.bias
+        written = [z[:, :, head] @ weight[head] for head in range(self.head)]
+        assert torch.allclose(sum(written) + bias, self._shaped(seen["sum"]))
+        if source.block in (attention, projection) or component.after is None:  # no norm behind it
+            return [one * source.factor for one in written], bias * source.factor
+        # A norm multiplies every number of its input by something; each head's part of the sum by the same.
+        gain = seen["added"] / seen["sum"]
+        return [gain * (one + bias / self.head) for one in written], 0 * bias
+
+    def mlp(self, layer: int, stream: Tensor) -> Tensor:
+        """What an MLP adds if it reads this stream."""
+        source, seen = self.mlps[layer].source, {}
+        self.run(
+            (source.norm, True, lambda x: stream.reshape(x.shape)),
+            (source.block, False, lambda x: seen.__setitem__("added", x.clone())),
+        )
+        return self._shaped(seen["added"]) * source.factor
+
+    def logits(self, final: Tensor) -> Tensor:
+        """Logits if this is the final stream."""
+        return self.run((self.model.source_norm or self.model.final_norm, True, lambda x: final))
+
+    def embedding(self, split: bool) -> list[Tensor]:
+        parts = list(self.model.embed_parts(self.tokens, self.positions))
+        return parts if split else [sum(parts[1:], parts[0])]
+
+
+def _projections(attention: nn.Module, heads: int, shared: int) -> list[tuple[nn.Module, Callable[..., slice]]]:
+    """The modules that make queries, keys and values, and which of their columns are a head's."""
+    nothing = slice(0, 0)
+    if hasattr(attention, "q_proj"):
+        found = []
+        for letter, count in (("q", heads), ("k", shared), ("v", shared)):
+
+            def own(kind: str, head: int, width: int, letter: str = letter, count: int = count) -> slice:
+                each = width // count
+                return slice(head * each, (head + 1) * each) if kind == letter else nothing
+
+            found.append((getattr(attention, f"{letter}_proj"), own))
+        return found
+    name = next(one for one in ("c_attn", "qkv_proj", "query_key_value") if hasattr(attention, one))
+
+    def fused(kind: str, head: int, width: int) -> slice:
+        each, share = width // (heads + 2 * shared), heads // shared
+        if name == "query_key_value":
+            group, place = (head // share, head % share) if kind == "q" else (head, share + "kv".index(kind))
+            start = group * (share + 2) + place
+        else:
+            start = {"q": 0, "k": heads, "v": heads + shared}[kind] + head
+        return slice(start * each, (start + 1) * each)
+
+    return [(getattr(attention, name), fused)]
+
+
+def _outputs(source: Source, graph: Graph) -> tuple[list[Tensor], list[Tensor]]:
+    """What every node adds in the source model's own run, in the graph's order, and each layer's constant."""
+    outputs = source.embedding(graph.split_embedding)
+    stream, constants = sum(outputs), []
+    for layer in range(graph.n_layers):
+        heads, constant = source.heads(
+            layer, [stream] * source.head, [stream] * source.shared, [stream] * source.shared
+        )
+        constants.append(constant)
+        after = stream + sum(heads) + constant
+        mlp = [source.mlp(layer, stream if graph.parallel else after)] if graph.mlps else []
+        outputs += heads + mlp
+        stream = after + sum(mlp)
+    return outputs, constants
+
+
+def oracle_logits(experiment: Experiment, circuit: Circuit) -> Tensor:
+    """The logits of a circuit at the scored places, one input and one sender at a time."""
+    model, graph, prompts = experiment.decoder, circuit.graph, experiment.task.prompts
+    clean = Source(model, prompts.clean, prompts.mask)
+    ablated, constants = _ablated(model, graph, prompts, experiment.ablation)
+
+    def stream(place: Any) -> Tensor:
+        column = graph.input_index[place.name]
+        before = graph.n_layers if place.kind == "logits" else place.layer
+        before += place.kind == "mlp" and not graph.parallel
+        total = sum(constants[:before], torch.zeros_like(outputs[0]))
+        read = not (graph.port_edges[column] and not circuit.ports[column])
+        for row in range(graph.n_senders(place)):
+            total = total + (outputs[row] if read and circuit.edges[row, column] else ablated[row])
+        return total
+
+    outputs = clean.embedding(graph.split_embedding)
+    places = {place.name: place for place in graph.inputs}
+    letter = "g" if graph.n_kv_heads < graph.n_heads else "h"
+    for layer in range(graph.n_layers):
+        q = [stream(places[f"a{layer}.h{head}<q>"]) for head in range(graph.n_heads)]
+        k, v = (
+            [stream(places[f"a{layer}.{letter}{head}<{kind}>"]) for head in range(graph.n_kv_heads)] for kind in "kv"
+        )
+        heads, _ = clean.heads(layer, q, k, v)
+        outputs += heads
+        if graph.mlps:
+            outputs.append(clean.mlp(layer, stream(places[f"m{layer}"])))
+    return clean.logits(stream(places["logits"]))[prompts.scored_rows, prompts.scored_positions]
+
+
+def _ablated(model: Decoder, graph: Graph, prompts: Prompts, ablation: str) -> tuple[list[Tensor], list[Tensor]]:
+    outputs, constants = _outputs(Source(model, prompts.corrupt, prompts.corrupt_mask), graph)
+    if ablation == "zero":
+        outputs = [torch.zeros_like(one) for one in outputs]
+    if ablation == "mean":
+        shape = (*prompts.clean.shape, -1)
+        outputs = [one[prompts.corrupt_mask].mean(dim=0).expand(shape) for one in outputs]
+    return outputs, constants
+
+
+def random_circuit(graph: Graph, seed: int, share: float) -> Circuit:
+    """Every edge with a chance of `share`, port edges with one of at least 0.7."""
+    generator = np.random.default_rng(seed)
+    edges = graph.edges & (generator.random(graph.edges.shape) < share)
+    return Circuit(graph, edges, graph.port_edges & (generator.random(len(graph.inputs)) < max(share, 0.7)))
+
+
+def mask_gradients(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
+    """Minus the metric's gradient in every edge and port of a circuit run that has all of them."""
+    graph, prompts = experiment.graph, experiment.task.prompts
+    edges = torch.ones(len(graph.sources), len(graph.inputs), dtype=torch.float64, requires_grad=True)
+    ports = torch.ones(len(graph.inputs), dtype=torch.float64, requires_grad=True)
+    final = circuit_run(
+        experiment.decoder,
+        graph,
+        prompts.clean,
+        prompts.mask,
+        experiment.ablated_activations,
+        torch.where(torch.from_numpy(graph.edges.copy()), edges, 0.0),
+        ports,
+    )
+    logits = experiment.decoder.logits(final[prompts.scored_rows, prompts.scored_positions])
+    value = experiment.metric(logits, experiment.reference).mean()
+    found = torch.autograd.grad(value, (edges, ports), allow_unused=True)
+    return tuple(-(one if one is not None else torch.zeros(len(graph.inputs))).numpy() for one in found)
