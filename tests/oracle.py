@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -68,11 +69,12 @@ class Source:
         (attention,) = [one for one in self.model.source.modules() if source.projection in one.children()]
         norm = (lambda x: x) if source.norm is attention else source.norm
         hooks = []
-        for module, own in _projections(attention, self.head, self.shared):
+        latent = self._latent(attention, source.norm, k, v) if hasattr(attention, "expand_kv") else None
+        for module, make, own in _projections(attention, self.head, self.shared):
             together = None
             for kind, streams in (("q", q), ("k", k), ("v", v)):
                 for number, stream in enumerate(streams):
-                    made = module(norm(stream))
+                    made = make(norm(stream))
                     together = torch.zeros_like(made) if together is None else together
                     columns = own(kind, number, made.shape[-1])
                     together[..., columns] = made[..., columns]
@@ -80,7 +82,10 @@ class Source:
         hooks.append((source.projection, True, lambda x: seen.__setitem__("z", x.clone())))
         hooks.append((source.projection, False, lambda x: seen.__setitem__("sum", x.clone())))
         hooks.append((source.block, False, lambda x: seen.__setitem__("added", x.clone())))
-        self.run(*hooks)
+        with pytest.MonkeyPatch.context() as patch:
+            if latent is not None:
+                patch.setattr(attention, "expand_kv", lambda *_: latent)
+            self.run(*hooks)
         z = seen["z"].flatten(2).unflatten(-1, (self.head, -1))
         projection = source.projection
         weight = projection.weight if type(projection).__name__ == "Conv1D" else projection.weight.T
@@ -93,6 +98,19 @@ class Source:
         # A norm multiplies every number of its input by something; each head's part of the sum by the same.
         gain = seen["added"] / seen["sum"]
         return [gain * (one + bias / self.head) for one in written], 0 * bias
+
+    def _latent(self, attention: Any, norm: nn.Module, k: list[Tensor], v: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Keys and values `[batch, heads, pos, width]` that latent attention expands each head's stream to."""
+        expand, found = attention.expand_kv, []
+        with pytest.MonkeyPatch.context() as patch:
+            for stream in (*k, *v):
+                patch.setattr(attention, "expand_kv", lambda *given: found.append(expand(*given)) or found[-1])
+                self.run((norm, True, lambda _, stream=stream: stream))
+        keys, values = found[: len(k)], found[len(k) :]
+        return (
+            torch.stack([one[0][:, head] for head, one in enumerate(keys)], dim=1),
+            torch.stack([one[1][:, head] for head, one in enumerate(values)], dim=1),
+        )
 
     def mlp(self, layer: int, stream: Tensor) -> Tensor:
         """What an MLP adds if it reads this stream."""
@@ -112,9 +130,21 @@ class Source:
         return parts if split else [sum(parts[1:], parts[0])]
 
 
-def _projections(attention: nn.Module, heads: int, shared: int) -> list[tuple[nn.Module, Callable[..., slice]]]:
-    """The modules that make queries, keys and values, and which of their columns are a head's."""
+def _projections(
+    attention: Any, heads: int, shared: int
+) -> list[tuple[nn.Module, Callable[[Tensor], Tensor], Callable[..., slice]]]:
+    """The modules that make queries, keys and values, how of a stream, and which of their columns are a head's."""
     nothing = slice(0, 0)
+    if hasattr(attention, "kv_b_proj"):
+
+        def query(kind: str, head: int, width: int) -> slice:
+            return slice(head * width // heads, (head + 1) * width // heads) if kind == "q" else nothing
+
+        def compressed(x: Tensor) -> Tensor:
+            return attention.q_b_proj(attention.q_a_layernorm(attention.q_a_proj(x)))
+
+        whole = attention.q_lora_rank is None
+        return [(attention.q_proj, attention.q_proj, query) if whole else (attention.q_b_proj, compressed, query)]
     if hasattr(attention, "q_proj"):
         found = []
         for letter, count in (("q", heads), ("k", shared), ("v", shared)):
@@ -123,7 +153,8 @@ def _projections(attention: nn.Module, heads: int, shared: int) -> list[tuple[nn
                 each = width // count
                 return slice(head * each, (head + 1) * each) if kind == letter else nothing
 
-            found.append((getattr(attention, f"{letter}_proj"), own))
+            module = getattr(attention, f"{letter}_proj")
+            found.append((module, module, own))
         return found
     name = next(one for one in ("c_attn", "qkv_proj", "query_key_value") if hasattr(attention, one))
 
@@ -136,7 +167,7 @@ def _projections(attention: nn.Module, heads: int, shared: int) -> list[tuple[nn
             start = {"q": 0, "k": heads, "v": heads + shared}[kind] + head
         return slice(start * each, (start + 1) * each)
 
-    return [(getattr(attention, name), fused)]
+    return [(getattr(attention, name), getattr(attention, name), fused)]
 
 
 def _outputs(source: Source, graph: Graph) -> tuple[list[Tensor], list[Tensor]]:

@@ -37,6 +37,18 @@ _LLAMA3 = dict(
     high_freq_factor=4.0,
     original_max_position_embeddings=16,
 )
+_LATENT = dict(
+    num_key_value_heads=HEADS,
+    kv_lora_rank=12,
+    qk_nope_head_dim=6,
+    qk_rope_head_dim=4,
+    v_head_dim=5,
+    n_routed_experts=4,
+    num_experts_per_tok=2,
+    n_shared_experts=1,
+    moe_intermediate_size=12,
+    first_k_dense_replace=1,
+)
 _GPT = dict(vocab_size=VOCABULARY, hidden_size=HEADS * WIDTH, max_position_embeddings=32, intermediate_size=24)
 _TWO_BASES = {
     "sliding_attention": dict(rope_type="default", rope_theta=50.0),
@@ -185,6 +197,11 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "smollm3": ("SmolLM3", {**_LLAMA, **_WINDOWS, "no_rope_layers": [1, 0], "pad_token_id": 0}),
+    "deepseek_v2": ("DeepseekV2", {**_LLAMA, **_LATENT, "q_lora_rank": None, "topk_method": "greedy"}),
+    "deepseek_v3": (
+        "DeepseekV3",
+        {**_LLAMA, **_LATENT, "q_lora_rank": 10, "n_group": 2, "topk_group": 1, "attention_bias": True},
+    ),
     "gpt_oss": ("GptOss", {**_LLAMA, **_EXPERTS, **_WIDE, **_WINDOWS, "rope_parameters": _YARN}),
 }
 """By family, or family and variant: the stem of its transformers class, and a configuration."""
@@ -197,11 +214,10 @@ class InFloat64(TorchFunctionMode):
         named = dict(kwargs or {})
         if func is torch.Tensor.float:
             return args[0].double()
-        if func is torch.Tensor.to:
+        if func in (torch.Tensor.to, torch.Tensor.type):
             args = tuple(torch.float64 if one is torch.float32 else one for one in args)
-        for place in ("dtype",):
-            if named.get(place) is torch.float32 and isinstance(args[0] if args else None, torch.Tensor):
-                named[place] = torch.float64
+        if named.get("dtype") is torch.float32 and args and isinstance(args[0], torch.Tensor):
+            named["dtype"] = torch.float64
         return func(*args, **named)
 
 

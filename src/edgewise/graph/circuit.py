@@ -213,7 +213,7 @@ class Circuit:
             for kind in ("q", "k", "v"):
                 columns = graph.attention_columns(kind, layer)
                 found = (self.edges[:, columns] & reached[:, None]).any(axis=0) & open_ports[columns]
-                found = found.any(keepdims=True) if graph.coupled else found
+                found = np.full_like(found, found.any()) if graph.coupled else found
                 reached[graph.heads_of(layer)] |= found.repeat(graph.n_heads // len(found))
             if graph.mlps:
                 row, column = graph.source_index[f"m{layer}"], graph.input_index[f"m{layer}"]
@@ -223,7 +223,7 @@ class Circuit:
                 row, column = graph.source_index[f"m{layer}"], graph.input_index[f"m{layer}"]
                 needed[column] = (self.edges[row] & needed).any()
             read = (self.edges[graph.heads_of(layer)] & needed).any(axis=1)
-            read[:] = read.any() if graph.coupled else read
+            read = np.full_like(read, read.any()) if graph.coupled else read
             for kind in ("q", "k", "v"):
                 columns = graph.attention_columns(kind, layer)
                 needed[columns] = read.reshape(columns.stop - columns.start, -1).any(axis=1) & open_ports[columns]

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgewise.models.attention import HeadNorm, Rotation, Scale
+from edgewise.models.attention import HeadMap, HeadNorm, Rotation, Scale
 from edgewise.models.components import Projection, stream_dtype
 
-Projections = tuple[Projection, Projection, Projection]
+Maps = tuple[HeadMap, HeadMap, HeadMap]
 """Of queries, of keys, of values."""
 
 
@@ -26,7 +26,7 @@ class Heads:
     width: int
 
 
-Split = Callable[[Any, Heads], Projections]
+Split = Callable[[Any, Heads], Maps]
 """From an attention module, its queries', keys' and values' weights by head: views of its own."""
 
 
@@ -44,23 +44,24 @@ def projection(weight: Tensor, bias: Tensor | None) -> Projection:
 def apart(*names: str) -> Split:
     """Three linear maps of their own, heads one after another."""
 
-    def split(attention: Any, heads: Heads) -> Projections:
+    def split(attention: Any, heads: Heads) -> Maps:
         counts = (heads.queries, heads.keys, heads.keys)
-        found = []
-        for name, count in zip(names, counts, strict=True):
-            weight, bias = rows(getattr(attention, name))
-            found.append(
-                projection(weight.unflatten(0, (count, -1)), None if bias is None else bias.unflatten(0, (count, -1)))
-            )
+        found = [by_head(getattr(attention, name), count) for name, count in zip(names, counts, strict=True)]
         return (found[0], found[1], found[2])
 
     return split
 
 
+def by_head(linear: Any, heads: int) -> Projection:
+    """A linear map into heads, one after another."""
+    weight, bias = rows(linear)
+    return projection(weight.unflatten(0, (heads, -1)), None if bias is None else bias.unflatten(0, (heads, -1)))
+
+
 def one_after_another(name: str) -> Split:
     """One linear map: all queries, then all keys, then all values."""
 
-    def split(attention: Any, heads: Heads) -> Projections:
+    def split(attention: Any, heads: Heads) -> Maps:
         weight, bias = rows(getattr(attention, name))
         counts = (heads.queries, heads.keys, heads.keys)
         sizes = [count * heads.width for count in counts]
@@ -78,7 +79,7 @@ def one_after_another(name: str) -> Split:
 def by_group(name: str) -> Split:
     """One linear map: for each key/value head its queries, then its key, then its value."""
 
-    def split(attention: Any, heads: Heads) -> Projections:
+    def split(attention: Any, heads: Heads) -> Maps:
         weight, bias = rows(getattr(attention, name))
         share = heads.queries // heads.keys
         shape = (heads.keys, share + 2, heads.width)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgewise.models.attention import Rotation
 from edgewise.models.components import stream_dtype
-from edgewise.models.families import parts
+from edgewise.models.families import latent, parts
 from edgewise.models.families.family import Block, Embedding, Family, nothing
 
 
@@ -53,6 +53,7 @@ _cohere = Family(
     parallel=_always,
     logits_factor=lambda config: config.logit_scale,
 )
+_deepseek = Family(split=latent.split, heads=latent.heads, rotation=latent.rotation)
 _granite = Family(logits_factor=lambda config: 1 / config.logits_scaling)
 
 LLAMA_LIKE: dict[str, Family] = {
@@ -83,6 +84,8 @@ LLAMA_LIKE: dict[str, Family] = {
     "granite": _granite,
     "granitemoe": replace(_granite, mlp="block_sparse_moe"),
     "smollm3": Family(rotation=_rotated_if_used),
+    "deepseek_v2": _deepseek,
+    "deepseek_v3": _deepseek,
     "gpt_oss": Family(rotation=lambda block: parts.rotary(block.body.rotary_emb, None, once_per_pair=True)),
 }
 
