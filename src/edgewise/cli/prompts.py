@@ -90,20 +90,64 @@ def check(
     dtype: DtypeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check on random tokens that edgewise reads a model right: its logits against the model's own."""
-    from edgewise.models import load_model
-    from edgewise.models.guard import TOLERANCE, check_on_random_tokens
+    """Check on random tokens that edgewise reads a model right, and say what it took the model to have."""
+    import torch
+
+    from edgewise.models import features, load_model
+    from edgewise.models.guard import compare, random_prompts, require_right
 
     loaded = load_model(model, device=device, dtype=dtype)  # type: ignore[arg-type] - checked by load_model
-    difference, rows, length = check_on_random_tokens(loaded)
-    allowed = TOLERANCE[loaded.dtype]
+    windows = features.windows(loaded)
+    reached = [window for window in windows if window < MOST_CHECKED]
+    tokens = random_prompts(loaded, length=max([16, *(window + 4 for window in reached)]))
+    found = compare(loaded, tokens, torch.ones_like(tokens, dtype=torch.bool))
+    require_right(loaded, found)
+    rows, length = tokens.shape
+    worst, alike = found.by_layer(), features.features(loaded)
+    missed = [window for window in windows if length <= window]
     if as_json:
-        found = {"model": loaded.name, "difference": difference, "allowed": allowed, "rows": rows, "tokens": length}
-        typer.echo(json.dumps(found))
+        said = {
+            "model": loaded.name,
+            "architecture": loaded.config.architecture,
+            "dtype": loaded.dtype_name,
+            "difference": found.difference,
+            "allowed": found.tolerance,
+            "rows": rows,
+            "tokens": length,
+            "whole": features.whole(loaded),
+            "features": [{"layers": numbers, "has": words} for numbers, words in alike],
+            "layers": {layer: part._asdict() for layer, part in worst.items()},
+            "windows_not_reached": missed,
+        }
+        typer.echo(json.dumps(said))
         return
     shape = loaded.graph(ports=False).describe()
-    typer.echo(f"{loaded.name} ({loaded.config.architecture}): {shape}, {loaded.dtype_name} on {loaded.device}")
+    typer.echo(f"{loaded.name} ({loaded.config.architecture}): {shape}, {loaded.dtype_name} on {loaded.device}\n")
+    typer.echo(f"What edgewise takes it to have: {', '.join(features.whole(loaded))}.")
+    for numbers, words in alike:
+        typer.echo(f"  {_layers(numbers)}: {'; '.join(words)}")
     typer.echo(
-        f"edgewise reads it right: on {rows} random prompts of {length} token{'s' * (length != 1)} its logits differ "
-        f"from the model's own by at most {difference:.1e} of their spread ({allowed:.0e} is allowed)"
+        "\nThe part of each layer that differs most, given the same input (share of its size, and what is allowed):"
     )
+    for layer, part in worst.items():
+        typer.echo(f"  layer {layer}: {part.what} by {part.difference:.1e} ({part.allowed:.0e})")
+    typer.echo(
+        f"\nedgewise reads it right: on {rows} random prompts of {length} token{'s' * (length != 1)} its logits differ "
+        f"from the model's own by at most {found.difference:.1e} of their spread ({found.tolerance:.0e} is allowed)"
+    )
+    if missed:
+        typer.echo(f"Not met by prompts so short: a window of {', '.join(f'{window:,}' for window in missed)} tokens")
+
+
+MOST_CHECKED = 512
+"""Windows of at most so many tokens are checked with prompts that are longer."""
+
+
+def _layers(numbers: list[int]) -> str:
+    """`layer 3`, `layers 0-11`, `layers 0, 2, 4 and 9 more`."""
+    if len(numbers) == 1:
+        return f"layer {numbers[0]}"
+    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"layers {numbers[0]}-{numbers[-1]}"
+    shown = ", ".join(map(str, numbers[:6]))
+    return f"layers {shown}{f' and {len(numbers) - 6} more' if len(numbers) > 6 else ''}"

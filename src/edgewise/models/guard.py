@@ -43,7 +43,7 @@ ROUTED_TIES = 4
 """In half precision, one in so many of the logits of a mixture of experts: two experts of all but one score."""
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """How far one part of the Decoder is from the source model's, as shares of its size."""
 
     layer: int | None
@@ -51,13 +51,62 @@ class _Part(NamedTuple):
     difference: float
     allowed: float
 
+    @property
+    def right(self) -> bool:
+        return self.difference <= self.allowed  # false where either is not a number
+
+
+class Comparison(NamedTuple):
+    """A Decoder beside its source model on some prompts.
+
+    Attributes:
+        difference, tolerance: the largest difference of logits at real tokens, as a share of their spread, and how
+            large it may be.
+        parts: every part compared by itself, in the order of the computation.
+    """
+
+    difference: float
+    tolerance: float
+    parts: tuple[Part, ...]
+
+    @property
+    def right(self) -> bool:
+        return self.difference <= self.tolerance and all(part.right for part in self.parts)
+
+    def by_layer(self) -> dict[int, Part]:
+        """Of each layer the part that is nearest to what is allowed, or furthest beyond it."""
+        worst: dict[int, Part] = {}
+        for part in self.parts:
+            if part.layer is None:
+                continue
+            known = worst.get(part.layer)
+            if known is None or part.difference * known.allowed > known.difference * part.allowed:
+                worst[part.layer] = part
+        return worst
+
 
 @torch.no_grad()
-def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
+def compare(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Comparison:
     """Compare the Decoder with its source model on prompts: the logits, and every part of every layer by itself.
 
     Args:
         tokens: `[batch, pos]`, padded on the right; mask: `[batch, pos]`, True where a token is real.
+
+    Raises:
+        EdgewiseError: the source model's own logits are not finite, or its modules are not run.
+    """
+    rows = max(1, CHECKED_BYTES // (8 * tokens.shape[1] * decoder.config.d_vocab))
+    difference = max(
+        _logits_difference(decoder, tokens[first : first + rows], mask[first : first + rows])
+        for first in range(0, len(tokens), rows)
+    )
+    longest = mask.sum(dim=1).argsort(descending=True, stable=True)[: max(1, PART_TOKENS // tokens.shape[1])]
+    parts = tuple(_parts(decoder, tokens[longest], mask[longest]))
+    return Comparison(difference, TOLERANCE.get(decoder.dtype, 1e-4), parts)
+
+
+def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
+    """`compare`, and refuse to go on with a Decoder that does not compute what its source model computes.
 
     Returns:
         The largest difference of logits at real tokens, as a share of the logits' spread.
@@ -66,21 +115,22 @@ def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
         EdgewiseError: they disagree by more than rounding does; the message gives the size of the difference and the
             head or MLP where it starts.
     """
-    rows = max(1, CHECKED_BYTES // (8 * tokens.shape[1] * decoder.config.d_vocab))
-    difference = max(
-        _logits_difference(decoder, tokens[first : first + rows], mask[first : first + rows])
-        for first in range(0, len(tokens), rows)
-    )
-    longest = mask.sum(dim=1).argsort(descending=True, stable=True)[: max(1, PART_TOKENS // tokens.shape[1])]
-    off = next((part for part in _parts(decoder, tokens[longest], mask[longest]) if not _right(part)), None)
-    tolerance = TOLERANCE.get(decoder.dtype, 1e-4)
-    if difference <= tolerance and off is None:
-        return difference
+    found = compare(decoder, tokens, mask)
+    require_right(decoder, found)
+    return found.difference
+
+
+def require_right(decoder: Decoder, found: Comparison) -> None:
+    """Raise the EdgewiseError that `check` raises unless a comparison found nothing wrong."""
+    if found.right:
+        return
     reasons = []
-    if not difference <= tolerance:
+    if not found.difference <= found.tolerance:
         reasons.append(
-            f"logits differ by {difference:.1e} of their spread on these prompts (at most {tolerance:.0e} is allowed)"
+            f"logits differ by {found.difference:.1e} of their spread on these prompts (at most {found.tolerance:.0e} "
+            "is allowed)"
         )
+    off = next((part for part in found.parts if not part.right), None)
     if off is not None:
         where = "in the embedding" if off.layer is None else f"in layer {off.layer}"
         reasons.append(
@@ -93,19 +143,11 @@ def check(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
     )
 
 
-def check_on_random_tokens(decoder: Decoder, rows: int = 8, length: int = 16, seed: int = 0) -> tuple[float, int, int]:
-    """`check` on prompts of random tokens, for a model without a task.
-
-    Returns:
-        The largest difference, and how many prompts of how many tokens were compared (fewer for a short context).
-
-    Raises:
-        EdgewiseError: as `check`.
-    """
+def random_prompts(decoder: Decoder, rows: int = 8, length: int = 16, seed: int = 0) -> Tensor:
+    """Prompts of random tokens `[rows, length]`, for a model without a task; shorter for a short context."""
     length = min(length, decoder.config.n_context or length)
     generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(0, decoder.config.n_tokens, (rows, length), generator=generator).to(decoder.device)
-    return check(decoder, tokens, torch.ones_like(tokens, dtype=torch.bool)), rows, length
+    return torch.randint(0, decoder.config.n_tokens, (rows, length), generator=generator).to(decoder.device)
 
 
 def _logits_difference(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
@@ -133,11 +175,7 @@ def _first_not_finite(decoder: Decoder, streams: list[Tensor], mask: Tensor) -> 
     return ", starting in the final norm or the unembedding"
 
 
-def _right(part: _Part) -> bool:
-    return part.difference <= part.allowed  # false where either is not a number
-
-
-def _parts(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Iterator[_Part]:
+def _parts(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Iterator[Part]:
     """Every part of the Decoder beside the source model's, in the order of the computation."""
     positions, allowed = positions_of(tokens), decoder.allowed(mask)
     with _listening(decoder, tokens.shape) as heard:
@@ -152,11 +190,11 @@ def _parts(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Iterator[_Part]:
         ours, *shaken = (run[mask].double().unflatten(1, (len(names), -1)) for run in (one.flatten(2) for one in runs))
         yield from _units(layer, names, ours, theirs.flatten(2)[mask].double().view_as(ours), shaken, x.dtype)
 
-    def summed(layer: int | None, terms: list[Tensor], theirs: Tensor) -> _Part:
+    def summed(layer: int | None, terms: list[Tensor], theirs: Tensor) -> Part:
         wide, eps = torch.stack([term[mask].double() for term in terms]), torch.finfo(decoder.dtype).eps
         most = wide.abs().sum(dim=0) * eps  # more than a few roundings of a sum come to
         off = (theirs[mask].double() - wide.sum(dim=0)).abs() / most.clamp_min(1e-300)
-        return _Part(layer, "the sum of what its parts write", off.square().mean().sqrt().item() * eps, eps)
+        return Part(layer, "the sum of what its parts write", off.square().mean().sqrt().item() * eps, eps)
 
     yield summed(None, list(decoder.embed_parts(tokens, positions)), heard.take(0, "stream"))
     base, wrote = heard.take(0, "stream"), list[Tensor]()  # the stream that was heard last, and what was added since
@@ -192,7 +230,7 @@ def _parts(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Iterator[_Part]:
 
 def _units(
     layer: int | None, names: list[str], ours: Tensor, theirs: Tensor, shaken: list[Tensor], dtype: torch.dtype
-) -> Iterator[_Part]:
+) -> Iterator[Part]:
     """The heads of a layer, or its one other unit, each `[positions, units, width]`.
 
     Two things are held against rounding: how far a unit is off at its positions, and by what factor it is larger or
@@ -216,8 +254,8 @@ def _units(
     gain, gain_allowed = factor(theirs), SLACK * by_chance + floor / 2
     for unit, name in enumerate(names):
         at, most = order[-1, unit], size[unit].clamp_min(1e-300)
-        yield _Part(layer, name, (off[at, unit] / most).item(), (allowed[at, unit] / most).item())
-        yield _Part(layer, name, gain[unit].item(), gain_allowed[unit].item())
+        yield Part(layer, name, (off[at, unit] / most).item(), (allowed[at, unit] / most).item())
+        yield Part(layer, name, gain[unit].item(), gain_allowed[unit].item())
 
 
 def _code_of(component: Component, positions: Tensor, allowed: Tensor | None) -> Callable[[Tensor], Tensor]:

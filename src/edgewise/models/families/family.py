@@ -214,7 +214,7 @@ class Family:
             key_norm=parts.head_norm(_maybe(attention, self.key_norm), heads.keys, heads.width, self.offset),
             after=None if after is None else parts.scale_of(after, self.offset),
             multiplier=multiplier,
-            notes=self.notes,
+            notes=(*positions_note(block, self.rotation(block) is not None), *self.notes),
         )
 
     def _mlp(self, block: Block) -> MLP:
@@ -236,6 +236,18 @@ class Family:
             neurons=parts.into_neurons(mlp, self.neurons),
             routed=hasattr(mlp, "experts"),
         )
+
+
+def positions_note(block: Block, rotated: bool) -> tuple[str, ...]:
+    """What a configuration says of rotary positions, in words."""
+    if not rotated:
+        return ()
+    said: Any = getattr(block.config, "rope_parameters", None) or {}
+    said = said.get(block.layer_type, said) or {}
+    words = [f"base {said['rope_theta']:g}"] if "rope_theta" in said else []
+    words += [f"scaled as {said['rope_type']}"] if said.get("rope_type", "default") != "default" else []
+    words += [f"{said['partial_rotary_factor']:.0%} of each head"] if said.get("partial_rotary_factor", 1) != 1 else []
+    return (f"rotary positions ({', '.join(words)})" if words else "rotary positions",)
 
 
 def at(module: Any, path: str) -> Any:
