@@ -13,7 +13,8 @@ from torch import Tensor
 
 from edgewise.models import Decoder, load_model
 from edgewise.models.components import MLP, Attention
-from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
+from edgewise.models.plain_config import PlainTransformerConfig
+from edgewise.models.plain_transformer import PlainTransformer
 from edgewise.tasks.task import Prompts, PromptText, Task, last_token_prompts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

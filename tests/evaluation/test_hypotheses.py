@@ -11,7 +11,8 @@ from edgewise import load_model, load_task
 from edgewise.discovery import acdc
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import random_circuit, run_tests
-from edgewise.evaluation.hypotheses import NOT_MADE, Options, Share, TestsInterrupted, affordable, score_metric
+from edgewise.evaluation.effort import Options, Share, affordable
+from edgewise.evaluation.hypotheses import NOT_MADE, TestsInterrupted, score_metric
 from edgewise.evaluation.p_values import (
     better_p_value,
     equivalence_p_value,

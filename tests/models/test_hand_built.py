@@ -25,7 +25,8 @@ from edgewise.models.hand_built import (
     tracr_xproportion,
     tracr_xproportion_compiled,
 )
-from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
+from edgewise.models.plain_config import PlainTransformerConfig
+from edgewise.models.plain_transformer import PlainTransformer
 
 SHARED_MODELS = Path(__file__).parents[3] / "shared" / "models"
 

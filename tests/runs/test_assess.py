@@ -6,7 +6,7 @@ import tiny
 
 import edgewise as ew
 from edgewise.evaluation import Bootstrap, evaluate, random_circuit
-from edgewise.evaluation.hypotheses import Options
+from edgewise.evaluation.effort import Options
 from edgewise.graph import Circuit
 from edgewise.runs.assess import AssessmentInterrupted, assess
 
