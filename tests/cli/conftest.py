@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shell import Shell
 from word_models import save_models, write_prompts
 
+from edgewise.models import load
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
     return save_models(tmp_path_factory.mktemp("models"))
+
+
+_LOADED: dict[Any, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def built_in_models_are_loaded_once(monkeypatch):
+    """Commands by the hundred ask for the same few models, and none of them changes what it has loaded."""
+    from_folder = load._from_folder
+
+    def loaded(name, *how):
+        if name not in load.BUILT_IN or name in load.HAND_BUILT:
+            return from_folder(name, *how)
+        if (name, *how) not in _LOADED:
+            _LOADED[(name, *how)] = from_folder(name, *how)
+        return _LOADED[(name, *how)]
+
+    monkeypatch.setattr(load, "_from_folder", loaded)
 
 
 @pytest.fixture
