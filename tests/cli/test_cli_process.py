@@ -22,7 +22,7 @@ from edgewise.runs import read_run
 
 EDGEWISE = [sys.executable, "-m", "edgewise"]
 PATIENCE = 300  # seconds; a start takes four of an idle machine, and many times that of a busy one
-LONG_RUN = ["discover", "ioi", "--threshold", "0.0001", "--engine", "plain"]
+LONG_RUN = ["discover", "docstring", "--examples", "64", "--threshold", "0.0001", "--engine", "plain"]
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def stories(examples, **options):
     return Experiment(model, load_task(folder / "gender_pronoun.jsonl", model, examples=examples), **options)
 
 
-STORIES_SEARCHES = [(0.5, {}), (2.0, {"metric": "logit_diff", "ports": False}), (1.0, {"ablation": "mean"})]
+STORIES_SEARCHES = [(0.3, {}), (2.0, {"metric": "logit_diff", "ports": False}), (1.0, {"ablation": "mean"})]
 
 
 @tiny.needs_shared
@@ -139,7 +139,8 @@ SEARCHES = [
 
 
 def search_of(family, options):
-    return Experiment(tiny.FAMILIES[family](dtype=torch.float64), tiny.task(1, rows=4), **options)
+    heads = {"heads": 2} if family == "gpt2" else {}
+    return Experiment(tiny.FAMILIES[family](dtype=torch.float64, **heads), tiny.task(1, rows=4), **options)
 
 
 def agree(found: Discovery, wanted: Discovery) -> None:
