@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from shell import Shell
 from word_models import save_models, write_prompts
 
@@ -33,6 +35,15 @@ def built_in_models_are_loaded_once(monkeypatch):
         return _LOADED[(name, *how)]
 
     monkeypatch.setattr(load, "_from_folder", loaded)
+
+
+_parameters = functools.cache(typer.main.get_params_from_function)
+
+
+@pytest.fixture(autouse=True)
+def options_are_read_off_signatures_once(monkeypatch):
+    """A process makes its options once, which takes longer than most of what is typed here."""
+    monkeypatch.setattr(typer.main, "get_params_from_function", _parameters)
 
 
 @pytest.fixture
