@@ -100,7 +100,7 @@ def sixty(logit_diff):
     return acdc_with_edges(logit_diff, 60)
 
 
-@pytest.mark.parametrize("edges", [7, 30, 100])
+@pytest.mark.parametrize("edges", [7, 30, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_search_for_a_size_never_searches_where_an_earlier_one_has_decided(monkeypatch, logit_diff, alone, edges):
     experiment = logit_diff
     asked = searches_of(monkeypatch)
