@@ -58,9 +58,9 @@ def prompts(rows: int, positions: int) -> Task:
 
 SHAPES: dict[str, Callable[[], tuple[Decoder, Task]]] = {
     "many-prompts": lambda: (gpt2(4, 4, 64, 200, 32), prompts(50, 16)),
-    "long-prompts": lambda: (gpt2(2, 4, 32, 100, 400), prompts(4, 400)),
-    "one-long-prompt": lambda: (llama(2, 8, 2, 32, 100, 500), prompts(1, 500)),
-    "wide": lambda: (llama(3, 4, 4, 256, 300, 40), prompts(6, 40)),
+    "long-prompts": lambda: (gpt2(2, 4, 32, 100, 300), prompts(3, 300)),
+    "one-long-prompt": lambda: (llama(2, 8, 2, 32, 100, 400), prompts(1, 400)),
+    "wide": lambda: (llama(3, 4, 4, 256, 300, 40), prompts(4, 40)),
     "large-vocabulary": lambda: (gpt2(2, 2, 32, 20_000, 16), prompts(12, 10)),
     "attention-only": lambda: (tiny.plain(mlps=False, layers=2, n_heads=8, d_model=64), prompts(30, 30)),
     "one-row": lambda: (gpt2(6, 8, 64, 100, 40), prompts(1, 30)),

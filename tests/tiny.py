@@ -14,7 +14,8 @@ from torch import Tensor
 from edgewise.models import Decoder, load_model
 from edgewise.models.attention import Attention
 from edgewise.models.components import MLP
-from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
+from edgewise.models.plain_config import PlainTransformerConfig
+from edgewise.models.plain_transformer import PlainTransformer
 from edgewise.tasks.task import Prompts, PromptText, Task, last_token_prompts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -101,9 +102,9 @@ FAMILIES: dict[str, Callable[..., Decoder]] = {
     "plain-attention-only": lambda **kwargs: plain(mlps=False, **kwargs),
     "plain-bidirectional": lambda **kwargs: plain(causal=False, **kwargs),
     "shortformer": lambda **kwargs: plain(mlps=False, normalization="LN", positions="shortformer", **kwargs),
-    "parallel": lambda **kwargs: plain(
-        **dict(normalization="RMS", positions="rotary", rotary_dim=4, n_heads=4, n_kv_heads=2, gated_mlp=True),
-        **dict(parallel=True, scale_by_layer=True, **kwargs),
+    "parallel": lambda n_heads=4, n_kv_heads=2, **kwargs: plain(
+        **dict(normalization="RMS", positions="rotary", rotary_dim=4, n_heads=n_heads, n_kv_heads=n_kv_heads),
+        **dict(gated_mlp=True, parallel=True, scale_by_layer=True, **kwargs),
     ),
 }
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
+from edgewise.models.plain_config import PlainTransformerConfig
+from edgewise.models.plain_transformer import PlainTransformer
 from edgewise.tasks.docstring import docstring_prompts
 from edgewise.tasks.word_lists import DOCSTRING_NAMES, DOCSTRING_NOUNS
 from training.loop import Settings, initialize_plain

@@ -9,7 +9,8 @@ from torch.nn import functional
 from edgewise.models.attention import Attention
 from edgewise.models.forward import forward
 from edgewise.models.plain import adapt_plain
-from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
+from edgewise.models.plain_config import PlainTransformerConfig
+from edgewise.models.plain_transformer import PlainTransformer
 from edgewise.tasks.induction import LENGTH, induction_mask, repeated_tokens
 from training.loop import Settings, initialize_plain
 from training.recipe import Figures, Recipe

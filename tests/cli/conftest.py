@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from shell import Shell
 from word_models import save_models, write_prompts
+
+from edgewise.models import load
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
     return save_models(tmp_path_factory.mktemp("models"))
+
+
+_LOADED: dict[Any, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def built_in_models_are_loaded_once(monkeypatch):
+    """Commands by the hundred ask for the same few models, and none of them changes what it has loaded."""
+    from_folder = load._from_folder
+
+    def loaded(name, *how):
+        if name not in load.BUILT_IN or name in load.HAND_BUILT:
+            return from_folder(name, *how)
+        if (name, *how) not in _LOADED:
+            _LOADED[(name, *how)] = from_folder(name, *how)
+        return _LOADED[(name, *how)]
+
+    monkeypatch.setattr(load, "_from_folder", loaded)
+
+
+_parameters = functools.cache(typer.main.get_params_from_function)
+
+
+@pytest.fixture(autouse=True)
+def options_are_read_off_signatures_once(monkeypatch):
+    """A process makes its options once, which takes longer than most of what is typed here."""
+    monkeypatch.setattr(typer.main, "get_params_from_function", _parameters)
 
 
 @pytest.fixture

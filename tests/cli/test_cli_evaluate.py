@@ -135,7 +135,7 @@ def test_options_take_the_place_of_the_runs(shell, found):
 
 def test_a_circuit_file_measures_as_its_run_does(shell, found):
     options = ("--task", "pronouns.jsonl", "--model", "model")
-    measured = shell.json("evaluate", "run/circuit.json", *options)
+    measured = shell.json("evaluate", "run/circuit.json", "--circuits", 29, *options)
     assert measured["metric"] == tiny.near(found["metric"])
     assert measured["task"] == "pronouns"
 
@@ -168,7 +168,7 @@ def test_the_test_split_of_a_file_is_the_rows_after_the_searched_ones(shell, pro
 
 
 def test_the_table_shows_every_metric_beside_the_models_and_the_ablated_runs(shell, found):
-    finished = shell.works("evaluate", "run")
+    finished = shell.works("evaluate", "run", "--circuits", 29)
     assert finished.err == ""
     assert f"{found['n_edges']} of 98 edges" in finished.out
     assert re.search(r"^metric .*circuit +whole model +resample-ablated +recovered", finished.out, re.MULTILINE)
@@ -180,10 +180,10 @@ def test_the_table_shows_every_metric_beside_the_models_and_the_ablated_runs(she
 
 
 def test_numbers_are_whole_on_a_narrow_terminal(shell, found, monkeypatch):
-    wide = re.findall(r"-?\d+\.\d{4}", shell.works("evaluate", "run").out)
+    wide = re.findall(r"-?\d+\.\d{4}", shell.works("evaluate", "run", "--circuits", 29).out)
     assert len(wide) > 15
     monkeypatch.setenv("COLUMNS", "60")
-    narrow = shell.works("evaluate", "run").out
+    narrow = shell.works("evaluate", "run", "--circuits", 29).out
     assert "…" not in narrow
     assert set(wide) <= set(re.findall(r"-?\d+\.\d{4}", narrow))
 

@@ -26,7 +26,7 @@ HAND_BUILT = ("tracr-reverse", "tracr-xproportion", "or-gate")
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_works_on_every_task(shell, method, task):
-    few = [] if task in HAND_BUILT else ["--examples", "4"]
+    few = [] if task in HAND_BUILT else ["--examples", "2"]
     # A wanted size is several searches to ACDC; tests of its own ask for one.
     size = ["--threshold", "0.1"] if method == "acdc" else ["--edges", "50"]
     found = shell.json("discover", task, "--method", method, *size, *few, *FEW_STEPS.get(method, []))
@@ -37,8 +37,9 @@ def test_every_method_works_on_every_task(shell, method, task):
     record = json.loads((folder / "run.json").read_text())
     circuit = load_circuit(folder / "circuit.json")
     assert circuit.names() == found["edges"]
-    measured = shell.json("evaluate", found["run_dir"], "--quick")
-    assert measured["metric"] == tiny.near(found["metric"])
+    if method == "acdc" or task == "induction":  # so every method and every task is measured again
+        measured = shell.json("evaluate", found["run_dir"], "--quick")
+        assert measured["metric"] == tiny.near(found["metric"])
     if method == "acdc":
         assert record["result"]["scoring"] is None
         assert not (folder / "scores.safetensors").exists()

@@ -129,7 +129,7 @@ def test_a_size_offered_as_an_option_is_enough_and_not_much_more(count):
 
 def test_the_plan_holds_what_a_search_really_takes():
     model = load_model("tiny-ioi")
-    task = load_task("ioi", model)
+    task = load_task("ioi", model, examples=4)
     plan = plan_memory(model, task, model.graph())
     with pytest.raises(OutOfMemoryError, match=r"needs .*, and the limit is"):
         plan.__class__(**{**vars(plan), "limit": plan.recorded}).candidates(1, 0, 0)

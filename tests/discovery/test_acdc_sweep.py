@@ -1,5 +1,6 @@
 """A sweep finds at every threshold what a search there finds, and searches only where it has to."""
 
+import functools
 import math
 from importlib import import_module
 
@@ -13,7 +14,8 @@ from edgewise.discovery.search import _Search as search_class
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment, OutOfMemoryError
 
-THRESHOLDS = [10 ** (-5 + 2 * step / 3) for step in range(10)]
+THRESHOLDS = [10 ** (-5 + step) for step in range(7)]
+FEW_HEADS = {"gpt2": dict(heads=2), "llama": dict(heads=2, kv_heads=1)}
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,7 @@ THRESHOLDS = [10 ** (-5 + 2 * step / 3) for step in range(10)]
     ],
 )
 def test_every_threshold_has_the_circuit_of_its_own_search(family, metric, absolute):
-    model, task = tiny.FAMILIES[family](dtype=torch.float64, layers=2), tiny.task(rows=4)
+    model, task = tiny.FAMILIES[family](dtype=torch.float64, layers=2, **FEW_HEADS[family]), tiny.task(rows=4)
     experiment = Experiment(model, task, metric=metric)
     order = Order("reverse", "shuffle", seed=3)
     shared = 0
@@ -82,19 +84,35 @@ def searches_of(monkeypatch, stop_at=None, why=KeyboardInterrupt):
     return asked
 
 
-@pytest.mark.parametrize("edges", [7, 30, 100])
-def test_a_search_for_a_size_never_searches_where_an_earlier_one_has_decided(monkeypatch, edges):
-    experiment = Experiment(tiny.llama(layers=2), tiny.task(metric="logit_diff"))
+@pytest.fixture(scope="module")
+def logit_diff():
+    return Experiment(tiny.llama(layers=2), tiny.task(metric="logit_diff"))
+
+
+@pytest.fixture(scope="module")
+def alone(logit_diff):
+    """The search at one threshold by itself, made once."""
+    return functools.cache(lambda threshold: acdc(logit_diff, threshold))
+
+
+@pytest.fixture(scope="module")
+def sixty(logit_diff):
+    return acdc_with_edges(logit_diff, 60)
+
+
+@pytest.mark.parametrize("edges", [7, 30, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_search_for_a_size_never_searches_where_an_earlier_one_has_decided(monkeypatch, logit_diff, alone, edges):
+    experiment = logit_diff
     asked = searches_of(monkeypatch)
     found = acdc_with_edges(experiment, edges)
     assert set(asked) <= {threshold for threshold, _ in found.tried}
     known = []
     for threshold in asked:
         assert not any(low < threshold <= high for low, high in known)
-        known.append(decides_alike(acdc(experiment, threshold)))
+        known.append(decides_alike(alone(threshold)))
     for threshold, size in found.tried:
-        assert acdc(experiment, threshold).circuit.n_edges == size
-    assert found.circuit == acdc(experiment, found.threshold).circuit
+        assert alone(threshold).circuit.n_edges == size
+    assert found.circuit == alone(found.threshold).circuit
 
 
 def test_thresholds_that_decide_alike_cost_one_search(monkeypatch):
@@ -107,9 +125,8 @@ def test_thresholds_that_decide_alike_cost_one_search(monkeypatch):
 
 
 @pytest.mark.parametrize("why", [KeyboardInterrupt, SystemExit(143), OutOfMemoryError("full")])
-def test_a_search_for_a_size_that_is_stopped_keeps_the_best_so_far(monkeypatch, why):
-    experiment = Experiment(tiny.llama(layers=2), tiny.task(metric="logit_diff"))
-    whole = acdc_with_edges(experiment, 60)
+def test_a_search_for_a_size_that_is_stopped_keeps_the_best_so_far(monkeypatch, logit_diff, alone, sixty, why):
+    experiment, whole = logit_diff, sixty
     asked = searches_of(monkeypatch, stop_at=3, why=why)
     with pytest.raises(Interrupted) as stop:
         acdc_with_edges(experiment, 60)
@@ -118,11 +135,11 @@ def test_a_search_for_a_size_that_is_stopped_keeps_the_best_so_far(monkeypatch, 
     assert stop.value.whole
     assert kept.tried == whole.tried[: len(kept.tried)] != ()
     assert kept.circuit.n_edges == max(size for _, size in kept.tried if size <= 60)
-    assert kept.circuit == acdc(experiment, kept.threshold).circuit
+    assert kept.circuit == alone(kept.threshold).circuit
 
 
-def test_one_that_is_stopped_before_anything_fits_keeps_what_it_decided(monkeypatch):
-    experiment = Experiment(tiny.llama(layers=2), tiny.task(metric="logit_diff"))
+def test_one_that_is_stopped_before_anything_fits_keeps_what_it_decided(monkeypatch, logit_diff):
+    experiment = logit_diff
     searches_of(monkeypatch, stop_at=1)
     with pytest.raises(Interrupted) as stop:
         acdc_with_edges(experiment, 60)

@@ -17,8 +17,8 @@ from edgewise.patching import Experiment
 @pytest.mark.parametrize(
     ("name", "examples", "steps"),
     [
-        ("induction", 16, 200),
-        ("greater-than", 8, 150),
+        ("induction", 16, 100),
+        ("greater-than", 4, 100),
         pytest.param("induction", None, STEPS, marks=pytest.mark.slow),
         pytest.param("greater-than", None, STEPS, marks=pytest.mark.slow),
     ],
@@ -34,7 +34,7 @@ def test_it_finds_a_circuit_as_good_as_acdcs_of_the_same_size(name, examples, st
     assert found.details["expected_edges"] == pytest.approx(wanted.circuit.n_edges, abs=5)
 
 
-@pytest.mark.parametrize("examples", [4, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [2, pytest.param(None, marks=pytest.mark.slow)])
 def test_the_wanted_size_is_come_near(examples):
     model = load_model("tiny-greater-than")
     experiment = Experiment(model, load_task("greater-than", model, examples=examples))

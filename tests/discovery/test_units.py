@@ -172,17 +172,18 @@ def test_masks_of_one_are_the_model_and_masks_are_what_they_say(family, ablation
     assert abs(wanted - experiment.full()) > 1e-3
 
 
-def test_probing_finds_a_small_faithful_circuit_and_more_regularisation_a_smaller_one():
+@pytest.mark.parametrize(("examples", "steps"), [(8, 80), pytest.param(None, 150, marks=pytest.mark.slow)])
+def test_probing_finds_a_small_faithful_circuit_and_more_regularisation_a_smaller_one(examples, steps):
     model = load_model("tiny-induction")
-    experiment = Experiment(model, load_task("induction", model))
-    probe = subnetwork_probing(experiment, regularisation=1.0, steps=150, learning_rate=0.1)
+    experiment = Experiment(model, load_task("induction", model, examples=examples))
+    probe = subnetwork_probing(experiment, regularisation=1.0, steps=steps, learning_rate=0.1)
     assert experiment.value(probe.circuit) < 0.05 * experiment.ablated()
     assert "a0.h2->a1.h0<k>" in probe.circuit
     assert probe.circuit.n_edges < 30
     model = load_model("tiny-greater-than")
-    experiment = Experiment(model, load_task("greater-than", model))
+    experiment = Experiment(model, load_task("greater-than", model, examples=examples))
     sizes = [
-        subnetwork_probing(experiment, regularisation=weight, steps=150, learning_rate=0.1).circuit.n_edges
+        subnetwork_probing(experiment, regularisation=weight, steps=steps, learning_rate=0.1).circuit.n_edges
         for weight in (0.1, 1.0, 10.0)
     ]
     assert 1 < sizes[2] < sizes[1] < sizes[0] < 40

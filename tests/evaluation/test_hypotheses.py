@@ -11,7 +11,8 @@ from edgewise import load_model, load_task
 from edgewise.discovery import acdc
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import random_circuit, run_tests
-from edgewise.evaluation.hypotheses import NOT_MADE, Options, Share, TestsInterrupted, affordable, score_metric
+from edgewise.evaluation.effort import Options, Share, affordable
+from edgewise.evaluation.hypotheses import NOT_MADE, TestsInterrupted, score_metric
 from edgewise.evaluation.p_values import (
     better_p_value,
     equivalence_p_value,
@@ -26,7 +27,7 @@ from edgewise.patching import Experiment
 @pytest.fixture(scope="module")
 def induction():
     model = load_model("tiny-induction")
-    return Experiment(model, load_task("induction", model, examples=16))
+    return Experiment(model, load_task("induction", model, examples=8))
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,23 @@ def reverse():
     return Experiment(model, task), task.known_circuit.circuit
 
 
+SOME = dict(circuits=30, permutations=200)
+
+
+def by_name(found):
+    return {test.name: test.passed for test in found.tests}
+
+
 def verdicts(experiment, circuit, **options):
-    found = run_tests(experiment, circuit, Options(circuits=40, permutations=200, **options))
-    return {test.name: test.passed for test in found.tests}, found
+    found = run_tests(experiment, circuit, Options(**{**SOME, **options}))
+    return by_name(found), found
+
+
+@pytest.fixture(scope="module")
+def of_acdc(induction):
+    """A circuit that ACDC found, and what the tests say of it."""
+    circuit = acdc(induction, 0.01).circuit
+    return circuit, run_tests(induction, circuit, Options(**SOME))
 
 
 def test_the_true_circuit_of_a_program_passes_all_it_can_be_put_to(reverse):
@@ -86,15 +101,20 @@ def test_an_empty_circuit_fails(induction):
     assert found.effects == ()
 
 
-def test_what_acdc_finds_is_better_than_chance_and_random_circuits_are_not(induction):
-    circuit = acdc(induction, 0.01).circuit
-    passed, found = verdicts(induction, circuit)
+def test_what_acdc_finds_is_better_than_chance(of_acdc):
+    _, found = of_acdc
+    passed = by_name(found)
     assert found.score == "nll"
     assert passed["sufficiency"] is True
     assert passed["partial necessity"] is True
     assert passed["minimality"] is True
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
+def test_random_circuits_are_not_better_than_chance(induction, of_acdc, count):
+    circuit, _ = of_acdc
     sufficient = necessary = equivalent = 0
-    for seed in range(8):
+    for seed in range(count):
         chance = random_circuit(circuit.graph, circuit.n_edges, 1000 + seed)
         passed, _ = verdicts(induction, chance, reference="whole")
         sufficient += bool(passed["sufficiency"])
@@ -105,11 +125,12 @@ def test_what_acdc_finds_is_better_than_chance_and_random_circuits_are_not(induc
     assert equivalent == 0
 
 
-def test_random_circuits_are_not_found_sufficient_where_many_are_exact(reverse):
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_random_circuits_are_not_found_sufficient_where_many_are_exact(reverse, count):
     """Of nearly full circuits of a program many do exactly as it does, so being one of them is no distinction."""
     experiment, known = reverse
     passed = []
-    for seed in range(3):
+    for seed in range(count):
         candidate = random_circuit(known.graph, 98, 500 + seed)
         passed.append(verdicts(experiment, candidate)[0]["sufficiency"])
     assert True not in passed
@@ -122,9 +143,8 @@ def test_tests_are_those_of_a_seed(induction):
     assert verdicts(induction, circuit, seed=5)[1].random != first.random
 
 
-def test_effects_are_those_of_removing_each_edge(induction):
-    circuit = acdc(induction, 0.01).circuit
-    _, found = verdicts(induction, circuit)
+def test_effects_are_those_of_removing_each_edge(induction, of_acdc):
+    circuit, found = of_acdc
     own = induction.value(circuit)
     for one in found.effects:
         assert one.rise == tiny.near(induction.value(circuit.remove(one.edge)) - own)
@@ -159,29 +179,28 @@ def test_what_there_is_time_for_goes_to_tests_that_can_find_something():
 
 def test_tests_without_time_are_left_out_by_name_and_those_that_need_none_are_made(induction):
     circuit = acdc(induction, 0.5).circuit
-    found = run_tests(induction, circuit, Options(circuits=40, permutations=200, seconds=1e-9))
+    found = run_tests(induction, circuit, Options(**SOME, seconds=1e-9))
     verdict = {test.name: (test.passed is not None, test.verdict) for test in found.tests}
     assert [verdict[name][0] for name in ("equivalence", "independence")] == [True, True]
     assert all(verdict[name] == (False, NOT_MADE) for name in ("minimality", "sufficiency", "partial necessity"))
-    assert "0 of 40 random circuits, " in found.left_out
+    assert "0 of 30 random circuits, " in found.left_out
     assert f"0 of {circuit.n_edges} edges of the circuit" in found.left_out
-    assert run_tests(induction, circuit, Options(circuits=40, permutations=200, seconds=1e9)).left_out is None
+    assert run_tests(induction, circuit, Options(**SOME, seconds=1e9)).left_out is None
     with pytest.raises(EdgewiseError, match="above 0, not 0"):
         Options(seconds=0)
 
 
 @pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, SystemExit])
-def test_tests_that_are_stopped_give_what_follows_from_the_runs_until_then(induction, stopped_by):
-    circuit = acdc(induction, 0.01).circuit
-    whole = run_tests(induction, circuit, Options(circuits=40, permutations=200))
+def test_tests_that_are_stopped_give_what_follows_from_the_runs_until_then(induction, of_acdc, stopped_by):
+    circuit, whole = of_acdc
 
     def stop(done: int, of: int) -> None:
-        assert of == 160 + circuit.n_edges
-        if done == 40 + 80 + 4:
+        assert of == 120 + circuit.n_edges
+        if done == 30 + 60 + 4:
             raise stopped_by
 
     with pytest.raises(TestsInterrupted) as caught:
-        run_tests(induction, circuit, Options(circuits=40, permutations=200), progress=stop)
+        run_tests(induction, circuit, Options(**SOME), progress=stop)
     found = caught.value.found
     same = ("equivalence", "independence", "sufficiency")
     assert [one for one in found.tests if one.name in same] == [one for one in whole.tests if one.name in same]
@@ -190,7 +209,7 @@ def test_tests_that_are_stopped_give_what_follows_from_the_runs_until_then(induc
     effects = {one.edge: one.effect for one in whole.effects}
     assert all(one.effect == pytest.approx(effects[one.edge]) for one in found.effects)
     assert found.left_out == (
-        f"tried until interrupted: 0 of 40 random circuits ablated, 4 of {circuit.n_edges} edges of the circuit"
+        f"tried until interrupted: 0 of 30 random circuits ablated, 4 of {circuit.n_edges} edges of the circuit"
     )
     assert "of 4 edges tried pass" in next(one.verdict for one in found.tests if one.name == "minimality")
 

@@ -15,7 +15,7 @@ from edgewise import load_task
 from edgewise.errors import EdgewiseError
 from edgewise.models import BUILT_IN, check, load_model
 from edgewise.models.control import fold_value_biases
-from edgewise.models.guard import _parts, check_on_random_tokens
+from edgewise.models.guard import compare, random_prompts
 
 SLIGHT = {"float64": 1.001, "float32": 1.001, "bfloat16": 1.1}
 WRONG = "does not compute what the model computes"
@@ -47,7 +47,9 @@ def scaled_heads(model, heads: list[tuple[int, int]], factor: float) -> Iterator
 def off(model, prompts) -> set[str]:
     """The names of the parts that differ by more than rounding does, each compared given its own input."""
     with torch.no_grad():
-        return {part.what for part in _parts(model, prompts.clean, prompts.mask) if part.difference > part.allowed}
+        return {
+            part.what for part in compare(model, prompts.clean, prompts.mask).parts if part.difference > part.allowed
+        }
 
 
 @pytest.mark.parametrize("dtype", SLIGHT)
@@ -146,7 +148,7 @@ def test_intact_models_pass_with_room_to_spare(dtype):
     for model in models:
         tokens, mask = random_tokens(model)
         check(model, tokens, mask)
-        worst = max(part.difference / max(part.allowed, 1e-300) for part in _parts(model, tokens, mask))
+        worst = max(part.difference / max(part.allowed, 1e-300) for part in compare(model, tokens, mask).parts)
         assert worst < 0.75, (model.name, worst)
 
 
@@ -161,10 +163,12 @@ def test_a_softmax_in_another_precision_is_still_the_model():
 @pytest.mark.parametrize("dtype", SLIGHT)
 def test_the_real_llama_model_passes_and_without_a_head_does_not(dtype):
     model = load_model(tiny.SHARED / "models" / "stories260k", dtype=dtype)
-    check_on_random_tokens(model)
+    tokens = random_prompts(model)
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    check(model, tokens, mask)
     for factor in (0.0, SLIGHT[dtype]):
         with scaled_heads(model, [(3, 5)], factor), pytest.raises(EdgewiseError, match=r"head a3\.h5"):
-            check_on_random_tokens(model)
+            check(model, tokens, mask)
 
 
 def test_a_model_that_goes_round_its_own_modules_is_refused():

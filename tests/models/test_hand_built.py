@@ -25,7 +25,8 @@ from edgewise.models.hand_built import (
     tracr_xproportion,
     tracr_xproportion_compiled,
 )
-from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
+from edgewise.models.plain_config import PlainTransformerConfig
+from edgewise.models.plain_transformer import PlainTransformer
 
 SHARED_MODELS = Path(__file__).parents[3] / "shared" / "models"
 
@@ -80,7 +81,7 @@ def random_model(**changes: object) -> PlainTransformer:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", COMPILED)
-@pytest.mark.parametrize("length", range(1, 7))
+@pytest.mark.parametrize("length", [*range(1, 6), pytest.param(6, marks=pytest.mark.slow)])
 def test_rebuilt_weights_compute_what_tracrs_compute_on_every_token_string(
     name: str, dtype: torch.dtype, length: int
 ) -> None:

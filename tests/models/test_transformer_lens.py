@@ -16,7 +16,7 @@ from tokenizers.models import WordLevel
 from edgewise import load_model, load_task
 from edgewise.errors import EdgewiseError
 from edgewise.models import check
-from edgewise.models.plain_transformer import ACTIVATIONS
+from edgewise.models.plain_config import ACTIVATIONS
 
 D_MODEL, HEADS, D_HEAD, D_MLP, VOCABULARY, OUTPUTS, CONTEXT = 12, 4, 6, 20, 17, 13, 9
 

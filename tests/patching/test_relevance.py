@@ -11,7 +11,7 @@ from transformers.activations import ACT2CLS, ACT2FN
 
 from edgewise.discovery import edge_attribution, relp
 from edgewise.errors import EdgewiseError
-from edgewise.models.plain_transformer import ACTIVATIONS
+from edgewise.models.plain_config import ACTIVATIONS
 from edgewise.patching import Experiment
 from edgewise.patching.relevance import relevance_rules
 

@@ -6,7 +6,7 @@ import tiny
 
 import edgewise as ew
 from edgewise.evaluation import Bootstrap, evaluate, random_circuit
-from edgewise.evaluation.hypotheses import Options
+from edgewise.evaluation.effort import Options
 from edgewise.graph import Circuit
 from edgewise.runs.assess import AssessmentInterrupted, assess
 
@@ -17,7 +17,7 @@ NO_INTERVALS = Bootstrap(resamples=0)
 @pytest.fixture(scope="module")
 def induction():
     model = ew.load_model("tiny-induction")
-    task = ew.load_task("induction", model, examples=8)
+    task = ew.load_task("induction", model, examples=4)
     return model, task, ew.discover(model, task).circuit
 
 
@@ -40,7 +40,7 @@ def test_the_permuted_control_goes_from_the_permuted_networks_own_ablated_run(in
 
 def test_a_model_with_nothing_to_permute_has_no_such_control():
     model = ew.load_model("tracr-xproportion")
-    task = ew.load_task("tracr-xproportion", model, examples=8)
+    task = ew.load_task("tracr-xproportion", model, examples=4)
     result = assess(model, task, task.known_circuit.circuit, bootstrap=NO_INTERVALS, options=OPTIONS)
     assert result.permuted is None
     assert any("nothing to permute" in note for note in result.notes)
@@ -66,7 +66,7 @@ def test_scores_about_another_metric_and_graphs_that_the_benchmark_has_not_are_s
     assert result.mib is None
     assert any(note.startswith("no measures of the MIB benchmark: ") for note in result.notes)
     model = ew.load_model("tiny-pronoun")
-    task = ew.load_task("gender-pronoun", model, examples=8)
+    task = ew.load_task("gender-pronoun", model, examples=4)
     for metric, said in (("kl_div", True), ("logit_diff", False)):
         scored = ew.discover(model, task, method="edge-attribution", metric=metric, edges=9).circuit
         result = assess(model, task, scored, scored=True, scored_by=metric, bootstrap=NO_INTERVALS, options=OPTIONS)
@@ -78,7 +78,7 @@ def test_the_same_search_is_made_again_with_its_own_selection(tmp_path):
     from edgewise.runs import SearchRequest
 
     model = ew.load_model("tiny-pronoun")
-    task = ew.load_task("gender-pronoun", model, examples=8)
+    task = ew.load_task("gender-pronoun", model, examples=4)
     run = ew.discover(model, task, method="edge-attribution", edges=30, select="greedy")
     search = SearchRequest.from_dict(run.record["settings"])
     assert search.select == "greedy"

@@ -8,7 +8,8 @@ import pytest
 
 from edgewise.errors import EdgewiseError
 from edgewise.reports.tables import paper_rows
-from edgewise.runs.paper import PUBLISHED, RIGHT, ROWS, SHIPPED, reproduce, rows_for
+from edgewise.runs.paper import reproduce
+from edgewise.runs.paper_rows import PUBLISHED, RIGHT, ROWS, SHIPPED, rows_for
 from edgewise.runs.published import PUBLISHED_AUC
 
 TRACR = ("tracr-reverse", "tracr-xproportion")

@@ -74,7 +74,7 @@ def evaluate(
     from rich.console import Console
 
     from edgewise.evaluation import Bootstrap
-    from edgewise.evaluation.hypotheses import Options
+    from edgewise.evaluation.effort import Options
     from edgewise.reports import section_progress
     from edgewise.runs import load_again, read_run
     from edgewise.runs.assess import AssessmentInterrupted, assess

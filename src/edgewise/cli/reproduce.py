@@ -45,8 +45,8 @@ def reproduce(
     from edgewise.reports.tables import curve_rows, missing_by_reason, paper_rows, reproduction_markdown, terminal_table
     from edgewise.reports.terminal import duration
     from edgewise.runs import require_own
-    from edgewise.runs.paper import METHODS_IN_PAPER
     from edgewise.runs.paper import reproduce as run
+    from edgewise.runs.published import METHODS_IN_PAPER
 
     if what != "paper":
         raise unknown("thing to reproduce", what, ("paper",))

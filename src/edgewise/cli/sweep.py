@@ -62,7 +62,7 @@ def sweep(
     from edgewise.reports.sweep_plots import sweep_plots
     from edgewise.reports.tables import areas_line, series_rows, terminal_table
     from edgewise.runs import require_own
-    from edgewise.runs.paper import SIZES
+    from edgewise.runs.paper_rows import SIZES
     from edgewise.runs.sweep import LAMBDAS, MARKS, PAPER_THRESHOLDS, SweepPlan, series_csv
     from edgewise.runs.sweep import sweep as run
 

@@ -20,7 +20,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edgewise.models.plain_transformer import PlainMLP, PlainTransformer, PlainTransformerConfig
+from edgewise.models.plain_config import PlainTransformerConfig
+from edgewise.models.plain_transformer import PlainMLP, PlainTransformer
 
 TRACR_REVERSE_TOKENS = ("1", "2", "3", "BOS", "pad")
 TRACR_XPROPORTION_TOKENS = ("BOS", "pad", "w", "x", "y", "z")

@@ -16,13 +16,8 @@ from torch import Tensor
 
 from edgewise.errors import EdgewiseError, first_line, unknown
 from edgewise.json_files import read_json
-from edgewise.models.plain_transformer import (
-    ACTIVATIONS,
-    NORMALIZATIONS,
-    POSITION_TYPES,
-    PlainTransformer,
-    PlainTransformerConfig,
-)
+from edgewise.models.plain_config import ACTIVATIONS, NORMALIZATIONS, POSITION_TYPES, PlainTransformerConfig
+from edgewise.models.plain_transformer import PlainTransformer
 
 ALIASES = {
     "redwood_attn_2l": "ArthurConmy/redwood_attn_2l",

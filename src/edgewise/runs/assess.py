@@ -12,7 +12,8 @@ from typing import Any
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.evaluation import Evaluation, evaluate_in
 from edgewise.evaluation.bootstrap import Bootstrap
-from edgewise.evaluation.hypotheses import Hypotheses, Options, TestsInterrupted, run_tests
+from edgewise.evaluation.effort import Options
+from edgewise.evaluation.hypotheses import Hypotheses, TestsInterrupted, run_tests
 from edgewise.evaluation.mib import METRIC, MibRoc, MibScores, mib_auroc, mib_scores
 from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
