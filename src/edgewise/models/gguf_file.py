@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from edgewise.errors import EdgewiseError, first_line, require_package
 from edgewise.models.checkpoint import check_layers, check_sizes, require_fit, unreadable
 from edgewise.models.huggingface import ADAPTERS, unsupported
 
+_PLAIN = {"F64", "F32", "F16", "BF16"}
 _IN_BLOCK = re.compile(r"^blk\.(\d+)\.")
 
 
@@ -34,17 +37,14 @@ def read_gguf(name: str, file: Path, dtype: torch.dtype, tokenizer: Any) -> tupl
     try:
         header = gguf.GGUFReader(file)
         architecture = str(header.get_field("general.architecture").contents())
-        tensors = {one.name: one for one in header.tensors}
-        kind, has_tokenizer = (
-            _quantisation(header, gguf.LlamaFileType),
-            header.get_field("tokenizer.ggml.model") is not None,
-        )
+        tensors = [one.name for one in header.tensors]
+        kinds = dict(Counter(one.tensor_type.name for one in header.tensors))
+        size = sum(int(one.n_bytes) for one in header.tensors)
+        kind = _quantisation(header, gguf.LlamaFileType)
+        has_tokenizer = header.get_field("tokenizer.ggml.model") is not None
     except Exception as error:  # whatever numpy and gguf raise over a broken file
         raise unreadable(name, error) from None
-    about: dict[str, Any] = {
-        "quantisation": kind,
-        "tensors": dict(Counter(one.tensor_type.name for one in tensors.values())),
-    }
+    about: dict[str, Any] = {"quantisation": kind, "dequantised": not set(kinds) <= _PLAIN, "tensors": kinds}
     del header
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
@@ -57,8 +57,7 @@ def read_gguf(name: str, file: Path, dtype: torch.dtype, tokenizer: Any) -> tupl
     if config.model_type not in ADAPTERS:
         raise unsupported(name, config.model_type)
     check_sizes(config.to_dict(), name, "its metadata")
-    size = sum(int(one.n_bytes) for one in tensors.values())
-    check_layers(config.to_dict(), list(tensors), size, name, "its metadata", _IN_BLOCK)
+    check_layers(config.to_dict(), tensors, size, name, "its metadata", _IN_BLOCK)
     ignored = sorted(one for one in tensors if one.startswith(("rope_freqs", "rope_factors")))
     if ignored and (config.rope_parameters or {}).get("rope_type", "default") == "default":
         about["ignored"] = ignored
@@ -66,15 +65,16 @@ def read_gguf(name: str, file: Path, dtype: torch.dtype, tokenizer: Any) -> tupl
         # Newer versions would keep the blocks as they are, and fetch programs from the hub to compute with them.
         newer = getattr(transformers, "GgufConfig", None)
         dense: dict[str, Any] = {} if newer is None else {"quantization_config": newer(dequantize=True)}
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            **where,
-            **dense,
-            config=config,
-            dtype=dtype,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            attn_implementation="sdpa",
-        )
+        with redirect_stderr(io.StringIO()):  # a progress bar that no setting turns off
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                **where,
+                **dense,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                attn_implementation="sdpa",
+            )
         model, problems = loaded
     except Exception as error:
         raise unreadable(name, error) from None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgewise.errors import EdgewiseError
 from edgewise.models.components import MLP, Attention, Component, Projection, SourceModules
 from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
+from edgewise.models.dense import dense_weight
 from edgewise.registry import Registry
 
 
@@ -112,15 +113,16 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
     n_heads, n_kv_heads = shape.num_attention_heads, shape.num_key_value_heads
     d_head = getattr(shape, "head_dim", None) or shape.hidden_size // n_heads
 
-    def per_head(linear: nn.Linear, heads: int) -> Projection:
-        # A Linear weight is [heads * d_head, d_in]; this is a view of it, not a copy.
-        bias = None if linear.bias is None else linear.bias.unflatten(0, (heads, d_head))
-        return Projection(linear.weight.unflatten(0, (heads, d_head)).transpose(1, 2), bias)
+    def per_head(linear: nn.Module, heads: int) -> Projection:
+        # An ordinary Linear's weight is [heads * d_head, d_in]; this is a view of it, not a copy.
+        weight, bias = dense_weight(linear, model.dtype)
+        bias = None if bias is None else bias.unflatten(0, (heads, d_head))
+        return Projection(weight.unflatten(0, (heads, d_head)).transpose(1, 2), bias)
 
     components: list[Component] = []
     for index, block in enumerate(body.layers):
         attention = block.self_attn
-        bias = attention.o_proj.bias
+        written, bias = dense_weight(attention.o_proj, model.dtype)
         components += [
             Attention(
                 layer=index,
@@ -129,8 +131,8 @@ def _llama(model: Any, name: str, tokenizer: Any) -> Decoder:
                 queries=per_head(attention.q_proj, n_heads),
                 keys=per_head(attention.k_proj, n_kv_heads),
                 values=per_head(attention.v_proj, n_kv_heads),
-                output=Projection(attention.o_proj.weight.T.unflatten(0, (n_heads, d_head))),
-                bias=torch.zeros_like(attention.o_proj.weight[:, 0]) if bias is None else bias,
+                output=Projection(written.T.unflatten(0, (n_heads, d_head))),
+                bias=torch.zeros_like(written[:, 0]) if bias is None else bias,
                 scale=attention.scaling,
                 rotation=_rotary(body.rotary_emb),
             ),
@@ -186,6 +188,8 @@ def register_family(model_type: str, adapter: Adapter) -> None:
 
 def _llama_neurons(mlp: Any) -> tuple[Tensor, ...]:
     linears = (mlp.gate_proj, mlp.up_proj)
+    if any(type(linear) is not nn.Linear for linear in linears):
+        return ()
     tensors = [linear.weight.T for linear in linears] + [linear.bias for linear in linears if linear.bias is not None]
     return tuple(tensor.detach() for tensor in tensors)
 
