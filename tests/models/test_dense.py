@@ -8,7 +8,7 @@ from torch import nn
 
 import edgewise as ew
 from edgewise.errors import EdgewiseError
-from edgewise.models import check, load_model
+from edgewise.models import check, load_model, permuted
 from edgewise.models.dense import CHUNK, dense_weight
 
 
@@ -127,3 +127,8 @@ def test_a_quantised_model_is_read_and_searched_as_it_is():
 def test_a_quantised_model_keeps_its_dtype():
     with pytest.raises(EdgewiseError, match="LlamaForCausalLM is quantised, so it cannot be converted"):
         load_model(quantised_llama(), dtype="bfloat16")
+
+
+def test_a_quantised_model_is_not_shuffled():
+    with pytest.raises(EdgewiseError, match="is quantised: its heads and neurons cannot be shuffled"):
+        permuted(load_model(quantised_llama()), 0)

@@ -165,7 +165,9 @@ def test_what_cannot_be_read_is_refused_in_words(source, tmp_path):
     path.write_bytes(b"nothing of the kind" * 10)
     with pytest.raises(EdgewiseError, match=r"weights of model .* cannot be read"):
         load_model(path)
-    with pytest.raises(EdgewiseError, match=r"transformers 5\S* cannot read .*of architecture rwkv7, from GGUF.*folder"):
+    with pytest.raises(
+        EdgewiseError, match=r"transformers 5\S* cannot read .*of architecture rwkv7, from GGUF.*folder"
+    ):
         load_model(write(tmp_path / "rwkv.gguf", source, architecture="rwkv7"))
     with pytest.raises(EdgewiseError, match="num_hidden_layers is 9, and the checkpoint has 3 layers"):
         load_model(write(tmp_path / "deep.gguf", source, num_hidden_layers=9))

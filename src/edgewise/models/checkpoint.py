@@ -193,20 +193,13 @@ def _tensors(path: Path, name: str) -> tuple[list[str], list[Path]]:
         raise unreadable(name, error) from None
 
 
-def holds_other_dtypes(files: Sequence[Path], dtype: torch.dtype) -> bool:
-    """Whether a checkpoint's tensors (safetensors) cannot be used as they lie in its files.
+def attention_of(config: Any) -> str:
+    """The kind of attention to load a `transformers` model with, whatever its config.json says: it could name a program
+    on the hub. Where the architecture has no `sdpa`, that is `eager`."""
+    import transformers
 
-    True where some of them are of another dtype, or are experts' weights, which transformers stacks.
-    """
-    from safetensors import safe_open
-
-    wanted = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.float16: "F16"}[dtype]
-    for file in files:
-        with safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 - not a dict
-                if ".experts." in name or opened.get_slice(name).get_dtype() != wanted:
-                    return True
-    return False
+    kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
 
 
 def unreadable(name: str, error: Exception) -> EdgewiseError:

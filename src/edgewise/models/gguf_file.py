@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from edgewise.errors import EdgewiseError, first_line, require_package
-from edgewise.models.checkpoint import check_layers, check_sizes, require_fit, unreadable
+from edgewise.models.checkpoint import attention_of, check_layers, check_sizes, require_fit, unreadable
 from edgewise.models.huggingface import ADAPTERS, unsupported
 
 _PLAIN = {"F64", "F32", "F16", "BF16"}
@@ -73,7 +73,7 @@ def read_gguf(name: str, file: Path, dtype: torch.dtype, tokenizer: Any) -> tupl
                 dtype=dtype,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                attn_implementation="sdpa",
+                attn_implementation=attention_of(config),
             )
         model, problems = loaded
     except Exception as error:

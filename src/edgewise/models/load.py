@@ -81,13 +81,13 @@ def _load(
         what = "a model object" if name is None else f"{name!r}, which comes with edgewise,"
         raise EdgewiseError(f"{what} has no revision: a revision ({revision!r}) is for models from the hub")
     if name is None:
-        return _from_object(model, None if device is None else _device(device, dtype), dtype, tokenizer)
+        return _from_object(model, device, dtype, tokenizer)
     if not name.strip():
         raise EdgewiseError("the model's name is empty")
-    target = _device(device, dtype)
     if name in HAND_BUILT:
         built = HAND_BUILT[name]()
-        return adapt_model(built.to(device=target, dtype=dtype), name, None)
+        return adapt_model(_moved(built, _device(device, dtype or torch.float64), dtype), name, None)
+    target = _device(device, dtype)
     source = Source(name, dtype or torch.float32, tokenizer, revision)
     read = source.from_folder(BUILT_IN[name].folder or SHIPPED) if name in BUILT_IN else source.read()
     adapted = adapt_model(_moved(read.model, target, None), name, read.tokenizer, read.origin)
@@ -103,7 +103,7 @@ def adapt_model(model: nn.Module, name: str, tokenizer: Any, origin: Mapping[str
     )
 
 
-def _moved(model: nn.Module, device: torch.device | None, dtype: torch.dtype | None) -> nn.Module:
+def _moved(model: nn.Module, device: str | torch.device | None, dtype: torch.dtype | None) -> nn.Module:
     """The model, on a device and in a dtype if they are given; a quantised one takes no dtype."""
     if dtype is not None and getattr(model, "is_quantized", False):
         raise EdgewiseError(f"this {type(model).__name__} is quantised, so it cannot be converted: leave dtype out")
@@ -112,10 +112,13 @@ def _moved(model: nn.Module, device: torch.device | None, dtype: torch.dtype | N
     return model.to(**given) if given else model
 
 
-def _from_object(model: Any, device: torch.device | None, dtype: torch.dtype | None, tokenizer: Any) -> Decoder:
+def _from_object(model: Any, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Any) -> Decoder:
     inner = unwrap(model)
     if not isinstance(inner, nn.Module):
         raise EdgewiseError(f"a {type(model).__name__} is not a model: give a name, a folder or a transformers model")
+    if device is not None:
+        own: Any = next((one.dtype for one in inner.parameters() if one.is_floating_point()), None)
+        device = _device(device, dtype or own)
     own_name = getattr(getattr(model, "cfg", None), "model_name", "")
     if is_bridge(inner):
         original: Any = inner.original_model

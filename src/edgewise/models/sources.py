@@ -17,13 +17,14 @@ from torch import nn
 from edgewise.errors import EdgewiseError, EdgewiseWarning, first_line, near_matches
 from edgewise.models.built_in import BUILT_IN
 from edgewise.models.checkpoint import (
+    attention_of,
     check_folder,
     check_sizes,
-    holds_other_dtypes,
     refuse_multimodal,
     require_fit,
     unreadable,
 )
+from edgewise.models.converted import lazy_tensors
 from edgewise.models.gguf_file import read_gguf
 from edgewise.models.huggingface import ADAPTERS, unsupported
 from edgewise.models.peft_adapter import ADAPTER, merge_adapter, read_adapter_config
@@ -219,20 +220,21 @@ class Source:
                 refuse_multimodal(config.to_dict(), self.name)
                 raise unsupported(self.name, config.model_type)
             try:
-                slices = None if hasattr(config, "quantization_config") else self._slices(where)
+                files = [] if hasattr(config, "quantization_config") else self._checkpoint(where)
+                tensors = lazy_tensors(files, self.dtype)
                 auto: Any = transformers.AutoModelForCausalLM
-                if slices is not None:
+                if tensors is not None:
                     auto = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
                 loaded: Any = auto.from_pretrained(
-                    where if slices is None else None,
-                    **({} if slices is None else {"state_dict": slices}),
+                    where if tensors is None else None,
+                    **({} if tensors is None else {"state_dict": tensors}),
                     revision=self.revision or "main",
                     config=config,
                     dtype=self.dtype,
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,
                     trust_remote_code=False,
-                    attn_implementation="sdpa",  # whatever config.json says: it could name a program on the hub
+                    attn_implementation=attention_of(config),
                 )
                 model, problems = loaded
             except Exception as error:  # whatever safetensors, torch or the hub raise over a broken file
@@ -241,13 +243,8 @@ class Source:
             model.config.name_or_path = where
             return Loaded(model, self.tokenizer if self.tokenizer is not None else self._own_tokenizer(folder))
 
-    def _slices(self, where: str) -> dict[str, Any] | None:
-        """The tensors of a checkpoint that is in another dtype than asked for, each to be read when it is converted.
-
-        Left to itself, transformers maps the whole of such a file into memory beside what it is converted to. None
-        where there is nothing to convert, no safetensors, or a version of them that always maps.
-        """
-        from safetensors import safe_open
+    def _checkpoint(self, where: str) -> list[Path]:
+        """The model's safetensors files; none where it has others."""
         from transformers.utils.hub import cached_file
 
         def found(file: str) -> Path | None:
@@ -256,22 +253,15 @@ class Source:
             )
             return None if there is None else Path(there)
 
-        single, index = found("model.safetensors"), None
-        if single is None:
-            index = found("model.safetensors.index.json")
+        names = ["model.safetensors"]
+        single = found(names[0])
+        if single is not None:
+            return [single]
+        index = found("model.safetensors.index.json")
         if index is not None:
             names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-            files = [found(name) for name in names]
-        else:
-            files = [single]
-        there = [file for file in files if file is not None]
-        if not there or len(there) < len(files) or not holds_other_dtypes(there, self.dtype):
-            return None
-        try:
-            opened = [safe_open(file, "pt", backend="pread") for file in there]
-        except TypeError:  # before safetensors 0.8
-            return None
-        return {name: one.get_slice(name) for one in opened for name in one.keys()}  # noqa: SIM118 - not a dict
+        files = [file for file in map(found, names) if file is not None]
+        return files if len(files) == len(names) else []
 
     def _own_tokenizer(self, folder: Path | None) -> Any:
         """The model's tokenizer, or None where the folder has none: it still serves tasks made of token ids."""
