@@ -27,7 +27,7 @@ def watch():
     while not done.wait(0.002):
         most[0] = max(most[0], resident())
 
-watching = threading.Thread(target=watch)
+watching = threading.Thread(target=watch, daemon=True)
 watching.start()
 model = load_model(sys.argv[1], dtype=sys.argv[2])
 model.fingerprint()  # reads every number
