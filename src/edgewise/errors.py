@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class EdgewiseError(Exception):
@@ -66,6 +68,17 @@ def near_matches(wrong: str, known: Iterable[str], count: int = 3) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of another library's error, or its kind if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def require_package(package: str, extra: str, what: str) -> Any:
+    """A package of one of edgewise's extras, imported; an EdgewiseError that says what to install where it is not."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        why = "which is not installed" if isinstance(error, ModuleNotFoundError) else f"which does not load ({error})"
+        raise EdgewiseError(
+            f"{what}, edgewise needs the package {package!r}, {why}: pip install 'edgewise[{extra}]'"
+        ) from None
 
 
 def unknown(kind: str, wrong: str, known: Iterable[str]) -> EdgewiseError:

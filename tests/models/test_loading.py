@@ -27,7 +27,7 @@ def test_fingerprints_tell_weights_and_dtypes_apart():
     assert len({first.fingerprint(), other.fingerprint(), double.fingerprint()}) == 3
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 def test_a_fingerprint_depends_on_every_number(dtype):
     model = tiny.gpt2(dtype=getattr(torch, dtype), layers=1)
     fingerprint = model.fingerprint()
@@ -59,7 +59,7 @@ def test_a_model_shows_itself_in_one_line():
     assert repr(load_model("tiny-ioi")) == "Decoder('tiny-ioi': gpt2, 4 layers of 4 heads, float32 on cpu)"
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 def test_dtypes_are_those_asked_for(folder, dtype):
     assert load_model(folder, dtype=dtype).dtype == getattr(torch, dtype)
 
@@ -238,8 +238,48 @@ def test_unknown_devices_and_dtypes_are_refused():
         load_model("or-gate", dtype="float31")
 
 
+def test_apples_gpus_are_taken_where_there_are_any_but_not_for_float64(monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(EdgewiseError, match="device 'mps': torch finds no Apple GPU"):
+        load_model("or-gate", device="mps")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    with pytest.raises(EdgewiseError, match="device 'mps' has no float64"):
+        load_model("tiny-ioi", device="mps", dtype="float64")
+    for double in ("or-gate", tiny.gpt2(dtype=torch.float64).source):
+        with pytest.raises(EdgewiseError, match="device 'mps' has no float64"):
+            load_model(double, device="mps")
+    moved = []
+    monkeypatch.setattr("edgewise.models.load._moved", lambda model, *given: moved.append(given) or model)
+    load_model("tiny-ioi", device="mps")
+    assert moved == [(torch.device("mps"), None)]
+
+
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_checkpoint_of_another_dtype_is_converted_piece_by_piece(tmp_path, stored, dtype, monkeypatch):
+    monkeypatch.setattr("edgewise.models.converted.CHUNK_BYTES", 500)
+    source = tiny.gpt2(dtype=getattr(torch, stored)).source
+    source.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    found = load_model(tmp_path, dtype=dtype).source
+    for name, weight in source.state_dict().items():
+        assert torch.equal(found.state_dict()[name], weight.to(getattr(torch, dtype))), name
+    assert found.lm_head.weight is found.transformer.wte.weight
+
+
+def test_what_is_not_from_the_hub_has_no_revision(folder):
+    with pytest.raises(EdgewiseError, match=r"is on this machine: a revision \('main'\) is for models from the hub"):
+        load_model(folder, revision="main")
+    with pytest.raises(EdgewiseError, match="'tiny-ioi', which comes with edgewise, has no revision"):
+        load_model("tiny-ioi", revision="main")
+    with pytest.raises(EdgewiseError, match="a model object has no revision"):
+        load_model(tiny.gpt2().source, revision="main")
+    with pytest.raises(EdgewiseError, match="the revision should be the name"):
+        load_model("some/model", revision=" ")
+
+
 def test_a_file_or_a_missing_folder_is_no_model(folder, tmp_path):
-    with pytest.raises(EdgewiseError, match="is a file"):
+    with pytest.raises(EdgewiseError, match=r"is a file, and no \.gguf file"):
         load_model(folder / "config.json")
     with pytest.raises(EdgewiseError, match="no such folder"):
         load_model(tmp_path / "nowhere")

@@ -13,6 +13,7 @@ from edgewise.cli.loading import load_any_circuit, some_path
 from edgewise.cli.options import (
     DeviceOption,
     JsonOption,
+    RevisionOption,
     RunAblationOption,
     RunDtypeOption,
     RunExamplesOption,
@@ -41,6 +42,7 @@ def evaluate(
         str | None, typer.Option(help="Task to measure on. Default: the run's own; needed for a circuit file.")
     ] = None,
     model: RunModelOption = None,
+    revision: RevisionOption = None,
     ablation: RunAblationOption = None,
     metric: RunMetricOption = None,
     examples: RunExamplesOption = None,
@@ -100,7 +102,7 @@ def evaluate(
             raise EdgewiseError("--rediscover needs a run folder: a circuit file does not say how it was found")
         measured_split = split or "validation"
         on = TaskRequest(task, examples, False, seed or 0, variant or "default", measured_split)
-        loaded, prompts = Request(ModelRequest(model, device, dtype), on).load(searching=False)
+        loaded, prompts = Request(ModelRequest(model, device, dtype, revision=revision), on).load(searching=False)
     else:
         record, found = read_run(circuit)
         settings, finished = record["settings"], record.get("finished", True)
@@ -123,6 +125,7 @@ def evaluate(
             variant=variant,
             device=device,
             dtype=dtype,
+            revision=revision,
         )
     about = {"task": prompts.name, "model": loaded.name, "split": measured_split, "finished": finished}
     shown: Assessment | None = None

@@ -107,6 +107,7 @@ TaskArgument = Annotated[str, _option("task")]
 ModelOption = Annotated[str | None, _option("model")]
 SkipBadOption = Annotated[bool, _option("skip_bad")]
 VariantOption = Annotated[str, _option("variant")]
+RevisionOption = Annotated[str | None, _option("revision")]
 DeviceOption = Annotated[str | None, _option("device")]
 DtypeOption = Annotated[str | None, _option("dtype")]
 RunModelOption = Annotated[
@@ -132,7 +133,7 @@ RunExamplesOption = Annotated[
     int | None, typer.Option(help="Prompt pairs to use. Default: the run's; of a file, the task's.")
 ]
 RunDtypeOption = Annotated[
-    str | None, typer.Option(help="float32, float64 or bfloat16. Default: the run's, or float32.")
+    str | None, typer.Option(help="float32, float64, bfloat16 or float16. Default: the run's, or float32.")
 ]
 PathOption = Annotated[
     str | None, typer.Option(help="edge-attribution-ig: what moves along the path, inputs (default) or activations.")

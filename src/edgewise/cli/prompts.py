@@ -15,6 +15,7 @@ from edgewise.cli.options import (
     DtypeOption,
     JsonOption,
     ModelOption,
+    RevisionOption,
     SkipBadOption,
     TaskArgument,
     VariantOption,
@@ -39,6 +40,7 @@ def prompts(
     skip_bad: SkipBadOption = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a task's prompt pairs, the answers, and what the model says."""
@@ -52,7 +54,7 @@ def prompts(
     # is kept. In a file they begin after as many rows as are asked for.
     count = examples if spec is None and split == "test" else None
     asked = TaskRequest(task, count, skip_bad, seed, variant, split)
-    loaded, made = Request(ModelRequest(model, device, dtype), asked).load(searching=False)
+    loaded, made = Request(ModelRequest(model, device, dtype, revision=revision), asked).load(searching=False)
     if made.prompts.answers is None and made.why_no_answers and spec is None:
         typer.echo(f"edgewise: warning: metrics that need answers cannot be used: {made.why_no_answers}", err=True)
     if spec is not None and examples is not None and examples > len(made) and split == "validation":
@@ -85,9 +87,12 @@ def prompts(
 
 @app.command(epilog="Example: edgewise check HuggingFaceTB/SmolLM2-135M --dtype bfloat16")
 def check(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A built-in model, a Hugging Face id, or a folder.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A built-in model, a Hugging Face id, a folder, or a .gguf file.")
+    ],
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check on random tokens that edgewise reads a model right, and say what it took the model to have."""
@@ -96,7 +101,7 @@ def check(
     from edgewise.models import features, load_model
     from edgewise.models.guard import compare, random_prompts, require_right
 
-    loaded = load_model(model, device=device, dtype=dtype)  # type: ignore[arg-type] - checked by load_model
+    loaded = load_model(model, device=device, dtype=dtype, revision=revision)  # type: ignore[arg-type] - checked by load_model
     windows = features.windows(loaded)
     reached = [window for window in windows if window < MOST_CHECKED]
     tokens = random_prompts(loaded, length=max([16, *(window + 4 for window in reached)]))

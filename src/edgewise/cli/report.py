@@ -9,7 +9,7 @@ import typer
 
 from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
-from edgewise.cli.options import DeviceOption
+from edgewise.cli.options import DeviceOption, RevisionOption
 from edgewise.errors import EdgewiseError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def report(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Measure on this model. Default: each run's own.")
     ] = None,
+    revision: RevisionOption = None,
     no_model: Annotated[
         bool,
         typer.Option("--no-model", help="Load no model: no attention patterns, nothing measured prompt by prompt."),
@@ -39,21 +40,23 @@ def report(
 
     if prompts < 1:
         raise EdgewiseError(f"--prompts should be at least 1, not {prompts}")
-    if no_model and (model is not None or device is not None):
-        raise EdgewiseError("--no-model leaves nothing for --model and --device to say; give one or the other")
+    if no_model and (model, revision, device) != (None, None, None):
+        raise EdgewiseError(
+            "--no-model leaves nothing for --model, --revision and --device to say; give one or the other"
+        )
     folders = [some_path(run, "the run folder").expanduser() for run in runs]
     sources = read_sources(folders)
     target = Path("report.html") if len(folders) > 1 else folders[0] / "report.html"
     target = target if out is None else some_path(out, "--out").expanduser()
     require_free_file(target)
-    measured = [_measured(source, model, no_model, prompts, device, quiet) for source in sources]
+    measured = [_measured(source, (model, revision), no_model, prompts, device, quiet) for source in sources]
     page = make_page(sources, measured)
     write_page(target, page)
     typer.echo(f"written to {target} ({len(page.encode()) / 1e6:.2f} MB)")
 
 
 def _measured(
-    source: Source, model: str | None, no_model: bool, prompts: int, device: str | None, quiet: bool
+    source: Source, named: tuple[str | None, str | None], no_model: bool, prompts: int, device: str | None, quiet: bool
 ) -> dict[str, Any]:
     """What the run's model says of it; where that cannot be had, a note why not, for the page and for the terminal."""
     if no_model:
@@ -64,11 +67,14 @@ def _measured(
     from edgewise.reports.page import measure
     from edgewise.runs import load_again
 
+    model, revision = named
     settings, console = source.settings, Console(stderr=True, quiet=quiet)
     try:
         split = settings["task"].get("split", "validation")
         with step_progress(console, f"measuring {source.label}") as progress:
-            loaded, task = load_again(source.folder, settings, model=model, split=split, device=device)
+            loaded, task = load_again(
+                source.folder, settings, model=model, revision=revision, split=split, device=device
+            )
             found = measure(source, loaded, task, prompts=prompts, progress=progress)
     except EdgewiseError as error:
         typer.echo(f"edgewise: note: the page is made without the model: {error}", err=True)

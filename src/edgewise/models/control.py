@@ -54,13 +54,15 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     comparisons with that one, as in the paper.
 
     Raises:
-        EdgewiseError: the seed is no whole number from 0 to 2^63 - 1, or the model is a permuted one already.
+        EdgewiseError: the seed is no whole number from 0 to 2^63 - 1, or the model is a permuted one, or quantised.
     """
     if decoder.original is not None:
         raise EdgewiseError(f"model {decoder.name!r} is a permuted one already")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         shown = "one of many digits" if isinstance(seed, int) and abs(seed) > 10**30 else repr(seed)
         raise EdgewiseError(f"the seed of a permutation should be a whole number from 0 to 2^63 - 1, not {shown}")
+    if getattr(decoder.source, "is_quantized", False):
+        raise EdgewiseError(f"model {decoder.name!r} is quantised: its heads and neurons cannot be shuffled")
     if decoder.rebuild is None:
         raise EdgewiseError(f"model {decoder.name!r} was not loaded by load_model, so it cannot be made again")
     source = copy.deepcopy(decoder.source)

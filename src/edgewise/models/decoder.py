@@ -8,7 +8,7 @@ because that is what a circuit takes apart.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -98,6 +98,7 @@ class Decoder:
         source_norm: the source model's own module of the final norm, where `final_norm` is a copy of it.
         tokenizer: the model's tokenizer, or None.
         why_no_tokenizer: the reason, for errors.
+        origin: what a run's record says of where the model came from, beside its name.
         original: the model that this one is a permuted copy of; comparisons are with that one.
         rebuild: makes a Decoder, as this one was made, over a copy of the source model.
     """
@@ -113,6 +114,7 @@ class Decoder:
     source_norm: nn.Module | None = None
     tokenizer: Any = field(default=None, repr=False)
     why_no_tokenizer: str = ""
+    origin: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     original: Decoder | None = field(default=None, repr=False)
     rebuild: Callable[[nn.Module], Decoder] | None = field(default=None, repr=False, compare=False)
 
@@ -126,7 +128,7 @@ class Decoder:
 
     @property
     def dtype_name(self) -> str:
-        """As it is asked for: `float32`, `float64`, `bfloat16`."""
+        """As it is asked for: `float32`, `float64`, `bfloat16`, `float16`."""
         return str(self.dtype).removeprefix("torch.")
 
     def embed(self, tokens: Tensor, positions: Tensor | None = None, *, split: bool = False) -> Tensor:

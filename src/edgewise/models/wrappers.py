@@ -1,4 +1,4 @@
-"""Models inside other libraries' objects: TransformerLens bridges, nnsight and nnterp models, compiled modules.
+"""Models inside other libraries' objects: TransformerLens bridges, nnsight, nnterp and PEFT models, compiled modules.
 
 What they hold is found by their kind, not by what they answer to: most of them pass questions on to what is inside, and
 so pass for a model themselves.
@@ -18,6 +18,7 @@ from torch import nn
 from edgewise.models.attention import Attention
 from edgewise.models.components import Component, SourceModules
 from edgewise.models.decoder import Decoder
+from edgewise.models.peft_adapter import is_peft, merged_copy
 from edgewise.models.transformer_lens import from_hooked
 
 
@@ -43,6 +44,8 @@ def _inside(model: Any) -> Any:
         return model.module
     if is_bridge(model):
         return model
+    if is_peft(model):
+        return merged_copy(model)
     inside = getattr(model, "original_model", None) if isinstance(model, nn.Module) else getattr(model, "_model", None)
     if isinstance(inside, nn.Module):
         return inside

@@ -104,15 +104,18 @@ def load_again(
     variant: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    revision: str | None = None,
 ) -> tuple[Decoder, Task]:
     """Model and task of a run, except where the user asks for others; refused if they have changed since."""
     ran_on, ran_with = settings["task"], settings["model"]
-    same_weights = model is None and dtype in (None, ran_with["dtype"])
+    if model is None and revision is None:
+        revision = ran_with.get("revision")
+    same_weights = model is None and dtype in (None, ran_with["dtype"]) and revision == ran_with.get("revision")
     folded, permuted = ran_with.get("folded_value_biases", False), ran_with.get("permuted_seed")
     if model is not None:
         permuted = None
     else:
-        model = ran_with.get("folder") or ran_with["name"]
+        model = ran_with.get("folder") or ran_with.get("gguf", {}).get("file") or ran_with["name"]
         dtype = dtype or ran_with["dtype"]
     name = rows = None
     skip_bad = False
@@ -127,7 +130,7 @@ def load_again(
         seed = ran_on.get("seed", 0) if seed is None else seed
         variant = ran_on.get("variant", "default") if variant is None else variant
     asked = Request(
-        ModelRequest(model, device, dtype, folded, permuted),
+        ModelRequest(model, device, dtype, folded, permuted, revision),
         TaskRequest(task, examples, skip_bad, seed or 0, variant or "default", split),
         SearchRequest(ablation=settings["ablation"]),
     )

@@ -43,12 +43,12 @@ class ModelRequest:
 
     model: str | None = _field(
         None,
-        "A built-in model, a Hugging Face id, or a folder. Default: the task's own.",
+        "A built-in model, a Hugging Face id, a folder, or a .gguf file. Default: the task's own.",
         flags=("--model", "-m"),
         completes="MODELS",
     )
-    device: str | None = _field(None, "cpu, cuda, cuda:0, ... Default: CUDA where there is one.")
-    dtype: str | None = _field(None, "float32 (default), float64 or bfloat16.")
+    device: str | None = _field(None, "cpu, cuda, cuda:0, ..., mps. Default: CUDA where there is one.")
+    dtype: str | None = _field(None, "float32 (default), float64, bfloat16 or float16.")
     fold_value_biases: bool = _field(
         False,
         "Count heads' value biases to their layer, so that they stay when a head is removed under zero ablation (as in "
@@ -57,6 +57,7 @@ class ModelRequest:
     permuted: int | None = _field(
         None, "A control: shuffle the model's heads and neurons with this seed, and compare with the model as it was."
     )
+    revision: str | None = _field(None, "Branch, tag or commit of a model from the Hugging Face hub.")
 
     def check(self) -> None:
         """Raise an EdgewiseError for what needs no model to be refused."""
@@ -77,7 +78,13 @@ class ModelRequest:
                 raise EdgewiseError("prompts from a file need a model: say which with --model")
             name = task.default_model(variant)
         dtype: Any = self.dtype  # checked by load_model
-        loaded = load_model(name, device=self.device, dtype=dtype, fold_value_biases=self.fold_value_biases)
+        loaded = load_model(
+            name,
+            device=self.device,
+            dtype=dtype,
+            revision=self.revision,
+            fold_value_biases=self.fold_value_biases,
+        )
         return loaded if self.permuted is None else permuted(loaded, self.permuted)
 
 

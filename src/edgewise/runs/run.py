@@ -140,8 +140,9 @@ _COUNTS = (
 def describe_model(model: Decoder) -> dict[str, Any]:
     """What tells this model from another: name, folder if it has one, dtype, device, architecture, fingerprint.
 
-    And what was done to it: whether value biases were folded, which changes what zero ablation means, and the seed with
-    which heads and neurons were shuffled for a control.
+    And where it came from: a `revision` of the hub; of a `gguf` file its path and quantisation, which is undone; of an
+    `adapter` the model that it was merged into. And what was done to it: whether value biases were folded, which
+    changes what zero ablation means, and the seed with which heads and neurons were shuffled for a control.
     """
     folder = Path(model.name).expanduser()
     return {
@@ -153,6 +154,7 @@ def describe_model(model: Decoder) -> dict[str, Any]:
         "fingerprint": model.fingerprint(),
         "folded_value_biases": model.config.folded_value_biases,
         "permuted_seed": model.config.permuted_seed,
+        **model.origin,
     }
 
 

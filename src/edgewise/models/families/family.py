@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError
 from edgewise.models.attention import Attention, Rotation
-from edgewise.models.components import MLP, Component, SourceModules
+from edgewise.models.components import MLP, Component, Projection, SourceModules
 from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
+from edgewise.models.dense import dense_weight
 from edgewise.models.families import parts
 
 Embedding = Callable[[Any, Any], Callable[[Tensor, Tensor], tuple[Tensor, ...]]]
@@ -152,6 +153,7 @@ class Family:
         first = components[0]
         assert isinstance(first, Attention)
         tokens = model.get_input_embeddings().weight
+        weight, bias = dense_weight(model.lm_head, model.dtype)
         final_norm = nn.Identity() if self.final_norm is None else at(body, self.final_norm)
         factor, cap = self.logits_factor(config), getattr(config, "final_logit_softcapping", None)
         return Decoder(
@@ -163,7 +165,7 @@ class Family:
                 n_kv_heads=first.n_kv_heads,
                 d_model=first.output.weight.shape[-1],
                 d_head=first.output.weight.shape[-2],
-                d_vocab=model.lm_head.weight.shape[0],
+                d_vocab=weight.shape[0],
                 n_tokens=tokens.shape[0],
                 n_context=getattr(config, "max_position_embeddings", None),
                 d_mlp=_mlp_width(config),
@@ -172,11 +174,7 @@ class Family:
             components=tuple(components),
             embed_parts=self.embed(body, config),
             final_norm=final_norm if factor == 1.0 else parts.Factor(final_norm, factor),
-            unembedding=Unembedding(
-                model.lm_head.weight,
-                getattr(model.lm_head, "bias", None),
-                None if cap is None else parts.softcap(cap),
-            ),
+            unembedding=Unembedding(weight, bias, None if cap is None else parts.softcap(cap)),
             source=model,
             run_source=logits_of(model),
             source_norm=final_norm,
@@ -185,15 +183,15 @@ class Family:
 
     def _attention(self, block: Block) -> Attention:
         attention, config = block.attention, block.config
-        heads = self.heads(block)
+        heads = replace(self.heads(block), dtype=block.model.dtype)
         queries, keys, values = self.split(attention, heads)
         output = at(attention, self.output)
         before = _named(block, self.norm)
         after = None if self.after is None else at(block.layer, self.after)
         adds = at(attention, self.adds) if self.adds else attention if after is None else after
         multiplier = getattr(config, "residual_multiplier", 1.0)
-        bias = parts.rows(output)[1]
-        bias = torch.zeros_like(parts.rows(output)[0][:, 0]) if bias is None else bias
+        written, bias = dense_weight(output, heads.dtype)
+        bias = torch.zeros_like(written[:, 0]) if bias is None else bias
         sinks = getattr(attention, "sinks", None)
         return Attention(
             layer=block.index,
@@ -202,7 +200,7 @@ class Family:
             queries=queries,
             keys=keys,
             values=values,
-            output=parts.output_by_head(output, heads.queries),
+            output=Projection(written.T.unflatten(0, (heads.queries, -1))),
             bias=bias if multiplier == 1.0 else bias * multiplier,
             scale=self.scale(block),
             softcap=getattr(attention, "attn_logit_softcapping", None),

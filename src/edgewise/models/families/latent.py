@@ -16,6 +16,7 @@ from torch import Tensor
 
 from edgewise.models.attention import HeadMap, Rotation
 from edgewise.models.components import Projection
+from edgewise.models.dense import dense_weight
 from edgewise.models.families import parts
 from edgewise.models.families.family import Block
 
@@ -49,7 +50,7 @@ class LatentMap:
 def split(attention: Any, heads: parts.Heads) -> tuple[HeadMap, HeadMap, HeadMap]:
     """Queries, keys and values of a latent attention module."""
     key_width, value_width = attention.qk_nope_head_dim, attention.v_head_dim
-    weight = parts.rows(attention.kv_b_proj)[0].unflatten(0, (heads.queries, key_width + value_width))
+    weight = dense_weight(attention.kv_b_proj, heads.dtype)[0].unflatten(0, (heads.queries, key_width + value_width))
 
     def compressed(x: Tensor) -> tuple[Tensor, Tensor]:
         code, turned = attention.kv_a_proj_with_mqa(x).split([attention.kv_lora_rank, attention.qk_rope_head_dim], -1)
@@ -58,8 +59,8 @@ def split(attention: Any, heads: parts.Heads) -> tuple[HeadMap, HeadMap, HeadMap
     keys = LatentMap(compressed, parts.projection(weight[:, :key_width], None))
     values = LatentMap(lambda x: (compressed(x)[0], None), parts.projection(weight[:, key_width:], None))
     if attention.q_lora_rank is None:
-        return parts.by_head(attention.q_proj, heads.queries), keys, values
-    own = parts.rows(attention.q_b_proj)[0].unflatten(0, (heads.queries, -1))
+        return parts.by_head(attention.q_proj, heads.queries, heads.dtype), keys, values
+    own = dense_weight(attention.q_b_proj, heads.dtype)[0].unflatten(0, (heads.queries, -1))
 
     def compressed_query(x: Tensor) -> tuple[Tensor, None]:
         return attention.q_a_layernorm(attention.q_a_proj(x)), None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgewise.models.attention import HeadMap, HeadNorm, Rotation, Scale
 from edgewise.models.components import Projection, stream_dtype
+from edgewise.models.dense import dense_weight
 
 Maps = tuple[HeadMap, HeadMap, HeadMap]
 """Of queries, of keys, of values."""
@@ -19,21 +20,16 @@ Maps = tuple[HeadMap, HeadMap, HeadMap]
 
 @dataclass(frozen=True)
 class Heads:
-    """How many query heads, key/value heads, and how wide they are."""
+    """How many query heads, key/value heads, and how wide they are; what the model computes in."""
 
     queries: int
     keys: int
     width: int
+    dtype: torch.dtype | None = None
 
 
 Split = Callable[[Any, Heads], Maps]
 """From an attention module, its queries', keys' and values' weights by head: views of its own."""
-
-
-def rows(linear: Any) -> tuple[Tensor, Tensor | None]:
-    """A linear map's weight `[d_out, d_in]` and bias `[d_out]`; GPT-2's Conv1D keeps its weight the other way round."""
-    weight = linear.weight.T if type(linear).__name__ == "Conv1D" else linear.weight
-    return weight, linear.bias
 
 
 def projection(weight: Tensor, bias: Tensor | None) -> Projection:
@@ -46,15 +42,16 @@ def apart(*names: str) -> Split:
 
     def split(attention: Any, heads: Heads) -> Maps:
         counts = (heads.queries, heads.keys, heads.keys)
-        found = [by_head(getattr(attention, name), count) for name, count in zip(names, counts, strict=True)]
+        maps = [getattr(attention, name) for name in names]
+        found = [by_head(one, count, heads.dtype) for one, count in zip(maps, counts, strict=True)]
         return (found[0], found[1], found[2])
 
     return split
 
 
-def by_head(linear: Any, heads: int) -> Projection:
+def by_head(linear: Any, heads: int, dtype: torch.dtype | None = None) -> Projection:
     """A linear map into heads, one after another."""
-    weight, bias = rows(linear)
+    weight, bias = dense_weight(linear, dtype)
     return projection(weight.unflatten(0, (heads, -1)), None if bias is None else bias.unflatten(0, (heads, -1)))
 
 
@@ -62,7 +59,7 @@ def one_after_another(name: str) -> Split:
     """One linear map: all queries, then all keys, then all values."""
 
     def split(attention: Any, heads: Heads) -> Maps:
-        weight, bias = rows(getattr(attention, name))
+        weight, bias = dense_weight(getattr(attention, name), heads.dtype)
         counts = (heads.queries, heads.keys, heads.keys)
         sizes = [count * heads.width for count in counts]
         weights = weight.split(sizes)
@@ -80,7 +77,7 @@ def by_group(name: str) -> Split:
     """One linear map: for each key/value head its queries, then its key, then its value."""
 
     def split(attention: Any, heads: Heads) -> Maps:
-        weight, bias = rows(getattr(attention, name))
+        weight, bias = dense_weight(getattr(attention, name), heads.dtype)
         share = heads.queries // heads.keys
         shape = (heads.keys, share + 2, heads.width)
         weight = weight.unflatten(0, shape)  # [groups, share + 2, d_head, d_in]
@@ -95,16 +92,18 @@ def by_group(name: str) -> Split:
     return split
 
 
-def output_by_head(linear: Any, heads: int) -> Projection:
-    """The map from each head's z back into the residual stream, without its bias."""
-    return Projection(rows(linear)[0].T.unflatten(0, (heads, -1)))
-
-
 def into_neurons(mlp: Any, names: Sequence[str]) -> tuple[Tensor, ...]:
-    """The weights, then the biases, of an MLP's maps into its neurons, the neurons last; none of a mixture's."""
+    """The weights, then the biases, of an MLP's maps into its neurons, the neurons last.
+
+    None of a mixture of experts, or where they are quantised.
+    """
     if not all(hasattr(mlp, name) for name in names):
         return ()
-    maps = [rows(getattr(mlp, name)) for name in names]
+    linears = [getattr(mlp, name) for name in names]
+    weights = [getattr(one, "weight", None) for one in linears]
+    if not all(isinstance(one, nn.Parameter) and one.is_floating_point() for one in weights):
+        return ()
+    maps = [dense_weight(one) for one in linears]
     biases = [bias.detach() for _, bias in maps if bias is not None]
     return (*(weight.T.detach() for weight, _ in maps), *biases)
 
