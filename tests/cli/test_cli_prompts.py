@@ -204,3 +204,24 @@ def test_what_discover_will_refuse_is_warned_about(shell, models):
     path = write_prompts(shell.folder / "unequal.jsonl", rows)
     finished = shell.works("prompts", path, "--model", models / "llama")
     assert "warning: discover will refuse these prompts as they are: ablation 'resample' swaps" in finished.err
+
+
+# --- what a model makes of the tasks ----------------------------------------------------------------------------------
+
+
+def test_the_list_of_tasks_says_what_a_model_makes_of_them(shell):
+    rows = json.loads(shell.works("tasks", "--model", "tiny-ioi", "--examples", "4", "--json").out)
+    assert rows["model"] == "tiny-ioi"
+    found = {row["task"]: row for row in rows["tasks"]}
+    assert found["ioi"]["can"]
+    assert (found["ioi"]["accuracy"], found["ioi"]["right"], found["ioi"]["places"]) == (1.0, 4, 4)
+    assert not found["docstring"]["can"]
+    assert "needs at least 15 names that are one token" in found["docstring"]["why_not"]
+    out = shell.works("tasks", "--model", "tiny-ioi", "--examples", "4").out
+    assert "ioi                100% of 4" in out
+    assert "only 1 of 111 names are one token" in out
+    assert "tiny-ioi on the first 4 prompts of each task (seed 0)" in out
+
+
+def test_a_model_is_tried_on_two_prompts_at_least(shell):
+    assert "--examples should be at least 2, not 1" in shell.refuses("tasks", "--model", "tiny-ioi", "--examples", "1")

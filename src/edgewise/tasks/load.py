@@ -310,20 +310,49 @@ def load_task(
     if spec is None:
         rows = read_rows(Path(task)) if isinstance(task, str | Path) else rows_of(task, name)
         loaded = build_own(model, rows, examples=examples, split=split, skip_bad=skip_bad, ablation=ablation)
+        _require_outputs(loaded, model)
+        loaded = replace(loaded, prompts=loaded.prompts.to(model.device))
     else:
         count = spec.examples_for(model.name) if examples is None else examples
-        loaded = replace(
-            spec.build(model, examples=count, seed=seed, split=split, variant=variant),
-            ablation=spec.ablation,
-            threshold=spec.threshold_for(model.name),
-            settings={"task": spec.name, "examples": count, "seed": seed, "split": split, "variant": variant},
-            known_circuit=known_circuit(spec.name, model),
-        )
-    _require_outputs(loaded, model)
-    prompts = loaded.prompts.to(model.device)
+        loaded = make_task(spec, model, count, seed=seed, split=split, variant=variant)
+    prompts = loaded.prompts
     rows = torch.linspace(0, len(prompts) - 1, min(len(prompts), MOST_CHECKED)).round().long().to(model.device)
     check(model, prompts.clean[rows], prompts.mask[rows])
-    return replace(loaded, prompts=prompts, n_tokens=model.config.n_tokens)
+    return replace(loaded, n_tokens=model.config.n_tokens)
+
+
+def make_task(
+    spec: TaskSpec,
+    model: Decoder,
+    examples: int,
+    *,
+    seed: int = 0,
+    split: Split = "validation",
+    variant: str = "default",
+) -> Task:
+    """A task that has a name, on a model's tokens and device; whether edgewise reads the model right is not checked.
+
+    Raises:
+        EdgewiseError: the model's tokenizer does not do for the task, or it has no output for an answer.
+    """
+    made = spec.build(model, examples=examples, seed=seed, split=split, variant=variant)
+    _require_outputs(made, model)
+    left_out = {"left_out": list(made.left_out)} if made.left_out else {}
+    return replace(
+        made,
+        prompts=made.prompts.to(model.device),
+        ablation=spec.ablation,
+        threshold=spec.threshold_for(model.name),
+        settings={
+            "task": spec.name,
+            "examples": examples,
+            "seed": seed,
+            "split": split,
+            "variant": variant,
+            **left_out,
+        },
+        known_circuit=known_circuit(spec.name, model),
+    )
 
 
 def _require_outputs(task: Task, model: Decoder) -> None:

@@ -119,6 +119,7 @@ class Task:
         n_tokens: how many tokens the model has that it was made for; None for any.
         why_no_answers: why `answers` or `wrong` are missing, for errors.
         known_circuit: the circuit that people worked out for this task in this model, or None.
+        left_out: what the model's tokenizer leaves of the task's words, as in "97 of 100 names are one token".
     """
 
     name: str
@@ -134,6 +135,7 @@ class Task:
     n_tokens: int | None = None
     why_no_answers: str = "the task has no answers"
     known_circuit: KnownCircuit | None = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -162,12 +164,13 @@ class Task:
         )
 
     def describe(self) -> str:
-        """`ioi: 32 prompt pairs of 15 tokens`."""
+        """`ioi: 32 prompt pairs of 15 tokens (97 of 100 names are one token)`."""
         lengths = self.prompts.mask.sum(dim=1)
         low, high = int(lengths.min()), int(lengths.max())
         tokens = f"{low}" if low == high else f"{low} to {high}"
         plural = "s" if len(self) != 1 else ""
-        return f"{self.name}: {len(self)} prompt pair{plural} of {tokens} token{'s' if high != 1 else ''}"
+        left_out = f" ({'; '.join(self.left_out)})" if self.left_out else ""
+        return f"{self.name}: {len(self)} prompt pair{plural} of {tokens} token{'s' if high != 1 else ''}{left_out}"
 
 
 def pad(rows: Sequence[Sequence[int]], width: int) -> tuple[Tensor, Tensor]:
