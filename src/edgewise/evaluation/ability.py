@@ -66,4 +66,6 @@ def ability(model: Decoder, spec: TaskSpec, examples: int, seed: int = 0) -> Abi
 
 def _by_chance(model: Decoder, task: Task) -> float:
     prompts = task.prompts
-    return share_by_chance(Reference(prompts.clean[:0], prompts.answers, prompts.wrong, task.outputs))
+    return share_by_chance(
+        Reference(prompts.clean[:0], prompts.answers, prompts.wrong, task.outputs, prompts.sequences)
+    )

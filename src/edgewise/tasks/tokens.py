@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, first_line
 from edgewise.models import Decoder
 
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -63,6 +63,36 @@ def _without_end(ids: list[int], bare: list[int]) -> list[int]:
         if ids[start : start + len(bare)] == bare:
             return ids[: start + len(bare)]
     return ids
+
+
+def conversation(model: Decoder, messages: Sequence[Mapping[str, str]]) -> str:
+    """What a chat model reads: `messages` in its tokenizer's chat template, and the beginning of its answer.
+
+    If the last message is the assistant's, that is the beginning of its answer.
+
+    Raises:
+        EdgewiseError: the tokenizer has no chat template, or its template refuses these messages.
+    """
+    tokenizer = _tokenizer(model)
+    if not getattr(tokenizer, "chat_template", None):
+        raise EdgewiseError(f"the tokenizer of {model.name!r} has no chat template, which messages need")
+    begun = messages[-1]["role"] == "assistant"
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                [dict(one) for one in messages],
+                tokenize=False,
+                add_generation_prompt=not begun,
+                continue_final_message=begun,
+            )
+        )
+    except Exception as error:  # whatever a template raises
+        raise EdgewiseError(f"the chat template of {model.name!r} refuses the messages: {first_line(error)}") from None
+
+
+def encode_rendered(model: Decoder, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that have their special tokens in them."""
+    return _bare(model, texts) if texts else []
 
 
 def continuation(model: Decoder, prompt: str, answer: str) -> list[int]:
