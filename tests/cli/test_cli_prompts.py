@@ -225,3 +225,30 @@ def test_the_list_of_tasks_says_what_a_model_makes_of_them(shell):
 
 def test_a_model_is_tried_on_two_prompts_at_least(shell):
     assert "--examples should be at least 2, not 1" in shell.refuses("tasks", "--model", "tiny-ioi", "--examples", "1")
+
+
+# --- prompts from a dataset -------------------------------------------------------------------------------------------
+
+
+def test_a_search_takes_its_prompts_from_columns_of_a_table(shell, models):
+    datasets = pytest.importorskip("datasets")
+    rows = [{"prompt": row["clean"], "meta": {"other": row["corrupt"]}} for row in ROWS]
+    path = shell.folder / "table.parquet"
+    datasets.Dataset.from_list(rows).to_parquet(path)
+    asked = ("--dataset", path, "--clean", "prompt", "--corrupt", "meta.other", "--model", models / "gpt2")
+    out = shell.works("prompts", *asked).out
+    assert "table: 3 prompt pairs" in out
+    found = shell.json("discover", *asked, "--threshold", "0.01", "--method", "eap")
+    assert found["settings"]["task"]["dataset"] == {
+        "dataset": str(path),
+        "clean": "prompt",
+        "corrupt": "meta.other",
+    }
+    shell.works("evaluate", found["run_dir"], "--quick")  # on the rows that the run keeps
+    assert "came from a dataset" in shell.refuses("evaluate", found["run_dir"], "--quick", "--split", "test")
+
+
+def test_a_task_and_a_dataset_are_not_both(shell):
+    assert "say which task" in shell.refuses("discover")
+    assert "give a task or a dataset, not both" in shell.refuses("discover", "ioi", "--dataset", "mib-bench/ioi")
+    assert "--clean is for --dataset" in shell.refuses("discover", "ioi", "--clean", "prompt")

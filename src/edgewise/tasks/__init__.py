@@ -12,6 +12,7 @@ from edgewise.tasks.metrics import (
     right_answers,
     share_by_chance,
 )
+from edgewise.tasks.tables import Dataset
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "METRICS",
     "TASKS",
     "Comparison",
+    "Dataset",
     "GroupFound",
     "KnownCircuit",
     "Metric",

@@ -95,8 +95,19 @@ def read_rows(path: Path) -> Rows:
     return _rows(path.stem, str(path), "line", lines.items(), settings)
 
 
-def rows_of(given: Sequence[Mapping[str, Any]], name: str) -> Rows:
+def rows_of(
+    given: Sequence[Mapping[str, Any]],
+    name: str,
+    *,
+    origin: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Rows:
     """The rows of a list.
+
+    Args:
+        name: what the task is called.
+        origin: where they come from, for errors.
+        settings: more of what finds them again.
 
     Raises:
         EdgewiseError: it is empty, or holds something that cannot be written as JSON.
@@ -107,8 +118,8 @@ def rows_of(given: Sequence[Mapping[str, Any]], name: str) -> Rows:
         text = "".join(f"{json.dumps(dict(row) if isinstance(row, Mapping) else row)}\n" for row in given)
     except (TypeError, ValueError) as error:
         raise EdgewiseError(f"the rows of {name!r} should hold what JSON can: {error}") from None
-    settings = {"task": name, "sha256": digest(text.encode())}
-    return _rows(name, f"the rows of {name!r}", "row", enumerate(text.splitlines(), start=1), settings)
+    found = {"task": name, "sha256": digest(text.encode()), **(settings or {})}
+    return _rows(name, origin or f"the rows of {name!r}", "row", enumerate(text.splitlines(), start=1), found)
 
 
 def to_jsonl(texts: Iterable[PromptText]) -> str:
