@@ -14,6 +14,7 @@ from torch import Tensor
 from edgewise.models import Decoder, load_model
 from edgewise.models.components import MLP, Attention
 from edgewise.models.plain_transformer import PlainTransformer, PlainTransformerConfig
+from edgewise.tasks import METRICS
 from edgewise.tasks.task import Prompts, PromptText, Task, last_token_prompts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -139,7 +140,7 @@ def task(seed: int = 0, *, split_embedding: bool = False, metric: str = "kl_div"
             for row, other in zip(made.clean, made.corrupt, strict=True)
         ),
         metric=metric,
-        metrics=("kl_div", "logit_diff", "logit_diff_max", "prob_diff", "nll", "match_nll", "l2", "frac_correct"),
+        metrics=tuple(METRICS),
         split_embedding=split_embedding,
     )
 
