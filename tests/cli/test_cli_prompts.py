@@ -252,3 +252,10 @@ def test_a_task_and_a_dataset_are_not_both(shell):
     assert "say which task" in shell.refuses("discover")
     assert "give a task or a dataset, not both" in shell.refuses("discover", "ioi", "--dataset", "mib-bench/ioi")
     assert "--clean is for --dataset" in shell.refuses("discover", "ioi", "--clean", "prompt")
+
+
+def test_a_wrong_answer_of_several_tokens_is_shown_in_a_row_of_its_own(shell, models):
+    path = write_prompts(shell.folder / "mine.jsonl", [{**ROWS[0], "wrong": " He went", "answer_tokens": "all"}])
+    out = shell.works("prompts", path, "--model", models / "llama").out
+    assert "  answer  ' She'   not ' He went'" in out
+    assert "  wrong   ' He went'" in out
