@@ -16,6 +16,7 @@ from edgewise.models.attention import Attention
 from edgewise.models.components import MLP
 from edgewise.models.plain_config import PlainTransformerConfig
 from edgewise.models.plain_transformer import PlainTransformer
+from edgewise.tasks import METRICS
 from edgewise.tasks.task import Prompts, PromptText, Task, last_token_prompts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -141,7 +142,7 @@ def task(seed: int = 0, *, split_embedding: bool = False, metric: str = "kl_div"
             for row, other in zip(made.clean, made.corrupt, strict=True)
         ),
         metric=metric,
-        metrics=("kl_div", "logit_diff", "logit_diff_max", "prob_diff", "nll", "match_nll", "l2", "frac_correct"),
+        metrics=tuple(METRICS),
         split_embedding=split_embedding,
     )
 

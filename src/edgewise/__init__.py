@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgewise.reports.page import report
     from edgewise.runs import Run, RunInterrupted, discover, load_run, plan_discovery
     from edgewise.runs.sweep import sweep
-    from edgewise.tasks import METRICS, TASKS, Metric, Task, load_task, register_task
+    from edgewise.tasks import METRICS, TASKS, Dataset, Metric, Task, load_task, register_task
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ _PUBLIC = {
     "METRICS": "tasks",
     "TASKS": "tasks",
     "Circuit": "graph",
+    "Dataset": "tasks",
     "Decoder": "models",
     "Evaluation": "evaluation",
     "Experiment": "patching",
@@ -71,6 +72,7 @@ __all__ = [
     "METRICS",
     "TASKS",
     "Circuit",
+    "Dataset",
     "Decoder",
     "EdgewiseError",
     "EdgewiseWarning",

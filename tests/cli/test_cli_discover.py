@@ -343,7 +343,7 @@ def test_models_and_methods_are_listed(shell):
     methods = shell.works("methods", "--json").json
     assert "acdc" in methods["methods"]
     assert {"resample", "zero", "mean"} <= set(methods["ablations"])
-    assert len(methods["metrics"]) == 8
+    assert len(methods["metrics"]) == 9
     assert "tracr-reverse" in shell.works("models").out
     assert "logit_diff" in shell.works("methods").out
 

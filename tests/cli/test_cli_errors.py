@@ -158,9 +158,9 @@ def test_a_file_suggests_no_threshold(shell, models, prompts):
     says(sentence, "--threshold", "--edges")
 
 
-@pytest.mark.parametrize("arguments", [["discover"], ["discover", "or-gate", "more"], ["discover", "or-gate", "--no"]])
+@pytest.mark.parametrize("arguments", [["check"], ["discover", "or-gate", "more"], ["discover", "or-gate", "--no"]])
 def test_arguments_that_are_missing_or_too_many(shell, arguments):
-    says(shell.rejects_usage(*arguments), "TASK|more|--no")
+    says(shell.rejects_usage(*arguments), "MODEL|more|--no")
 
 
 def test_an_unknown_verb(shell):

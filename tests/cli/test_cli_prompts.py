@@ -204,3 +204,58 @@ def test_what_discover_will_refuse_is_warned_about(shell, models):
     path = write_prompts(shell.folder / "unequal.jsonl", rows)
     finished = shell.works("prompts", path, "--model", models / "llama")
     assert "warning: discover will refuse these prompts as they are: ablation 'resample' swaps" in finished.err
+
+
+# --- what a model makes of the tasks ----------------------------------------------------------------------------------
+
+
+def test_the_list_of_tasks_says_what_a_model_makes_of_them(shell):
+    rows = json.loads(shell.works("tasks", "--model", "tiny-ioi", "--examples", "4", "--json").out)
+    assert rows["model"] == "tiny-ioi"
+    found = {row["task"]: row for row in rows["tasks"]}
+    assert found["ioi"]["can"]
+    assert (found["ioi"]["accuracy"], found["ioi"]["right"], found["ioi"]["places"]) == (1.0, 4, 4)
+    assert not found["docstring"]["can"]
+    assert "needs at least 15 names that are one token" in found["docstring"]["why_not"]
+    out = shell.works("tasks", "--model", "tiny-ioi", "--examples", "4").out
+    assert "ioi                100% of 4" in out
+    assert "only 1 of 111 names are one token" in out
+    assert "tiny-ioi on the first 4 prompts of each task (seed 0)" in out
+
+
+def test_a_model_is_tried_on_two_prompts_at_least(shell):
+    assert "--examples should be at least 2, not 1" in shell.refuses("tasks", "--model", "tiny-ioi", "--examples", "1")
+
+
+# --- prompts from a dataset -------------------------------------------------------------------------------------------
+
+
+def test_a_search_takes_its_prompts_from_columns_of_a_table(shell, models):
+    datasets = pytest.importorskip("datasets")
+    rows = [{"prompt": row["clean"], "meta": {"other": row["corrupt"]}} for row in ROWS]
+    path = shell.folder / "table.parquet"
+    datasets.Dataset.from_list(rows).to_parquet(path)
+    asked = ("--dataset", path, "--clean", "prompt", "--corrupt", "meta.other", "--model", models / "gpt2")
+    out = shell.works("prompts", *asked).out
+    assert "table: 3 prompt pairs" in out
+    found = shell.json("discover", *asked, "--threshold", "0.01", "--method", "eap")
+    assert found["settings"]["task"]["dataset"] == {
+        "dataset": str(path),
+        "clean": "prompt",
+        "corrupt": "meta.other",
+    }
+    shell.works("evaluate", found["run_dir"], "--quick")  # on the rows that the run keeps
+    assert "came from a dataset" in shell.refuses("evaluate", found["run_dir"], "--quick", "--split", "test")
+
+
+def test_a_task_and_a_dataset_are_not_both(shell):
+    assert "say which task" in shell.refuses("discover")
+    assert "give a task or a dataset, not both" in shell.refuses("discover", "ioi", "--dataset", "mib-bench/ioi")
+    assert "--clean is for --dataset" in shell.refuses("discover", "ioi", "--clean", "prompt")
+
+
+def test_a_wrong_answer_of_several_tokens_is_shown_in_a_row_of_its_own(shell, models):
+    path = write_prompts(shell.folder / "mine.jsonl", [{**ROWS[0], "wrong": " He went", "answer_tokens": "all"}])
+    out = shell.works("prompts", path, "--model", models / "llama").out
+    assert "  answer  ' She'   not ' He went'" in out
+    assert "  wrong   ' He went'" in out

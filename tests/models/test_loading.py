@@ -210,14 +210,12 @@ def test_weights_of_another_shape_are_refused(folder):
 
 
 def test_an_unsupported_architecture_is_refused_by_name_with_those_supported(tmp_path):
-    config = transformers.GPTNeoXConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=20
-    )
-    transformers.GPTNeoXForCausalLM(config).save_pretrained(tmp_path / "neox")
-    with pytest.raises(EdgewiseError, match=r"gpt_neox.*supported: gpt2, llama"):
-        load_model(tmp_path / "neox")
-    with pytest.raises(EdgewiseError, match="gpt_neox"):
-        load_model(transformers.GPTNeoXForCausalLM(config))
+    config = transformers.MambaConfig(hidden_size=16, num_hidden_layers=1, state_size=4, vocab_size=20)
+    transformers.MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    with pytest.raises(EdgewiseError, match=r"mamba.*supported: bloom, cohere, .*gpt2, .*llama"):
+        load_model(tmp_path / "mamba")
+    with pytest.raises(EdgewiseError, match="mamba"):
+        load_model(transformers.MambaForCausalLM(config))
 
 
 def test_a_body_without_its_language_model_head_is_refused():

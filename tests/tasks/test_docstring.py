@@ -15,6 +15,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder, load_model
 from edgewise.tasks import TASKS, Reference, Split, Task, find_metric, load_task
 from edgewise.tasks.docstring import build_docstring, docstring_prompts
+from edgewise.tasks.tokens import pairs_of_one_length
 from edgewise.tasks.word_lists import DOCSTRING_NAMES, DOCSTRING_NOUNS
 
 WORDS = list(dict.fromkeys(["def", "self", "param", *'()",:', '"""', *DOCSTRING_NAMES, *DOCSTRING_NOUNS]))
@@ -170,27 +171,41 @@ def test_the_loaded_task_says_what_it_is_and_how_to_make_it_again() -> None:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_tokenizer_that_splits_a_name_is_refused_with_the_name_and_its_pieces() -> None:
+def test_a_tokenizer_that_splits_nearly_all_names_is_refused_with_how_many_are_needed() -> None:
     model = load_model(shared("models/stories260k"), device="cpu")
-    with pytest.raises(EdgewiseError, match=r"argument's name to be one token, and 'size' .*\['s', 'i', 'z', 'e'\]"):
+    with pytest.raises(EdgewiseError, match=r"at least 15 names that are one token, .* only \d+ of 111 names are"):
         build(model)
 
 
-def test_a_tokenizer_that_does_not_know_a_name_is_refused_with_the_name() -> None:
+def test_a_name_that_the_tokenizer_does_not_know_is_left_out() -> None:
     unknown = docstring_prompts(2)[1].wrong[0]  # it stands in no prompt, and counts all the same
     assert f" {unknown}," not in "".join(prompt.clean + prompt.corrupt for prompt in docstring_prompts(8))
     model = model_of_words([word for word in WORDS if word != unknown])
-    with pytest.raises(EdgewiseError, match=rf"'{unknown}' is not one for the tokenizer .*\(its tokens: none\)"):
-        build(model)
+    task = build(model)
+    assert task.left_out == ("110 of 111 names are one token",)
+    assert not any(f" {unknown}" in (*text.answers, *text.wrong) for text in task.text)
 
 
-def test_prompts_of_unequal_length_are_refused() -> None:
+def test_pairs_of_two_lengths_are_passed_over() -> None:
     words = [*WORDS, "page:"]  # one token in "param page:", two in "page,"
-    model = model_of_words(words, pieces=r"page:|\w+|[^\w\s]")
+    task = build(model_of_words(words, pieces=r"page:|\w+|[^\w\s]"))
+    assert task.prompts.paired
+    drawn = docstring_prompts(9)
+    assert "param page:" in drawn[0].clean
+    assert [text.clean for text in task.text] == [prompt.clean for prompt in drawn[1:5]]
+
+
+def test_a_tokenizer_to_which_hardly_any_pair_has_one_length_is_refused() -> None:
+    model = model_of_words(["a", "b"])
+
+    def pairs(count: int) -> list[tuple[str, str]]:
+        return [("a b", "a b" if row % 40 == 8 else "a") for row in range(count)]
+
+    assert pairs_of_one_length(model, pairs, 1, "docstring")[0] == [8]
     with pytest.raises(
-        EdgewiseError, match=r"pair to have the same number of tokens, and .* makes 37 and 38 of '.ndef old"
+        EdgewiseError, match=r"of tokens, and for .* only 1 of 32 pairs do: it makes 2 and 1 of 'a b' and"
     ):
-        build(model)
+        pairs_of_one_length(model, pairs, 2, "docstring")
 
 
 def test_a_tokenizer_without_the_words_is_refused_with_the_prompt() -> None:

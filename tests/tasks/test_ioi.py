@@ -167,17 +167,12 @@ def test_the_variant_chooses_the_corrupted_prompts_and_nothing_else() -> None:
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_tokenizer_that_splits_a_name_is_refused_with_the_name_and_its_pieces() -> None:
+def test_a_tokenizer_that_splits_nearly_all_names_is_refused_with_how_many_are_needed() -> None:
     model = load_model(shared("models/stories260k"), device="cpu")
-    with pytest.raises(EdgewiseError, match="needs every name to be one token") as caught:
+    with pytest.raises(
+        EdgewiseError, match=r"at least 10 names that are one token, .* only 0 of 99 names are one token"
+    ):
         build_ioi(model, examples=4, seed=0, split="validation", variant="default")
-    message = str(caught.value)
-    quoted = [name for name in IOI_NAMES if repr(name) in message]
-    assert len(quoted) == 1
-    mentions = {name for pair in ioi_pairs(4) for prompt in pair for name in prompt.mentions}
-    assert quoted[0] in mentions
-    pieces = message.split("(its tokens: ")[1].removesuffix(")")
-    assert "".join(json.loads(pieces.replace("'", '"'))).strip() == quoted[0]
 
 
 def test_a_model_that_cannot_read_a_whole_prompt_is_refused() -> None:

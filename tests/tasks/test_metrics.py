@@ -81,10 +81,16 @@ def slow_logit_diff_max(q: Row, p: Row, answers: list[int], wrong: list[int]) ->
     return max(q[token] for token in wrong) - max(q[token] for token in answers)
 
 
+def slow_log_prob_diff(q: Row, p: Row, answers: list[int], wrong: list[int]) -> float:
+    log_q = [math.log(share) for share in softmax(q)]
+    return mean([log_q[token] for token in wrong]) - mean([log_q[token] for token in answers])
+
+
 SLOW: dict[str, Callable[[Row, Row, list[int], list[int]], float]] = {
     "kl_div": slow_kl_div,
     "logit_diff": slow_logit_diff,
     "logit_diff_max": slow_logit_diff_max,
+    "log_prob_diff": slow_log_prob_diff,
     "prob_diff": slow_prob_diff,
     "nll": slow_nll,
     "match_nll": slow_match_nll,

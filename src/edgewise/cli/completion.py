@@ -17,7 +17,17 @@ METHODS = (
     *("attribution-patching", "information-flow", "head-importance", "edge-pruning", "subnetwork-probing"),
     *("eap", "eap-ig", "atp", "hisp", "sp"),
 )
-METRICS = ("kl_div", "logit_diff", "logit_diff_max", "prob_diff", "nll", "match_nll", "l2", "frac_correct")
+METRICS = (
+    "kl_div",
+    "logit_diff",
+    "logit_diff_max",
+    "log_prob_diff",
+    "prob_diff",
+    "nll",
+    "match_nll",
+    "l2",
+    "frac_correct",
+)
 ABLATIONS = ("resample", "zero", "mean", "mean-positional")
 
 

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import typer
 
+from edgewise.cli import completion
 from edgewise.cli.app import app
-from edgewise.cli.options import (
-    JsonOption,
-)
+from edgewise.cli.options import DeviceOption, DtypeOption, JsonOption
 from edgewise.cli.printing import stdout_console
-
-if TYPE_CHECKING:
-    pass
+from edgewise.errors import EdgewiseError, check_seed
 
 
-@app.command(epilog="Example: edgewise tasks")
-def tasks(as_json: JsonOption = False) -> None:
-    """List the built-in tasks."""
+@app.command(epilog="Example: edgewise tasks --model HuggingFaceTB/SmolLM2-135M")
+def tasks(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Say which of them this model can do, how often it is right, and what its tokenizer leaves out.",
+            autocompletion=completion.names(completion.MODELS),
+        ),
+    ] = None,
+    examples: Annotated[int, typer.Option(help="With --model: prompts of each task that it is tried on.")] = 16,
+    seed: Annotated[int, typer.Option(help="With --model: seed of the prompts.")] = 0,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the built-in tasks, or say what a model makes of them."""
     from rich.table import Table
 
     from edgewise.tasks import KNOWN_CIRCUITS, TASKS
 
+    if model is not None:
+        _tasks_of(model, examples, seed, device, dtype, as_json)
+        return
     if as_json:
         rows = [
             {
@@ -69,6 +85,44 @@ def tasks(as_json: JsonOption = False) -> None:
         "\nKnown circuits are those in the paper's models; the first metric is the default. To see a task's prompts: "
         "edgewise prompts TASK.\nYour own: a JSONL file with clean, corrupt, answer and wrong on every line.",
         highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _tasks_of(model: str, examples: int, seed: int, device: str | None, dtype: str | None, as_json: bool) -> None:
+    """What a model makes of the tasks."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from edgewise.evaluation import abilities
+    from edgewise.models import load_model
+
+    if examples < 2:
+        raise EdgewiseError(f"--examples should be at least 2, not {examples}")
+    check_seed(seed)
+    loaded = load_model(model, device=device, dtype=dtype)  # type: ignore[arg-type] - checked by load_model
+    found = list(abilities(loaded, examples, seed))
+    if as_json:
+        rows = [{**dataclasses.asdict(one), "can": not one.why_not, "accuracy": one.accuracy} for one in found]
+        typer.echo(json.dumps({"model": loaded.name, "tasks": rows}))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("task", "right", "by chance"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("what is left out, or why not", overflow="fold")
+    for one in found:
+        right = "can, without answers" if one.accuracy is None else f"{one.accuracy:.0%} of {one.places}"
+        chance = "" if one.accuracy is None else f"{one.chance:.0%}"
+        if one.why_not:
+            right, chance = "[dim]cannot[/dim]", ""
+        table.add_row(one.task, right, chance, escape(one.why_not or "; ".join(one.left_out)))
+    console = stdout_console()
+    console.print(table)
+    console.print(
+        f"\n{loaded.name} on the first {examples} prompts of each task (seed {seed}). To see them with what it says: "
+        f"edgewise prompts TASK --model {loaded.name}",
+        highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 

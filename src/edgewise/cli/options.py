@@ -33,11 +33,13 @@ def _option(name: str, text: str | None = None) -> Any:
     field = _FIELDS[name]
     known = field.metadata.get("completes")
     shown: dict[str, Any] = {
-        "help": text or field.metadata["help"],
+        "help": (text or field.metadata["help"]).replace("[", "\\["),  # rich takes these for markup
         "autocompletion": names(getattr(completion, known)) if known else None,
     }
     if name == "task":
-        return typer.Argument(metavar="TASK", show_default=False, **shown)
+        return typer.Argument(metavar="[TASK]", show_default=False, **shown)
+    if panel := field.metadata.get("panel"):
+        shown["rich_help_panel"] = panel
     flags = field.metadata.get("flags", ())
     if isinstance(field.default, bool):
         flag = name.replace("_", "-")
@@ -50,8 +52,8 @@ def _parameters(name: str, text: str | None) -> list[inspect.Parameter]:
         return [_parameter(one, annotation, None) for one, annotation in METHOD_OPTIONS.items()]
     field = _FIELDS[name]
     kind = _TYPES.get(str(field.type).removesuffix(" | None"), str)
-    default = inspect.Parameter.empty if name == "task" else field.default
-    return [_parameter(name, Annotated[kind | None if default is None else kind, _option(name, text)], default)]
+    annotation = Annotated[kind | None if field.default is None else kind, _option(name, text)]
+    return [_parameter(name, annotation, field.default)]
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -103,10 +105,6 @@ def _request(given: dict[str, Any]) -> Request:
     return Request(part(ModelRequest), part(TaskRequest), part(SearchRequest))
 
 
-TaskArgument = Annotated[str, _option("task")]
-ModelOption = Annotated[str | None, _option("model")]
-SkipBadOption = Annotated[bool, _option("skip_bad")]
-VariantOption = Annotated[str, _option("variant")]
 RevisionOption = Annotated[str | None, _option("revision")]
 DeviceOption = Annotated[str | None, _option("device")]
 DtypeOption = Annotated[str | None, _option("dtype")]

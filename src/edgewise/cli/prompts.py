@@ -10,55 +10,38 @@ from typing import Annotated
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.options import (
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    ModelOption,
-    RevisionOption,
-    SkipBadOption,
-    TaskArgument,
-    VariantOption,
-)
+from edgewise.cli.options import DeviceOption, DtypeOption, JsonOption, RevisionOption, asks
 from edgewise.cli.printing import headline, stdout_console
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-from edgewise.runs.request import ModelRequest, Request, TaskRequest
+from edgewise.runs.request import Request
 
 
 @app.command(epilog="Example: edgewise prompts greater-than --examples 3")
+@asks("seed", examples="How many pairs to show. Default: 5, if there are as many.", seed="Seed of the prompts.")
 def prompts(
-    task: TaskArgument,
-    model: ModelOption = None,
-    examples: Annotated[
-        int | None, typer.Option(help="How many pairs to show. Default: 5, if there are as many.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the prompts.")] = 0,
+    asked: Request,
     split: Annotated[str, typer.Option(help="validation: the prompts a search uses; test: others like them.")] = (
         "validation"
     ),
-    variant: VariantOption = "default",
-    skip_bad: SkipBadOption = False,
-    device: DeviceOption = None,
-    dtype: DtypeOption = None,
-    revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a task's prompt pairs, the answers, and what the model says."""
     from edgewise.evaluation.answers import answers_of, meaning_of_right
     from edgewise.patching.ablation import check_ablation
     from edgewise.reports import show_pair
-    from edgewise.tasks import check_request, find_metric, load_task
+    from edgewise.tasks import find_metric
 
-    spec = check_request(task, examples, split, variant, seed, skip_bad)
+    spec = dataclasses.replace(asked.task, split=split).check()
+    examples = asked.task.examples
     # The number that a search takes decides where a built-in task's test prompts begin, and how some are paired; so it
     # is kept. In a file they begin after as many rows as are asked for.
     count = examples if spec is None and split == "test" else None
-    asked = TaskRequest(task, count, skip_bad, seed, variant, split)
-    loaded, made = Request(ModelRequest(model, device, dtype, revision=revision), asked).load(searching=False)
+    wanted = dataclasses.replace(asked.task, examples=count, split=split)
+    loaded, made = dataclasses.replace(asked, task=wanted).load(searching=False)
     if made.prompts.answers is None and made.why_no_answers and spec is None:
         typer.echo(f"edgewise: warning: metrics that need answers cannot be used: {made.why_no_answers}", err=True)
     if spec is not None and examples is not None and examples > len(made) and split == "validation":
-        made = load_task(task, loaded, examples=examples, seed=seed, variant=variant)
+        made = dataclasses.replace(wanted, examples=examples).load(loaded)
     try:
         check_ablation(made.ablation, made)
         find_metric(None, made)
@@ -67,7 +50,8 @@ def prompts(
     every = answers_of(loaded, made)
     shown = list(zip(made.text, every, strict=True))[: 5 if examples is None else examples]
     if as_json:
-        rows = [{**dataclasses.asdict(pair), **dataclasses.asdict(said)} for pair, said in shown]
+        parts = ("clean", "corrupt", "answers", "wrong")
+        rows = [{**{part: getattr(pair, part) for part in parts}, **dataclasses.asdict(said)} for pair, said in shown]
         typer.echo(json.dumps({"task": made.name, "model": loaded.name, "split": split, "prompts": rows}))
         return
     console = stdout_console()

@@ -1,5 +1,6 @@
 """How good is it: what the model says, and what a circuit keeps of it."""
 
+from edgewise.evaluation.ability import Ability, abilities
 from edgewise.evaluation.answers import Said, answers_of
 from edgewise.evaluation.bootstrap import Bootstrap, Interval, mean_jaccard
 from edgewise.evaluation.compare import CircuitComparison, compare_circuits
@@ -11,6 +12,7 @@ from edgewise.evaluation.random_circuits import random_circuit
 from edgewise.evaluation.roc import Counted, RocCurve, RocPoint, area_under, frontier, roc_curve, roc_point, roc_points
 
 __all__ = [
+    "Ability",
     "Accuracy",
     "Bootstrap",
     "CircuitComparison",
@@ -26,6 +28,7 @@ __all__ = [
     "RocPoint",
     "Said",
     "Spread",
+    "abilities",
     "advice",
     "answers_of",
     "area_under",

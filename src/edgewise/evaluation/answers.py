@@ -36,7 +36,7 @@ def answers_of(model: Decoder, task: Task, likeliest: int = 3) -> list[Said]:
     prompts = task.prompts
     final = forward(model, prompts.clean, prompts.mask).streams[-1]
     logits = model.logits(final[prompts.scored_rows, prompts.scored_positions])
-    reference = Reference(logits, prompts.answers, prompts.wrong, task.outputs)
+    reference = Reference(logits, prompts.answers, prompts.wrong, task.outputs, prompts.sequences)
     right = right_answers(logits, reference)
     numbers = task.metric == "l2"
     rows = []
@@ -60,6 +60,8 @@ def meaning_of_right(task: Task) -> str:
     answers, wrong = task.prompts.answers, task.prompts.wrong
     if wrong is None:
         return "the answer is the likeliest token"
+    if task.prompts.sequences is not None:
+        return "the answer as a whole is likelier than the wrong one, whatever else the model finds likely"
     if answers is not None and bool(((answers != NO_TOKEN).sum(dim=-1) > 1).any()):
         return "the answers are likelier together than the wrong ones, whatever else the model finds likely"
     return "the answer is likelier than every wrong one, whatever else the model finds likely"

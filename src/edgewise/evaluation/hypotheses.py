@@ -46,7 +46,7 @@ from edgewise.graph.circuit import Floats
 from edgewise.patching import Experiment
 from edgewise.tasks import METRICS, Metric, mean_over_places, metrics_of
 
-SCORES = ("logit_diff", "logit_diff_max", "prob_diff", "nll")
+SCORES = ("logit_diff", "logit_diff_max", "log_prob_diff", "prob_diff", "nll")
 """Metrics that make a score, the one to use first."""
 
 FEWEST_FOR_HSIC = 5

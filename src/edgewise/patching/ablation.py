@@ -2,7 +2,7 @@
 
 | ablation | what an absent edge carries |
 |---|---|
-| `resample` | what its sender writes on the paired corrupted prompt, position by position |
+| `resample` | what its sender writes on the paired corrupted prompt, position by position (as aligned, if they are) |
 | `zero` | nothing; constants that no node owns, such as attention output biases, stay, as in the paper's code |
 | `mean` | what its sender writes on the corrupted prompts, averaged over all their real tokens |
 | `mean-positional` | the same, averaged at each position by itself |
@@ -98,6 +98,7 @@ def ablate(
         decoder, prompts.corrupt, prompts.corrupt_mask, positions, rows=rows_at_once, split_embedding=split_embedding
     )
     batch, length = prompts.clean.shape
+    rows = torch.arange(batch, device=prompts.clean.device)[:, None]
 
     def carried(activation: Tensor) -> Tensor:
         # [batch, pos, ...] -> the same with every row and position replaced as the ablation says
@@ -109,6 +110,8 @@ def ablate(
         if ablation == "mean-positional":
             mean = activation.to(stream_dtype(activation.dtype)).mean(dim=0, keepdim=True)
             return mean.to(activation.dtype).expand_as(activation)
+        if ablation == "resample" and prompts.alignment is not None:
+            return activation[rows, prompts.alignment]
         return activation
 
     embedding = torch.stack([carried(part) for part in run.embedding])

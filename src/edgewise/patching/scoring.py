@@ -208,6 +208,16 @@ def _prob_diff(log_q: LogProbabilities, reference: Reference) -> Tensor:
     return log_q(reference.wrong).exp().sum(dim=-1) - log_q(reference.answers).exp().sum(dim=-1)
 
 
+def _log_prob_diff(log_q: LogProbabilities, reference: Reference) -> Tensor:
+    means = []
+    for ids in (reference.answers, reference.wrong):
+        assert ids is not None
+        real = ids != NO_TOKEN
+        total = log_q(ids).masked_fill(~real, 0.0).sum(dim=-1)
+        means.append(total / real.sum(dim=-1).clamp_min(1))
+    return means[1] - means[0]
+
+
 def _nll(log_q: LogProbabilities, reference: Reference) -> Tensor:
     assert reference.answers is not None
     return -log_q(reference.answers).logsumexp(dim=-1)
@@ -219,6 +229,7 @@ def _match_nll(log_q: LogProbabilities, reference: Reference) -> Tensor:
 
 _WITH_ANSWERS = {
     METRICS["prob_diff"].function: _prob_diff,
+    METRICS["log_prob_diff"].function: _log_prob_diff,
     METRICS["nll"].function: _nll,
     METRICS["match_nll"].function: _match_nll,
 }

@@ -25,6 +25,7 @@ METRIC_WORDS = {
     "kl_div": "KL divergence from the model (nats)",
     "logit_diff": "minus the logit difference (logits)",
     "logit_diff_max": "minus the logit difference (logits)",
+    "log_prob_diff": "minus the difference in log-probability (nats)",
     "prob_diff": "minus the difference in probability",
     "nll": "negative log-likelihood (nats)",
     "match_nll": "negative log-likelihood above the model's (nats)",

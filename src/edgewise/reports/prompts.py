@@ -51,6 +51,8 @@ def show_pair(console: Console, number: int, pair: PromptText, said: Said) -> No
         line(label, *((part, colour if differs else "") for part, differs in marked))
     if pair.answers:
         line("answer", (_some(pair.answers), "bold"), (f"   not {_some(pair.wrong)}" if pair.wrong else "", ""))
+    elif pair.wrong:  # where answers are sequences, a wrong one has a row of its own
+        line("wrong", (_some(pair.wrong), "bold"))
     line("model", (_says(said), ""))
     console.print()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-NEGATED = ("logit_diff", "logit_diff_max", "prob_diff", "frac_correct")
+NEGATED = ("logit_diff", "logit_diff_max", "log_prob_diff", "prob_diff", "frac_correct")
 """Metrics of which a search takes the negative, since lower is better there. Readers see them as their names say."""
 
 

@@ -162,8 +162,9 @@ def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: 
             _same_prompts(str(kept), ran_on["kept_sha256"], run)
         return str(kept), "validation", True  # every row that was kept is of the run's split
     if "file" not in ran_on:
+        came = "came from a dataset" if "dataset" in ran_on else "were given as a list"
         raise EdgewiseError(
-            f"the prompts of {str(run)!r} were given as a list, and it keeps only those that were searched: measure on "
+            f"the prompts of {str(run)!r} {came}, and it keeps only those that were searched: measure on "
             "others with --task FILE"
         )
     _same_prompts(ran_on["file"], ran_on["sha256"], run)

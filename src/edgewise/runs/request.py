@@ -37,6 +37,11 @@ def _field(default: Any, text: str, **shell: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": text, **shell})
 
 
+def _dataset(text: str) -> Any:
+    """A field of prompts from a dataset."""
+    return _field(None, text, panel="Prompts from a dataset")
+
+
 @dataclass(frozen=True)
 class ModelRequest:
     """In which model; as `load_model` takes it."""
@@ -98,12 +103,38 @@ class TaskRequest:
     seed: int = _field(0, "Seed of the prompts, of shuffled orders, and of learned masks.")
     variant: str = _field("default", "How the task's prompts are made (see: edgewise tasks).")
     split: str = _field("validation", "validation: the prompts a search uses; test: others like them.")
+    dataset: str | None = _dataset(
+        "Instead of a task: prompts from a Hugging Face dataset, or a Parquet, CSV or JSON file."
+    )
+    dataset_config: str | None = _dataset("The dataset's configuration.")
+    dataset_split: str | None = _dataset("The dataset's split. Default: its only one, or train.")
+    clean: str | None = _dataset(
+        "Column of the clean prompts, as in prompt, meta.prompt, choices[0], choices[answerKey], or text with these "
+        "in braces. Default: clean."
+    )
+    corrupt: str | None = _dataset("Likewise of the corrupted prompts. Default: corrupt.")
+    answer: str | None = _dataset("Likewise of the answers, as in ' {choices[answerKey]}'. Default: answer, or none.")
+    wrong: str | None = _dataset(
+        "Likewise of wrong answers; choices[!answerKey] is all but one. Default: wrong, or none."
+    )
+    answer_tokens: str | None = _dataset("What counts of answers of several tokens: first, or all.")
 
     def check(self) -> TaskSpec | None:
         """The built-in task, or None for a file; an EdgewiseError for what needs no model to be refused."""
         from edgewise.tasks import check_request
 
-        return check_request(**vars(self))
+        if self.dataset is None and self.task:
+            given = [name for name in _OF_DATASET if getattr(self, name) is not None]
+            if given:
+                raise EdgewiseError(
+                    f"--{given[0].replace('_', '-')} is for --dataset, and the task is {quoted(self.task)}"
+                )
+        elif self.dataset is None:
+            raise EdgewiseError("say which task: a name (see: edgewise tasks), a JSONL file, or --dataset")
+        elif self.task:
+            raise EdgewiseError(f"give a task or a dataset, not both {quoted(self.task)} and {quoted(self.dataset)}")
+        task = self.task if self.dataset is None else None
+        return check_request(task, self.examples, self.split, self.variant, self.seed, self.skip_bad)
 
     def load(self, model: Decoder, ablation: str | None = None) -> Task:
         """The task, for a model and, if it is known, an ablation.
@@ -111,9 +142,26 @@ class TaskRequest:
         Raises:
             EdgewiseError: as `load_task`.
         """
-        from edgewise.tasks import load_task
+        from edgewise.tasks import Dataset, load_task
 
-        return load_task(model=model, ablation=ablation, **vars(self))
+        task: str | Dataset = self.task
+        if self.dataset is not None:
+            columns = {name.removeprefix("dataset_"): getattr(self, name) for name in _OF_DATASET}
+            task = Dataset(self.dataset, **columns)
+        split: Any = self.split  # checked by load_task
+        return load_task(
+            task,
+            model,
+            examples=self.examples,
+            skip_bad=self.skip_bad,
+            seed=self.seed,
+            variant=self.variant,
+            split=split,
+            ablation=ablation,
+        )
+
+
+_OF_DATASET = ("dataset_config", "dataset_split", "clean", "corrupt", "answer", "wrong", "answer_tokens")
 
 
 @dataclass(frozen=True)

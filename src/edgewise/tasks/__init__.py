@@ -1,7 +1,7 @@
 """What behaviour is looked for: tasks, their prompts, and the metrics that judge logits."""
 
 from edgewise.tasks.known import KNOWN_CIRCUITS, Comparison, GroupFound, KnownCircuit, known_circuit
-from edgewise.tasks.load import TASKS, TaskSpec, check_request, find_spec, load_task, register_task
+from edgewise.tasks.load import TASKS, TaskSpec, check_request, find_spec, load_task, make_task, register_task
 from edgewise.tasks.metrics import (
     METRICS,
     Metric,
@@ -12,6 +12,7 @@ from edgewise.tasks.metrics import (
     right_answers,
     share_by_chance,
 )
+from edgewise.tasks.tables import Dataset
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "METRICS",
     "TASKS",
     "Comparison",
+    "Dataset",
     "GroupFound",
     "KnownCircuit",
     "Metric",
@@ -33,6 +35,7 @@ __all__ = [
     "find_spec",
     "known_circuit",
     "load_task",
+    "make_task",
     "mean_over_places",
     "metrics_of",
     "register_task",

@@ -15,15 +15,17 @@ Seed 0 draws the paper's prompts.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
-from edgewise.tasks.tokens import continuation, encode_prompt, one_token
+from edgewise.tasks.tokens import known_words, pairs_of_one_length, require_words, single_tokens
 from edgewise.tasks.word_lists import DOCSTRING_NAMES, DOCSTRING_NOUNS
 
 METRICS = ("kl_div", "logit_diff_max", "frac_correct", "logit_diff", "nll", "match_nll")
+FEWEST_NAMES = 15
+FEWEST_NOUNS = 3
 SEED_STRIDE = 1_000_003
 """Prompt i of seed s is drawn with Python's random seeded s * SEED_STRIDE + i."""
 
@@ -38,19 +40,21 @@ class DocstringPrompt:
     wrong: tuple[str, ...]
 
 
-def docstring_prompts(count: int, seed: int = 0) -> list[DocstringPrompt]:
+def docstring_prompts(
+    count: int, seed: int = 0, names: Sequence[str] = DOCSTRING_NAMES, nouns: Sequence[str] = DOCSTRING_NOUNS
+) -> list[DocstringPrompt]:
     """The first `count` prompts of a seed. Asking for more leaves the first ones as they are."""
-    return [_draw(random.Random(seed * SEED_STRIDE + index)) for index in range(count)]
+    return [_draw(random.Random(seed * SEED_STRIDE + index), names, nouns) for index in range(count)]
 
 
-def _draw(generator: random.Random) -> DocstringPrompt:
+def _draw(generator: random.Random, all_names: Sequence[str], all_nouns: Sequence[str]) -> DocstringPrompt:
     # The draws, and their order, that the original code makes. Three of the names are for corruptions other than this
     # one: they stand in no prompt, but count as wrong answers.
-    function, *names = generator.sample(DOCSTRING_NAMES, 15)
+    function, *names = generator.sample(all_names, FEWEST_NAMES)
     corrupt_middle, corrupt_described = names[1:4], names[4:6]
     middle, before, after = names[8:11], names[11:13], names[13:]
-    description = generator.sample(DOCSTRING_NOUNS, 3)
-    nouns = [generator.sample(DOCSTRING_NOUNS, 2) for _ in middle[:-1]]
+    description = generator.sample(all_nouns, FEWEST_NOUNS)
+    nouns = [generator.sample(all_nouns, 2) for _ in middle[:-1]]
 
     def text(defined: list[str], described: list[str]) -> str:
         return _text(function, [*before, *defined, *after], description, described, nouns)
@@ -81,34 +85,39 @@ def build_docstring(model: Decoder, *, examples: int, seed: int, split: Split, v
     """The docstring task on a model's tokens: `examples` pairs, the first ones for validation, the next for test.
 
     Prompts begin with a BOS token if the tokenizer has one, as the paper's do. `logit_diff_max` is the paper's
-    `docstring_metric`, and `frac_correct` its `docstring_stefan`. All variants are the paper's prompts.
+    `docstring_metric`, and `frac_correct` its `docstring_stefan`. All variants are the paper's prompts. Names that are
+    not one token to the model are left out, and so are nouns that it has no word for.
 
     Raises:
-        EdgewiseError: the model's tokenizer has no word for part of a prompt, or does not take every argument's name
-            for one token.
+        EdgewiseError: fewer names are one token than a prompt needs, or the model's tokenizer has no word for part of a
+            prompt.
     """
-    prompts = docstring_prompts(2 * examples, seed)
-    prompts = prompts[examples:] if split == "test" else prompts[:examples]
-    # The names come first: one that is several tokens makes the prompts of a pair differ in length, too.
-    token: dict[str, int] = {}
-    for prompt in prompts:
-        for name in (prompt.answer, *prompt.wrong):
-            if name not in token:
-                ids = continuation(model, prompt.clean, f" {name}")
-                token[name] = one_token(model, ids, name, "docstring", "every argument's name to be one token")
-    clean = [encode_prompt(model, prompt.clean, "docstring", bos=True) for prompt in prompts]
-    corrupt = [encode_prompt(model, prompt.corrupt, "docstring", bos=True) for prompt in prompts]
-    for prompt, ids, other in zip(prompts, clean, corrupt, strict=True):
-        if len(ids) != len(other):
-            raise EdgewiseError(
-                "task 'docstring' needs the prompts of a pair to have the same number of tokens, and the tokenizer of "
-                f"{model.name!r} makes {len(ids)} and {len(other)} of {prompt.clean!r} and {prompt.corrupt!r}"
-            )
+    token = single_tokens(model, "    :param", DOCSTRING_NAMES)
+    nouns = known_words(model, DOCSTRING_NOUNS)
+    left_out = (
+        require_words(model, "docstring", len(token), len(DOCSTRING_NAMES), FEWEST_NAMES, "names", "one token"),
+        require_words(model, "docstring", len(nouns), len(DOCSTRING_NOUNS), FEWEST_NOUNS, "nouns", "known"),
+    )
+    names = [name for name in DOCSTRING_NAMES if name in token]
+
+    def draw(count: int) -> list[DocstringPrompt]:
+        return docstring_prompts(count, seed, names, nouns)
+
+    chosen, clean, corrupt = pairs_of_one_length(
+        model,
+        lambda count: [(prompt.clean, prompt.corrupt) for prompt in draw(count)],
+        2 * examples,
+        "docstring",
+        bos=True,
+    )
+    drawn = draw(chosen[-1] + 1)
+    half = slice(examples, None) if split == "test" else slice(examples)
+    prompts = [drawn[row] for row in chosen][half]
     return Task(
         name="docstring",
         prompts=last_token_prompts(
-            clean,
-            corrupt,
+            clean[half],
+            corrupt[half],
             [[token[prompt.answer]] for prompt in prompts],
             [[token[name] for name in prompt.wrong] for prompt in prompts],
         ),
@@ -118,4 +127,5 @@ def build_docstring(model: Decoder, *, examples: int, seed: int, split: Split, v
         ),
         metric="kl_div",
         metrics=METRICS,
+        left_out=tuple(note for note in left_out if note),
     )

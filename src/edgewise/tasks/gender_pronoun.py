@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
-from edgewise.tasks.tokens import check_length, continuation, encode, one_token, show, unknown_words
+from edgewise.tasks.tokens import check_length, continuation, encode, encode_all, one_token, show, unknown_words
 from edgewise.tasks.word_lists import FEMALE_NAMES, MALE_NAMES
 
 TEMPLATE = "So {name} is a really great friend, isn't"
@@ -63,12 +63,13 @@ def build_gender_pronoun(model: Decoder, *, examples: int, seed: int, split: Spl
             f"task 'gender-pronoun' cannot run on {model.name!r}: its tokenizer has no word for part of {frame!r}"
         )
     prompts = _known(model, (*MALE_NAMES, *FEMALE_NAMES))
+    all_names = len(MALE_NAMES) + len(FEMALE_NAMES)
     pairs = gender_pairs({name: len(ids) for name, ids in prompts.items()}, seed)
     if len(pairs) < 2 * examples:
         raise EdgewiseError(
             f"task 'gender-pronoun' needs {2 * examples} pairs of a male and a female name of as many tokens "
             f"({examples} examples for validation and as many for test), and the tokenizer of {model.name!r} allows "
-            f"{len(pairs)}: it knows {len(prompts)} of the {len(MALE_NAMES) + len(FEMALE_NAMES)} names"
+            f"{len(pairs)}: it knows {len(prompts)} of the {all_names} names"
         )
     pairs = pairs[examples : 2 * examples] if split == "test" else pairs[:examples]
     for name in dict.fromkeys(name for pair in pairs for name in pair):
@@ -103,10 +104,12 @@ def build_gender_pronoun(model: Decoder, *, examples: int, seed: int, split: Spl
         ),
         metric="kl_div",
         metrics=METRICS,
+        left_out=(f"{len(prompts)} of {all_names} names are known",) if len(prompts) < all_names else (),
     )
 
 
 def _known(model: Decoder, names: Iterable[str]) -> dict[str, list[int]]:
     """The tokens of each name's prompt, for the names that the tokenizer knows."""
-    prompts = {name: encode(model, TEMPLATE.format(name=name)) for name in names}
-    return {name: ids for name, ids in prompts.items() if not unknown_words(model, ids)}
+    names = list(names)
+    prompts = encode_all(model, [TEMPLATE.format(name=name) for name in names])
+    return {name: ids for name, ids in zip(names, prompts, strict=True) if not unknown_words(model, ids)}

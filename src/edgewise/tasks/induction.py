@@ -18,7 +18,7 @@ from torch import Tensor
 from edgewise.errors import EdgewiseError, first_line
 from edgewise.models import Decoder
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
-from edgewise.tasks.tokens import check_length
+from edgewise.tasks.tokens import added_tokens, check_length, document_start
 
 LENGTH = 32
 METRICS = ("kl_div", "nll", "match_nll")
@@ -86,7 +86,8 @@ def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, v
     """The induction task: `examples` rows, the first ones for validation, the next for test.
 
     The corrupted prompts are the same rows in another order, in which none stays in its place. Rows are drawn by a
-    seed, from all tokens but special ones, and begin with BOS if the model's tokenizer has one. More examples leave
+    seed, from all tokens of text (none that are special, were added or stand for a byte), and begin with BOS if the
+    model's tokenizer has one. More examples leave
     the first clean rows as they are, but not which row corrupts which.
 
     `variant="paper"` reads the original's rows and mask from the hub, or from the model's folder if they lie there;
@@ -145,8 +146,8 @@ def _drawn_rows(model: Decoder, examples: int, seed: int, split: Split) -> tuple
     n_tokens = min(model.config.n_tokens, model.config.d_vocab)
     if model.tokenizer is not None:
         n_tokens = min(n_tokens, len(model.tokenizer))  # an embedding is often padded with rows that are no token
-    bos = getattr(model.tokenizer, "bos_token_id", None)
-    special = getattr(model.tokenizer, "all_special_ids", ())
+    bos = document_start(model)
+    special = {*getattr(model.tokenizer, "all_special_ids", ()), *added_tokens(model)}
     generator = torch.Generator().manual_seed(seed % 2**63)
     try:
         rows = repeated_tokens(2 * examples, length, n_tokens, generator, special, bos)

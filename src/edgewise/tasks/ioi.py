@@ -9,17 +9,18 @@ corrupted ones that always name three different people, none of them in the clea
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
-from edgewise.tasks.tokens import encode, encode_prompt, one_token
+from edgewise.tasks.tokens import known_words, pairs_of_one_length, require_words, single_tokens
 from edgewise.tasks.word_lists import IOI_NAMES, IOI_OBJECTS, IOI_PLACES
 
 TEMPLATE = "Then, {first} and {second} went to the {place}. {giver} gave a {thing} to"
+FEWEST_NAMES = 10
 METRICS = ("kl_div", "logit_diff", "prob_diff", "frac_correct", "nll", "match_nll")
 
 
@@ -40,21 +41,35 @@ class IoiPrompt:
         return TEMPLATE.format(first=first, second=second, giver=giver, place=self.place, thing=self.thing)
 
 
-def ioi_pairs(count: int, seed: int = 0, *, distinct: bool = False) -> list[tuple[IoiPrompt, IoiPrompt]]:
+@dataclass(frozen=True)
+class IoiWords:
+    """What sentences are made of: the paper's words, or those of them that a tokenizer allows."""
+
+    names: Sequence[str] = IOI_NAMES
+    places: Sequence[str] = IOI_PLACES
+    things: Sequence[str] = IOI_OBJECTS
+
+
+ALL_WORDS = IoiWords()
+
+
+def ioi_pairs(
+    count: int, seed: int = 0, *, distinct: bool = False, words: IoiWords = ALL_WORDS
+) -> list[tuple[IoiPrompt, IoiPrompt]]:
     """The first `count` clean and corrupted prompts of a seed. Asking for more leaves the first ones as they are.
 
     With `distinct`, corrupted prompts always name three different people who are not in the clean one.
     """
-    clean = _draw(count, seed)
+    clean = _draw(count, seed, words)
     if distinct:
-        return list(zip(clean, _strangers(clean, seed + 1), strict=True))
-    corrupt = _new_indirect_object(clean, seed + 1)
-    corrupt = _new_subject(corrupt, seed + 2, everywhere=True)
-    corrupt = _new_subject(corrupt, seed + 3, everywhere=False)
+        return list(zip(clean, _strangers(clean, _drawn_names(seed + 1, words)), strict=True))
+    corrupt = _new_indirect_object(clean, _drawn_names(seed + 1, words))
+    corrupt = _new_subject(corrupt, _drawn_names(seed + 2, words), everywhere=True)
+    corrupt = _new_subject(corrupt, _drawn_names(seed + 3, words), everywhere=False)
     return list(zip(clean, corrupt, strict=True))
 
 
-def _draw(count: int, seed: int) -> list[IoiPrompt]:
+def _draw(count: int, seed: int, words: IoiWords) -> list[IoiPrompt]:
     # The draws, and their order, that the original code makes. Its template list has one entry, which costs a draw,
     # and it draws a third name that is never used.
     generator = random.Random((seed + 987654321) % 123456789)
@@ -63,22 +78,21 @@ def _draw(count: int, seed: int) -> list[IoiPrompt]:
         generator.choice((TEMPLATE,))
         names: tuple[str, ...] = ("", "", "")
         while len(set(names)) < 3:
-            names = tuple(generator.choice(IOI_NAMES) for _ in range(3))
+            names = tuple(generator.choice(words.names) for _ in range(3))
         receiver, subject = names[:2]
-        place = generator.choice(IOI_PLACES)
-        thing = generator.choice(IOI_OBJECTS)
+        place = generator.choice(words.places)
+        thing = generator.choice(words.things)
         prompts.append(IoiPrompt(receiver, subject, (receiver, subject, subject, receiver), place, thing))
     return prompts
 
 
-def _names(seed: int) -> Iterator[str]:
+def _drawn_names(seed: int, words: IoiWords) -> Iterator[str]:
     generator = np.random.RandomState((seed + 345467) % 5432)  # the original's generator
     while True:
-        yield IOI_NAMES[generator.randint(len(IOI_NAMES))]
+        yield words.names[generator.randint(len(words.names))]
 
 
-def _new_indirect_object(prompts: list[IoiPrompt], seed: int) -> list[IoiPrompt]:
-    names = _names(seed)
+def _new_indirect_object(prompts: list[IoiPrompt], names: Iterator[str]) -> list[IoiPrompt]:
     changed = []
     for prompt in prompts:
         name = next(name for name in names if name not in (prompt.indirect_object, prompt.subject))
@@ -87,12 +101,12 @@ def _new_indirect_object(prompts: list[IoiPrompt], seed: int) -> list[IoiPrompt]
     return changed
 
 
-def _new_subject(prompts: list[IoiPrompt], seed: int, *, everywhere: bool) -> list[IoiPrompt]:
+def _new_subject(prompts: list[IoiPrompt], names: Iterator[str], *, everywhere: bool) -> list[IoiPrompt]:
     # The original draws these names without looking at those in use, and goes by the first (and the last) mention of
     # the subject's name. So now and then (15 of its 200 prompts) a corrupted prompt repeats a name or keeps one of the
     # clean prompt's, and then the "first mention" is the indirect object's.
     changed = []
-    for prompt, name in zip(prompts, _names(seed), strict=False):
+    for prompt, name in zip(prompts, names, strict=False):
         mentions = list(prompt.mentions)
         last = len(mentions) - 1 - mentions[::-1].index(prompt.subject)
         mentions[mentions.index(prompt.subject)] = name
@@ -104,8 +118,7 @@ def _new_subject(prompts: list[IoiPrompt], seed: int, *, everywhere: bool) -> li
     return changed
 
 
-def _strangers(prompts: list[IoiPrompt], seed: int) -> list[IoiPrompt]:
-    names = _names(seed)
+def _strangers(prompts: list[IoiPrompt], names: Iterator[str]) -> list[IoiPrompt]:
     changed = []
     for prompt in prompts:
         drawn: list[str] = []
@@ -122,22 +135,30 @@ def _strangers(prompts: list[IoiPrompt], seed: int) -> list[IoiPrompt]:
 def build_ioi(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
     """The IOI task on a model's tokens: `examples` pairs, the first ones for validation, the next ones for test.
 
-    All variants but `distinct` are the paper's prompts.
+    All variants but `distinct` are the paper's prompts. Names that are not one token to the model are left out, and so
+    are places and things that it has no word for.
 
     Raises:
-        EdgewiseError: the model's tokenizer has no word for part of a prompt, or splits a name into several tokens.
+        EdgewiseError: fewer than ten names are one token, or the model's tokenizer has no word for part of a prompt.
     """
-    pairs = ioi_pairs(2 * examples, seed, distinct=variant == "distinct")
-    pairs = pairs[examples:] if split == "test" else pairs[:examples]
-    people = {name for pair in pairs for prompt in pair for name in prompt.mentions}
-    token = {name: _name_token(model, name) for name in sorted(people)}
-    clean = [encode_prompt(model, prompt.text, "ioi") for prompt, _ in pairs]
-    corrupt = [encode_prompt(model, prompt.text, "ioi") for _, prompt in pairs]
+    token = single_tokens(model, "Then,", IOI_NAMES)
+    left_out = require_words(model, "ioi", len(token), len(IOI_NAMES), FEWEST_NAMES, "names", "one token")
+    words = IoiWords([name for name in IOI_NAMES if name in token], *_known(model))
+
+    def draw(count: int) -> list[tuple[IoiPrompt, IoiPrompt]]:
+        return ioi_pairs(count, seed, distinct=variant == "distinct", words=words)
+
+    chosen, clean, corrupt = pairs_of_one_length(
+        model, lambda count: [(one.text, other.text) for one, other in draw(count)], 2 * examples, "ioi"
+    )
+    drawn = draw(chosen[-1] + 1)
+    half = slice(examples, None) if split == "test" else slice(examples)
+    pairs = [drawn[row] for row in chosen][half]
     return Task(
         name="ioi",
         prompts=last_token_prompts(
-            clean,
-            corrupt,
+            clean[half],
+            corrupt[half],
             [[token[prompt.indirect_object]] for prompt, _ in pairs],
             [[token[prompt.subject]] for prompt, _ in pairs],
         ),
@@ -147,9 +168,11 @@ def build_ioi(model: Decoder, *, examples: int, seed: int, split: Split, variant
         ),
         metric="kl_div",
         metrics=METRICS,
+        left_out=(left_out,) if left_out else (),
     )
 
 
-def _name_token(model: Decoder, name: str) -> int:
-    ids = encode(model, f"Then, {name}")[len(encode(model, "Then,")) :]
-    return one_token(model, ids, name, "ioi", "every name to be one token")
+def _known(model: Decoder) -> tuple[Sequence[str], Sequence[str]]:
+    places, things = known_words(model, IOI_PLACES), known_words(model, IOI_OBJECTS)
+    # Without any, the paper's stay, and the prompt that cannot be read is named.
+    return places or IOI_PLACES, things or IOI_OBJECTS

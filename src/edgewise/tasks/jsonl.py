@@ -3,7 +3,16 @@
     {"clean": "… a little girl named Lily.", "corrupt": "… a little boy named Lily.", "answer": " She", "wrong": " He"}
 
 `answer` and `wrong` are a string or a list of strings, written with the space before them if the text needs one, or
-null where there is none. Other fields are left alone. What becomes of them is in own_prompts.py.
+null where there is none. Four more fields may be there:
+
+| field | what |
+|---|---|
+| `answer_tokens` | `first`: of answers of several tokens the first counts; `all`: the whole answer does |
+| `scored` | parts of the clean prompt, whose own tokens are the answers (`answer` and `wrong` are left out) |
+| `spans` | pairs of a part of the clean prompt and what stands for it in the corrupted one, of another length |
+| `messages`, `corrupt_messages` | conversations in place of `clean` and `corrupt`, for the model's chat template |
+
+Other fields are left alone. What becomes of them is in own_prompts.py.
 """
 
 from __future__ import annotations
@@ -11,24 +20,40 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from edgewise.errors import EdgewiseError, near_matches, shorten
+from edgewise.errors import EdgewiseError, near_matches, shorten, unknown
 from edgewise.files import decode, read_bytes
 from edgewise.json_files import parse_json
 from edgewise.tasks.task import PromptText
 
 FIELDS = ("clean", "corrupt", "answer", "wrong")
+AnswerTokens = Literal["one", "first", "all"]
+Message = Mapping[str, str]
+ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row, checked, with its number: of the line in the file, or from 1 in a list."""
+    """One row, checked.
+
+    Attributes:
+        number: of the line in the file, or from 1 in a list.
+        text: prompts and answers; the prompts are empty where there are messages.
+        answer_tokens: what counts of an answer of several tokens; by default it has to be one.
+        scored: parts of the clean prompt, from left to right, whose tokens are what has to follow.
+        spans: parts of the clean prompt and of the corrupted one that stand for each other, from left to right.
+        messages: the clean conversation and the corrupted one.
+    """
 
     number: int
     text: PromptText
+    answer_tokens: AnswerTokens = "one"
+    scored: tuple[str, ...] = ()
+    spans: tuple[tuple[str, str], ...] = ()
+    messages: tuple[Sequence[Message], Sequence[Message]] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +95,19 @@ def read_rows(path: Path) -> Rows:
     return _rows(path.stem, str(path), "line", lines.items(), settings)
 
 
-def rows_of(given: Sequence[Mapping[str, Any]], name: str) -> Rows:
+def rows_of(
+    given: Sequence[Mapping[str, Any]],
+    name: str,
+    *,
+    origin: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Rows:
     """The rows of a list.
+
+    Args:
+        name: what the task is called.
+        origin: where they come from, for errors.
+        settings: more of what finds them again.
 
     Raises:
         EdgewiseError: it is empty, or holds something that cannot be written as JSON.
@@ -82,24 +118,24 @@ def rows_of(given: Sequence[Mapping[str, Any]], name: str) -> Rows:
         text = "".join(f"{json.dumps(dict(row) if isinstance(row, Mapping) else row)}\n" for row in given)
     except (TypeError, ValueError) as error:
         raise EdgewiseError(f"the rows of {name!r} should hold what JSON can: {error}") from None
-    settings = {"task": name, "sha256": digest(text.encode())}
-    return _rows(name, f"the rows of {name!r}", "row", enumerate(text.splitlines(), start=1), settings)
+    found = {"task": name, "sha256": digest(text.encode()), **(settings or {})}
+    return _rows(name, origin or f"the rows of {name!r}", "row", enumerate(text.splitlines(), start=1), found)
 
 
 def to_jsonl(texts: Iterable[PromptText]) -> str:
     """The lines of a file that is read as these prompts."""
-    return "".join(
-        json.dumps(
-            {
-                "clean": text.clean,
-                "corrupt": text.corrupt,
-                "answer": list(text.answers) or None,
-                "wrong": list(text.wrong) or None,
-            }
-        )
-        + "\n"
+    plain = (
+        {
+            "clean": text.clean,
+            "corrupt": text.corrupt,
+            "answer": list(text.answers) or None,
+            "wrong": list(text.wrong) or None,
+        }
+        if text.row is None
+        else text.row
         for text in texts
     )
+    return "".join(f"{json.dumps(row)}\n" for row in plain if row)
 
 
 def digest(data: bytes) -> str:
@@ -111,23 +147,89 @@ def _rows(name: str, origin: str, unit: str, lines: Iterable[tuple[int, str]], s
     good, bad = [], {}
     for number, line in lines:
         try:
-            good.append(Row(number, _text(line)))
+            good.append(_row(number, line))
         except EdgewiseError as error:
             bad[number] = str(error).removeprefix(": ")  # parse_json names a place, which is said elsewhere
     return Rows(name, origin, unit, tuple(good), bad, settings)
 
 
-def _text(line: str) -> PromptText:
+def _row(number: int, line: str) -> Row:
     value = parse_json(line, "")
     if not isinstance(value, dict):
         raise EdgewiseError(f"should be an object with {', '.join(FIELDS)}, not a {type(value).__name__}")
+    extra: dict[str, Any] = {}
+    if "messages" in value or "corrupt_messages" in value:
+        if "clean" in value or "corrupt" in value:
+            raise EdgewiseError(
+                "has both messages and prompts: give 'messages' and 'corrupt_messages', or 'clean' and 'corrupt'"
+            )
+        extra["messages"] = (_messages(value, "messages"), _messages(value, "corrupt_messages"))
+        value = {**value, "clean": "", "corrupt": ""}
+    if "scored" in value:
+        if value.get("answer") is not None or value.get("wrong") is not None:
+            raise EdgewiseError("has both 'scored' and answers: the tokens of what is scored are the answers")
+        extra["scored"] = _parts(value["scored"], "scored")
+        value = {**value, "answer": None, "wrong": None}
+    if "answer_tokens" in value:
+        extra["answer_tokens"] = value["answer_tokens"]
+        if value["answer_tokens"] not in get_args(AnswerTokens):
+            raise unknown("'answer_tokens'", str(value["answer_tokens"]), get_args(AnswerTokens))
+    if "spans" in value:
+        extra["spans"] = _spans(value["spans"])
+    kept = {name: one for name, one in value.items() if name in (*FIELDS, *_MORE)} if extra else None
+    if "messages" in extra and kept is not None:
+        del kept["clean"], kept["corrupt"]
+    text = _text(value, "messages" in extra)
+    return Row(number, replace(text, row=kept), **extra)
+
+
+_MORE = ("answer_tokens", "scored", "spans", "messages", "corrupt_messages")
+
+
+def _messages(value: dict[str, Any], name: str) -> list[Message]:
+    given = value.get(name)
+    good = isinstance(given, list) and all(
+        isinstance(one, dict)
+        and one.keys() == {"role", "content"}
+        and one["role"] in ROLES
+        and _is_text(one["content"])
+        for one in given
+    )
+    if not good or not given:
+        raise EdgewiseError(
+            f"{name!r} should be a list of messages, each with a role ({', '.join(ROLES)}) and a content, not "
+            f"{shorten(json.dumps(given))}"
+        )
+    return given
+
+
+def _parts(given: Any, name: str) -> tuple[str, ...]:
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not texts or not all(_is_text(text) for text in texts):
+        raise EdgewiseError(f"{name!r} should be text or a list of texts, not {shorten(json.dumps(given))}")
+    return tuple(texts)
+
+
+def _spans(given: Any) -> tuple[tuple[str, str], ...]:
+    good = isinstance(given, list) and all(
+        isinstance(one, list) and len(one) == 2 and all(_is_text(text) for text in one) for one in given
+    )
+    if not good or not given:
+        raise EdgewiseError(
+            "'spans' should be a list of pairs, each a part of the clean prompt and what stands for it in the "
+            f"corrupted one, not {shorten(json.dumps(given))}"
+        )
+    return tuple((one, other) for one, other in given)
+
+
+def _text(value: dict[str, Any], empty: bool) -> PromptText:
     for name in FIELDS:
         if name not in value:
             hint = near_matches(name, [key for key in value if key not in FIELDS]).replace("did you mean", "is it")
             unless = " (null, if there is none)" if name in ("answer", "wrong") else ""
             raise EdgewiseError(f"the field {name!r} is missing{unless}{hint}")
     for name in ("clean", "corrupt"):
-        if not _is_text(value[name]):
+        if not _is_text(value[name]) and not empty:
             raise EdgewiseError(f"{name!r} should be text, not {shorten(json.dumps(value[name]))}")
     return PromptText(value["clean"], value["corrupt"], _strings(value, "answer"), _strings(value, "wrong"))
 

@@ -19,9 +19,10 @@ from edgewise.tasks.greater_than import build_greater_than
 from edgewise.tasks.hand_built import build_or_gate, build_tracr_reverse, build_tracr_xproportion
 from edgewise.tasks.induction import build_induction
 from edgewise.tasks.ioi import build_ioi
-from edgewise.tasks.jsonl import read_rows, rows_of
+from edgewise.tasks.jsonl import Rows, read_rows, rows_of
 from edgewise.tasks.known import known_circuit
 from edgewise.tasks.own_prompts import build_own
+from edgewise.tasks.tables import Dataset, read_dataset
 from edgewise.tasks.task import Split, Task
 
 MOST_CHECKED = 512
@@ -273,7 +274,7 @@ def check_request(
 
 
 def load_task(
-    task: str | Path | Sequence[Mapping[str, Any]],
+    task: str | Path | Sequence[Mapping[str, Any]] | Dataset,
     model: Decoder,
     *,
     examples: int | None = None,
@@ -288,7 +289,7 @@ def load_task(
 
     Args:
         task: a built-in name (`edgewise tasks` lists them), a JSONL file of `clean`, `corrupt`, `answer`, `wrong`, or a
-            list of dictionaries with these.
+            list of dictionaries with these, or a `Dataset`.
         examples: how many prompt pairs; by default what the task suggests, or all rows of one's own.
         seed: of the prompts; the same seed gives the same prompts.
         split: `validation`, on which circuits are searched, or `test`, other prompts of the same kind.
@@ -302,28 +303,63 @@ def load_task(
         EdgewiseError: an unknown task, split or variant; prompts that the model's tokenizer breaks; a broken file; too
             few prompts; or a model that the Decoder does not reproduce on these prompts.
     """
-    if not isinstance(task, str | Path) and (
+    if not isinstance(task, str | Path | Dataset) and (
         not name.strip() or "/" in name or len(name) > 100
     ):  # it names a folder later on
         raise EdgewiseError(f"a task's name should be a short word or two, without '/', not {quoted(name)}")
     spec = check_request(task if isinstance(task, str | Path) else None, examples, split, variant, seed, skip_bad)
     if spec is None:
-        rows = read_rows(Path(task)) if isinstance(task, str | Path) else rows_of(task, name)
+        rows = _rows(task, name)
         loaded = build_own(model, rows, examples=examples, split=split, skip_bad=skip_bad, ablation=ablation)
+        _require_outputs(loaded, model)
+        loaded = replace(loaded, prompts=loaded.prompts.to(model.device))
     else:
         count = spec.examples_for(model.name) if examples is None else examples
-        loaded = replace(
-            spec.build(model, examples=count, seed=seed, split=split, variant=variant),
-            ablation=spec.ablation,
-            threshold=spec.threshold_for(model.name),
-            settings={"task": spec.name, "examples": count, "seed": seed, "split": split, "variant": variant},
-            known_circuit=known_circuit(spec.name, model),
-        )
-    _require_outputs(loaded, model)
-    prompts = loaded.prompts.to(model.device)
+        loaded = make_task(spec, model, count, seed=seed, split=split, variant=variant)
+    prompts = loaded.prompts
     rows = torch.linspace(0, len(prompts) - 1, min(len(prompts), MOST_CHECKED)).round().long().to(model.device)
     check(model, prompts.clean[rows], prompts.mask[rows])
-    return replace(loaded, prompts=prompts, n_tokens=model.config.n_tokens)
+    return replace(loaded, n_tokens=model.config.n_tokens)
+
+
+def _rows(task: str | Path | Sequence[Mapping[str, Any]] | Dataset, name: str) -> Rows:
+    if isinstance(task, Dataset):
+        return read_dataset(task)
+    return read_rows(Path(task)) if isinstance(task, str | Path) else rows_of(task, name)
+
+
+def make_task(
+    spec: TaskSpec,
+    model: Decoder,
+    examples: int,
+    *,
+    seed: int = 0,
+    split: Split = "validation",
+    variant: str = "default",
+) -> Task:
+    """A task that has a name, on a model's tokens and device; whether edgewise reads the model right is not checked.
+
+    Raises:
+        EdgewiseError: the model's tokenizer does not do for the task, or it has no output for an answer.
+    """
+    made = spec.build(model, examples=examples, seed=seed, split=split, variant=variant)
+    _require_outputs(made, model)
+    left_out = {"left_out": list(made.left_out)} if made.left_out else {}
+    return replace(
+        made,
+        prompts=made.prompts.to(model.device),
+        ablation=spec.ablation,
+        threshold=spec.threshold_for(model.name),
+        settings={
+            "task": spec.name,
+            "examples": examples,
+            "seed": seed,
+            "split": split,
+            "variant": variant,
+            **left_out,
+        },
+        known_circuit=known_circuit(spec.name, model),
+    )
 
 
 def _require_outputs(task: Task, model: Decoder) -> None:

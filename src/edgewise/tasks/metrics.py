@@ -8,6 +8,7 @@ code.
 | `kl_div` | sum over the vocabulary of p (log p - log q) |
 | `logit_diff` | -(mean logit of the answers - mean logit of the wrong answers) |
 | `logit_diff_max` | -(best logit of the answers - best logit of the wrong answers) |
+| `log_prob_diff` | -(log-probability of the answers - that of the wrong answers), each the mean over several |
 | `prob_diff` | -(probability of the answers - probability of the wrong answers) |
 | `nll` | -log of the probability of the answers |
 | `match_nll` | nll of the patched run - nll of the model |
@@ -36,18 +37,21 @@ class Reference:
         logits: `[scored, d_vocab]`, the model's own on the clean prompts.
         answers, wrong: `[scored, k]` token ids, filled up with NO_TOKEN; None where the task has none.
         outputs: the columns that mean something, or None for all.
+        sequences: `[scored]`, the pair that each place belongs to, where answers are sequences; else None.
     """
 
     logits: Tensor
     answers: Tensor | None
     wrong: Tensor | None
     outputs: tuple[int, ...] | None = None
+    sequences: Tensor | None = None
 
     def at(self, places: Tensor) -> Reference:
         """The same for some of the scored places, by number or as a mask over them."""
         answers = None if self.answers is None else self.answers[places]
         wrong = None if self.wrong is None else self.wrong[places]
-        return Reference(self.logits[places], answers, wrong, self.outputs)
+        sequences = None if self.sequences is None else self.sequences[places]
+        return Reference(self.logits[places], answers, wrong, self.outputs, sequences)
 
 
 MetricFunction = Callable[[Tensor, Reference], Tensor]
@@ -83,6 +87,16 @@ def logit_diff_max(logits: Tensor, reference: Reference) -> Tensor:
     """Minus the best answer's logit over the best wrong answer's: the docstring task's own metric."""
     right, wrong = _best(logits, reference)
     return wrong - right
+
+
+def log_prob_diff(logits: Tensor, reference: Reference) -> Tensor:
+    """Minus the answers' log-probability over the wrong answers', in nats.
+
+    The same as `logit_diff` where a place has both. Where answers are sequences, a place has the next token of one; the
+    mean over places, times places per pair, is the difference between the sequences' log-probabilities.
+    """
+    log_q = logits.log_softmax(dim=-1)
+    return _mean_at(log_q, reference.wrong) - _mean_at(log_q, reference.answers)
 
 
 def prob_diff(logits: Tensor, reference: Reference) -> Tensor:
@@ -121,6 +135,9 @@ METRICS: dict[str, Metric] = {
         Metric("logit_diff", logit_diff, "minus (answers' logit - wrong answers' logit)", ("answers", "wrong")),
         Metric(
             "logit_diff_max", logit_diff_max, "minus (best answer's logit - best wrong one's)", ("answers", "wrong")
+        ),
+        Metric(
+            "log_prob_diff", log_prob_diff, "minus (answers' log-probability - wrong answers')", ("answers", "wrong")
         ),
         Metric("prob_diff", prob_diff, "minus (answers' probability - wrong answers')", ("answers", "wrong")),
         Metric("nll", nll, "negative log-likelihood of the answers", ("answers",)),
@@ -228,17 +245,22 @@ def _sum_at(values: Tensor, ids: Tensor | None) -> Tensor:
 
 def _mean_at(values: Tensor, ids: Tensor | None) -> Tensor:
     assert ids is not None, "find_metric checks what a metric needs"
-    return _sum_at(values, ids) / (ids != NO_TOKEN).sum(dim=-1)
+    return _sum_at(values, ids) / (ids != NO_TOKEN).sum(dim=-1).clamp_min(1)
 
 
 def right_answers(logits: Tensor, reference: Reference) -> Tensor | None:
     """Whether the answer is right at every scored place, `[scored]`; None on a task without answers.
 
     One answer is right if it beats every wrong answer or, where the task has no wrong answers, every other token. Where
-    a place has several answers, they have to be likelier together than the wrong ones.
+    a place has several answers, they have to be likelier together than the wrong ones. Where answers are sequences, all
+    places of a pair are right if its answer is likelier as a whole than its wrong answer.
     """
     if reference.answers is None:
         return None
+    if reference.sequences is not None and reference.wrong is not None:
+        pairs, at = reference.sequences.unique(return_inverse=True)
+        difference = log_prob_diff(logits, reference)
+        return difference.new_zeros(len(pairs)).index_add_(0, at, difference)[at] < 0
     if reference.wrong is not None:
         several = (reference.answers != NO_TOKEN).sum(dim=-1) > 1
         return torch.where(several, prob_diff(logits, reference) < 0, frac_correct(logits, reference) < 0)
@@ -249,6 +271,8 @@ def share_by_chance(reference: Reference) -> float:
     """The share of places that guessing gets right: one answer among the wrong ones, or either of two sets of them."""
     if reference.answers is None or reference.wrong is None:
         return 0.0
+    if reference.sequences is not None:
+        return 0.5
     right, wrong = ((ids != NO_TOKEN).sum(dim=-1) for ids in (reference.answers, reference.wrong))
     return float(torch.where(right > 1, 0.5, 1 / (1 + wrong)).mean())
 

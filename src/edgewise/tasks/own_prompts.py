@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning, listed, quoted
 from edgewise.models import Decoder
+from edgewise.tasks.alignment import aligned, tokens_of_parts
 from edgewise.tasks.jsonl import Row, Rows
 from edgewise.tasks.metrics import METRICS
-from edgewise.tasks.task import Split, Task, last_token_prompts
-from edgewise.tasks.tokens import check_length, continuation, continuations, encode, encode_all, show, unknown_words
+from edgewise.tasks.pairs import Pair, one_place, sequence_metrics, sequences
+from edgewise.tasks.task import Split, Task, placed_prompts
+from edgewise.tasks.tokens import (
+    check_length,
+    continuation,
+    continuations,
+    conversation,
+    encode,
+    encode_all,
+    encode_rendered,
+    show,
+    unknown_words,
+)
 
 MOST_CHARACTERS = 128
 """Of a prompt, for each token that the model reads: what has more is refused before a tokenizer works on it."""
@@ -20,17 +32,6 @@ MOST_TOKENS = 2**17
 """What a model without a limit of its own is taken to read, for the same purpose."""
 
 _LENGTHS = ", the corrupted one"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A row on the model's tokens. `answers` and `wrong` are the ids, or the reason why there are none."""
-
-    row: Row
-    clean: list[int]
-    corrupt: list[int]
-    answers: list[int] | str
-    wrong: list[int] | str
 
 
 def build_own(
@@ -44,8 +45,9 @@ def build_own(
 ) -> Task:
     """A task from a user's rows: all of them, or the first `examples` (for `test`, the next ones).
 
-    Only the last token of each clean prompt is scored. The two prompts of a pair may differ in length, but then they
-    cannot be patched position by position: ablation `resample` refuses them, `zero` and `mean` do not.
+    The last token of each clean prompt is scored, unless a row says which parts are. The two prompts of a pair may
+    differ in length, but then they cannot be patched position by position: ablation `resample` refuses them unless the
+    row says which spans stand for each other; `zero` and `mean` do not.
 
     Args:
         skip_bad: leave out rows that are not right rather than refuse them, pairs of two lengths among them unless
@@ -59,7 +61,8 @@ def build_own(
     # A file with broken lines is refused, so what else is wrong is looked for in all of it.
     candidates = rows.good if skip_bad or rows.bad else _choose(rows.good, rows, examples, split)
     pairs, found = _checked(model, candidates, pairs_only)
-    bad = {**rows.bad, **found}
+    whole = any(pair.row.answer_tokens == "all" for pair in pairs)
+    bad = {**rows.bad, **found, **(_no_sequence(pairs) if whole else {})}
     if skip_bad:
         bad.update(_without_answers(pairs))
         pairs = [pair for pair in pairs if pair.row.number not in bad]
@@ -70,17 +73,16 @@ def build_own(
             warnings.warn(_left_out(rows, bad), EdgewiseWarning, stacklevel=3)
         pairs = _choose(pairs, rows, examples, split, len(bad))
     _warn_of_spaces(model, rows, pairs)
+    placed = sequences(pairs) if whole else [(one_place(pair), pair.row.text) for pair in pairs]
+    for row, _ in placed:
+        check_length(model, list(row.clean), "a clean prompt with its answer")
+    prompts = placed_prompts([row for row, _ in placed])
     return Task(
         name=rows.name,
-        prompts=last_token_prompts(
-            [pair.clean for pair in pairs],
-            [pair.corrupt for pair in pairs],
-            _ids([pair.answers for pair in pairs]),
-            _ids([pair.wrong for pair in pairs]),
-        ),
-        text=tuple(pair.row.text for pair in pairs),
+        prompts=prompts,
+        text=tuple(text for _, text in placed),
         metric="kl_div",
-        metrics=tuple(METRICS),
+        metrics=sequence_metrics(prompts) if whole else tuple(METRICS),
         settings={
             **rows.settings,
             "examples": len(pairs),
@@ -115,17 +117,64 @@ def _choose(among: Sequence[Any], rows: Rows, examples: int | None, split: Split
 
 def _checked(model: Decoder, rows: Sequence[Row], pairs_only: bool) -> tuple[list[Pair], dict[int, str]]:
     """The rows that can be used, and what is wrong with the others by number."""
-    bad = {row.number: why for row in rows if (why := _too_long(model, row))}
+    bad: dict[int, str] = {}
+    rows = _rendered(model, rows, bad)
+    bad.update({row.number: why for row in rows if (why := _too_long(model, row))})
     rows = [row for row in rows if row.number not in bad]
-    clean = encode_all(model, [row.text.clean for row in rows])
-    corrupt = encode_all(model, [row.text.corrupt for row in rows])
+    clean, corrupt = _encoded(model, rows, "clean"), _encoded(model, rows, "corrupt")
     answers = _answers(model, rows, clean, "answer", [row.text.answers for row in rows])
     wrong = _answers(model, rows, clean, "wrong", [row.text.wrong for row in rows])
-    pairs = [Pair(*parts) for parts in zip(rows, clean, corrupt, answers, wrong, strict=True)]
-    for pair in pairs:
-        if why := _trouble(model, pair, pairs_only):
+    pairs = []
+    for parts in zip(rows, clean, corrupt, answers, wrong, strict=True):
+        pair = Pair(*parts)
+        try:
+            pairs.append(_with_parts(model, pair))
+            why = _trouble(model, pairs[-1], pairs_only)
+        except EdgewiseError as error:
+            why = str(error)
+        if why:
             bad[pair.row.number] = why
     return [pair for pair in pairs if pair.row.number not in bad], bad
+
+
+def _rendered(model: Decoder, rows: Sequence[Row], bad: dict[int, str]) -> list[Row]:
+    """The rows with their messages as the model reads them; those that cannot be go to `bad`."""
+    found = []
+    for row in rows:
+        if row.messages is not None:
+            try:
+                clean, corrupt = (conversation(model, messages) for messages in row.messages)
+            except EdgewiseError as error:
+                bad[row.number] = str(error)
+                continue
+            row = replace(row, text=replace(row.text, clean=clean, corrupt=corrupt))
+        found.append(row)
+    return found
+
+
+def _encoded(model: Decoder, rows: Sequence[Row], side: str) -> list[list[int]]:
+    plain = iter(encode_all(model, [getattr(row.text, side) for row in rows if row.messages is None]))
+    rendered = iter(encode_rendered(model, [getattr(row.text, side) for row in rows if row.messages is not None]))
+    return [next(plain if row.messages is None else rendered) for row in rows]
+
+
+def _with_parts(model: Decoder, pair: Pair) -> Pair:
+    """The pair with what its row says about parts of it."""
+    row, special = pair.row, pair.row.messages is None
+    if row.scored:
+        parts = tokens_of_parts(model, row.text.clean, pair.clean, row.scored, "clean", special)
+        pair = replace(pair, scored=tuple(token for part in parts for token in part if token))
+        if not pair.scored:
+            raise EdgewiseError("what is scored is the first token, which nothing stands before")
+    if row.spans and len(pair.clean) != len(pair.corrupt):
+        clean, corrupt = (
+            tokens_of_parts(model, text, ids, [span[side] for span in row.spans], name, special)
+            for side, (text, ids, name) in enumerate(
+                ((row.text.clean, pair.clean, "clean"), (row.text.corrupt, pair.corrupt, "corrupted"))
+            )
+        )
+        pair = replace(pair, alignment=aligned(clean, corrupt, len(pair.clean), len(pair.corrupt)))
+    return pair
 
 
 def _too_long(model: Decoder, row: Row) -> str:
@@ -152,14 +201,19 @@ def _trouble(model: Decoder, pair: Pair, pairs_only: bool) -> str:
             return str(error)
         if unknown_words(model, ids):
             return f"the {side} prompt has words that the tokenizer of {model.name!r} does not know: {quoted(text)}"
-    if pairs_only and len(pair.clean) != len(pair.corrupt):
+    if pairs_only and pair.alignment is None and len(pair.clean) != len(pair.corrupt):
         clean, corrupt = _differing(pair.clean, pair.corrupt)
         return (
             f"the clean prompt has {_count(len(pair.clean), 'token')}{_LENGTHS} {len(pair.corrupt)}: "
             f"{show(model, clean)} against {show(model, corrupt)}"
         )
-    if isinstance(pair.answers, list) and isinstance(pair.wrong, list) and set(pair.answers) & set(pair.wrong):
-        return "the same token is both an answer and a wrong answer"
+    if (
+        isinstance(pair.answers, list)
+        and isinstance(pair.wrong, list)
+        and any(one in pair.wrong for one in pair.answers)
+    ):
+        several = pair.row.answer_tokens == "all" and "s" * (len(pair.answers[0]) != 1)
+        return f"the same token{several or ''} {'are' if several else 'is'} both an answer and a wrong answer"
     return ""
 
 
@@ -178,43 +232,62 @@ def _differing(one: list[int], other: list[int]) -> tuple[list[int], list[int]]:
 
 def _answers(
     model: Decoder, rows: Sequence[Row], clean: Sequence[list[int]], name: str, texts: Sequence[tuple[str, ...]]
-) -> list[list[int] | str]:
-    """For each row the ids of its one-token answers, or the reason why not all are one token."""
+) -> list[list[list[int]] | str]:
+    """For each row the tokens of its answers that count, or the reason why not all can be used."""
     asked = [(row, text) for row, every in enumerate(texts) for text in every]
     tokens = continuations(model, [(clean[row], rows[row].text.clean, text) for row, text in asked])
-    found: list[list[int] | str] = [[] if every else f"{name!r} is null" for every in texts]
+    found: list[list[list[int]] | str] = [[] if every else f"{name!r} is null" for every in texts]
     for (row, text), ids in zip(asked, tokens, strict=True):
         so_far = found[row]
         if isinstance(so_far, str):
             continue
-        if len(ids) == 1 and not unknown_words(model, ids):
-            so_far.append(ids[0])
+        counts = rows[row].answer_tokens
+        if ids and (counts != "one" or len(ids) == 1) and not unknown_words(model, ids):
+            so_far.append(ids[:1] if counts == "first" else ids)
         else:
             reason = f"is {len(ids)} tokens {show(model, ids)}" if len(ids) != 1 else "is an unknown word"
             found[row] = f"{name} {quoted(text)} {reason} to the tokenizer of {model.name!r}"
     # Two spellings of one token are one answer.
-    return [ids if isinstance(ids, str) else list(dict.fromkeys(ids)) for ids in found]
+    return [
+        every if isinstance(every, str) else [list(ids) for ids in dict.fromkeys(map(tuple, every))] for every in found
+    ]
+
+
+def _no_sequence(pairs: Sequence[Pair]) -> dict[int, str]:
+    """The pairs that have no place among those whose answers count as a whole, and why."""
+    bad = {}
+    for pair in pairs:
+        if pair.row.scored:
+            bad[pair.row.number] = "'scored' cannot stand beside rows with 'answer_tokens': 'all'"
+        elif isinstance(pair.answers, str):
+            bad[pair.row.number] = f"{pair.answers}, and other rows have 'answer_tokens': 'all'"
+        elif len(pair.answers) > 1 or (isinstance(pair.wrong, list) and len(pair.wrong) > 1):
+            bad[pair.row.number] = "with 'answer_tokens': 'all' a row has one answer, and one wrong answer at most"
+    return bad
 
 
 def _without_answers(pairs: Sequence[Pair]) -> dict[int, str]:
     """The pairs without answers, and why, where other pairs have them; likewise wrong answers."""
     bad: dict[int, str] = {}
     for side in ("wrong", "answers"):
-        without = {pair.row.number: why for pair in pairs if isinstance(why := getattr(pair, side), str)}
+        without = {
+            pair.row.number: why
+            for pair in pairs
+            if isinstance(why := getattr(pair, side), str) and not (pair.row.scored and side == "answers")
+        }
         if len(without) < len(pairs):
             bad.update(without)
     return bad
 
 
-def _ids(rows: Sequence[list[int] | str]) -> list[list[int]] | None:
-    found = [ids for ids in rows if isinstance(ids, list)]
-    return found if len(found) == len(rows) else None
-
-
 def _why_no_answers(rows: Rows, pairs: Sequence[Pair]) -> str:
     """The rows for whose sake the task has no answers, or no wrong ones."""
     for side in ("answers", "wrong"):
-        why = {pair.row.number: one for pair in pairs if isinstance(one := getattr(pair, side), str)}
+        why = {
+            pair.row.number: one
+            for pair in pairs
+            if isinstance(one := getattr(pair, side), str) and not (pair.row.scored and side == "answers")
+        }
         if why:
             return _sentences(rows, why)
     return ""
@@ -228,7 +301,8 @@ def _refusal(rows: Rows, bad: dict[int, str], skipped: bool) -> EdgewiseError:
     if not skipped and any(_LENGTHS in why for why in bad.values()):
         leave = (
             "ablation 'resample' swaps activations position by position, so the prompts of a pair need one number of "
-            f"tokens: make them equal, use ablation 'mean' or 'zero', or {leave}"
+            f"tokens: make them equal, say in 'spans' which parts stand for each other, use ablation 'mean' or "
+            f"'zero', or {leave}"
         )
     return EdgewiseError(f"{_sentences(rows, bad)}{'; ' if len(bad) == 1 else chr(10)}{leave}")
 

@@ -25,9 +25,13 @@ class Prompts:
         clean, corrupt: `[rows, pos]`.
         mask, corrupt_mask: `[rows, pos]`, True where a token is real.
         corrupt_positions: `[1, pos]` positions of the corrupted tokens where they are not 0, 1, 2, …, or None.
+        alignment: `[rows, pos]`, for each position of a clean prompt the one of its corrupted prompt that stands for
+            it; None where that is the same one.
         scored_rows, scored_positions: `[scored]`: the places whose logits count, row by row.
         answers: `[scored, k]` ids of right answers, filled up with NO_TOKEN; None where the task has none.
         wrong: `[scored, k]` ids of wrong answers, likewise.
+        sequences: `[scored]` the pair that each place belongs to, where answers are sequences: a pair's right answer
+            has a row, each place of which has the next of its tokens for the answer, and its wrong answer another.
     """
 
     clean: Tensor
@@ -39,14 +43,16 @@ class Prompts:
     answers: Tensor | None = None
     wrong: Tensor | None = None
     corrupt_positions: Tensor | None = None
+    alignment: Tensor | None = None
+    sequences: Tensor | None = None
 
     def __len__(self) -> int:
         return self.clean.shape[0]
 
     @property
     def paired(self) -> bool:
-        """Whether clean and corrupted prompts of every row have the same length."""
-        return bool(torch.equal(self.mask, self.corrupt_mask))
+        """Whether every position of a clean prompt has one of its corrupted prompt that stands for it."""
+        return self.alignment is not None or bool(torch.equal(self.mask, self.corrupt_mask))
 
     def to(self, device: torch.device) -> Prompts:
         """The same on another device."""
@@ -73,6 +79,8 @@ class Prompts:
             answers=None if self.answers is None else self.answers[chosen],
             wrong=None if self.wrong is None else self.wrong[chosen],
             corrupt_positions=self.corrupt_positions,
+            alignment=None if self.alignment is None else self.alignment[rows],
+            sequences=None if self.sequences is None else self.sequences[chosen],
         )
 
     def rows(self, first: int, stop: int) -> Prompts:
@@ -88,17 +96,23 @@ class Prompts:
             answers=None if self.answers is None else self.answers[inside],
             wrong=None if self.wrong is None else self.wrong[inside],
             corrupt_positions=self.corrupt_positions,
+            alignment=None if self.alignment is None else self.alignment[first:stop],
+            sequences=None if self.sequences is None else self.sequences[inside],
         )
 
 
 @dataclass(frozen=True)
 class PromptText:
-    """One pair as a person reads it."""
+    """One pair as a person reads it.
+
+    `row` is what a user's file says about it, where that is more than the rest; empty where the pair before says it.
+    """
 
     clean: str
     corrupt: str
     answers: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
+    row: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -119,6 +133,7 @@ class Task:
         n_tokens: how many tokens the model has that it was made for; None for any.
         why_no_answers: why `answers` or `wrong` are missing, for errors.
         known_circuit: the circuit that people worked out for this task in this model, or None.
+        left_out: what the model's tokenizer leaves of the task's words, as in "97 of 100 names are one token".
     """
 
     name: str
@@ -134,6 +149,7 @@ class Task:
     n_tokens: int | None = None
     why_no_answers: str = "the task has no answers"
     known_circuit: KnownCircuit | None = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -144,16 +160,19 @@ class Task:
 
     def first(self, count: int) -> Task:
         """The same task with its first `count` pairs alone."""
+        rows = sum(len(rows) for rows in self._pairs()[:count])
         return replace(
             self,
-            prompts=self.prompts.rows(0, count),
-            text=self.text[:count],
-            settings={**self.settings, "examples": min(count, len(self))},
+            prompts=self.prompts.rows(0, rows),
+            text=self.text[:rows],
+            settings={**self.settings, "examples": min(count, len(self._pairs()))},
         )
 
     def resampled(self, seed: int) -> Task:
         """As many pairs drawn from this task's with replacement: a bootstrap sample of its examples."""
-        drawn = torch.randint(len(self), (len(self),), generator=torch.Generator().manual_seed(seed))
+        pairs = self._pairs()
+        draws = torch.randint(len(pairs), (len(pairs),), generator=torch.Generator().manual_seed(seed))
+        drawn = torch.tensor([row for pair in draws.tolist() for row in pairs[pair]])
         return replace(
             self,
             prompts=self.prompts.take(drawn),
@@ -161,13 +180,24 @@ class Task:
             settings={**self.settings, "resampled_seed": seed},
         )
 
+    def _pairs(self) -> list[list[int]]:
+        """The rows of each pair: one, or one for each of its answers where these are sequences."""
+        if self.prompts.sequences is None:
+            return [[row] for row in range(len(self))]
+        rows: dict[int, list[int]] = {}
+        for row, pair in zip(self.prompts.scored_rows.tolist(), self.prompts.sequences.tolist(), strict=True):
+            if row not in (known := rows.setdefault(pair, [])):
+                known.append(row)
+        return [rows[pair] for pair in sorted(rows)]
+
     def describe(self) -> str:
-        """`ioi: 32 prompt pairs of 15 tokens`."""
+        """`ioi: 32 prompt pairs of 15 tokens (97 of 100 names are one token)`."""
         lengths = self.prompts.mask.sum(dim=1)
         low, high = int(lengths.min()), int(lengths.max())
         tokens = f"{low}" if low == high else f"{low} to {high}"
         plural = "s" if len(self) != 1 else ""
-        return f"{self.name}: {len(self)} prompt pair{plural} of {tokens} token{'s' if high != 1 else ''}"
+        left_out = f" ({'; '.join(self.left_out)})" if self.left_out else ""
+        return f"{self.name}: {len(self)} prompt pair{plural} of {tokens} token{'s' if high != 1 else ''}{left_out}"
 
 
 def pad(rows: Sequence[Sequence[int]], width: int) -> tuple[Tensor, Tensor]:
@@ -178,6 +208,71 @@ def pad(rows: Sequence[Sequence[int]], width: int) -> tuple[Tensor, Tensor]:
         tokens[index, : len(row)] = torch.tensor(row, dtype=torch.long)
         mask[index, : len(row)] = True
     return tokens, mask
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A pair of prompts with the places scored in it.
+
+    Attributes:
+        clean, corrupt: token ids.
+        places: positions of the clean prompt whose logits count.
+        answers, wrong: ids of right and wrong answers at each of them.
+        alignment: for each position of the clean prompt the one of the corrupted prompt that stands for it; None where
+            both are as long as each other.
+        pair: the number of the pair whose answer this is, where answers are sequences.
+    """
+
+    clean: Sequence[int]
+    corrupt: Sequence[int]
+    places: Sequence[int]
+    answers: Sequence[Sequence[int]] | None = None
+    wrong: Sequence[Sequence[int]] | None = None
+    alignment: Sequence[int] | None = None
+    pair: int | None = None
+
+
+def placed_prompts(rows: Sequence[Placed]) -> Prompts:
+    """Prompts of rows with the places scored in each; the task has answers, or wrong ones, if all rows have.
+
+    Raises:
+        EdgewiseError: there are no rows, or a prompt has no token.
+    """
+    if not rows:
+        raise EdgewiseError("the task has no prompts")
+    for number, row in enumerate(rows, start=1):
+        for side, ids in (("clean", row.clean), ("corrupted", row.corrupt)):
+            if not ids:
+                raise EdgewiseError(f"the {side} prompt of pair {number} has no tokens")
+    width = max(len(ids) for row in rows for ids in (row.clean, row.corrupt))
+    clean, mask = pad([row.clean for row in rows], width)
+    corrupt, corrupt_mask = pad([row.corrupt for row in rows], width)
+    answers = [ids for row in rows for ids in row.answers or ()]
+    wrong = [ids for row in rows for ids in row.wrong or ()]
+    return Prompts(
+        clean=clean,
+        corrupt=corrupt,
+        mask=mask,
+        corrupt_mask=corrupt_mask,
+        scored_rows=torch.tensor([number for number, row in enumerate(rows) for _ in row.places]),
+        scored_positions=torch.tensor([place for row in rows for place in row.places]),
+        answers=None if any(row.answers is None for row in rows) else _ids(answers),
+        wrong=None if any(row.wrong is None for row in rows) else _ids(wrong),
+        alignment=_alignment(rows, width),
+        sequences=None
+        if any(row.pair is None for row in rows)
+        else torch.tensor([row.pair for row in rows for _ in row.places]),
+    )
+
+
+def _alignment(rows: Sequence[Placed], width: int) -> Tensor | None:
+    if all(row.alignment is None for row in rows):
+        return None
+    aligned = torch.arange(width).repeat(len(rows), 1)
+    for number, row in enumerate(rows):
+        if row.alignment is not None:
+            aligned[number, : len(row.alignment)] = torch.tensor(row.alignment)
+    return aligned
 
 
 def last_token_prompts(
@@ -193,26 +288,19 @@ def last_token_prompts(
         answers, wrong: ids of right and wrong answers for each row.
 
     Raises:
-        EdgewiseError: there are no rows, or a prompt has no token.
+        EdgewiseError: as `placed_prompts`.
     """
-    if not clean:
-        raise EdgewiseError("the task has no prompts")
-    for index, row in enumerate((*clean, *corrupt)):
-        if not row:
-            side = "clean" if index < len(clean) else "corrupted"
-            raise EdgewiseError(f"the {side} prompt of pair {index % len(clean) + 1} has no tokens")
-    width = max(len(row) for row in (*clean, *corrupt))
-    clean_tokens, mask = pad(clean, width)
-    corrupt_tokens, corrupt_mask = pad(corrupt, width)
-    return Prompts(
-        clean=clean_tokens,
-        corrupt=corrupt_tokens,
-        mask=mask,
-        corrupt_mask=corrupt_mask,
-        scored_rows=torch.arange(len(clean)),
-        scored_positions=mask.sum(dim=1) - 1,
-        answers=None if answers is None else _ids(answers),
-        wrong=None if wrong is None else _ids(wrong),
+    return placed_prompts(
+        [
+            Placed(
+                one,
+                other,
+                [len(one) - 1],
+                None if answers is None else [answers[row]],
+                None if wrong is None else [wrong[row]],
+            )
+            for row, (one, other) in enumerate(zip(clean, corrupt, strict=True))
+        ]
     )
 
 
