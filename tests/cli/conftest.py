@@ -11,7 +11,7 @@ import typer.main
 from shell import Shell
 from word_models import save_models, write_prompts
 
-from edgewise.models import load
+from edgewise.models import sources
 
 
 @pytest.fixture(scope="session")
@@ -25,16 +25,17 @@ _LOADED: dict[Any, Any] = {}
 @pytest.fixture(autouse=True)
 def built_in_models_are_loaded_once(monkeypatch):
     """Commands by the hundred ask for the same few models, and none of them changes what it has loaded."""
-    from_folder = load._from_folder
+    from_folder = sources.Source.from_folder
 
-    def loaded(name, *how):
-        if name not in load.BUILT_IN or name in load.HAND_BUILT:
-            return from_folder(name, *how)
-        if (name, *how) not in _LOADED:
-            _LOADED[(name, *how)] = from_folder(name, *how)
-        return _LOADED[(name, *how)]
+    def loaded(self, folder):
+        if self.name not in sources.BUILT_IN:
+            return from_folder(self, folder)
+        key = (self.name, self.dtype, folder)
+        if key not in _LOADED:
+            _LOADED[key] = from_folder(self, folder)
+        return _LOADED[key]
 
-    monkeypatch.setattr(load, "_from_folder", loaded)
+    monkeypatch.setattr(sources.Source, "from_folder", loaded)
 
 
 _parameters = functools.cache(typer.main.get_params_from_function)

@@ -19,6 +19,7 @@ from edgewise.cli.options import (
     RunExamplesOption,
     RunMetricOption,
     RunModelOption,
+    TrustLayoutOption,
 )
 from edgewise.cli.printing import Kept, exit_code, headline, sized, stdout_console
 from edgewise.errors import EdgewiseError
@@ -43,6 +44,7 @@ def evaluate(
     ] = None,
     model: RunModelOption = None,
     revision: RevisionOption = None,
+    trust_layout: TrustLayoutOption = False,
     ablation: RunAblationOption = None,
     metric: RunMetricOption = None,
     examples: RunExamplesOption = None,
@@ -102,7 +104,9 @@ def evaluate(
             raise EdgewiseError("--rediscover needs a run folder: a circuit file does not say how it was found")
         measured_split = split or "validation"
         on = TaskRequest(task, examples, False, seed or 0, variant or "default", measured_split)
-        loaded, prompts = Request(ModelRequest(model, device, dtype, revision=revision), on).load(searching=False)
+        loaded, prompts = Request(
+            ModelRequest(model, device, dtype, revision=revision, trust_layout=trust_layout), on
+        ).load(searching=False)
     else:
         record, found = read_run(circuit)
         settings, finished = record["settings"], record.get("finished", True)
@@ -126,6 +130,7 @@ def evaluate(
             device=device,
             dtype=dtype,
             revision=revision,
+            trust_layout=trust_layout,
         )
     about = {"task": prompts.name, "model": loaded.name, "split": measured_split, "finished": finished}
     shown: Assessment | None = None

@@ -106,6 +106,7 @@ def _request(given: dict[str, Any]) -> Request:
 
 
 RevisionOption = Annotated[str | None, _option("revision")]
+TrustLayoutOption = Annotated[bool, _option("trust_layout")]
 DeviceOption = Annotated[str | None, _option("device")]
 DtypeOption = Annotated[str | None, _option("dtype")]
 RunModelOption = Annotated[

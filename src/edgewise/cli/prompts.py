@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgewise.cli.app import app
-from edgewise.cli.options import DeviceOption, DtypeOption, JsonOption, RevisionOption, asks
+from edgewise.cli.options import DeviceOption, DtypeOption, JsonOption, RevisionOption, TrustLayoutOption, asks
 from edgewise.cli.printing import headline, stdout_console
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.runs.request import Request
@@ -77,6 +77,7 @@ def check(
     device: DeviceOption = None,
     dtype: DtypeOption = None,
     revision: RevisionOption = None,
+    trust_layout: TrustLayoutOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check on random tokens that edgewise reads a model right, and say what it took the model to have."""
@@ -85,7 +86,8 @@ def check(
     from edgewise.models import features, load_model
     from edgewise.models.guard import compare, random_prompts, require_right
 
-    loaded = load_model(model, device=device, dtype=dtype, revision=revision)  # type: ignore[arg-type] - checked by load_model
+    wanted: Any = dtype  # checked by load_model
+    loaded = load_model(model, device=device, dtype=wanted, revision=revision, trust_layout=trust_layout)
     windows = features.windows(loaded)
     reached = [window for window in windows if window < MOST_CHECKED]
     tokens = random_prompts(loaded, length=max([16, *(window + 4 for window in reached)]))

@@ -46,5 +46,6 @@ def unsupported(name: str, architecture: str) -> EdgewiseError:
     """The refusal of an architecture that has no reader."""
     return EdgewiseError(
         f"model {name!r} is of architecture {architecture}, which edgewise does not support yet "
-        f"(supported: {', '.join(sorted(ADAPTERS))}, as causal language models)"
+        f"(supported: {', '.join(sorted(ADAPTERS))}, as causal language models); if its modules are those of one of "
+        "these under another name, trust_layout (--trust-layout) tries them and lets the guard judge"
     )

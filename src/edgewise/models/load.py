@@ -17,6 +17,7 @@ from edgewise.models.control import fold_value_biases as fold
 from edgewise.models.decoder import Decoder
 from edgewise.models.hand_built import HAND_BUILT
 from edgewise.models.huggingface import ADAPTERS, adapt
+from edgewise.models.layouts import read_by_layout
 from edgewise.models.plain import adapt_plain
 from edgewise.models.plain_transformer import PlainTransformer
 from edgewise.models.sources import Source
@@ -39,6 +40,7 @@ def load_model(
     tokenizer: Any = None,
     revision: str | None = None,
     fold_value_biases: bool = False,
+    trust_layout: bool = False,
 ) -> Decoder:
     """Load a model for edgewise.
 
@@ -58,12 +60,15 @@ def load_model(
         revision: for a hub id, the branch, tag or commit of configuration, weights and tokenizer.
         fold_value_biases: count a head's value bias to the layer, not to the head. Only `zero` ablation can tell: then
             the bias stays when the head goes, as in the ACDC paper's runs on GPT-2 (TransformerLens folds by default).
+        trust_layout: read a `transformers` model of an unknown `model_type` like the first known family whose modules
+            it has and that computes the same on random tokens (see `layouts.py`). What such prompts do not show, a long
+            window for one, only the prompts of a task can.
 
     Raises:
         EdgewiseError: no such model, no weights in the folder, an unknown device or dtype, or an architecture that is
             not supported; the message says which.
     """
-    loaded = _load(model, device, _dtype(dtype), tokenizer, revision)
+    loaded = _load(model, device, _dtype(dtype), tokenizer, revision, trust_layout)
     return fold(loaded) if fold_value_biases else loaded
 
 
@@ -73,6 +78,7 @@ def _load(
     dtype: torch.dtype | None,
     tokenizer: Any,
     revision: str | None,
+    trust_layout: bool,
 ) -> Decoder:
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
         raise EdgewiseError("the revision should be the name of a branch, a tag or a commit of a model on the hub")
@@ -81,26 +87,44 @@ def _load(
         what = "a model object" if name is None else f"{name!r}, which comes with edgewise,"
         raise EdgewiseError(f"{what} has no revision: a revision ({revision!r}) is for models from the hub")
     if name is None:
-        return _from_object(model, device, dtype, tokenizer)
+        return _from_object(model, device, dtype, tokenizer, trust_layout)
     if not name.strip():
         raise EdgewiseError("the model's name is empty")
     if name in HAND_BUILT:
         built = HAND_BUILT[name]()
         return adapt_model(_moved(built, _device(device, dtype or torch.float64), dtype), name, None)
     target = _device(device, dtype)
-    source = Source(name, dtype or torch.float32, tokenizer, revision)
+    source = Source(name, dtype or torch.float32, tokenizer, revision, trust_layout)
     read = source.from_folder(BUILT_IN[name].folder or SHIPPED) if name in BUILT_IN else source.read()
-    adapted = adapt_model(_moved(read.model, target, None), name, read.tokenizer, read.origin)
+    moved = _moved(read.model, target, None)
+    adapted = adapt_model(moved, name, read.tokenizer, read.origin, trust_layout=trust_layout)
     return replace(adapted, why_no_tokenizer=read.why_no_tokenizer)
 
 
-def adapt_model(model: nn.Module, name: str, tokenizer: Any, origin: Mapping[str, Any] | None = None) -> Decoder:
+def adapt_model(
+    model: nn.Module,
+    name: str,
+    tokenizer: Any,
+    origin: Mapping[str, Any] | None = None,
+    *,
+    trust_layout: bool = False,
+) -> Decoder:
     """A Decoder over a model that edgewise knows how to read."""
     read = adapt_plain if isinstance(model, PlainTransformer) else adapt
+    if trust_layout and _unknown(model):
+        read = read_by_layout
     decoder = read(model.eval(), name, tokenizer)  # type: ignore[arg-type] - as looked up
     return replace(
-        decoder, rebuild=lambda copied: adapt_model(copied, name, tokenizer, origin), origin=dict(origin or {})
+        decoder,
+        rebuild=lambda copied: adapt_model(copied, name, tokenizer, origin, trust_layout=trust_layout),
+        origin={**(origin or {}), **decoder.origin},
     )
+
+
+def _unknown(model: Any) -> bool:
+    """Whether it is a causal language model of `transformers` of a family that edgewise does not know."""
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    return model_type is not None and model_type not in ADAPTERS and hasattr(model, "lm_head")
 
 
 def _moved(model: nn.Module, device: str | torch.device | None, dtype: torch.dtype | None) -> nn.Module:
@@ -112,7 +136,9 @@ def _moved(model: nn.Module, device: str | torch.device | None, dtype: torch.dty
     return model.to(**given) if given else model
 
 
-def _from_object(model: Any, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Any) -> Decoder:
+def _from_object(
+    model: Any, device: str | torch.device | None, dtype: torch.dtype | None, tokenizer: Any, trust_layout: bool
+) -> Decoder:
     inner = unwrap(model)
     if not isinstance(inner, nn.Module):
         raise EdgewiseError(f"a {type(model).__name__} is not a model: give a name, a folder or a transformers model")
@@ -134,7 +160,7 @@ def _from_object(model: Any, device: str | torch.device | None, dtype: torch.dty
     moved = _moved(inner, device, dtype)
     name = own_name if isinstance(moved, PlainTransformer) else ""
     name = name or getattr(getattr(moved, "config", None), "name_or_path", "") or type(moved).__name__
-    return adapt_model(moved, name, tokenizer)
+    return adapt_model(moved, name, tokenizer, trust_layout=trust_layout)
 
 
 def _device(device: str | torch.device | None, dtype: torch.dtype | None = None) -> torch.device:

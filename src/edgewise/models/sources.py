@@ -66,12 +66,14 @@ class Source:
         dtype: of its weights.
         tokenizer: what to use in place of its own.
         revision: the hub's branch, tag or commit; None for the main one.
+        trust_layout: read it though its family is not known.
     """
 
     name: str
     dtype: torch.dtype
     tokenizer: Any = None
     revision: str | None = None
+    trust_layout: bool = False
 
     def read(self) -> Loaded:
         """The model of a .gguf file, a folder or a hub id.
@@ -218,7 +220,8 @@ class Source:
                 raise self._not_found(error) from None
             if config.model_type not in ADAPTERS:
                 refuse_multimodal(config.to_dict(), self.name)
-                raise unsupported(self.name, config.model_type)
+                if not self.trust_layout:
+                    raise unsupported(self.name, config.model_type)
             try:
                 files = [] if hasattr(config, "quantization_config") else self._checkpoint(where)
                 tensors = lazy_tensors(files, self.dtype)

@@ -105,6 +105,7 @@ def load_again(
     device: str | None = None,
     dtype: str | None = None,
     revision: str | None = None,
+    trust_layout: bool = False,
 ) -> tuple[Decoder, Task]:
     """Model and task of a run, except where the user asks for others; refused if they have changed since."""
     ran_on, ran_with = settings["task"], settings["model"]
@@ -112,6 +113,7 @@ def load_again(
         revision = ran_with.get("revision")
     same_weights = model is None and dtype in (None, ran_with["dtype"]) and revision == ran_with.get("revision")
     folded, permuted = ran_with.get("folded_value_biases", False), ran_with.get("permuted_seed")
+    trust_layout = trust_layout or (model is None and "read_as" in ran_with)
     if model is not None:
         permuted = None
     else:
@@ -130,7 +132,7 @@ def load_again(
         seed = ran_on.get("seed", 0) if seed is None else seed
         variant = ran_on.get("variant", "default") if variant is None else variant
     asked = Request(
-        ModelRequest(model, device, dtype, folded, permuted, revision),
+        ModelRequest(model, device, dtype, folded, permuted, revision, trust_layout),
         TaskRequest(task, examples, skip_bad, seed or 0, variant or "default", split),
         SearchRequest(ablation=settings["ablation"]),
     )

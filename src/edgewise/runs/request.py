@@ -63,6 +63,9 @@ class ModelRequest:
         None, "A control: shuffle the model's heads and neurons with this seed, and compare with the model as it was."
     )
     revision: str | None = _field(None, "Branch, tag or commit of a model from the Hugging Face hub.")
+    trust_layout: bool = _field(
+        False, "Read a model of an unknown family like the known one whose modules it has, if it computes the same."
+    )
 
     def check(self) -> None:
         """Raise an EdgewiseError for what needs no model to be refused."""
@@ -89,6 +92,7 @@ class ModelRequest:
             dtype=dtype,
             revision=self.revision,
             fold_value_biases=self.fold_value_biases,
+            trust_layout=self.trust_layout,
         )
         return loaded if self.permuted is None else permuted(loaded, self.permuted)
 
