@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from edgewise.discovery.found import Interrupted, Progress
 from edgewise.discovery.order import Order
-from edgewise.discovery.search import Interrupted, Progress, acdc, check_options
+from edgewise.discovery.search import acdc, check_options
 from edgewise.discovery.time_left import TimeLeft
 from edgewise.graph import Graph
 from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan, calibrate

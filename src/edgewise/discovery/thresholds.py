@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.discovery.search import Discovery, Interrupted, Progress, ProgressCallback, acdc, check_options
+from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressCallback
+from edgewise.discovery.search import acdc, check_options
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
 
@@ -165,8 +166,8 @@ def decides_alike(found: Discovery, *, absolute: bool = False) -> tuple[float, f
     low, high = -math.inf, math.inf
     for decision in found.trace:
         effect = abs(decision.effect) if absolute else decision.effect
-        if decision.kept:
+        if decision.kept and effect >= found.threshold:
             high = min(high, effect)
-        else:
+        elif not decision.kept:  # the others were kept for a budget, and would be at any threshold
             low = max(low, effect)
     return low, high
