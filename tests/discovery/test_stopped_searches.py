@@ -25,6 +25,9 @@ class Memory:
         self.left: float = float("inf")
         self.added = 0
 
+    def thresholds(self) -> list[float]:
+        return [threshold for threshold, _ in self.searches]
+
     def search(self, threshold: float) -> list[Decision]:
         for at, decisions in self.searches:
             if at == threshold:
@@ -141,7 +144,8 @@ def test_a_sweep_goes_on_and_knows_which_thresholds_decide_alike():
     with pytest.raises(Killed):
         list(acdc_sweep(experiment(), thresholds, journal=journal.killed(whole[0].discovery.tests + 20)))
     again = list(acdc_sweep(experiment(), thresholds, journal=journal.killed(float("inf"))))
-    for one, other in zip(again, whole, strict=True):
+    left = list(acdc_sweep(experiment(), thresholds[1:], journal=journal))  # as where circuits of the first are kept
+    for one, other in zip(again + left, whole + whole[1:], strict=True):
         same(one.discovery, other.discovery)
         assert one.same_as == other.same_as
 

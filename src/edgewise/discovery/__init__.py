@@ -5,7 +5,7 @@ from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressC
 from edgewise.discovery.heat import HeatMaps, heat_maps
 from edgewise.discovery.heat_by_gradients import gradient_maps, seconds_to_patch
 from edgewise.discovery.journal import Journal
-from edgewise.discovery.method import Found, Method, Option, Scored
+from edgewise.discovery.method import Found, Method, Option, Scored, StepProgress
 from edgewise.discovery.methods import ALIASES, METHODS, RANDOM, method_named, register_method
 from edgewise.discovery.methods.attribution_patching import attribution_patching
 from edgewise.discovery.methods.clean_corrupted import clean_corrupted
@@ -19,7 +19,7 @@ from edgewise.discovery.methods.relp import relp
 from edgewise.discovery.methods.subnetwork_probing import Probe, probe_sweep, subnetwork_probing
 from edgewise.discovery.order import ORDER_MODES, Order, OrderMode, Visit, visits
 from edgewise.discovery.plan import Estimate, Plan, plan_acdc
-from edgewise.discovery.rule import Rule
+from edgewise.discovery.rule import Rule, check_budget
 from edgewise.discovery.search import acdc, check_options, without_dead_ends
 from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, require_count, top
 from edgewise.discovery.thresholds import AtThreshold, acdc_sweep, acdc_with_edges, decides_alike
@@ -55,6 +55,7 @@ __all__ = [
     "Rule",
     "Scored",
     "Selected",
+    "StepProgress",
     "Units",
     "Visit",
     "acdc",
@@ -63,6 +64,7 @@ __all__ = [
     "at_most",
     "attribution_patching",
     "by_threshold",
+    "check_budget",
     "check_options",
     "clean_corrupted",
     "decides_alike",

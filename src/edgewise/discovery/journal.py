@@ -13,6 +13,10 @@ from edgewise.graph import Decision
 class Journal(Protocol):
     """Keeps decisions, search after search; on disk in `runs/journal.py`."""
 
+    def thresholds(self) -> Sequence[float]:
+        """Those of the searches that it holds, in their order, where searches follow one another."""
+        ...
+
     def search(self, threshold: float) -> Sequence[Decision]:
         """A search begins: what it decided already, if it was stopped in the middle or has been made before."""
         ...

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressCallback
+from edgewise.discovery.journal import Journal
 from edgewise.discovery.search import acdc, check_options
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
@@ -49,6 +50,10 @@ def acdc_sweep(
     if not thresholds:
         raise EdgewiseError("a sweep needs at least one threshold")
     searches = _Searches(experiment, absolute, progress, options)
+    journal: Journal | None = options.get("journal")
+    for threshold in [] if journal is None else journal.thresholds():
+        if threshold not in thresholds:  # its circuit has been given out, and others may be the same
+            searches.at(threshold)
     for threshold in thresholds:
         yield searches.at(threshold)
 

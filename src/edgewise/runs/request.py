@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgewise.discovery import OrderMode
-    from edgewise.graph import Graph
+    from edgewise.graph import Circuit, Graph
     from edgewise.models import Decoder
+    from edgewise.runs.run import Run
     from edgewise.tasks import Metric, Reference, Task, TaskSpec
 
 AblationName = Literal["resample", "zero", "mean", "mean-positional"]
@@ -139,6 +141,13 @@ class SearchRequest:
     layer_order: OrderMode = _field("normal", "Parents' layers late to early (normal), reverse, or shuffle.")
     head_order: OrderMode = _field("normal", "Parents' heads high to low (normal), reverse, or shuffle.")
     absolute: bool = _field(False, "Compare the size of the change, not the signed change.")
+    within: int | str | Path | Circuit | Run | None = _field(
+        None,
+        "Search among the best so many edges by edge attribution with integrated gradients, or among those of a run or "
+        "a circuit file; all others are ablated from the start.",
+    )
+    budget: float | None = _field(None, "An edge goes only if the metric as a whole, too, is below this without it.")
+    passes: int = _field(1, "How often the edges that are left are tried, from the logits back.")
     engine: EngineName = _field(
         "incremental", "incremental, or plain: one whole circuit run per tested edge, to check the other one."
     )
@@ -151,6 +160,8 @@ class SearchRequest:
         for name, value in vars(self).items():
             if hasattr(value, "item"):  # a number of numpy's or torch's, which JSON does not have
                 object.__setattr__(self, name, value.item())
+        if isinstance(self.within, str) and self.within.isdecimal():
+            object.__setattr__(self, "within", int(self.within))
 
     def check(self) -> None:
         """Refuse what could not be asked for on any model and task.
@@ -160,7 +171,7 @@ class SearchRequest:
                 that means nothing, both of threshold and edges, a seed or a number of steps out of bounds, or an option
                 that the method lacks.
         """
-        from edgewise.discovery import METHODS, ORDER_MODES, check_options, method_named
+        from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named
         from edgewise.patching import ABLATIONS
         from edgewise.tasks import METRICS
 
@@ -172,7 +183,12 @@ class SearchRequest:
                 raise EdgewiseError(f"a method's options should be given by name, not as {quoted(value)}")
             if one.name == "metric" and not (isinstance(value, str) or callable(value)):
                 raise EdgewiseError(f"a metric is a name or a function, not {quoted(value)}")
-            if one.name not in ("metric", "options") and not _is(value, kind):
+            if one.name == "within" and not _names_edges(value):
+                raise EdgewiseError(
+                    "a shortlist (--within) is a number of edges from 1, a circuit, a run, or the path of one, not "
+                    f"{quoted(value)}"
+                )
+            if one.name not in ("metric", "options", "within") and not _is(value, kind):
                 raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {_WORDS[kind]}, not {quoted(value)}")
         method = METHODS[method_named(self.method)]
         acdc = method.name == "acdc"
@@ -195,6 +211,9 @@ class SearchRequest:
             )
         if not acdc and (self.engine, self.layer_order, self.head_order) != ("incremental", "normal", "normal"):
             raise EdgewiseError(f"--engine, --layer-order and --head-order are ACDC's; method {method.name!r} has none")
+        if not acdc and (self.within, self.budget, self.passes) != (None, None, 1):
+            raise EdgewiseError(f"--within, --budget and --passes are ACDC's; method {method.name!r} has none")
+        check_budget(self.budget, self.passes)
         method.check(self.options or {})
         check_seed(self.seed)
         check_options(threshold=self.threshold, edges=self.edges, engine=self.engine)
@@ -258,6 +277,8 @@ class SearchRequest:
             given["select"] = None
         if self.metric is not None and not isinstance(self.metric, str):
             given["metric"] = getattr(self.metric, "name", None) or getattr(self.metric, "__name__", "custom")
+        if self.within is not None and not isinstance(self.within, int):
+            given["within"] = str(self.within) if isinstance(self.within, str | Path) else _path_of(self.within)
         if self.share is None:
             del given["share"]
         del given["max_memory"]
@@ -278,11 +299,13 @@ class SearchRequest:
             name = _IN_RECORD.get(one.name, one.name)
             if name in settings:
                 given[one.name] = settings[name]
-            elif one.name not in ("select", "share", "max_memory"):
+            elif one.name not in ("select", "share", "max_memory", "within", "budget", "passes"):
                 raise EdgewiseError(f"the run's settings are broken: {name!r} is missing")
         metric, edges, options = given["metric"], given["edges"], given["options"]
         if metric not in (None, *METRICS):
             raise EdgewiseError(f"the run used a metric of its own, {metric!r}, so it cannot be searched again")
+        if given.get("within") == _UNNAMED:
+            raise EdgewiseError("the run was searched within a circuit that it does not name; give it again")
         given["select"] = given.get("select") or "at-most"
         if edges is not None:
             given["threshold"] = None  # what the search came to
@@ -322,6 +345,23 @@ class Request:
         """
         model = self.model.load(self.check(), self.task.variant)
         return model, self.task.load(model, self.search.ablation or "resample" if searching else None)
+
+
+_UNNAMED = "(a circuit)"
+
+
+def _names_edges(within: object) -> bool:
+    """Whether something is what a search can be made within."""
+    if isinstance(within, int) and not isinstance(within, bool):
+        return within >= 1
+    return (
+        bool(str(within)) if isinstance(within, str | Path) else hasattr(within, "edges") or hasattr(within, "circuit")
+    )
+
+
+def _path_of(within: object) -> str:
+    """Where a run that was loaded lies; other objects have no name."""
+    return str(getattr(within, "folder", _UNNAMED))
 
 
 _IN_RECORD = {"seed": "order_seed", "options": "method_options"}
