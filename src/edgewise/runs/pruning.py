@@ -103,9 +103,7 @@ class Pruning:
         if "shortlist" in self.more:
             return unpacked_shortlist(self.more["shortlist"], graph)
         experiment = self.experiment.within(self.asked.max_memory, "gradients")
-        found = shortlist_of(
-            self.asked.within, experiment, absolute=self.asked.absolute, progress=told_in_steps(progress, "prompts")
-        )
+        found = shortlist_of(self.asked.within, experiment, progress=told_in_steps(progress, "prompts"))
         self.more["shortlist"] = {"n_edges": found.n_edges, "edges": packed(found)}
         return found
 

@@ -319,7 +319,7 @@ def plan_discovery(
     plan_memory(model, task, model.graph(ports=asked.ports, split_embedding=task.split_embedding), asked.max_memory)
     order = Order(asked.layer_order, asked.head_order, asked.seed)
     experiment = _experiment(model, task, asked)
-    start = None if asked.within is None else shortlist_of(asked.within, experiment, absolute=asked.absolute)
+    start = None if asked.within is None else shortlist_of(asked.within, experiment)
     return plan_acdc(
         experiment,
         asked.threshold,

@@ -23,14 +23,13 @@ SCORED_BY = "edge-attribution-ig"
 """The method that scores edges for a shortlist of so many."""
 
 
-def shortlist_of(
-    within: Within, experiment: Experiment, *, absolute: bool = False, progress: StepProgress | None = None
-) -> Circuit:
+def shortlist_of(within: Within, experiment: Experiment, *, progress: StepProgress | None = None) -> Circuit:
     """The edges that `within` stands for, without those that lead to nothing.
 
-    A number stands for the circuit of at most so many edges, port edges counted, that edge attribution with integrated
-    gradients gives (`at_most`; with `absolute`, by the size of scores). Anything else holds a circuit over the
-    experiment's graph; one without port edges gets those of the inputs that read something.
+    A number stands for the circuit of at most so many edges, port edges counted, whose scores by edge attribution with
+    integrated gradients are largest in size (`at_most`): an edge without which the metric is lower may be one that
+    others are needed to make up for. Anything else holds a circuit over the experiment's graph; one without port edges
+    gets those of the inputs that read something.
 
     Raises:
         EdgewiseError: there is no such circuit, it is of another graph, or nothing is in it.
@@ -38,7 +37,7 @@ def shortlist_of(
     graph = experiment.graph
     if isinstance(within, int):
         scored = METHODS[SCORED_BY].scores(experiment, progress=progress)
-        found = at_most(scored.circuit, within, absolute=absolute, above=scored.above).circuit
+        found = at_most(scored.circuit, within, absolute=True).circuit
     else:
         found = _given(within, graph)
     found = without_dead_ends(graph, replace(found, scores=None, port_scores=None))
