@@ -46,7 +46,7 @@ def test_a_search_that_was_stopped_is_resumed_and_ends_alike(shell, dies):
 
 def test_a_search_that_is_stopped_twice_and_one_for_a_size(shell, dies):
     whole = shell.json("discover", "tracr-reverse", "--edges", "15", "--out", "whole")
-    dies(70)
+    dies(30)
     assert shell("discover", "tracr-reverse", "--edges", "15", "--out", "run", "--quiet").code == 130
     dies(10)
     assert shell("resume", "run", "--quiet").code == 130
