@@ -24,9 +24,9 @@ TASKS = ("ioi", "greater-than", "docstring")
 THRESHOLD = 0.01
 SHARES = (0.1, 0.25, 0.5)
 """Of the graph's edges, in a shortlist."""
-THRESHOLDS = grid(-3.5, -0.5, 13)
-LEVELS = (0.05, 0.1, 0.2)
-"""Of the metric's whole range, as budgets and to compare sizes at."""
+THRESHOLDS = grid(-3, -0.75, 10)
+LEVELS = (0.01, 0.03, 0.1, 0.3)
+"""KL divergences, as budgets and to compare sizes at."""
 
 
 def main() -> None:
@@ -69,18 +69,17 @@ def sizes(one: Experiment) -> Iterator[tuple[str, ...]]:
     """The smallest circuits of each kind whose KL is at most so much."""
     scored = METHODS[SCORED_BY].scores(one).circuit
     half = shortlist_of(round(0.5 * one.graph.n_edges), one)
-    ranks = [round(one.graph.n_edges * share) for share in grid(-2, 0, 40)]
+    ranks = [round(one.graph.n_edges * share) for share in grid(-2, -0.3, 30)]
     searched = {
         "ACDC": searches(one),
         "passes": searches(one, passes=3),
         "half": searches(one, start=half),
-        "EAP-IG": [measured(one, at_most(scored, max(1, size)).circuit) for size in ranks],
+        "EAP-IG": [measured(one, at_most(scored, max(1, size), absolute=True).circuit) for size in ranks],
     }
-    for share in LEVELS:
-        level = share * one.ablated()
+    for level in LEVELS:
         bounded = searches(one, budget=level), searches(one, budget=level, passes=3)
         every = (searched["ACDC"], searched["passes"], *bounded, searched["half"], searched["EAP-IG"])
-        yield one.task.name, f"{level:.3f}", *(smallest(some, level) for some in every)
+        yield one.task.name, f"{level:g}", *(smallest(some, level) for some in every)
 
 
 def searches(one: Experiment, **options: Any) -> list[tuple[int, float]]:

@@ -3,8 +3,9 @@
     python scripts/kill_and_resume.py --kills 100
     python scripts/kill_and_resume.py --kills 3 -- discover prompts.jsonl --model path/to/model --threshold 0.2
 
-Every run is a real process, killed again and again, at moments drawn at random, until it has ended by itself. What
-stands after `--` is the search; without it, a small one on a built-in model. Exit code 1 if any result differs.
+Every run is a real process, killed again and again, after a number of decisions drawn at random, until it has ended by
+itself. What stands after `--` is the search; without it, a small one on a built-in model. Exit code 1 if any result
+differs.
 """
 
 from __future__ import annotations
@@ -35,12 +36,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kill-and-resume-") as folder:
         whole = Path(folder) / "whole"
         process = start([*search, "--out", str(whole)])
-        began, first = time.perf_counter(), wait_for_decisions(process, whole)
         if process.wait():
             sys.exit("the search itself failed")
-        seconds = time.perf_counter() - began - first
         wanted = result(whole)
-        print(f"undisturbed: {wanted['tests']:,} tests in {seconds:.1f} s after {first:.1f} s of loading", flush=True)
+        print(f"undisturbed: {wanted['tests']:,} tests", flush=True)
         kills = runs = wrong = 0
         while kills < asked.kills:
             run, runs = Path(folder) / f"run-{runs}", runs + 1
@@ -48,7 +47,7 @@ def main() -> None:
             while True:
                 there = (run / "run.json").exists()
                 process = start(["resume", str(run)] if there else [*search, "--out", str(run)])
-                if kills < asked.kills and killed(process, run, dice.uniform(0, seconds)):
+                if kills < asked.kills and killed(process, run, dice.randint(lines(run), wanted["tests"])):
                     kills, again = kills + 1, again + 1
                     print(f"run {runs}: killed with {lines(run):,} decisions on disk", flush=True)
                     continue
@@ -66,23 +65,14 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*EDGEWISE, *arguments, "--quiet"], stdout=subprocess.DEVNULL, env={**os.environ})
 
 
-def wait_for_decisions(process: subprocess.Popen[bytes], run: Path) -> float:
-    """Seconds until the search has begun to keep decisions, or the process has ended."""
-    began, before = time.perf_counter(), lines(run)
-    while process.poll() is None and lines(run) <= before:
-        time.sleep(0.02)
-    return time.perf_counter() - began
-
-
-def killed(process: subprocess.Popen[bytes], run: Path, after: float) -> bool:
-    """Kill a search so many seconds after it has begun or gone on to decide; False if it ended before."""
-    wait_for_decisions(process, run)
-    try:
-        process.wait(after)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        return True
+def killed(process: subprocess.Popen[bytes], run: Path, count: int) -> bool:
+    """Kill a search as soon as so many decisions are on disk; False if it ended before."""
+    while process.poll() is None:
+        if lines(run) > count:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.002)
     if process.returncode:
         sys.exit("a search failed by itself")
     return False

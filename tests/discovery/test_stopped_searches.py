@@ -115,6 +115,18 @@ def test_no_more_than_one_inputs_work_is_done_again():
         assert len(whole.trace) <= journal.added <= len(whole.trace) + largest
 
 
+def test_what_was_taken_over_is_told_apart_from_what_is_tested_now():
+    journal = Memory()
+    with pytest.raises(Killed):
+        acdc(experiment(), 0.03, journal=journal.killed(50))
+    told = []
+    whole = acdc(experiment(), 0.03, journal=journal.killed(float("inf")), progress=told.append)
+    over = told[-1].resumed
+    assert 0 < over <= 50
+    assert told[0].tests >= over, "nothing is told of each decision that is taken over"
+    assert told[-1].tests == whole.tests
+
+
 def test_a_search_that_had_ended_is_not_made_again(monkeypatch):
     journal = Memory()
     whole = acdc(experiment(), 0.03, journal=journal, passes=2)

@@ -13,6 +13,8 @@ run.json says under `under_way` how far it has got.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import shutil
 import tempfile
@@ -89,6 +91,7 @@ class RunFolder:
         """
         _write(self._partial, files)
         self.begun = self._name()
+        sync(self.begun.parent)
         return self.begun
 
     @property
@@ -232,6 +235,16 @@ def lock(file: BinaryIO, path: Path) -> None:
         raise EdgewiseError(f"another process is writing to {str(path)!r}; wait for its end") from None
     except OSError:
         pass  # a file system without locks
+
+
+def sync(folder: Path) -> None:
+    """Put on the disk which files a folder holds, as far as its file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def require_own(path: Path, what: str, marks: Sequence[str]) -> None:

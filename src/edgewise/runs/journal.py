@@ -21,7 +21,7 @@ from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.files import read_bytes
 from edgewise.graph import Graph
 from edgewise.json_files import parse_json, part
-from edgewise.runs.folder import lock
+from edgewise.runs.folder import lock, sync
 from edgewise.runs.reading import decision_of
 
 
@@ -59,6 +59,7 @@ class DecisionFile:
         self._file: BinaryIO | None = None
         try:
             path.touch()
+            sync(path.parent)
             self._file = path.open("r+b")
         except OSError as error:
             raise EdgewiseError(f"cannot write {path}: {error.strerror}") from None
