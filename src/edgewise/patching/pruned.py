@@ -42,8 +42,11 @@ class PrunedEngine(IncrementalEngine):
         """See `patching.Engine`."""
         super().commit(column, removed)
         for row in removed:
-            if row is not None and row in self.live.nodes:
-                self.live.nodes[row].readers.pop(column, None)
+            if row is None or row not in self.live.nodes:
+                continue
+            self.live.nodes[row].readers.pop(column, None)
+            if not self.live.edges[row].any() and not getattr(self.graph, "coupled", False):
+                del self.live.nodes[row]  # what it would read may be shared with others, and wake it
 
 
 class _LiveCircuit(LivePart):
