@@ -25,7 +25,7 @@ from playwright.sync_api import Page, sync_playwright
 from edgewise.graph import Circuit
 from edgewise.graph.eap_json import to_dict
 from edgewise.reports.page import make_page, read_sources
-from edgewise.runs.folder import FORM
+from edgewise.runs.reading import FORM
 from edgewise.tasks.known import IOI
 
 CHROMIUM = "/usr/bin/chromium"

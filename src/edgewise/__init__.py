@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgewise.models import Decoder, load_model, permuted, register_family
     from edgewise.patching import Experiment
     from edgewise.reports.page import report
-    from edgewise.runs import Run, RunInterrupted, discover, load_run, plan_discovery
+    from edgewise.runs import Run, RunInterrupted, discover, load_run, plan_discovery, resume
     from edgewise.runs.sweep import sweep
     from edgewise.tasks import METRICS, TASKS, Dataset, Metric, Task, load_task, register_task
 
@@ -63,6 +63,7 @@ _PUBLIC = {
     "register_method": "discovery",
     "register_task": "tasks",
     "report": "reports.page",
+    "resume": "runs",
     "save_circuit": "graph",
     "sweep": "runs.sweep",
 }
@@ -96,6 +97,7 @@ __all__ = [
     "register_method",
     "register_task",
     "report",
+    "resume",
     "save_circuit",
     "sweep",
 ]

@@ -26,7 +26,7 @@ FIELDS = dataclasses.fields(SearchRequest)
 
 def test_the_keywords_of_discover_are_the_fields_of_a_search() -> None:
     keywords = dict(inspect.signature(ew.discover).parameters)
-    for name in ("model", "task", "request", "progress", "command"):
+    for name in ("model", "task", "request", "progress", "command", "out"):
         del keywords[name]
     assert {name: (one.annotation, one.default) for name, one in keywords.items()} == {
         one.name: (str(one.type).replace("Bytes", "int"), one.default) for one in FIELDS
@@ -58,6 +58,7 @@ def test_every_field_is_an_option_of_discover_on_the_shell() -> None:
 
 REQUESTS = (
     SearchRequest(threshold=0.1, layer_order="reverse", head_order="shuffle", seed=3, engine="plain", absolute=True),
+    SearchRequest(threshold=0.1, within=50, budget=0.7, passes=2),
     SearchRequest("edge-attribution-ig", edges=5, select="greedy", ablation="zero", options={"steps": 2}),
     SearchRequest("head-importance", share=0.25, metric="l2", ports=False),
     SearchRequest("edge-pruning", edges=4, seed=1, options={"seed": 8, "steps": 7}),
@@ -70,7 +71,7 @@ def test_a_search_is_itself_again_from_its_dictionary(asked: SearchRequest) -> N
     assert SearchRequest.from_dict(json.loads(json.dumps(asked.to_dict()))) == asked
 
 
-@pytest.mark.parametrize("asked", REQUESTS[:3], ids=lambda asked: asked.method)
+@pytest.mark.parametrize("asked", REQUESTS[:4], ids=lambda asked: asked.method)
 def test_a_run_can_be_made_again_from_its_settings(asked: SearchRequest) -> None:
     model, task = tiny.gpt2(layers=1), tiny.task()
     run = ew.discover(model, task, request=asked)

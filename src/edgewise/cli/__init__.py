@@ -4,6 +4,7 @@
 # ruff: noqa: I001
 from edgewise.cli import (
     discover,
+    resume,
     plan,
     patch,
     evaluate,
@@ -31,5 +32,6 @@ __all__ = [
     "prompts",
     "report",
     "reproduce",
+    "resume",
     "sweep",
 ]

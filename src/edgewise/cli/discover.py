@@ -18,7 +18,11 @@ from edgewise.errors import EdgewiseError
 from edgewise.runs.request import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
+
+    from edgewise.runs import Run, RunFolder
 
 
 @app.command(epilog="Example: edgewise discover prompts.jsonl --model gpt2 --threshold 0.02 --out runs/mine")
@@ -47,7 +51,7 @@ def discover(
     from edgewise.discovery import method_named
     from edgewise.reports import search_progress
     from edgewise.reports.tracking import both, require_log, tracking
-    from edgewise.runs import RunFolder, RunInterrupted, require_free
+    from edgewise.runs import RunFolder, require_free
     from edgewise.runs import discover as run_discovery
 
     # What can be refused before a model is loaded is refused now.
@@ -66,31 +70,55 @@ def discover(
     )
     with claimed as folder, tracking(log, folder.path) as tracked:
         messages = Console(stderr=True, quiet=quiet)
-        try:
-            with search_progress(
-                messages, method, headline(prompts, loaded), str(asked.search.metric or prompts.metric)
-            ) as progress:
-                found = run_discovery(
+        name = str(asked.search.metric or prompts.metric)
+
+        def search() -> Run:
+            with search_progress(messages, method, headline(prompts, loaded), name) as progress:
+                return run_discovery(
                     loaded,
                     prompts,
                     request=asked.search,
                     progress=both(progress, tracked),
                     command=["edgewise", *sys.argv[1:]],
+                    out=folder,
                 )
-        except RunInterrupted as stop:
-            if tracked is not None:
-                tracked.ended(stop.run.record)
-            with saving():
-                written = folder.finish(stop.run.files())
-                _say_stopped(stop.run, written)
-            raise Kept(exit_code(stop)) from None
+
+        found, written = keep(folder, search, tracked, messages)
+    show(found, written, as_json=as_json)
+
+
+def keep(folder: RunFolder, search: Callable[[], Run], tracked: Any, messages: Console) -> tuple[Run, Path]:
+    """Make a search and write what it comes to into its folder, also when it is stopped half-way."""
+    from edgewise.runs import RunInterrupted
+
+    try:
+        found = search()
+    except RunInterrupted as stop:
         if tracked is not None:
-            tracked.ended(found.record)
-            messages.print(f"logged to {tracked.where}", highlight=False, markup=False, soft_wrap=True)
+            tracked.ended(stop.run.record)
         with saving():
-            written = folder.finish(found.files())
+            _say_stopped(stop.run, folder.finish(stop.run.files(), whole=False))
+        raise Kept(exit_code(stop)) from None
+    except (KeyboardInterrupt, SystemExit) as stop:  # when it had decided all, or before it decided any more
+        if not folder.has_decisions:
+            raise
+        typer.echo(
+            f"edgewise: interrupted; what was decided is in {folder.begun} and goes on with: edgewise resume "
+            f"{folder.begun}",
+            err=True,
+        )
+        raise Kept(exit_code(stop)) from None
+    if tracked is not None:
+        tracked.ended(found.record)
+        messages.print(f"logged to {tracked.where}", highlight=False, markup=False, soft_wrap=True)
+    with saving():
+        return found, folder.finish(found.files())
+
+
+def show(found: Run, written: Path, *, as_json: bool) -> None:
+    """Print what a search has found."""
     if as_json:
-        typer.echo(json.dumps({"task": prompts.name, **found.summary(), "run_dir": str(written)}))
+        typer.echo(json.dumps({"task": found.task_name, **found.summary(), "run_dir": str(written)}))
         return
     _show_run(stdout_console(), found, written)
 
@@ -100,13 +128,15 @@ def _say_stopped(run: Any, written: Path) -> None:
     if stopped["whole"]:
         typer.echo(
             f"edgewise: {stopped['why']} at {stopped['at']}; the largest circuit of at most "
-            f"{run.record['settings']['edges']:,} edges so far, of {run.circuit.n_edges:,}, is kept in {written}",
+            f"{run.record['settings']['edges']:,} edges so far, of {run.circuit.n_edges:,}, is kept in {written}; "
+            f"edgewise resume {written} goes on",
             err=True,
         )
         return
     typer.echo(
         f"edgewise: {stopped['why']}. {stopped['decided']:,} of {stopped['of']:,} edges were decided, up to "
-        f"{stopped['at']}; that much is kept in {written}, with every other edge still in the circuit",
+        f"{stopped['at']}; that much is kept in {written}, with every other edge still in the circuit; edgewise resume "
+        f"{written} goes on",
         err=True,
     )
 
@@ -116,6 +146,7 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
     from edgewise.reports.words import metric_number, percent
 
     result, settings = found.record["result"], found.record["settings"]
+    shortlist = found.record.get("shortlist")
     whole = "whole" if settings["model"]["permuted_seed"] is None else "permuted"
     scoring = result["scoring"]
     if scoring is None:
@@ -125,6 +156,13 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
     size = sized(result["n_edges"], result["n_graph_edges"], result["n_edges_connected"], settings["ablation"])
     console.print(f"kept {size}{cut}", highlight=False, soft_wrap=True)
     name = settings["metric"]
+    if shortlist is not None:
+        console.print(
+            f"searched within {shortlist['n_edges']:,} edges, whose {name} is "
+            f"{metric_number(name, shortlist['metric'])}",
+            highlight=False,
+            soft_wrap=True,
+        )
     metric, full, ablated = (metric_number(name, result[key]) for key in ("metric", "metric_full", "metric_ablated"))
     console.print(
         f"{name} {metric}; the {whole} model has {full}, with every edge ablated {ablated}",

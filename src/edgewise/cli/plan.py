@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: edgewise plan prompts.jsonl --model gpt2 --threshold 0.02")
 @asks(
-    *("ablation", "metric", "ports", "layer_order", "head_order", "absolute", "max_memory"),
+    *("ablation", "metric", "ports", "layer_order", "head_order", "absolute", "within", "budget", "max_memory"),
     threshold="The threshold to plan for. Default: the task's; without one, several sizes of circuit.",
 )
 def plan(

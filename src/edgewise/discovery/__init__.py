@@ -1,8 +1,11 @@
 """Who matters: the algorithms that find circuits."""
 
+from edgewise.discovery.engines import DEFAULT_ENGINE, ENGINES
+from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressCallback
 from edgewise.discovery.heat import HeatMaps, heat_maps
 from edgewise.discovery.heat_by_gradients import gradient_maps, seconds_to_patch
-from edgewise.discovery.method import Found, Method, Option, Scored
+from edgewise.discovery.journal import Journal
+from edgewise.discovery.method import Found, Method, Option, Scored, StepProgress
 from edgewise.discovery.methods import ALIASES, METHODS, RANDOM, method_named, register_method
 from edgewise.discovery.methods.attribution_patching import attribution_patching
 from edgewise.discovery.methods.clean_corrupted import clean_corrupted
@@ -16,22 +19,13 @@ from edgewise.discovery.methods.relp import relp
 from edgewise.discovery.methods.subnetwork_probing import Probe, probe_sweep, subnetwork_probing
 from edgewise.discovery.order import ORDER_MODES, Order, OrderMode, Visit, visits
 from edgewise.discovery.plan import Estimate, Plan, plan_acdc
-from edgewise.discovery.search import (
-    DEFAULT_ENGINE,
-    ENGINES,
-    Discovery,
-    Engine,
-    Interrupted,
-    PlainEngine,
-    Progress,
-    ProgressCallback,
-    acdc,
-    check_options,
-)
+from edgewise.discovery.rule import Rule, check_budget
+from edgewise.discovery.search import acdc, check_options, without_dead_ends
 from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, require_count, top
 from edgewise.discovery.thresholds import AtThreshold, acdc_sweep, acdc_with_edges, decides_alike
 from edgewise.discovery.units import Units, masked, one_by_one, scored_by_units, sweep
 from edgewise.graph import Decision
+from edgewise.patching import Engine, PlainEngine
 
 __all__ = [
     "ALIASES",
@@ -48,6 +42,7 @@ __all__ = [
     "Found",
     "HeatMaps",
     "Interrupted",
+    "Journal",
     "Method",
     "Option",
     "Order",
@@ -57,8 +52,10 @@ __all__ = [
     "Probe",
     "Progress",
     "ProgressCallback",
+    "Rule",
     "Scored",
     "Selected",
+    "StepProgress",
     "Units",
     "Visit",
     "acdc",
@@ -67,6 +64,7 @@ __all__ = [
     "at_most",
     "attribution_patching",
     "by_threshold",
+    "check_budget",
     "check_options",
     "clean_corrupted",
     "decides_alike",
@@ -93,4 +91,5 @@ __all__ = [
     "sweep",
     "top",
     "visits",
+    "without_dead_ends",
 ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
+from edgewise.discovery.found import Interrupted, Progress
 from edgewise.discovery.order import Order
-from edgewise.discovery.search import Interrupted, Progress, acdc, check_options
+from edgewise.discovery.search import acdc, check_options
 from edgewise.discovery.time_left import TimeLeft
-from edgewise.graph import Graph
+from edgewise.graph import Circuit, Graph
 from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan, calibrate
 
 TRIED_SECONDS = 4.0
@@ -59,6 +61,8 @@ def plan_acdc(
     *,
     order: Order | None = None,
     absolute: bool = False,
+    budget: float | None = None,
+    start: Circuit | None = None,
     max_memory: int | None = None,
 ) -> Plan:
     """Measure what a candidate costs on this machine and work out what a search would take.
@@ -86,7 +90,14 @@ def plan_acdc(
             raise KeyboardInterrupt
 
     try:
-        found = acdc(experiment, threshold, order=order, absolute=absolute, max_memory=max_memory, progress=listen)
+        search: dict[str, Any] = {
+            "order": order,
+            "absolute": absolute,
+            "budget": budget,
+            "start": start,
+            "max_memory": max_memory,
+        }
+        found = acdc(experiment, threshold, progress=listen, **search)
     except Interrupted as stop:
         if not isinstance(stop.__cause__, KeyboardInterrupt) or heard[-1][0] <= TRIED_SECONDS:
             raise  # the user's own Ctrl-C, or no memory

@@ -9,6 +9,9 @@ far. What the paper leaves open is as in its code:
   high to low; parents are tried from late to early, heads from high to low, the embedding last;
 * a node that nothing present reads any more is dead: its edges go without a test, which changes no metric.
 
+Beyond the paper, and off by default, a search can start from a circuit instead of the whole graph, bound the metric as
+a whole (rule.py), and try what it kept in further passes. One that was stopped goes on from its journal (journal.py).
+
 The search asks an engine what the metric is without some edges into one input, and tells it which are gone; what to
 remove is decided here and in guess.py. `IncrementalEngine` (patching/incremental.py) answers by recomputing what the
 edges can change; `PlainEngine`, the judge, with one whole circuit run per edge. Both give the same decisions.
@@ -18,98 +21,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 
+from edgewise.discovery.engines import DEFAULT_ENGINE, ENGINES, EngineFactory, make_engine
+from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressCallback
 from edgewise.discovery.guess import decide
+from edgewise.discovery.journal import Journal, not_this_search
 from edgewise.discovery.order import Order, Visit, visits
+from edgewise.discovery.rule import Rule, check_budget
 from edgewise.discovery.time_left import ToCome
 from edgewise.errors import EdgewiseError, unknown
-from edgewise.graph import Circuit, Decision, Input
+from edgewise.graph import Circuit, Decision, Graph, Input
+from edgewise.graph.graph import Bools
 from edgewise.graph.names import Edge, PortEdge
-from edgewise.patching import Engine, Experiment, IncrementalEngine, OutOfMemoryError, PlainEngine
+from edgewise.patching import Engine, Experiment, OutOfMemoryError, Removed
 
 RECKON_EVERY = 20
 """Tests after which it is worked out anew what is left of a search."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a search has got: edges decided of all, kept so far, tests made, and the metric now.
-
-    `attempt` counts the thresholds tried when a circuit of a wanted size is searched; everything else is of this one.
-    `layers` says of the edges into each layer, and last of those into the logits, how many were kept, how many dropped
-    and how many are to come; it is empty for methods that take no edge by itself. `to_come` says of the tests how many
-    are certain to come, how many are likely to, and by how much the live nodes, which a test runs through, multiply.
-    """
-
-    decided: int
-    edges: int
-    kept: int
-    tests: int
-    metric: float
-    at: str
-    threshold: float
-    attempt: int = 1
-    layers: tuple[tuple[int, int, int], ...] = ()
-    to_come: tuple[float, float, float] = (0.0, 0.0, 1.0)
-
-
-ProgressCallback = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Discovery:
-    """What a search found.
-
-    Attributes:
-        circuit: the edges kept; scores are their effects when tested, 0 for edges that fell without a test.
-        trace: every tested edge in order.
-        metric, metric_full, metric_ablated: of the circuit, the whole model, and no edge at all.
-        threshold: the one that gave this circuit.
-        seconds: wall time of the search.
-        tests: edges tested, over all thresholds tried.
-        tried: where a size was wanted, every threshold tried to its end and the size of its circuit.
-    """
-
-    circuit: Circuit
-    trace: tuple[Decision, ...]
-    metric: float
-    metric_full: float
-    metric_ablated: float
-    threshold: float
-    seconds: float
-    tests: int
-    tried: tuple[tuple[float, int], ...] = field(default=())
-
-
-EngineFactory = Callable[[Experiment, int | None], Engine]
-"""Makes an engine for an experiment that may use so many bytes, or None."""
-
-ENGINES: dict[str, EngineFactory] = {
-    "incremental": IncrementalEngine,
-    "plain": PlainEngine,
-}
-"""Engines by name."""
-
-DEFAULT_ENGINE = "incremental"
-
-
-class Interrupted(KeyboardInterrupt):
-    """A search was stopped before its end, by Ctrl-C or because it may use no more memory.
-
-    Attributes:
-        discovery: what it decided until then; every edge it had not come to is still in the circuit. Where a size was
-            wanted and a search before it had found a circuit that small: the largest of those.
-        progress: how far it got.
-        whole: whether `discovery` is such a search, which came to its end.
-    """
-
-    def __init__(self, discovery: Discovery, progress: Progress, *, whole: bool = False) -> None:
-        super().__init__(f"stopped with {progress.decided:,} of {progress.edges:,} edges decided")
-        self.discovery, self.progress, self.whole = discovery, progress, whole
 
 
 def acdc(
@@ -118,9 +48,13 @@ def acdc(
     *,
     order: Order | None = None,
     absolute: bool = False,
+    budget: float | None = None,
+    passes: int = 1,
+    start: Circuit | None = None,
     engine: str | EngineFactory = DEFAULT_ENGINE,
     max_memory: int | None = None,
     progress: ProgressCallback | None = None,
+    journal: Journal | None = None,
 ) -> Discovery:
     """Find a circuit with ACDC.
 
@@ -128,22 +62,34 @@ def acdc(
         threshold: an edge stays if the metric rises by at least this much without it.
         order: in which parents are tried; by default late to early, heads from high to low.
         absolute: compare the size of the change with the threshold, not the signed change.
+        budget: an edge stays, too, if the metric is not below this without it.
+        passes: how often the edges that are left are tried, from the logits back each time; a pass after the first that
+            removes nothing is the last.
+        start: the edges to choose from; all others are ablated from the start. By default all of the graph's.
         engine: `incremental`, `plain` (one whole circuit run per tested edge), or what makes an engine of one's own.
         max_memory: bytes that the incremental engine may use beyond the model's weights (see `plan_memory`).
         progress: called after every tested edge and every input.
+        journal: keeps every decision as it is taken. One that holds decisions of this search lets it go on from there.
 
     Raises:
-        EdgewiseError: the threshold is not a number, the engine is unknown, the search does not fit into
-            `max_memory`, or the metric of some circuit is not a finite number; the message names the edge whose removal
-            made it so.
+        EdgewiseError: the threshold or budget is not a number, the budget is spent at the start, the engine is unknown,
+            the search does not fit into `max_memory`, the journal holds another search, or the metric of some circuit
+            is not a finite number; the message names the edge whose removal made it so.
         Interrupted: Ctrl-C (`KeyboardInterrupt`), or no memory left half-way; it holds what was decided.
     """
     check_options(threshold=threshold, engine=engine)
+    check_budget(budget, passes)
     started = time.perf_counter()
+    if start is not None:
+        start = without_dead_ends(experiment.graph, start)
     metric_ablated = _finite(experiment.ablated(), experiment, "with every edge ablated")
-    factory = ENGINES[engine] if isinstance(engine, str) else engine
-    search = _Search(experiment, threshold, order or Order(), absolute, factory(experiment, max_memory), progress)
-    metric_full = _finite(search.metric, experiment, "of the whole model")
+    rule = Rule(threshold, absolute, budget)
+    search = _Search(experiment, rule, order or Order(), passes, start, engine, max_memory, progress, journal)
+    metric_start = _finite(
+        search.metric, experiment, "of what the search starts from" if start else "of the whole model"
+    )
+    metric_full = metric_start if start is None else _finite(experiment.full(), experiment, "of the whole model")
+    rule.check_start(metric_start)
 
     def found() -> Discovery:
         return Discovery(
@@ -155,6 +101,8 @@ def acdc(
             threshold=threshold,
             seconds=time.perf_counter() - started,
             tests=len(search.trace),
+            passes=tuple(search.ended),
+            metric_start=metric_start,
         )
 
     try:
@@ -187,9 +135,26 @@ def _finite(value: float, experiment: Experiment, where: str) -> float:
     raise EdgewiseError(f"metric {experiment.metric.name!r} came out as {value} {where}, so nothing can be compared")
 
 
-def removable(before: float, after: float, threshold: float, absolute: bool) -> bool:
-    """ACDC's rule. A metric that is not a number removes nothing; the search stops there and says so."""
-    return (abs(after - before) if absolute else after - before) < threshold
+def without_dead_ends(graph: Graph, circuit: Circuit) -> Circuit:
+    """A circuit of a graph without edges into inputs that nothing reads, which change no metric.
+
+    Raises:
+        EdgewiseError: the circuit is over another graph.
+    """
+    circuit.require_graph(graph)
+    edges, ports = circuit.edges.copy(), circuit.ports.copy()
+    for visit in visits(graph):
+        if visit.kind != "node" and not _alive(graph, edges, ports, visit):
+            (ports if visit.kind == "port" else edges)[..., visit.column] = False
+    return Circuit(graph, edges, ports)
+
+
+def _alive(graph: Graph, edges: Bools, ports: Bools, visit: Visit) -> bool:
+    """Whether anything present still depends on a port edge, or on what flows into an input."""
+    place = graph.inputs[visit.column]
+    if visit.kind == "input" and graph.port_edges[visit.column]:
+        return bool(ports[visit.column])
+    return place.kind == "logits" or bool(edges[list(graph.nodes_moved_by(place))].any())
 
 
 class _Search:
@@ -198,66 +163,101 @@ class _Search:
     def __init__(
         self,
         experiment: Experiment,
-        threshold: float,
+        rule: Rule,
         order: Order,
-        absolute: bool,
-        engine: Engine,
+        passes: int,
+        start: Circuit | None,
+        engine: str | EngineFactory,
+        max_memory: int | None,
         progress: ProgressCallback | None,
+        journal: Journal | None,
     ) -> None:
-        self.experiment, self.graph, self.engine = experiment, experiment.graph, engine
-        self.threshold, self.absolute, self.progress = threshold, absolute, progress
+        self.experiment, self.graph, self.rule, self.passes = experiment, experiment.graph, rule, passes
+        self.progress, self.journal = progress, journal
+        self._make = lambda present: make_engine(engine, experiment, max_memory, present)
         self.parents = order.parents(self.graph)
-        self.edges = self.graph.edges.copy()
-        self.ports = self.graph.port_edges.copy()
+        begun = Circuit.full(self.graph) if start is None else start
+        self.edges, self.ports = begun.edges.copy(), begun.ports.copy()
         self.scores = np.zeros(self.edges.shape)
         self.port_scores = np.zeros(self.ports.shape)
         self.trace: list[Decision] = []
-        (self.metric,) = engine.measure(len(self.graph.inputs) - 1, [()])
-        self.decided = 0
+        self.ended: list[tuple[int, int]] = []  # passes
+        self.past = [] if journal is None else list(journal.search(rule.threshold))
+        self.resumed = 0
+        self._begin_pass()
+        self.metric = self.past[0].before if self.past else self.engine.measure(len(self.graph.inputs) - 1, [()])[0]
+
+    def _begin_pass(self) -> None:
+        self.start = self.circuit()
+        self._engine: Engine | None = None
+        self._told: list[tuple[int, Removed, bool]] = []  # what an engine has to be told before it is asked anything
+        self.first = len(self.trace)
         self.kept = 0
         # Of each layer, and last of the logits: edges kept, dropped and to come.
         self.layers = [[0, 0, 0] for _ in range(self.graph.n_layers + 1)]
         existing = self.graph.edges.sum(axis=0) + self.graph.port_edges
-        for place, count in zip(self.graph.inputs, existing.tolist(), strict=True):
-            self.layers[place.layer][2] += count
+        left = self.edges.sum(axis=0) + self.ports
+        for place, count, to_come in zip(self.graph.inputs, existing.tolist(), left.tolist(), strict=True):
+            layer = self.layers[place.layer]
+            layer[1], layer[2] = layer[1] + count - to_come, layer[2] + to_come
+        self.decided = self.graph.n_edges - self.start.n_edges
         self.at = "logits"
-        self.coming, self.to_come, self.reckoned = ToCome(self.graph), (0.0, 0.0, 1.0), -RECKON_EVERY
+        self.coming, self.to_come = ToCome(self.graph, self.start), (0.0, 0.0, 1.0)
+        self.reckoned = len(self.trace) - RECKON_EVERY
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, in the state that this pass has come to.
+
+        It is told of every input what went there, as the search that took those decisions told its own, so that what it
+        answers from here on is the same in every bit.
+        """
+        if self._engine is None:
+            self._engine = self._make(self.start)
+            for column, removed, asked in self._told:
+                if asked:
+                    self._engine.at_once(column)
+                self._engine.commit(column, removed)
+        return self._engine
 
     def circuit(self) -> Circuit:
         return Circuit(self.graph, self.edges, self.ports, self.scores, self.port_scores)
 
-    def removable(self, before: float, after: float) -> bool:
-        return removable(before, after, self.threshold, self.absolute)
-
     def run(self) -> None:
+        for number in range(self.passes):
+            if number:
+                self._begin_pass()
+            self._walk()
+            self.ended.append((len(self.trace) - self.first, int(self.edges.sum() + self.ports.sum())))
+            if number and self.ended[-1][1] == self.ended[-2][1]:
+                break
+        if len(self.past) > len(self.trace):
+            raise not_this_search(self.past[len(self.trace)].edge)
+
+    def _walk(self) -> None:
         for visit in visits(self.graph):
             if visit.kind == "node":
                 continue
-            place = self.graph.inputs[visit.column]
-            if not self._alive(visit, place):
+            if not _alive(self.graph, self.edges, self.ports, visit):
                 self._drop(visit)
             elif visit.kind == "port":
-                self._test(visit, [None])
+                self._test(visit, [None] if self.ports[visit.column] else [])
             else:
-                senders = self.graph.n_senders(place)
-                self._test(visit, [row for row in self.parents if row < senders])
+                self._test(visit, [row for row in self.parents if self.edges[row, visit.column]])
             self._report(visit)
-
-    def _alive(self, visit: Visit, place: Input) -> bool:
-        """Whether anything present still depends on this port edge, or on what flows into this input."""
-        if visit.kind == "input" and self.graph.port_edges[visit.column]:
-            return bool(self.ports[visit.column])
-        return place.kind == "logits" or bool(self.edges[list(self.graph.nodes_moved_by(place))].any())
 
     def _drop(self, visit: Visit) -> None:
         if visit.kind == "port":
-            gone = 1
+            gone = int(self.ports[visit.column])
             self.ports[visit.column] = False
         else:
             rows = tuple(self.edges[:, visit.column].nonzero()[0].tolist())
             gone = len(rows)
             self.edges[:, visit.column] = False
-            self.engine.commit(visit.column, rows)
+            if self._engine is None:
+                self._told.append((visit.column, rows, False))
+            else:
+                self._engine.commit(visit.column, rows)
         self.decided += gone
         self._count(self.graph.inputs[visit.column], kept=0, dropped=gone)
 
@@ -268,17 +268,50 @@ class _Search:
         layer[2] -= kept + dropped
 
     def _test(self, visit: Visit, rows: Sequence[int | None]) -> None:
-        place = self.graph.inputs[visit.column]
-        for row, before, after, gone in decide(self.engine, visit.column, rows, self.metric, self.removable):
-            name = PortEdge(place).name if row is None else Edge(self.graph.sources[row], place).name
+        if not rows or self._taken_before(visit, rows):
+            return
+        answers = decide(self.engine, visit.column, rows, self.metric, self.rule.removes)
+        for row, before, after, gone in answers:
+            name = self._name(row, visit)
             _finite(after, self.experiment, f"after removing {name}")
-            self.trace.append(Decision(name, before, after, kept=not gone))
-            self._write(row, visit.column)
-            self.coming.test(visit.column, row, not gone)
-            self.decided += 1
-            self.kept += not gone
-            self._count(place, kept=int(not gone), dropped=int(gone))
+            self._take(Decision(name, before, after, kept=not gone), row, visit)
+            if self.journal is not None:
+                self.journal.add(self.trace[-1])
             self._report(visit)
+        if self.journal is not None:
+            self.journal.flush(self.progress_at(visit.name))
+
+    def _taken_before(self, visit: Visit, rows: Sequence[int | None]) -> bool:
+        """Take the decisions about an input that are known, if all of them are; else none, and no more after it."""
+        known = self.past[len(self.trace) : len(self.trace) + len(rows)]
+        if len(known) < len(rows):
+            if self.past:
+                assert self.journal is not None
+                self.journal.cut(len(self.trace))
+                self.past = []
+            return False
+        removed: Removed = ()
+        for row, decision in zip(rows, known, strict=True):
+            right = not self.rule.removes(decision.before, decision.after)
+            if (decision.edge, decision.before, decision.kept) != (self._name(row, visit), self.metric, right):
+                raise not_this_search(decision.edge)
+            self._take(decision, row, visit)
+            removed = removed if decision.kept else (*removed, row)
+        self._told.append((visit.column, removed, True))
+        self.resumed = len(self.trace)
+        return True
+
+    def _name(self, row: int | None, visit: Visit) -> str:
+        place = self.graph.inputs[visit.column]
+        return PortEdge(place).name if row is None else Edge(self.graph.sources[row], place).name
+
+    def _take(self, decision: Decision, row: int | None, visit: Visit) -> None:
+        self.trace.append(decision)
+        self._write(row, visit.column)
+        self.coming.test(visit.column, row, decision.kept)
+        self.decided += 1
+        self.kept += decision.kept
+        self._count(self.graph.inputs[visit.column], kept=int(decision.kept), dropped=int(not decision.kept))
 
     def _write(self, row: int | None, column: int) -> None:
         """Do what the trace's last line says."""
@@ -293,7 +326,7 @@ class _Search:
         """After an interruption in the middle of a step: what the trace says, and nothing beyond it."""
         if self.trace:
             self._write(*self.graph.locate(self.trace[-1].edge))
-        self.kept = sum(decision.kept for decision in self.trace)
+        self.kept = sum(decision.kept for decision in self.trace[self.first :])
         present = int(self.edges.sum() + self.ports.sum())
         self.decided = self.graph.n_edges - present + self.kept
 
@@ -310,12 +343,14 @@ class _Search:
             len(self.trace),
             self.metric,
             name,
-            self.threshold,
+            self.rule.threshold,
             layers=tuple((kept, dropped, left) for kept, dropped, left in self.layers),
             to_come=(max(0.0, certain - made), max(0.0, likely - made), growth),
+            passes=1 + len(self.ended),
+            resumed=self.resumed,
         )
 
     def _report(self, visit: Visit) -> None:
         self.at = visit.name
-        if self.progress is not None:
+        if self.progress is not None and len(self.trace) >= len(self.past):
             self.progress(self.progress_at(self.at))

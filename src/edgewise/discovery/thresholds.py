@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.discovery.search import Discovery, Interrupted, Progress, ProgressCallback, acdc, check_options
+from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressCallback
+from edgewise.discovery.journal import Journal
+from edgewise.discovery.search import acdc, check_options
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
 
@@ -48,6 +50,10 @@ def acdc_sweep(
     if not thresholds:
         raise EdgewiseError("a sweep needs at least one threshold")
     searches = _Searches(experiment, absolute, progress, options)
+    journal: Journal | None = options.get("journal")
+    for threshold in [] if journal is None else journal.thresholds():
+        if threshold not in thresholds:  # its circuit has been given out, and others may be the same
+            searches.at(threshold)
     for threshold in thresholds:
         yield searches.at(threshold)
 
@@ -165,8 +171,8 @@ def decides_alike(found: Discovery, *, absolute: bool = False) -> tuple[float, f
     low, high = -math.inf, math.inf
     for decision in found.trace:
         effect = abs(decision.effect) if absolute else decision.effect
-        if decision.kept:
+        if decision.kept and effect >= found.threshold:
             high = min(high, effect)
-        else:
+        elif not decision.kept:  # the others were kept for a budget, and would be at any threshold
             low = max(low, effect)
     return low, high

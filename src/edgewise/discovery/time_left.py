@@ -8,7 +8,7 @@ bring nodes of earlier layers to life. A test costs the more the more nodes lie 
 
 from __future__ import annotations
 
-from edgewise.graph import Graph
+from edgewise.graph import Circuit, Graph
 
 RECENT = 0.25
 """Share of the time so far from which the present cost of a test is taken."""
@@ -17,13 +17,27 @@ RECENT = 0.25
 class ToCome:
     """The tests that a search has still to make; told of every test as it is made."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, start: Circuit | None = None) -> None:
+        """
+        Args:
+            start: the edges that are there when the search starts, by default all.
+        """
+        self.graph, self.start = graph, Circuit.full(graph) if start is None else start
+        self.into = self.start.edges.sum(axis=0).tolist()
+        self.heads, self.mlps, self.senders, self.mlp_senders = ([] for _ in range(4))  # of each layer
+        for layer in range(graph.n_layers):
+            columns = [column for kind in ("q", "k", "v") for column in _range(graph.attention_columns(kind, layer))]
+            counts = [self.into[column] for column in columns if self.into[column]]
+            share = len(counts) / len(columns)
+            self.heads.append(graph.n_heads * share)
+            self.senders.append(sum(counts) / max(1, len(counts)))
+            self.mlp_senders.append(self.into[graph.input_index[f"m{layer}"]] if graph.mlps else 0)
+            self.mlps.append(int(self.mlp_senders[-1] > 0))
         self.shared = 1 + 2 * graph.n_kv_heads / graph.n_heads  # inputs per head
         self.nodes = [[0, 0] for _ in range(graph.n_layers)]  # alive: heads, MLP
         # Tests certain to come, by layer and last of the logits: of edges, port edges, and edges behind port edges.
         self.edges, self.ports, self.behind = ([0] * (graph.n_layers + 1) for _ in range(3))
-        self.edges[-1] = len(graph.sources)
+        self.edges[-1] = self.into[-1]
         self._known: set[int] = set()
         self._alive: set[int] = set()
         self.tested = [0, 0]  # edges, port edges
@@ -36,7 +50,7 @@ class ToCome:
         self.tested[port] += 1
         self.kept[port] += kept
         if row is None:
-            senders = self.graph.n_senders(place)
+            senders = self.into[column]
             self.behind[place.layer] -= senders
             self.edges[place.layer] += senders * kept
         elif kept and row not in self._alive:
@@ -52,34 +66,38 @@ class ToCome:
             if column in self._known:
                 continue
             self._known.add(column)
-            senders = self.graph.n_senders(self.graph.inputs[column])
+            senders = self.into[column]
             if self.graph.port_edges[column]:
-                self.ports[node.layer] += 1
+                self.ports[node.layer] += int(self.start.ports[column])
                 self.behind[node.layer] += senders
             else:
                 self.edges[node.layer] += senders
 
     def expected(self) -> tuple[float, float, float]:
         """Tests to come into nodes that are alive, tests to come in all, and by how much live nodes will multiply."""
-        graph, (heads, mlps) = self.graph, (self.graph.n_heads, int(self.graph.mlps))
+        graph = self.graph
         # Twice what was kept so far: edges from the nearest layers are kept most, and those bring the next tests.
         rate = min(0.95, 2 * (self.kept[0] + 0.5) / (self.tested[0] + 25))
         stays = (self.kept[1] + 0.5) / (self.tested[1] + 1) if graph.ports else 1.0
         alive = 1 + sum(map(sum, self.nodes))
         known, every, nodes = float(self.edges[-1]), float(self.edges[-1]), float(alive)
-        reading = self.edges[-1] / len(graph.sources)  # inputs that are tested above
+        reading = self.edges[-1] / max(1, self.into[-1])  # inputs that are tested above
         for layer in reversed(range(graph.n_layers)):
-            senders = graph.n_embeddings + layer * (heads + mlps)
+            heads, mlps, senders = self.heads[layer], self.mlps[layer], self.senders[layer]
             certain = self.edges[layer] + self.ports[layer] + stays * self.behind[layer]
-            new_mlp = (mlps - self.nodes[layer][1]) * (1 - (1 - rate) ** reading)
+            new_mlp = max(0, mlps - self.nodes[layer][1]) * (1 - (1 - rate) ** reading)
             reading += new_mlp
-            new_heads = (heads - self.nodes[layer][0]) * (1 - (1 - rate) ** reading)
+            new_heads = max(0.0, heads - self.nodes[layer][0]) * (1 - (1 - rate) ** reading)
             inputs = new_heads * self.shared
             known += certain
-            every += certain + new_mlp * (senders + heads) + inputs * (graph.ports + stays * senders)
+            every += certain + new_mlp * self.mlp_senders[layer] + inputs * (graph.ports + stays * senders)
             nodes += new_mlp + new_heads
             reading += stays * inputs + (self.edges[layer] + stays * self.behind[layer]) / max(1, senders)
         return known, every, nodes / alive
+
+
+def _range(columns: slice) -> range:
+    return range(columns.start, columns.stop)
 
 
 class TimeLeft:

@@ -6,6 +6,7 @@ from edgewise.patching.engine import Engine, PlainEngine, Removed
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.incremental import IncrementalEngine
 from edgewise.patching.memory import MemoryKind, MemoryPlan, OutOfMemoryError, parse_size, plan_memory, size
+from edgewise.patching.pruned import PrunedEngine
 from edgewise.patching.running import circuit_run
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MemoryPlan",
     "OutOfMemoryError",
     "PlainEngine",
+    "PrunedEngine",
     "Removed",
     "ablate",
     "calibrate",

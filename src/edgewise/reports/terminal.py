@@ -307,9 +307,10 @@ class _View:
             if not progress.decided:
                 return so_far
             return f"{so_far}, about {duration(seconds * (progress.edges / progress.decided - 1))} left"
-        low, high = self.left.range(seconds, progress.tests, progress.to_come)
+        made = progress.tests - progress.resumed
+        low, high = self.left.range(seconds, made, progress.to_come)
         # There is no pace yet when a search has only begun.
-        pace = "" if seconds < 0.05 else f", {progress.tests / seconds:.0f} tests/s, {about(low, high)} left"
+        pace = "" if seconds < 0.05 else f", {made / seconds:.0f} tests/s, {about(low, high)} left"
         return (
             f"{progress.decided:,} of {progress.edges:,} edges decided, {progress.kept:,} kept, metric "
             f"{metric_number(self.metric, progress.metric)}, at {progress.at}{pace}"

@@ -6,15 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgewise.runs.folder import RunFolder, read_run, read_trace, require_free, require_own
+    from edgewise.runs.folder import RunFolder, require_free, require_own
     from edgewise.runs.loaded import load_again, load_run
+    from edgewise.runs.reading import read_record, read_run, read_trace
     from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
+    from edgewise.runs.resuming import resume
     from edgewise.runs.run import Run, RunInterrupted, describe_model, versions
     from edgewise.runs.search import discover, plan_discovery
 
 # Imported when first asked for: reading a run folder does not wait for torch, nor a request for numpy.
 _IN = {
-    **dict.fromkeys(("RunFolder", "read_run", "read_trace", "require_free", "require_own"), "folder"),
+    **dict.fromkeys(("RunFolder", "require_free", "require_own"), "folder"),
+    **dict.fromkeys(("read_record", "read_run", "read_trace"), "reading"),
+    "resume": "resuming",
     **dict.fromkeys(("load_again", "load_run"), "loaded"),
     **dict.fromkeys(("ModelRequest", "Request", "SearchRequest", "TaskRequest"), "request"),
     **dict.fromkeys(("Run", "RunInterrupted", "describe_model", "versions"), "run"),
@@ -34,10 +38,12 @@ __all__ = [
     "load_again",
     "load_run",
     "plan_discovery",
+    "read_record",
     "read_run",
     "read_trace",
     "require_free",
     "require_own",
+    "resume",
     "versions",
 ]
 

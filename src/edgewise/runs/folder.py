@@ -5,10 +5,16 @@ circuit.json        the circuit, in EAP-IG's form
 trace.jsonl         every tested edge, in order
 scores.safetensors  a score for every edge, where the method gives them
 prompts.jsonl       the prompts, where they came from a user's file
+searches.jsonl      while a circuit of a wanted size is searched: every tested edge at every threshold tried
+
+A search keeps its decisions in such a folder as it takes them (journal.py). Until it ends there is no circuit.json, and
+run.json says under `under_way` how far it has got.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import shutil
 import tempfile
@@ -16,51 +22,32 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import BinaryIO
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-from edgewise.files import partial_of, read_text, remove_leftovers, write_bytes
-from edgewise.graph import Circuit, Decision, Graph, load_circuit
-from edgewise.json_files import json_lines, part, read_json
+from edgewise.files import partial_of, remove_leftovers, write_bytes
 
-FORM = 1
-
-# What reading a run needs of its record, and of what kind.
-_RECORD: dict[str, type] = {
-    "result": dict,
-    "settings.ablation": str,
-    "settings.metric": str,
-    "settings.task.task": str,
-    "settings.task.examples": int,
-    "settings.model.name": str,
-    "settings.model.dtype": str,
-    "settings.model.fingerprint": str,
-}
-_OPTIONAL: dict[str, type] = {
-    "finished": bool,
-    "settings.method": str,
-    "settings.task.seed": int,
-    "settings.task.variant": str,
-    "settings.task.split": str,
-    "settings.task.file": str,
-    "settings.task.sha256": str,
-    "settings.task.kept_sha256": str,
-    "settings.model.folder": str,
-    "settings.model.folded_value_biases": bool,
-    "settings.model.permuted_seed": int,
-}
-_DECISION: dict[str, type] = {"edge": str, "before": float, "after": float, "kept": bool}
-MOST_EXAMPLES = 1_000_000
+try:
+    import fcntl
+except ImportError:  # no POSIX
+    fcntl = None
 
 
 class RunFolder:
     """A folder claimed for a run before it starts, so that a run that cannot be kept is refused at once.
 
-    Files go into a hidden folder beside it, which takes its name when the run is finished and is removed when it is
-    not (after a kill, by the next run that claims the place); so the folder itself never holds half a run.
+    Files go into a hidden folder beside it, which takes its name when the run is finished, or has begun to keep what it
+    decides (`begin`), and is removed if it comes to neither (after a kill, by the next run that claims the place).
+
+    Attributes:
+        path: where the run is to be.
+        begun: where a run that has begun keeps what it decides: `path`, or where something is there, the first of
+            `path-2`, `path-3`, … that is free.
     """
 
     def __init__(self, path: Path, *, replaces: bool = False) -> None:
+        self.begun: Path | None = None
+        self._reopened = False
         # A link to an empty folder stands for that folder.
         self.path = path = path.resolve() if path.is_symlink() else path
         self._replaces = replaces
@@ -88,51 +75,99 @@ class RunFolder:
         remove_leftovers(path)
         return cls(_first_free(path))
 
+    @classmethod
+    def reopen(cls, path: Path) -> RunFolder:
+        """The folder of a search that was stopped, to go on in it."""
+        folder = cls.__new__(cls)
+        folder.path = folder.begun = folder._partial = path
+        folder._replaces, folder._reopened, folder._made = False, True, []
+        return folder
+
+    def begin(self, files: Mapping[str, str | bytes]) -> Path:
+        """Give the folder its name with what a search has before its first decision. Returns the folder.
+
+        Raises:
+            EdgewiseError: it cannot be written.
+        """
+        _write(self._partial, files)
+        self.begun = self._name()
+        sync(self.begun.parent)
+        return self.begun
+
+    @property
+    def has_decisions(self) -> bool:
+        """Whether a search has begun to keep decisions here, from which it could go on."""
+        return self.begun is not None and any(
+            (self.begun / name).is_file() and (self.begun / name).stat().st_size for name in _JOURNALS
+        )
+
     def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
+        if self.begun is None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+        elif kind is not None and not self._reopened and (issubclass(kind, EdgewiseError) or not self.has_decisions):
+            shutil.rmtree(self.begun, ignore_errors=True)  # what can only fail again, or has not decided anything
         for parent in self._made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
 
-    def finish(self, files: Mapping[str, str | bytes]) -> Path:
+    def finish(self, files: Mapping[str, str | bytes], *, whole: bool = True) -> Path:
         """Write the files, by name, and give the folder its own name. Returns the folder.
 
         If something else has taken the name in the meantime, it is the first of `path-2`, `path-3`, … that is free; if
         the disk is full or the folder's parent has gone, it is one among the system's temporary files, and a warning
         says so: a result that took hours is not lost.
 
+        Args:
+            whole: the search has come to its end, so that what it could have gone on from is not needed any more.
+
         Raises:
             EdgewiseError: there is no room there either.
         """
         try:
+            if self.begun is not None:
+                return self._end(self.begun, files, whole)
             _write(self._partial, files)
             if self._replaces and _is_run(self.path):
-                return self._replace()
-            while True:
-                path = _first_free(self.path)
-                try:
-                    self._partial.replace(path)
-                except OSError as error:
-                    if _taken(path):
-                        continue
-                    raise EdgewiseError(f"cannot write {path}: {error.strerror}") from None
-                return path
+                return self._replace(self._partial)
+            return self._name()
         except EdgewiseError as error:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            if self.begun is None:
+                shutil.rmtree(self._partial, ignore_errors=True)
             return _write_elsewhere(self.path.name, files, error)
 
-    def _replace(self) -> Path:
+    def _end(self, begun: Path, files: Mapping[str, str | bytes], whole: bool) -> Path:
+        # The record comes last: until it is there, the search can still go on.
+        _write(begun, {**{name: files[name] for name in files if name != "run.json"}, "run.json": files["run.json"]})
+        if whole:
+            (begun / "searches.jsonl").unlink(missing_ok=True)
+        if self._replaces and begun != self.path and _is_run(self.path):
+            return self._replace(begun)
+        return begun
+
+    def _name(self) -> Path:
+        """Give the hidden folder its name."""
+        while True:
+            path = _first_free(self.path)
+            try:
+                self._partial.replace(path)
+            except OSError as error:
+                if _taken(path):
+                    continue
+                raise EdgewiseError(f"cannot write {path}: {error.strerror}") from None
+            return path
+
+    def _replace(self, finished: Path) -> Path:
         """Put the finished folder where the old run is, which is removed after that."""
         old = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.replaced")  # no leftover of a kill
         try:
             self.path.replace(old)
             try:
-                self._partial.replace(self.path)
+                finished.replace(self.path)
             except OSError:
                 old.replace(self.path)
                 raise
@@ -169,6 +204,10 @@ def require_free(path: Path, *, force: bool = False) -> None:
     """Raise an EdgewiseError if a run cannot be written to `path` because something is there, or more than a run."""
     if _taken(path) and not (force and _is_run(path)):
         raise EdgewiseError(_taken_message(path))
+    for name in _JOURNALS if force else ():
+        if (path / name).is_file():
+            with (path / name).open("rb") as file:
+                lock(file, path / name)
 
 
 def _is_run(path: Path) -> bool:
@@ -176,9 +215,36 @@ def _is_run(path: Path) -> bool:
     return (path / "run.json").is_file() and all(one.name in _FILES for one in path.iterdir())
 
 
-FILES = ("run.json", "circuit.json", "trace.jsonl", "scores.safetensors", "prompts.jsonl")
-"""What a run is kept in; not every run has the last two."""
+_JOURNALS = ("trace.jsonl", "searches.jsonl")
+FILES = ("run.json", "circuit.json", "trace.jsonl", "scores.safetensors", "prompts.jsonl", "searches.jsonl")
+"""What a run is kept in; not every run has the last three."""
 _FILES = {*FILES, "report.html", *(f"circuit.{ending}" for ending in ("svg", "pdf", "png"))}
+
+
+def lock(file: BinaryIO, path: Path) -> None:
+    """Take a file for this process alone, as long as it is open; another one's death frees it.
+
+    Raises:
+        EdgewiseError: another process has it.
+    """
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise EdgewiseError(f"another process is writing to {str(path)!r}; wait for its end") from None
+    except OSError:
+        pass  # a file system without locks
+
+
+def sync(folder: Path) -> None:
+    """Put on the disk which files a folder holds, as far as its file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def require_own(path: Path, what: str, marks: Sequence[str]) -> None:
@@ -203,71 +269,17 @@ def require_own(path: Path, what: str, marks: Sequence[str]) -> None:
         )
 
 
-def read_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
-    """The record and the circuit of a run folder.
-
-    Raises:
-        EdgewiseError: it is not a run folder, a file is missing or broken, or it is of a newer form.
-    """
-    if not (folder / "run.json").is_file():
-        raise EdgewiseError(f"{str(folder)!r} is not a run folder: it has no run.json")
-    record = read_json(folder / "run.json", "the run record")
-    if record.get("form") != FORM:
-        raise EdgewiseError(
-            f"the run in {str(folder)!r} was written by another version of edgewise (form {record.get('form')!r}, "
-            f"here {FORM})"
-        )
-    check_record(record, f"the run record of {str(folder)!r}")
-    return record, load_circuit(folder / "circuit.json", "the circuit of the run")
-
-
-def check_record(record: Mapping[str, Any], what: str) -> None:
-    """Refuse a run record that lacks what reading a run needs, or has something else there.
-
-    Raises:
-        EdgewiseError: naming the field.
-    """
-    for path, kind in _RECORD.items():
-        part(record, path, kind, what)
-    for path, kind in _OPTIONAL.items():
-        found: Any = record
-        for name in path.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
-        if found is not None:
-            part(record, path, kind, what)
-    examples = record["settings"]["task"]["examples"]
-    if not 1 <= examples <= MOST_EXAMPLES:
-        raise EdgewiseError(
-            f"{what} is broken: 'settings.task.examples' should be from 1 to {MOST_EXAMPLES:,}, not {examples}"
-        )
-
-
-def read_trace(folder: Path, graph: Graph) -> tuple[Decision, ...]:
-    """The decisions of a run folder's `trace.jsonl`, in their order.
-
-    Raises:
-        EdgewiseError: there is no such file, or a line is no decision about an edge of `graph`.
-    """
-    path, what = folder / "trace.jsonl", "the trace of the run"
-    decisions = []
-    for number, decision in json_lines(read_text(path, what), f"{what} {str(path)!r}"):
-        where = f"{what} {str(path)!r}, line {number}"
-        for name, kind in _DECISION.items():
-            part(decision, name, kind, where)
-        try:
-            graph.locate(decision["edge"])
-        except EdgewiseError as error:
-            raise EdgewiseError(f"{where}: {error}") from None
-        decisions.append(Decision(**{name: kind(decision[name]) for name, kind in _DECISION.items()}))
-    return tuple(decisions)
-
-
 def _taken(path: Path) -> bool:
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
 def _taken_message(path: Path) -> str:
     if path.is_dir():
+        if _is_run(path) and b'"under_way": {' in (path / "run.json").read_bytes():
+            return (
+                f"the output folder {str(path)!r} holds a search that has not ended; go on with it by edgewise resume "
+                f"{path}, or choose another"
+            )
         if (path / "run.json").exists():
             force = " or replace it with force (--force)" if _is_run(path) else ""
             return (

@@ -12,7 +12,8 @@ from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
 from edgewise.graph import Circuit, Decision
 from edgewise.models import Decoder
-from edgewise.runs.folder import FILES, read_run, read_trace
+from edgewise.runs.folder import FILES
+from edgewise.runs.reading import read_run, read_trace
 from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
 from edgewise.runs.run import Run
 from edgewise.runs.scores import load_scores
@@ -51,6 +52,7 @@ class LoadedRun(Run):
         result, threshold = self.record["result"], self.record["settings"].get("threshold")
         tried = tuple((one["threshold"], one["n_edges"]) for one in result["tried"])
         told = {name: result[name] for name in ("metric_full", "metric_ablated", "seconds", "tests")}
+        told["passes"] = tuple((one["tests"], one["n_edges"]) for one in result.get("passes", ()))
         metric, at = result["metric_in_search"], math.nan if threshold is None else threshold
         return Discovery(circuit=self.circuit, trace=self.trace, metric=metric, threshold=at, tried=tried, **told)
 
@@ -106,8 +108,13 @@ def load_again(
     dtype: str | None = None,
     revision: str | None = None,
     trust_layout: bool = False,
+    searching: bool = False,
 ) -> tuple[Decoder, Task]:
-    """Model and task of a run, except where the user asks for others; refused if they have changed since."""
+    """Model and task of a run, except where the user asks for others; refused if they have changed since.
+
+    Args:
+        searching: the run's search is to go on, rather than its circuit to be measured.
+    """
     ran_on, ran_with = settings["task"], settings["model"]
     if model is None and revision is None:
         revision = ran_with.get("revision")
@@ -126,7 +133,7 @@ def load_again(
             # The test prompts come after the run's own: those of a smaller number would be among the searched ones.
             examples, rows = ran_on["examples"], examples
         name = Path(ran_on["task"]).stem
-        task, split, kept = _prompts_of(run, ran_on, examples, split)
+        task, split, kept = _prompts_of(run, ran_on, examples, split, "" if searching else _BY_TASK)
         skip_bad = bool(ran_on.get("skip_bad")) and not kept
         examples = ran_on["examples"] if examples is None else examples
         seed = ran_on.get("seed", 0) if seed is None else seed
@@ -145,13 +152,20 @@ def load_again(
                 f"{loaded.name!r} may have other weights now: {str(run)!r} was made by an older edgewise, whose "
                 f"fingerprint ({then}) looked at a sample of them"
             )
-        raise EdgewiseError(f"model {what}; to measure the circuit on it all the same, name it with --model")
+        raise EdgewiseError(
+            f"model {what}{'' if searching else '; to measure the circuit on it all the same, name it with --model'}"
+        )
     if rows is not None:
         prompts = prompts.first(rows)
     return loaded, prompts if name is None else dataclasses.replace(prompts, name=name)
 
 
-def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: str) -> tuple[str, str, bool]:
+_BY_TASK = "; to measure the circuit on it all the same, name it with --task"
+
+
+def _prompts_of(
+    run: Path, ran_on: dict[str, Any], examples: int | None, split: str, otherwise: str
+) -> tuple[str, str, bool]:
     """Task and split to load for a run, and whether that is the run's own copy.
 
     A user's own prompts are those kept with the run, unless others are wanted.
@@ -161,7 +175,7 @@ def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: 
     kept = run / "prompts.jsonl"
     if split == ran_on.get("split", "validation") and kept.is_file() and (examples or 0) <= ran_on["examples"]:
         if "kept_sha256" in ran_on:
-            _same_prompts(str(kept), ran_on["kept_sha256"], run)
+            _same_prompts(str(kept), ran_on["kept_sha256"], run, otherwise)
         return str(kept), "validation", True  # every row that was kept is of the run's split
     if "file" not in ran_on:
         came = "came from a dataset" if "dataset" in ran_on else "were given as a list"
@@ -169,13 +183,10 @@ def _prompts_of(run: Path, ran_on: dict[str, Any], examples: int | None, split: 
             f"the prompts of {str(run)!r} {came}, and it keeps only those that were searched: measure on "
             "others with --task FILE"
         )
-    _same_prompts(ran_on["file"], ran_on["sha256"], run)
+    _same_prompts(ran_on["file"], ran_on["sha256"], run, otherwise)
     return ran_on["file"], split, False
 
 
-def _same_prompts(task: str, wanted: str, run: Path) -> None:
+def _same_prompts(task: str, wanted: str, run: Path, otherwise: str) -> None:
     if digest(read_bytes(Path(task), "the prompt file")) != wanted:
-        raise EdgewiseError(
-            f"the prompt file {task!r} has changed since {str(run)!r} was made; to measure the circuit on it all the "
-            "same, name it with --task"
-        )
+        raise EdgewiseError(f"the prompt file {task!r} has changed since {str(run)!r} was made{otherwise}")

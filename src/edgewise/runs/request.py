@@ -5,65 +5,48 @@ Each field is declared here. Its help is what the shell shows; `cli/options.py` 
 not wait for torch.
 """
 
-# ruff: noqa: RUF009 - `_field` gives a field, which dataclass takes apart
+# ruff: noqa: RUF009 - `asked` gives a field, which dataclass takes apart
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
+from edgewise.errors import EdgewiseError, check_seed, quoted
+from edgewise.runs.search_request import SearchRequest, asked
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from edgewise.discovery import OrderMode
-    from edgewise.graph import Graph
     from edgewise.models import Decoder
-    from edgewise.tasks import Metric, Reference, Task, TaskSpec
-
-AblationName = Literal["resample", "zero", "mean", "mean-positional"]
-EngineName = Literal["incremental", "plain"]
-Selection = Literal["at-most", "top", "greedy"]
-"""How scores become a circuit of so many edges."""
-Bytes = int
-"""On the shell, a size such as `3GB`."""
-
-
-def _field(default: Any, text: str, **shell: Any) -> Any:
-    """A field; `shell` may have its `flags` there, and what it `completes` to, where the name does not say so."""
-    return dataclasses.field(default=default, metadata={"help": text, **shell})
+    from edgewise.tasks import Task, TaskSpec
 
 
 def _dataset(text: str) -> Any:
     """A field of prompts from a dataset."""
-    return _field(None, text, panel="Prompts from a dataset")
+    return asked(None, text, panel="Prompts from a dataset")
 
 
 @dataclass(frozen=True)
 class ModelRequest:
     """In which model; as `load_model` takes it."""
 
-    model: str | None = _field(
+    model: str | None = asked(
         None,
         "A built-in model, a Hugging Face id, a folder, or a .gguf file. Default: the task's own.",
         flags=("--model", "-m"),
         completes="MODELS",
     )
-    device: str | None = _field(None, "cpu, cuda, cuda:0, ..., mps. Default: CUDA where there is one.")
-    dtype: str | None = _field(None, "float32 (default), float64, bfloat16 or float16.")
-    fold_value_biases: bool = _field(
+    device: str | None = asked(None, "cpu, cuda, cuda:0, ..., mps. Default: CUDA where there is one.")
+    dtype: str | None = asked(None, "float32 (default), float64, bfloat16 or float16.")
+    fold_value_biases: bool = asked(
         False,
         "Count heads' value biases to their layer, so that they stay when a head is removed under zero ablation (as in "
         "the paper's runs on GPT-2).",
     )
-    permuted: int | None = _field(
+    permuted: int | None = asked(
         None, "A control: shuffle the model's heads and neurons with this seed, and compare with the model as it was."
     )
-    revision: str | None = _field(None, "Branch, tag or commit of a model from the Hugging Face hub.")
-    trust_layout: bool = _field(
+    revision: str | None = asked(None, "Branch, tag or commit of a model from the Hugging Face hub.")
+    trust_layout: bool = asked(
         False, "Read a model of an unknown family like the known one whose modules it has, if it computes the same."
     )
 
@@ -101,12 +84,12 @@ class ModelRequest:
 class TaskRequest:
     """On which task; as `load_task` takes it."""
 
-    task: str = _field("", "A built-in task (see: edgewise tasks) or a JSONL file.", completes="TASKS")
-    examples: int | None = _field(None, "Prompt pairs to use. Default: the task's suggestion, or all rows of a file.")
-    skip_bad: bool = _field(False, "Leave out rows of your own file that are not right, rather than refuse them.")
-    seed: int = _field(0, "Seed of the prompts, of shuffled orders, and of learned masks.")
-    variant: str = _field("default", "How the task's prompts are made (see: edgewise tasks).")
-    split: str = _field("validation", "validation: the prompts a search uses; test: others like them.")
+    task: str = asked("", "A built-in task (see: edgewise tasks) or a JSONL file.", completes="TASKS")
+    examples: int | None = asked(None, "Prompt pairs to use. Default: the task's suggestion, or all rows of a file.")
+    skip_bad: bool = asked(False, "Leave out rows of your own file that are not right, rather than refuse them.")
+    seed: int = asked(0, "Seed of the prompts, of shuffled orders, and of learned masks.")
+    variant: str = asked("default", "How the task's prompts are made (see: edgewise tasks).")
+    split: str = asked("validation", "validation: the prompts a search uses; test: others like them.")
     dataset: str | None = _dataset(
         "Instead of a task: prompts from a Hugging Face dataset, or a Parquet, CSV or JSON file."
     )
@@ -169,196 +152,6 @@ _OF_DATASET = ("dataset_config", "dataset_split", "clean", "corrupt", "answer", 
 
 
 @dataclass(frozen=True)
-class SearchRequest:
-    """What to search, and how: the keywords of `discover`, where each is described."""
-
-    method: str = _field("acdc", "See: edgewise methods.", completes="METHODS")
-    threshold: float | None = _field(
-        None,
-        "Keep an edge if the metric rises by at least this much without it (methods that score edges: if its score is "
-        "at least this). Default: the task's; a file has none.",
-    )
-    edges: int | None = _field(None, "Instead of a threshold: a circuit of at most this many edges.")
-    share: float | None = _field(None, "The same as a share of the graph's edges, as in 0.05.")
-    select: Selection = _field(
-        "at-most",
-        "How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), greedy "
-        "(so many, grown from the logits, then pruned); the last two do not count port edges.",
-    )
-    ablation: AblationName | None = _field(
-        None,
-        "What an absent edge carries: resample, zero, mean, mean-positional. Default: the task's.",
-        completes="ABLATIONS",
-    )
-    metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = _field(
-        None, "What is measured; lower is better. Default: the task's.", completes="METRICS"
-    )
-    seed: int = 0  # on the shell, the task's
-    ports: bool = _field(True, "Test whether heads need their q, k and v at all, as the paper does.")
-    layer_order: OrderMode = _field("normal", "Parents' layers late to early (normal), reverse, or shuffle.")
-    head_order: OrderMode = _field("normal", "Parents' heads high to low (normal), reverse, or shuffle.")
-    absolute: bool = _field(False, "Compare the size of the change, not the signed change.")
-    engine: EngineName = _field(
-        "incremental", "incremental, or plain: one whole circuit run per tested edge, to check the other one."
-    )
-    max_memory: Bytes | None = _field(
-        None, "Memory to use beyond the model's weights, as in 3GB. Default: what the machine has."
-    )
-    options: Mapping[str, Any] | None = None  # on the shell, those of cli/options.py
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if hasattr(value, "item"):  # a number of numpy's or torch's, which JSON does not have
-                object.__setattr__(self, name, value.item())
-
-    def check(self) -> None:
-        """Refuse what could not be asked for on any model and task.
-
-        Raises:
-            EdgewiseError: a value of the wrong kind, an unknown name, a threshold that is no number or below 0 where
-                that means nothing, both of threshold and edges, a seed or a number of steps out of bounds, or an option
-                that the method lacks.
-        """
-        from edgewise.discovery import METHODS, ORDER_MODES, check_options, method_named
-        from edgewise.patching import ABLATIONS
-        from edgewise.tasks import METRICS
-
-        for one in dataclasses.fields(self):
-            kind, value = _KINDS.get(str(one.type).removesuffix(" | None"), str), getattr(self, one.name)
-            if value is None and one.default is None:
-                continue
-            if one.name == "options" and not isinstance(value, Mapping):
-                raise EdgewiseError(f"a method's options should be given by name, not as {quoted(value)}")
-            if one.name == "metric" and not (isinstance(value, str) or callable(value)):
-                raise EdgewiseError(f"a metric is a name or a function, not {quoted(value)}")
-            if one.name not in ("metric", "options") and not _is(value, kind):
-                raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {_WORDS[kind]}, not {quoted(value)}")
-        method = METHODS[method_named(self.method)]
-        acdc = method.name == "acdc"
-        sized = self.edges is not None or self.share is not None
-        if (self.threshold, self.edges, self.share).count(None) < 2:
-            raise EdgewiseError("give a threshold or a number of edges (or a share of them), not both")
-        if self.share is not None and not 0 < self.share <= 1:
-            raise EdgewiseError(f"--share should be above 0 and at most 1, not {self.share}")
-        if self.select not in get_args(Selection):
-            raise unknown("selection", self.select, get_args(Selection))
-        if self.select != "at-most" and (acdc or not sized):
-            raise EdgewiseError(f"selection {self.select!r} is for methods that score edges, with --edges or --share")
-        if self.select != "at-most" and method.units:
-            raise EdgewiseError(
-                f"selection {self.select!r} would split what method {method.name!r} scores as one; use at-most"
-            )
-        if self.absolute and not method.sized:
-            raise EdgewiseError(
-                f"method {method.name!r} has no use for --absolute: its scores' signs are their meaning"
-            )
-        if not acdc and (self.engine, self.layer_order, self.head_order) != ("incremental", "normal", "normal"):
-            raise EdgewiseError(f"--engine, --layer-order and --head-order are ACDC's; method {method.name!r} has none")
-        method.check(self.options or {})
-        check_seed(self.seed)
-        check_options(threshold=self.threshold, edges=self.edges, engine=self.engine)
-        if self.threshold is not None and self.threshold < 0 and (acdc or self.absolute):
-            raise EdgewiseError(
-                f"the threshold should be 0 or more, not {self.threshold}: an edge that the metric is better without "
-                "is in no circuit"
-            )
-        for order in (self.layer_order, self.head_order):
-            if order not in ORDER_MODES:
-                raise unknown("order", order, ORDER_MODES)
-        if self.ablation is not None and self.ablation not in ABLATIONS:
-            raise unknown("ablation", self.ablation, ABLATIONS)
-        if isinstance(self.metric, str) and self.metric not in METRICS:
-            raise unknown("metric", self.metric, METRICS)
-
-    def check_size(self, suggested: float | None) -> None:
-        """Refuse a search that nothing tells how much to keep; `suggested` is the task's own threshold.
-
-        Raises:
-            EdgewiseError: there is neither a threshold nor a number of edges, where the method needs one.
-        """
-        from edgewise.discovery import METHODS, method_named
-
-        method = METHODS[method_named(self.method)]
-        if self.edges is not None or self.share is not None:
-            return
-        if "target" in method.options:
-            raise EdgewiseError(f"method {method.name!r} needs --edges: the size that its masks are pressed to")
-        if self.threshold is not None or method.rounds:
-            return
-        if not method.metric_units:
-            raise EdgewiseError(f"method {method.name!r} needs --edges, or --threshold in its own units")
-        if suggested is None:
-            raise EdgewiseError(
-                "the task suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges"
-            )
-
-    def settled(self, task: Task, graph: Graph) -> Self:
-        """The same with nothing left to the method or to the task, but for ablation and metric; a share as edges."""
-        from edgewise.discovery import METHODS, method_named
-
-        method = METHODS[method_named(self.method)]
-        edges = self.edges if self.share is None else max(1, int(self.share * graph.n_edges))
-        options = {
-            **method.options,
-            **({"seed": self.seed} if "seed" in method.options else {}),
-            **(self.options or {}),
-        }
-        if "target" in options and options["target"] is None:
-            options["target"] = edges
-        threshold = self.threshold
-        if threshold is None and edges is None and not method.rounds:
-            threshold = task.threshold
-        return replace(self, method=method.name, threshold=threshold, edges=edges, share=None, options=options)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The search in the settings of `run.json`; a metric of one's own by its name, and no limit of memory."""
-        given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        if self.edges is None or self.method == "acdc":
-            given["select"] = None
-        if self.metric is not None and not isinstance(self.metric, str):
-            given["metric"] = getattr(self.metric, "name", None) or getattr(self.metric, "__name__", "custom")
-        if self.share is None:
-            del given["share"]
-        del given["max_memory"]
-        return {_IN_RECORD.get(name, name): value for name, value in given.items()}
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
-        """The search of a run again, from the settings of its `run.json`.
-
-        Raises:
-            EdgewiseError: the run used a metric of the user's own; or the settings lack something, or hold what `check`
-                refuses.
-        """
-        from edgewise.tasks import METRICS
-
-        given = {}
-        for one in dataclasses.fields(cls):
-            name = _IN_RECORD.get(one.name, one.name)
-            if name in settings:
-                given[one.name] = settings[name]
-            elif one.name not in ("select", "share", "max_memory"):
-                raise EdgewiseError(f"the run's settings are broken: {name!r} is missing")
-        metric, edges, options = given["metric"], given["edges"], given["options"]
-        if metric not in (None, *METRICS):
-            raise EdgewiseError(f"the run used a metric of its own, {metric!r}, so it cannot be searched again")
-        given["select"] = given.get("select") or "at-most"
-        if edges is not None:
-            given["threshold"] = None  # what the search came to
-        if isinstance(options, Mapping):  # what follows from the rest goes, so that it does when that is changed
-            follow = {"seed": given["seed"], "target": edges}
-            given["options"] = {
-                name: value for name, value in options.items() if name not in follow or value != follow[name]
-            }
-        request = cls(**given)
-        try:
-            request.check()
-        except EdgewiseError as error:
-            raise EdgewiseError(f"the run's settings are broken: {error}") from None
-        return request
-
-
-@dataclass(frozen=True)
 class Request:
     """A search in a model, on a task."""
 
@@ -381,13 +174,3 @@ class Request:
         """
         model = self.model.load(self.check(), self.task.variant)
         return model, self.task.load(model, self.search.ablation or "resample" if searching else None)
-
-
-_IN_RECORD = {"seed": "order_seed", "options": "method_options"}
-_KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "Bytes": int}
-_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a name"}
-
-
-def _is(value: object, kind: type) -> bool:
-    """Whether a value is of a kind; True is no number, and a number may be whole."""
-    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))

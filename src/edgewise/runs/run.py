@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 
 from edgewise.discovery import Decision, Discovery
 from edgewise.evaluation import Evaluation, Outcome, evaluate
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, Graph
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import BUILT_IN, Decoder
 from edgewise.patching import Experiment
-from edgewise.runs.folder import FORM, RunFolder
+from edgewise.runs.folder import RunFolder
+from edgewise.runs.reading import FORM
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.scores import scores_to_bytes
 from edgewise.tasks import METRICS, Task
@@ -105,9 +106,7 @@ class Run:
         }
         if self.record["result"].get("scoring") is not None:
             files["scores.safetensors"] = scores_to_bytes(self.circuit)
-        if _keeps(self.task):
-            files["prompts.jsonl"] = to_jsonl(self.task.text)
-        return files
+        return {**files, **kept_prompts(self.task)}
 
     def summary(self) -> dict[str, Any]:
         """What `edgewise discover --json` prints, without the run folder."""
@@ -183,12 +182,7 @@ def record_of(
     """All of `run.json`."""
     known = task.known_circuit
     return {
-        "form": FORM,
-        "finished": True,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": list(command) if command is not None else None,
-        "settings": settings,
-        "graph": asdict(found.circuit.graph),
+        **heading(settings, command, found.circuit.graph),
         "result": {
             "n_edges": found.circuit.n_edges,
             "n_edges_connected": found.circuit.n_edges_connected,
@@ -204,9 +198,27 @@ def record_of(
             "tests": found.tests,
             "seconds": round(found.seconds, 3),
             "tried": [{"threshold": threshold, "n_edges": size} for threshold, size in found.tried],
+            "passes": [{"tests": tests, "n_edges": size} for tests, size in found.passes],
         },
         "versions": versions(),
     }
+
+
+def heading(settings: dict[str, Any], command: Sequence[str] | None, graph: Graph) -> dict[str, Any]:
+    """What `run.json` says first: what was asked for, when, and over which graph."""
+    return {
+        "form": FORM,
+        "finished": True,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": list(command) if command is not None else None,
+        "settings": settings,
+        "graph": asdict(graph),
+    }
+
+
+def kept_prompts(task: Task) -> dict[str, str]:
+    """The file of a user's own prompts, by its name; no file for others."""
+    return {"prompts.jsonl": to_jsonl(task.text)} if _keeps(task) else {}
 
 
 def _keeps(task: Task) -> bool:

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -19,12 +20,9 @@ from edgewise.discovery import (
     Order,
     OrderMode,
     Plan,
-    Progress,
     ProgressCallback,
     Scored,
     Selected,
-    acdc,
-    acdc_with_edges,
     at_most,
     by_threshold,
     greedy,
@@ -34,10 +32,14 @@ from edgewise.discovery import (
 )
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.evaluation import Outcome, advice, outcome_of
+from edgewise.graph import Circuit
 from edgewise.models import Decoder
 from edgewise.patching import Experiment, OutOfMemoryError, plan_memory
-from edgewise.runs.request import AblationName, EngineName, SearchRequest, Selection
+from edgewise.runs.folder import RunFolder
+from edgewise.runs.pruning import Pruning, Stopped, told_in_steps
 from edgewise.runs.run import Run, RunInterrupted, record_of, settings_of
+from edgewise.runs.search_request import AblationName, EngineName, SearchRequest, Selection
+from edgewise.runs.shortlist import shortlist_of
 from edgewise.tasks import Metric, Reference, Task, share_by_chance
 
 
@@ -57,12 +59,16 @@ def discover(
     head_order: OrderMode = "normal",
     seed: int = 0,
     absolute: bool = False,
+    within: int | str | Path | Circuit | Run | None = None,
+    budget: float | None = None,
+    passes: int = 1,
     engine: EngineName = "incremental",
     max_memory: int | None = None,
     options: Mapping[str, Any] | None = None,
     request: SearchRequest | None = None,
     progress: ProgressCallback | None = None,
     command: Sequence[str] | None = None,
+    out: str | Path | RunFolder | None = None,
 ) -> Run:
     """Find the circuit of a task in a model.
 
@@ -82,12 +88,18 @@ def discover(
         layer_order, head_order: how parents are ordered: `normal`, `reverse` or `shuffle`.
         seed: of shuffled orders, and of the noise that methods learn masks with.
         absolute: compare the size of the metric's change (or of a score) with the threshold, not the signed one.
+        within: search among the best so many edges by edge attribution with integrated gradients, or among those of a
+            circuit (one that scores gave, too), a run, or the path of one; all others are ablated from the start.
+        budget: an edge goes only if, besides, the metric is below this without it.
+        passes: how often the edges that are left are tried, from the logits back.
         engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
         max_memory: bytes that the search may use beyond the model's weights; by default what the machine has.
         options: what the method takes besides, by name (`METHODS[method].options` has the defaults).
         request: all of the above as one object.
         progress: called with a `Progress` as the search goes.
         command: the shell command that asked for this, kept in the record.
+        out: a folder to keep the run in: ACDC's decisions as they are taken, so that `resume` can go on whatever
+            happens, and in the end what `save` writes. Into one that was claimed, the caller writes the end.
 
     Raises:
         EdgewiseError: an unknown name, no threshold where the task suggests none, a search that does not fit into
@@ -95,11 +107,45 @@ def discover(
         RunInterrupted: Ctrl-C, or no memory left half-way; it holds what was decided.
     """
     asked = _asked(locals())
+    if out is None or isinstance(out, RunFolder):
+        return run_search(model, task, asked, progress=progress, command=command, folder=out)
+    with RunFolder.claim(Path(out).expanduser()) as folder:
+        return kept(folder, lambda: run_search(model, task, asked, progress=progress, command=command, folder=folder))
+
+
+def kept(folder: RunFolder, search: Callable[[], Run]) -> Run:
+    """The run that a search gives, written to its folder, also if it is stopped half-way."""
+    try:
+        run = search()
+    except RunInterrupted as stop:
+        folder.finish(stop.run.files(), whole=False)
+        raise
+    folder.finish(run.files())
+    return run
+
+
+def run_search(
+    model: Decoder,
+    task: Task,
+    asked: SearchRequest,
+    *,
+    progress: ProgressCallback | None = None,
+    command: Sequence[str] | None = None,
+    folder: RunFolder | None = None,
+    earlier: Stopped | None = None,
+) -> Run:
+    """The search of a request (see `discover`).
+
+    Args:
+        folder: where ACDC keeps what it decides as it goes. The end is the caller's to write there.
+        earlier: a search that was stopped, which goes on.
+    """
     asked.check()
     asked.check_size(task.threshold)
     whole = model.graph(ports=asked.ports, split_embedding=task.split_embedding)
     asked = asked.settled(task, whole)
     chosen = METHODS[asked.method]
+    search: Pruning | None = None
     if asked.edges is not None and asked.select != "at-most":
         require_count(whole, asked.edges)  # before anything is scored
     kind = "runs" if asked.method == "acdc" and asked.engine == "plain" else chosen.memory
@@ -127,15 +173,17 @@ def discover(
                     "the edges with the highest scores make no path from the embedding to the logits, so the circuit "
                     "is empty; allow more",
                     EdgewiseWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
         else:
-            found = _pruned(experiment, asked, progress)
-            asked = replace(asked, threshold=found.threshold)
+            search = Pruning(experiment, asked, folder, earlier, command)
+            found = search.run(progress)
     except Interrupted as stop:
         found, stopped = stop.discovery, stop
-        asked = replace(asked, threshold=found.threshold)
-    settings = settings_of(asked, experiment)
+    if search is None:
+        settings = settings_of(asked, experiment)
+    else:
+        settings, command, found = search.settings_at(found.threshold), search.command, search.timed(found)
     if stopped is None:
         # Every finished search is measured again from scratch, by one circuit run, as circuits cut from scores are.
         logits = experiment.logits(found.circuit)
@@ -144,28 +192,18 @@ def discover(
             found = replace(found, metric=outcome.metric)
         record = record_of(settings, found, command, outcome, accuracy, task)
         record["result"]["scoring"] = scoring
+        if search is not None:
+            record.update(search.more)
         failed = advice(outcome, accuracy, settings)
         if failed is not None and model.original is None and (found.circuit or scoring is None):  # a control may fail
-            warnings.warn(failed, EdgewiseWarning, stacklevel=2)
+            warnings.warn(failed, EdgewiseWarning, stacklevel=3)
         return Run(found, record, task, model)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
     record = record_of(settings, found, command, Outcome(found.metric), accuracy, task)
-    record.update(finished=False, stopped=_stopped(stopped, why))
+    record.update(finished=False, stopped={**_stopped(stopped, why), "max_memory": asked.max_memory})
+    if search is not None:
+        record.update(search.more)
     raise RunInterrupted(why, Run(found, record, task, model)) from stopped.__cause__
-
-
-def _pruned(experiment: Experiment, asked: SearchRequest, progress: ProgressCallback | None) -> Discovery:
-    search: dict[str, Any] = dict(
-        order=Order(asked.layer_order, asked.head_order, asked.seed),
-        absolute=asked.absolute,
-        engine=asked.engine,
-        max_memory=asked.max_memory,
-        progress=progress,
-    )
-    if asked.edges is not None:
-        return acdc_with_edges(experiment, asked.edges, **search)
-    assert asked.threshold is not None
-    return acdc(experiment, asked.threshold, **search)
 
 
 def _asked(given: Mapping[str, Any]) -> SearchRequest:
@@ -197,10 +235,7 @@ def score_edges(
 ) -> Scored:
     """Every edge's score by a method, with its progress told in a search's words."""
 
-    def report(done: int, of: int) -> None:
-        if progress is not None:
-            progress(Progress(done, of, 0, done, math.nan, method.counts, math.nan))
-
+    report = told_in_steps(progress, method.counts)
     return method.scores(experiment, max_memory=max_memory, progress=report, **options)
 
 
@@ -235,7 +270,7 @@ def _warn_if_wrong(accuracy: float | None, experiment: Experiment) -> None:
     """Say so before the search if the model cannot do the task: right less than half-way between chance and always."""
     if accuracy is not None and accuracy < (1 + share_by_chance(experiment.reference)) / 2:
         warnings.warn(
-            f"the model gets {accuracy:.0%} right; there may be no circuit to find", EdgewiseWarning, stacklevel=3
+            f"the model gets {accuracy:.0%} right; there may be no circuit to find", EdgewiseWarning, stacklevel=4
         )
 
 
@@ -265,6 +300,8 @@ def plan_discovery(
     head_order: OrderMode = "normal",
     seed: int = 0,
     absolute: bool = False,
+    within: int | str | Path | Circuit | Run | None = None,
+    budget: float | None = None,
     max_memory: int | None = None,
     request: SearchRequest | None = None,
 ) -> Plan:
@@ -282,4 +319,13 @@ def plan_discovery(
     plan_memory(model, task, model.graph(ports=asked.ports, split_embedding=task.split_embedding), asked.max_memory)
     order = Order(asked.layer_order, asked.head_order, asked.seed)
     experiment = _experiment(model, task, asked)
-    return plan_acdc(experiment, asked.threshold, order=order, absolute=asked.absolute, max_memory=asked.max_memory)
+    start = None if asked.within is None else shortlist_of(asked.within, experiment)
+    return plan_acdc(
+        experiment,
+        asked.threshold,
+        order=order,
+        absolute=asked.absolute,
+        budget=asked.budget,
+        start=start,
+        max_memory=asked.max_memory,
+    )

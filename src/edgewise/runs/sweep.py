@@ -12,6 +12,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
+from edgewise.runs.journal import DecisionFile
 from edgewise.runs.run import describe_model
 from edgewise.runs.series import ENDING, Series, SeriesFile, SweepPoint
 from edgewise.tasks import METRICS, Task, mean_over_places, metrics_of
@@ -121,7 +123,8 @@ def sweep(
 
     Args:
         test: prompts to measure every circuit on as well.
-        folder: where each series is kept as it grows, as `METHOD.jsonl`; what is there already is not done again.
+        folder: where each series is kept as it grows, as `METHOD.jsonl`; what is there already is not done again, nor
+            are the decisions of a search of ACDC that was stopped.
         progress: told of every circuit; `searching` of every step of an ACDC search.
 
     Raises:
@@ -158,6 +161,8 @@ def sweep(
     baseline = _baseline(judges[0])
     for file in files:
         if file is not None and not file.finished:  # a folder that cannot be written is found out now
+            if not file.baseline:  # the series is new, and so are its searches
+                _journal_path(file).unlink(missing_ok=True)
             file.start(baseline)
     return [
         _run(experiment, plan, judges, baseline, file, progress, searching)
@@ -205,18 +210,37 @@ def _run(
     count, done = _count(experiment, plan), len(points)
     if progress is not None:
         progress(plan.method, done, count)
-    for setting, circuit, seconds, same_as in _timed(_circuits(experiment, plan, done, searching)):
-        tested = judges[1](circuit) if len(judges) > 1 else {}
-        point = SweepPoint(setting, circuit, judges[0](circuit), tested, seconds, same_as)
-        if file is None:
-            points.append(point)
-        else:
-            file.add(point)
-        if progress is not None:
-            progress(plan.method, len(points), count)
+    with _journal(experiment, plan, file) as journal:
+        for setting, circuit, seconds, same_as in _timed(_circuits(experiment, plan, done, searching, journal)):
+            tested = judges[1](circuit) if len(judges) > 1 else {}
+            point = SweepPoint(setting, circuit, judges[0](circuit), tested, seconds, same_as)
+            if file is None:
+                points.append(point)
+            else:
+                file.add(point)
+            if progress is not None:
+                progress(plan.method, len(points), count)
     if file is not None:
         file.finish()
+        _journal_path(file).unlink(missing_ok=True)
     return Series(plan.method, plan.by, tuple(points), baseline if file is None else file.baseline)
+
+
+def _journal_path(file: SeriesFile) -> Path:
+    return file.path.with_name(f"{file.path.stem}-searches{ENDING}")
+
+
+@contextmanager
+def _journal(experiment: Experiment, plan: SweepPlan, file: SeriesFile | None) -> Iterator[DecisionFile | None]:
+    """What keeps the decisions of ACDC's searches beside their series until that is finished."""
+    if file is None or plan.method != "acdc":
+        yield None
+        return
+    journal = DecisionFile(_journal_path(file), experiment.graph, several=True)
+    try:
+        yield journal
+    finally:
+        journal.close()
 
 
 def about(experiment: Experiment, plan: SweepPlan, judges: Sequence[Any] = ()) -> dict[str, Any]:
@@ -254,7 +278,11 @@ def _timed(found: Iterator[Found]) -> Iterator[tuple[float, Circuit, float, floa
 
 
 def _circuits(
-    experiment: Experiment, plan: SweepPlan, done: int, searching: ProgressCallback | None
+    experiment: Experiment,
+    plan: SweepPlan,
+    done: int,
+    searching: ProgressCallback | None,
+    journal: DecisionFile | None,
 ) -> Iterator[Found]:
     """What is left to do of a plan."""
     left = plan.settings[done:]
@@ -269,6 +297,8 @@ def _circuits(
             yield size, random_circuit(experiment.graph, min(int(size), experiment.graph.n_edges), plan.seed), None
     elif left:
         method, search = METHODS[plan.method], {"order": plan.order, "progress": searching}
+        if journal is not None:
+            search["journal"] = journal
         yield from method.circuits(experiment, left, seed=plan.seed, options=plan.options, **search)
 
 

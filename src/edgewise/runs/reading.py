@@ -1,0 +1,130 @@
+"""Run folders as they are read: the record, the circuit and the trace, each checked. None of this waits for torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgewise.errors import EdgewiseError
+from edgewise.files import read_text
+from edgewise.graph import Circuit, Decision, Graph, load_circuit
+from edgewise.json_files import json_lines, part, read_json
+
+FORM = 1
+
+# What reading a run needs of its record, and of what kind.
+_RECORD: dict[str, type] = {
+    "result": dict,
+    "settings.ablation": str,
+    "settings.metric": str,
+    "settings.task.task": str,
+    "settings.task.examples": int,
+    "settings.model.name": str,
+    "settings.model.dtype": str,
+    "settings.model.fingerprint": str,
+}
+_OPTIONAL: dict[str, type] = {
+    "finished": bool,
+    "under_way": dict,
+    "under_way.decided": int,
+    "under_way.of": int,
+    "settings.method": str,
+    "settings.task.seed": int,
+    "settings.task.variant": str,
+    "settings.task.split": str,
+    "settings.task.file": str,
+    "settings.task.sha256": str,
+    "settings.task.kept_sha256": str,
+    "settings.model.folder": str,
+    "settings.model.folded_value_biases": bool,
+    "settings.model.permuted_seed": int,
+}
+_DECISION: dict[str, type] = {"edge": str, "before": float, "after": float, "kept": bool}
+MOST_EXAMPLES = 1_000_000
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
+    """The record and the circuit of a run folder.
+
+    Raises:
+        EdgewiseError: it is not a run folder, its search has not ended, a file is missing or broken, or it is of a
+            newer form.
+    """
+    record = read_record(folder)
+    if record.get("under_way") is not None:
+        far = record["under_way"]
+        raise EdgewiseError(
+            f"the search in {str(folder)!r} has not ended ({far['decided']:,} of {far['of']:,} edges decided): it "
+            f"still runs, or was killed and goes on with: edgewise resume {folder}"
+        )
+    return record, load_circuit(folder / "circuit.json", "the circuit of the run")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a run folder, whether its search has ended or not.
+
+    Raises:
+        EdgewiseError: as `read_run`.
+    """
+    if not (folder / "run.json").is_file():
+        raise EdgewiseError(f"{str(folder)!r} is not a run folder: it has no run.json")
+    record = read_json(folder / "run.json", "the run record")
+    if record.get("form") != FORM:
+        raise EdgewiseError(
+            f"the run in {str(folder)!r} was written by another version of edgewise (form {record.get('form')!r}, "
+            f"here {FORM})"
+        )
+    check_record(record, f"the run record of {str(folder)!r}")
+    return record
+
+
+def check_record(record: Mapping[str, Any], what: str) -> None:
+    """Refuse a run record that lacks what reading a run needs, or has something else there.
+
+    Raises:
+        EdgewiseError: naming the field.
+    """
+    for path, kind in _RECORD.items():
+        part(record, path, kind, what)
+    for path, kind in _OPTIONAL.items():
+        found: Any = record
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if found is not None:
+            part(record, path, kind, what)
+    examples = record["settings"]["task"]["examples"]
+    if not 1 <= examples <= MOST_EXAMPLES:
+        raise EdgewiseError(
+            f"{what} is broken: 'settings.task.examples' should be from 1 to {MOST_EXAMPLES:,}, not {examples}"
+        )
+
+
+def read_trace(folder: Path, graph: Graph) -> tuple[Decision, ...]:
+    """The decisions of a run folder's `trace.jsonl`, in their order.
+
+    Raises:
+        EdgewiseError: there is no such file, or a line is no decision about an edge of `graph`.
+    """
+    path, what = folder / "trace.jsonl", "the trace of the run"
+    return tuple(
+        decision_of(decision, graph, f"{what} {str(path)!r}, line {number}")
+        for number, decision in json_lines(read_text(path, what), f"{what} {str(path)!r}")
+    )
+
+
+def decision_of(line: Any, graph: Graph, where: str) -> Decision:
+    """The decision that a line of a trace holds.
+
+    Raises:
+        EdgewiseError: it is none about an edge of `graph`.
+    """
+    if not isinstance(line, Mapping):
+        raise EdgewiseError(f"{where}: should be an object, not a {type(line).__name__}")
+    for name, kind in _DECISION.items():
+        part(line, name, kind, where)
+    try:
+        graph.locate(line["edge"])
+    except EdgewiseError as error:
+        raise EdgewiseError(f"{where}: {error}") from None
+    return Decision(**{name: kind(line[name]) for name, kind in _DECISION.items()})

@@ -1,0 +1,271 @@
+"""What a search is asked to be: its fields, what `run.json` keeps of them, and how they are read back."""
+
+# ruff: noqa: RUF009 - `asked` gives a field, which dataclass takes apart
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgewise.discovery import OrderMode
+    from edgewise.graph import Circuit, Graph
+    from edgewise.runs.run import Run
+    from edgewise.tasks import Metric, Reference, Task
+
+AblationName = Literal["resample", "zero", "mean", "mean-positional"]
+EngineName = Literal["incremental", "plain"]
+Selection = Literal["at-most", "top", "greedy"]
+"""How scores become a circuit of so many edges."""
+Bytes = int
+"""On the shell, a size such as `3GB`."""
+
+
+def asked(default: Any, text: str, **shell: Any) -> Any:
+    """A field; `shell` may have its `flags` there, and what it `completes` to, where the name does not say so."""
+    return dataclasses.field(default=default, metadata={"help": text, **shell})
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What to search, and how: the keywords of `discover`, where each is described."""
+
+    method: str = asked("acdc", "See: edgewise methods.", completes="METHODS")
+    threshold: float | None = asked(
+        None,
+        "Keep an edge if the metric rises by at least this much without it (methods that score edges: if its score is "
+        "at least this). Default: the task's; a file has none.",
+    )
+    edges: int | None = asked(None, "Instead of a threshold: a circuit of at most this many edges.")
+    share: float | None = asked(None, "The same as a share of the graph's edges, as in 0.05.")
+    select: Selection = asked(
+        "at-most",
+        "How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), greedy "
+        "(so many, grown from the logits, then pruned); the last two do not count port edges.",
+    )
+    ablation: AblationName | None = asked(
+        None,
+        "What an absent edge carries: resample, zero, mean, mean-positional. Default: the task's.",
+        completes="ABLATIONS",
+    )
+    metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = asked(
+        None, "What is measured; lower is better. Default: the task's.", completes="METRICS"
+    )
+    seed: int = 0  # on the shell, the task's
+    ports: bool = asked(True, "Test whether heads need their q, k and v at all, as the paper does.")
+    layer_order: OrderMode = asked("normal", "Parents' layers late to early (normal), reverse, or shuffle.")
+    head_order: OrderMode = asked("normal", "Parents' heads high to low (normal), reverse, or shuffle.")
+    absolute: bool = asked(False, "Compare the size of the change, not the signed change.")
+    within: int | str | Path | Circuit | Run | None = asked(
+        None,
+        "Search among the best so many edges by edge attribution with integrated gradients, or among those of a run or "
+        "a circuit file; all others are ablated from the start.",
+    )
+    budget: float | None = asked(None, "An edge goes only if the metric as a whole, too, is below this without it.")
+    passes: int = asked(1, "How often the edges that are left are tried, from the logits back.")
+    engine: EngineName = asked(
+        "incremental", "incremental, or plain: one whole circuit run per tested edge, to check the other one."
+    )
+    max_memory: Bytes | None = asked(
+        None, "Memory to use beyond the model's weights, as in 3GB. Default: what the machine has."
+    )
+    options: Mapping[str, Any] | None = None  # on the shell, those of cli/options.py
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if hasattr(value, "item"):  # a number of numpy's or torch's, which JSON does not have
+                object.__setattr__(self, name, value.item())
+        if isinstance(self.within, str) and self.within.isdecimal():
+            object.__setattr__(self, "within", int(self.within))
+
+    def check(self) -> None:
+        """Refuse what could not be asked for on any model and task.
+
+        Raises:
+            EdgewiseError: a value of the wrong kind, an unknown name, a threshold that is no number or below 0 where
+                that means nothing, both of threshold and edges, a seed or a number of steps out of bounds, or an option
+                that the method lacks.
+        """
+        from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named
+        from edgewise.patching import ABLATIONS
+        from edgewise.tasks import METRICS
+
+        for one in dataclasses.fields(self):
+            kind, value = _KINDS.get(str(one.type).removesuffix(" | None"), str), getattr(self, one.name)
+            if value is None and one.default is None:
+                continue
+            if one.name == "options" and not isinstance(value, Mapping):
+                raise EdgewiseError(f"a method's options should be given by name, not as {quoted(value)}")
+            if one.name == "metric" and not (isinstance(value, str) or callable(value)):
+                raise EdgewiseError(f"a metric is a name or a function, not {quoted(value)}")
+            if one.name == "within" and not _names_edges(value):
+                raise EdgewiseError(
+                    "a shortlist (--within) is a number of edges from 1, a circuit, a run, or the path of one, not "
+                    f"{quoted(value)}"
+                )
+            if one.name not in ("metric", "options", "within") and not _is(value, kind):
+                raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {_WORDS[kind]}, not {quoted(value)}")
+        method = METHODS[method_named(self.method)]
+        acdc = method.name == "acdc"
+        sized = self.edges is not None or self.share is not None
+        if (self.threshold, self.edges, self.share).count(None) < 2:
+            raise EdgewiseError("give a threshold or a number of edges (or a share of them), not both")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise EdgewiseError(f"--share should be above 0 and at most 1, not {self.share}")
+        if self.select not in get_args(Selection):
+            raise unknown("selection", self.select, get_args(Selection))
+        if self.select != "at-most" and (acdc or not sized):
+            raise EdgewiseError(f"selection {self.select!r} is for methods that score edges, with --edges or --share")
+        if self.select != "at-most" and method.units:
+            raise EdgewiseError(
+                f"selection {self.select!r} would split what method {method.name!r} scores as one; use at-most"
+            )
+        if self.absolute and not method.sized:
+            raise EdgewiseError(
+                f"method {method.name!r} has no use for --absolute: its scores' signs are their meaning"
+            )
+        if not acdc and (self.engine, self.layer_order, self.head_order) != ("incremental", "normal", "normal"):
+            raise EdgewiseError(f"--engine, --layer-order and --head-order are ACDC's; method {method.name!r} has none")
+        if not acdc and (self.within, self.budget, self.passes) != (None, None, 1):
+            raise EdgewiseError(f"--within, --budget and --passes are ACDC's; method {method.name!r} has none")
+        check_budget(self.budget, self.passes)
+        method.check(self.options or {})
+        check_seed(self.seed)
+        check_options(threshold=self.threshold, edges=self.edges, engine=self.engine)
+        if self.threshold is not None and self.threshold < 0 and (acdc or self.absolute):
+            raise EdgewiseError(
+                f"the threshold should be 0 or more, not {self.threshold}: an edge that the metric is better without "
+                "is in no circuit"
+            )
+        for order in (self.layer_order, self.head_order):
+            if order not in ORDER_MODES:
+                raise unknown("order", order, ORDER_MODES)
+        if self.ablation is not None and self.ablation not in ABLATIONS:
+            raise unknown("ablation", self.ablation, ABLATIONS)
+        if isinstance(self.metric, str) and self.metric not in METRICS:
+            raise unknown("metric", self.metric, METRICS)
+
+    def check_size(self, suggested: float | None) -> None:
+        """Refuse a search that nothing tells how much to keep; `suggested` is the task's own threshold.
+
+        Raises:
+            EdgewiseError: there is neither a threshold nor a number of edges, where the method needs one.
+        """
+        from edgewise.discovery import METHODS, method_named
+
+        method = METHODS[method_named(self.method)]
+        if self.edges is not None or self.share is not None:
+            return
+        if "target" in method.options:
+            raise EdgewiseError(f"method {method.name!r} needs --edges: the size that its masks are pressed to")
+        if self.threshold is not None or method.rounds:
+            return
+        if not method.metric_units:
+            raise EdgewiseError(f"method {method.name!r} needs --edges, or --threshold in its own units")
+        if suggested is None:
+            raise EdgewiseError(
+                "the task suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges"
+            )
+
+    def settled(self, task: Task, graph: Graph) -> Self:
+        """The same with nothing left to the method or to the task, but for ablation and metric; a share as edges."""
+        from edgewise.discovery import METHODS, method_named
+
+        method = METHODS[method_named(self.method)]
+        edges = self.edges if self.share is None else max(1, int(self.share * graph.n_edges))
+        options = {
+            **method.options,
+            **({"seed": self.seed} if "seed" in method.options else {}),
+            **(self.options or {}),
+        }
+        if "target" in options and options["target"] is None:
+            options["target"] = edges
+        threshold = self.threshold
+        if threshold is None and edges is None and not method.rounds:
+            threshold = task.threshold
+        return replace(self, method=method.name, threshold=threshold, edges=edges, share=None, options=options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The search in the settings of `run.json`; a metric of one's own by its name, and no limit of memory."""
+        given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        if self.edges is None or self.method == "acdc":
+            given["select"] = None
+        if self.metric is not None and not isinstance(self.metric, str):
+            given["metric"] = getattr(self.metric, "name", None) or getattr(self.metric, "__name__", "custom")
+        if self.within is not None and not isinstance(self.within, int):
+            given["within"] = str(self.within) if isinstance(self.within, str | Path) else _path_of(self.within)
+        if self.share is None:
+            del given["share"]
+        del given["max_memory"]
+        return {_IN_RECORD.get(name, name): value for name, value in given.items()}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """The search of a run again, from the settings of its `run.json`.
+
+        Raises:
+            EdgewiseError: the run used a metric of the user's own; or the settings lack something, or hold what `check`
+                refuses.
+        """
+        from edgewise.tasks import METRICS
+
+        given = {}
+        for one in dataclasses.fields(cls):
+            name = _IN_RECORD.get(one.name, one.name)
+            if name in settings:
+                given[one.name] = settings[name]
+            elif one.name not in ("select", "share", "max_memory", "within", "budget", "passes"):
+                raise EdgewiseError(f"the run's settings are broken: {name!r} is missing")
+        metric, edges, options = given["metric"], given["edges"], given["options"]
+        if metric not in (None, *METRICS):
+            raise EdgewiseError(f"the run used a metric of its own, {metric!r}, so it cannot be searched again")
+        if given.get("within") == _UNNAMED:
+            raise EdgewiseError("the run was searched within a circuit that it does not name; give it again")
+        given["select"] = given.get("select") or "at-most"
+        if edges is not None:
+            given["threshold"] = None  # what the search came to
+        if isinstance(options, Mapping):  # what follows from the rest goes, so that it does when that is changed
+            follow = {"seed": given["seed"], "target": edges}
+            given["options"] = {
+                name: value for name, value in options.items() if name not in follow or value != follow[name]
+            }
+        request = cls(**given)
+        try:
+            request.check()
+        except EdgewiseError as error:
+            raise EdgewiseError(f"the run's settings are broken: {error}") from None
+        return request
+
+
+_UNNAMED = "(a circuit)"
+
+
+def _names_edges(within: object) -> bool:
+    """Whether something is what a search can be made within."""
+    if isinstance(within, int) and not isinstance(within, bool):
+        return within >= 1
+    return (
+        bool(str(within)) if isinstance(within, str | Path) else hasattr(within, "edges") or hasattr(within, "circuit")
+    )
+
+
+def _path_of(within: object) -> str:
+    """Where a run that was loaded lies; other objects have no name."""
+    return str(getattr(within, "folder", _UNNAMED))
+
+
+_IN_RECORD = {"seed": "order_seed", "options": "method_options"}
+_KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "Bytes": int}
+_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a name"}
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether a value is of a kind; True is no number, and a number may be whole."""
+    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
