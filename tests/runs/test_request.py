@@ -19,7 +19,7 @@ from edgewise.discovery import ENGINES
 from edgewise.errors import EdgewiseError
 from edgewise.patching import ABLATIONS
 from edgewise.runs import ModelRequest, Request, SearchRequest, TaskRequest
-from edgewise.runs import request as requests
+from edgewise.runs import search_request as requests
 
 FIELDS = dataclasses.fields(SearchRequest)
 
