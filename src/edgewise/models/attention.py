@@ -136,6 +136,11 @@ class Attention(Component):
     def acts_together(self) -> bool:
         return isinstance(self.query_norm, Scale) or isinstance(self.key_norm, Scale)
 
+    @property
+    def score_steps(self) -> int:
+        """How many more copies of all scores `pattern` makes than for a softmax alone, for estimates of memory."""
+        return 2 * (self.softcap is not None) + (self.slopes is not None) + 2 * (self.sinks is not None)
+
     def inputs(self, kind: InputKind) -> tuple[Input, ...]:
         count = self.n_heads if kind == "q" else self.n_kv_heads
         shared = kind != "q" and self.n_kv_heads < self.n_heads

@@ -17,6 +17,7 @@ from torch import Tensor
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Graph
 from edgewise.models import Decoder
+from edgewise.models.attention import Attention
 from edgewise.models.components import stream_dtype
 from edgewise.models.forward import Activations, forward
 from edgewise.tasks import Task
@@ -199,10 +200,18 @@ def memory_of(
     logits = scored * config.d_vocab * wide
     each_logits = logits // rows
     mlp = 3 * hidden + 2 * stream if config.mlps else 0
-    attention = 2 * scores + 2 * looked_at + 3 * z + stream
+    # What is done to scores beside their softmax, each step with a copy of them.
+    steps = max((one.score_steps for one in decoder.components if isinstance(one, Attention)), default=0)
+    attention = (2 + steps) * scores + 2 * looked_at + 3 * z + stream
     written = heads * same + stream
+    # Coupled heads move together: all of them are held, and settled by the norm of their sum.
+    coupled = any(one.coupled for one in decoder.components)
+    acting = heads if any(one.acts_together for one in decoder.components) else 1
+    score = (2 * wide + 2 + steps * wide) * looked_at
+    together = (acting * score + 4 * z + qkv + 3 * stream) * coupled
     # One layer's gradients with what autograd keeps of it, and a small pass per layer with a stream for every head.
     saved = scores + looked_at + 8 * z + 5 * stream + (4 * hidden + 2 * stream if config.mlps else 0)
+    saved += (4 * z + 10 * stream) * coupled + steps * scores
     kept_row = clean + layers * qkv
     gradients = layers * (2 * z + qkv) + 2 * mlps * same + stream
     passes = max(layers * saved + gradients + 2 * scores, gradients + 6 * heads * stream)
@@ -217,9 +226,10 @@ def memory_of(
         held=held,
         recorded=held + 2 * logits + rows * (clean + wrote + looked_at),
         stream=rows * stream,
-        candidate=rows * max(mlp, (2 * wide + 2) * looked_at, written),
+        candidate=rows * max(mlp, score, written, together),
         # Streams of all inputs and MLPs, heads' values beside them, and what waits for nodes further on.
-        whole_graph=rows * (len(graph.inputs) + 2 * layers + len(graph.sources) + 3) * stream + 2 * rows * layers * qkv,
+        whole_graph=rows * (len(graph.inputs) + 2 * layers + len(graph.sources) + 3) * stream
+        + rows * layers * (2 * qkv + z * coupled),
         block=CPU_BLOCK if on_cpu else CUDA_BLOCK,
         chunk=min(max(CPU_CHUNK if on_cpu else CUDA_CHUNK, 256 * scored * wide), MOST_CANDIDATES * logits),
         logits=logits,
