@@ -111,6 +111,23 @@ def test_the_engines_take_the_same_decisions_in_many_searches(name):
     assert searches(name, range(10)) > 500
 
 
+@pytest.mark.parametrize("name", [*sorted(COUPLED), "gpt2", "mixtral"])
+def test_the_engines_agree_inside_a_shortlist_and_in_further_passes(name):
+    with InFloat64():
+        model = family(name, torch.float64, 1)
+        experiment = Experiment(model, tiny.task(3, rows=2, longest=4), ablation="resample", ports=True)
+        start = oracle.random_circuit(experiment.graph, 3, 0.7)
+        least, most = experiment.value(start), experiment.value(Circuit.empty(experiment.graph))
+        threshold = abs(most - least) * 0.01
+        fast, slow = (
+            acdc(experiment, threshold, start=start, passes=2, engine=one) for one in ("incremental", "plain")
+        )
+    assert [(one.edge, one.kept) for one in fast.trace] == [(one.edge, one.kept) for one in slow.trace]
+    assert [one.after for one in fast.trace] == pytest.approx([one.after for one in slow.trace], abs=1e-8)
+    assert fast.circuit == slow.circuit
+    assert 0 < fast.circuit.n_edges < start.n_edges
+
+
 def test_attribution_is_the_gradient_of_a_mask_on_every_edge(model):
     experiment = Experiment(model, tiny.task(longest=5), metric="logit_diff")
     found = edge_attribution(experiment).circuit
