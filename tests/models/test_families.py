@@ -10,8 +10,10 @@ import torch
 from family_models import CONFIGS, InFloat64, family
 
 from edgewise.discovery import acdc, edge_attribution, exact_effects
+from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
-from edgewise.models import check
+from edgewise.models import check, permuted
+from edgewise.models.control import fold_value_biases
 from edgewise.models.decoder import positions_of
 from edgewise.models.forward import forward
 from edgewise.patching import Experiment
@@ -126,6 +128,25 @@ def test_the_engines_agree_inside_a_shortlist_and_in_further_passes(name):
     assert [one.after for one in fast.trace] == pytest.approx([one.after for one in slow.trace], abs=1e-8)
     assert fast.circuit == slow.circuit
     assert 0 < fast.circuit.n_edges < start.n_edges
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_controls_are_models_of_the_family(name):
+    decoder, prompts = family(name), tiny.prompts(rows=2, longest=5)
+    if name == "falcon-groups":
+        with pytest.raises(EdgewiseError, match="in groups"):
+            permuted(decoder, 0)
+        return
+    shuffled = permuted(decoder, 0)
+    assert shuffled.config.permuted_seed == 0
+    check(shuffled, prompts.clean, prompts.mask)
+    if name == "gpt_oss":  # with a sink, a pattern does not sum to 1
+        with pytest.raises(EdgewiseError, match="sinks"):
+            fold_value_biases(decoder)
+    else:
+        check(fold_value_biases(decoder), prompts.clean, prompts.mask)
+    before, after = (forward(one, prompts.clean, prompts.mask).streams[-1] for one in (decoder, shuffled))
+    assert (before - after)[prompts.mask].abs().max() > 1e-3
 
 
 def test_attribution_is_the_gradient_of_a_mask_on_every_edge(model):

@@ -22,15 +22,23 @@ def fold_value_biases(decoder: Decoder) -> Decoder:
     no node and stays when the head is removed under `zero` ablation; unfolded it goes with the head. Nothing else
     differs: not the model's logits, and no other ablation. TransformerLens folds by default, so the ACDC paper's runs
     on GPT-2 and attn-only-4l did.
+
+    Raises:
+        EdgewiseError: the model has attention sinks, so its patterns sum to less.
     """
 
     def fold(component: Component) -> Component:
         if not isinstance(component, Attention) or component.values.bias is None:
             return component
+        if component.sinks is not None:
+            raise EdgewiseError(
+                f"model {decoder.name!r} has attention sinks, so what a head's value bias adds depends on the prompt, "
+                "and it cannot be counted to the layer"
+            )
         share = component.n_heads // component.n_kv_heads
         biases = component.values.bias.repeat_interleave(share, dim=0)
         written = torch.einsum("hd,hdm->m", biases, component.output.weight)
-        bias = component.bias + written
+        bias = component.bias + written * component.multiplier
         return replace(component, values=Projection(component.values.weight), bias=bias, folded=biases)
 
     with torch.no_grad():
@@ -48,13 +56,15 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
     biases folded, `fold_value_biases`, and in GPT-2 and attn-only-4l norms as well: there its networks are others of
     the same kind.)
 
-    A model of one head and one neuron a layer (tracr-xproportion) has nothing to shuffle; a warning says so.
+    A model of one head and one neuron a layer (tracr-xproportion) has nothing to shuffle; a warning says so. Mixtures
+    of experts stay as they are.
 
     `original` of the result is the model it was made from: KL divergence and other comparisons with the whole model are
     comparisons with that one, as in the paper.
 
     Raises:
-        EdgewiseError: the seed is no whole number from 0 to 2^63 - 1, or the model is a permuted one, or quantised.
+        EdgewiseError: the seed is no whole number from 0 to 2^63 - 1, or the model is a permuted one, or quantised, or
+            keeps its queries' weights among others in groups (Falcon 40B).
     """
     if decoder.original is not None:
         raise EdgewiseError(f"model {decoder.name!r} is a permuted one already")
@@ -67,6 +77,14 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
         raise EdgewiseError(f"model {decoder.name!r} was not loaded by load_model, so it cannot be made again")
     source = copy.deepcopy(decoder.source)
     copied = decoder.rebuild(source)
+    own = {tensor.untyped_storage().data_ptr() for tensor in source.state_dict().values()}
+    for component in copied.components:
+        projections = (component.queries, component.keys, component.values) if isinstance(component, Attention) else ()
+        if any(one.weight.untyped_storage().data_ptr() not in own for one in projections):
+            raise EdgewiseError(
+                f"model {decoder.name!r} keeps the weights of its queries among those of keys and values, in groups, "
+                "so its heads cannot be shuffled in place"
+            )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for component, given in zip(copied.components, decoder.components, strict=True):
