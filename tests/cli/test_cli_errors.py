@@ -212,7 +212,8 @@ def test_a_pickle_is_not_run_nor_is_advice_given_to_run_it(shell, prompts, model
 @pytest.mark.parametrize("model_type", ["bert", "mamba"])
 def test_architectures_without_an_adapter_are_refused_by_name(shell, prompts, model, model_type):
     (model / "config.json").write_text(json.dumps({"model_type": model_type}))
-    says(discover_on(shell, prompts, model), f"architecture {model_type}", "not support", r"supported: bloom, .*gpt2, .*llama")
+    said = discover_on(shell, prompts, model)
+    says(said, f"architecture {model_type}", "not support", r"supported: bloom, .*gpt2, .*llama")
 
 
 @pytest.mark.parametrize("model_type", ["flurb", None])
