@@ -1,6 +1,6 @@
 // The slider along a trace or a score's threshold, with the metric's curve above it and a cursor that moves along.
 
-import type { Run } from "./data";
+import { passOf, type Run } from "./data";
 import { count, h, metric as metricText, number, on, replace, svg } from "./dom";
 import { pathOf, stepLine } from "./plots";
 
@@ -52,7 +52,8 @@ export class Slider {
     const measured = metric === null ? "" : ` · ${run.metric} ${metricText(metric)}`;
     if (stop === null) return `${run.finished ? "as found" : "as far as it got"}: ${count(run.result.edges)} edges · ${run.metric} ${metricText(run.result.metric)}`;
     if (slider.kind === "trace") {
-      return `decision ${count(slider.stops[at])} of ${count(slider.stops.at(-1)!)} · ${count(slider.present[at])} edges${measured}`;
+      const pass = slider.passes.length > 1 ? `pass ${passOf(run, slider.stops[at]) + 1} · ` : "";
+      return `${pass}decision ${count(slider.stops[at])} of ${count(slider.stops.at(-1)!)} · ${count(slider.present[at])} edges${measured}`;
     }
     const threshold = slider.stops[at];
     return `${count(slider.present[at])} edges · score ≥ ${threshold === null ? "∞" : number(threshold)}${measured || this.near(at)}`;
