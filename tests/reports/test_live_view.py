@@ -40,7 +40,8 @@ def test_a_shortlist_and_a_second_pass_are_told_without_what_they_began_without(
     reports = [one for one in progress_of(tiny.gpt2(layers=2), within=60, passes=2) if one.layers]
     first = [one for one in reports if one.passes == 1]
     second = [one for one in reports if one.passes == 2]
-    assert first and second
+    assert first
+    assert second
     for some, began in ((first, 60), (second, first[-1].kept)):
         for one in some:
             assert sum(map(sum, one.layers)) == one.edges - one.absent <= began

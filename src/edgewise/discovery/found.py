@@ -17,9 +17,9 @@ class Progress:
     is of all passes of this attempt, everything else of this pass. Of the decided, `absent` were not there when this
     pass began: they are outside the shortlist, or went in a pass before. `layers` says of the others into each layer,
     and last of those into the logits, how many were kept, how many dropped and how many are to come; it is empty for
-    methods that take no edge by itself. `to_come` says of the tests how many are certain to come, how many are likely to, and
-    by how much the live nodes, which a test runs through, multiply. `resumed` of the tests were made before, in a
-    search that was stopped.
+    methods that take no edge by itself. `to_come` says of the tests how many are certain to come, how many are likely
+    to, and by how much the live nodes, which a test runs through, multiply. `resumed` of the tests were made before, in
+    a search that was stopped.
     """
 
     decided: int

@@ -84,9 +84,7 @@ class Replay:
     passes: list[int]
 
 
-def replay(
-    circuit: Circuit, steps: Sequence[Decision], metric_full: float, start: Circuit | None = None
-) -> Replay:
+def replay(circuit: Circuit, steps: Sequence[Decision], metric_full: float, start: Circuit | None = None) -> Replay:
     """When each edge went: at its own decision, or untested, when the search came to a reader that nothing read.
 
     Args:
