@@ -276,7 +276,7 @@ def test_the_slider_knows_the_shortlist_and_the_passes_of_a_search(browser, narr
 
     def facts(name: str) -> str:
         opened.page.evaluate(
-            f"(name) => {GRAPH}.edges('[kind]').filter((e) => ({NAME})(e) === name).emit('tap')",
+            f"(name) => {{ {GRAPH}.edges('[kind]').filter((e) => ({NAME})(e) === name).emit('tap'); }}",
             name,
         )
         return opened.page.locator("#panel .facts").inner_text()
@@ -296,7 +296,7 @@ def test_the_page_says_that_heads_are_coupled_and_follows_paths_through_all_of_t
     said = opened.page.locator("#coupled")
     assert "The heads of a layer are coupled" in said.inner_text()
     assert lines_of(circuit) == {"input->a0.h0<q>", "a0.h1->m0", "m0->logits"}
-    opened.page.evaluate(f"() => {GRAPH}.edges('[kind]').filter((e) => e.data('kind') === 'q').emit('tap')")
+    opened.page.evaluate(f"() => {{ {GRAPH}.edges('[kind]').filter((e) => e.data('kind') === 'q').emit('tap'); }}")
     opened.page.wait_for_timeout(100)
     assert opened.bright() >= {"a0.h1->m0", "m0->logits"}, "through a0.h1, which reads nothing itself"
     opened.page.keyboard.press("Escape")

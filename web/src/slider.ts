@@ -101,7 +101,13 @@ export class Slider {
     const image = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
     image.append(svg("path", { class: "area", d: area }));
     image.append(svg("line", { class: "base", x1: 0, x2: width, y1: bottom, y2: bottom }));
-    if (slider.kind === "trace") image.append(stepLine(curve, "metric"));
+    if (slider.kind === "trace") {
+      for (const began of slider.passes.slice(1)) {
+        const x = this.x(slider.stops.findIndex((stop) => stop >= began));
+        image.append(svg("line", { class: "pass", x1: x, x2: x, y1: top, y2: bottom }));
+      }
+      image.append(stepLine(curve, "metric"));
+    }
     else {
       image.append(svg("path", { class: "metric", d: pathOf(curve) }));
       for (const [x, y] of curve) image.append(svg("circle", { class: "metric-dot", cx: x, cy: y, r: 2.5 }));
