@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from edgewise.graph import load_circuit
+from edgewise.graph import load_circuit, save_circuit
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,25 @@ def test_the_components_that_people_know_have_colours(shell):
     assert "components marks the x averages" in words(shell.folder / "x/circuit.svg")
 
 
+def edges_drawn(path) -> set[str]:
+    titles = {element.text for element in ElementTree.parse(path).iter() if element.tag.endswith("title")}
+    return {name.split(":")[0] for name in titles if name and "->" in name}
+
+
+def test_of_a_second_pass_that_was_stopped_what_it_removed_is_not_drawn(shell, run):
+    record = json.loads((run / "run.json").read_text())
+    record.update(finished=False, stopped={"why": "interrupted", "at": "logits"})
+    (run / "run.json").write_text(json.dumps(record))
+    lines = (run / "trace.jsonl").read_text().splitlines(keepends=True)
+    kept = [one for one in map(json.loads, lines) if one["kept"] and "<" not in one["edge"].split("->")[0]]
+    removed = {**kept[0], "kept": False}
+    (run / "trace.jsonl").write_text("".join([*lines, json.dumps(removed) + "\n"]))
+    circuit = load_circuit(run / "circuit.json").remove(removed["edge"])
+    save_circuit(circuit, run / "circuit.json")
+    shell.works("draw", "ioi")
+    assert edges_drawn(run / "circuit.svg") == {one["edge"] for one in kept[1:]}
+
+
 def test_of_a_search_that_was_stopped_what_it_had_kept_is_drawn(shell, run):
     record = json.loads((run / "run.json").read_text())
     record.update(finished=False, stopped={"why": "interrupted", "at": "m1", "decided": 300, "of": 527, "tests": 90})
@@ -76,8 +95,7 @@ def test_of_a_search_that_was_stopped_what_it_had_kept_is_drawn(shell, run):
     text = words(run / "circuit.svg")
     assert "The search was stopped at m1, 300 of 527 edges decided: these are the edges it had kept" in text
     kept = [json.loads(line)["edge"] for line in lines[:40] if json.loads(line)["kept"]]
-    drawn = {element.text for element in ElementTree.parse(run / "circuit.svg").iter() if element.tag.endswith("title")}
-    found = {name.split(":")[0] for name in drawn if name and "->" in name}
+    found = edges_drawn(run / "circuit.svg")
     assert 0 < len(found) < 20
     assert found == {name for name in kept if "<" not in name.split("->")[0]}
 

@@ -29,11 +29,31 @@ def test_the_layers_add_up_to_the_search_at_every_step(model, engine):
     reports = progress_of(model, engine=engine)
     for report in reports:
         assert sum(kept for kept, _, _ in report.layers) == report.kept
-        assert sum(kept + dropped for kept, dropped, _ in report.layers) == report.decided
-        assert sum(map(sum, report.layers)) == report.edges
+        assert sum(kept + dropped for kept, dropped, _ in report.layers) == report.decided - report.absent
+        assert sum(map(sum, report.layers)) == report.edges - report.absent
         assert min(min(layer) for layer in report.layers) >= 0
     assert [left for _, _, left in reports[-1].layers] == [0, 0, 0]
     assert reports[0].kept < reports[-1].kept
+
+
+def test_a_shortlist_and_a_second_pass_are_told_without_what_they_began_without():
+    reports = [one for one in progress_of(tiny.gpt2(layers=2), within=60, passes=2) if one.layers]
+    first = [one for one in reports if one.passes == 1]
+    second = [one for one in reports if one.passes == 2]
+    assert first
+    assert second
+    for some, began in ((first, 60), (second, first[-1].kept)):
+        for one in some:
+            assert sum(map(sum, one.layers)) == one.edges - one.absent <= began
+            assert sum(kept for kept, _, _ in one.layers) == one.kept
+        assert some[-1].decided == some[-1].edges
+    console = terminal(width=200)
+    with search_progress(console, "searching") as report:
+        report(second[0])
+        report(second[-1])
+    out = console.file.getvalue()
+    assert "searching, pass 2" in out
+    assert f"{first[-1].kept} of {first[-1].kept} edges decided" in out
 
 
 def test_the_layers_of_the_last_step_are_those_of_the_circuit():

@@ -26,7 +26,6 @@ from edgewise.reports.page import Source, make_page, measure, read_sources, writ
 from edgewise.reports.page.data import page_data
 from edgewise.reports.page.html import as_json
 from edgewise.reports.page.listed import MOST_EDGES, MOST_IN_CIRCUIT
-from edgewise.reports.page.order import entering, replay
 from edgewise.tasks import Task
 
 
@@ -69,52 +68,20 @@ def reverse(tmp_path_factory) -> tuple[ew.Run, Path]:
     return run, run.save(tmp_path_factory.mktemp("runs") / "reverse")
 
 
-# --- when edges enter and go --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_an_edge_enters_at_the_threshold_at_which_by_threshold_takes_it(seed):
-    shapes = [
-        Graph(2, 3, ports=True),
-        Graph(3, 4, n_kv_heads=2, ports=True),
-        Graph(2, 2, parallel=True),
-        Graph(2, 2, mlps=False, split_embedding=True, ports=True),
-    ]
-    graph = shapes[seed % len(shapes)]
-    strength = np.random.default_rng(seed).normal(size=graph.edges.shape).round(1)  # rounded, so that some are equal
-    scored = Circuit.full(graph).with_scores(strength)
-    order = entering(graph, strength)
-    thresholds = sorted(set(strength[graph.edges].tolist()))
-    sizes = order.sizes(thresholds)
-    assert max(sizes) > min(sizes)
-    for threshold, size in zip(thresholds, sizes, strict=True):
-        circuit = by_threshold(scored, threshold).circuit
-        assert order.at(graph, threshold) == circuit
-        assert size == circuit.n_edges
-
-
-@pytest.mark.parametrize("model", [tiny.gpt2(layers=2), tiny.llama(layers=2)], ids=["own heads", "shared heads"])
-@pytest.mark.parametrize("ports", [True, False])
-def test_a_replayed_trace_has_as_many_edges_as_the_search_had(model, ports, tmp_path):
-    left: dict[int, int] = {}
-
-    def note(progress):
-        left[progress.tests] = progress.edges - (progress.decided - progress.kept)
-
-    run = ew.discover(model, random_task(), threshold=0.02, ports=ports, progress=note)
-    (source,) = read_sources([run.save(tmp_path / "run")])
-    again = replay(source.circuit, source.steps, source.result["metric_full"])
-    assert len(again.present) == len(run.trace) + 1
-    # The search reports last, for each number of tests, when what fell untested after them has gone too; a replay
-    # counts those to the same decision.
-    assert again.present[1:] == [left[tests] for tests in range(1, len(run.trace) + 1)]
-    assert again.present[-1] == run.circuit.n_edges
-    assert again.metric[-1] == run.record["result"]["metric_in_search"]
-    assert ((again.gone < 0) & source.circuit.graph.edges == source.circuit.edges).all()
-    assert ((again.ports_gone < 0) & source.circuit.graph.port_edges == source.circuit.ports).all()
-
-
 # --- what is sent -------------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_what_every_pass_decided_about_each_edge(tmp_path):
+    run = ew.discover(tiny.gpt2(layers=2), random_task(), threshold=0.002, passes=2, within=90)
+    data = page_of(run.save(tmp_path / "run"))
+    (sent,) = data["runs"]
+    names = edge_names(data)
+    tested = sent["tested"]
+    assert len(run.record["result"]["passes"]) == len(sent["slider"]["passes"]) == 2
+    told = sorted(zip(tested["at"], (names[edge] for edge in tested["edge"]), tested["kept"], strict=True))
+    assert told == [(at, step.edge, step.kept) for at, step in enumerate(run.trace, start=1)]
+    began_without = sent["slider"]["gone"].count(0)
+    assert len(names) - began_without == sent["shortlist"] == run.record["shortlist"]["n_edges"]
 
 
 def test_the_page_has_the_runs_circuit_and_every_decision(ioi):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 import edgewise as ew
 from edgewise.discovery import by_threshold
-from edgewise.graph import Circuit, load_circuit
+from edgewise.graph import Circuit, Graph, load_circuit
 from edgewise.reports.page import make_page, measure, read_sources
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -131,6 +131,29 @@ def ioi(tmp_path_factory) -> Made:
 
 
 @pytest.fixture(scope="module")
+def narrowed(tmp_path_factory) -> Made:
+    return make(tmp_path_factory.mktemp("narrowed") / "ioi", "tiny-ioi", "ioi", threshold=0.02, within=200, passes=2)
+
+
+@pytest.fixture(scope="module")
+def coupled(ioi, tmp_path_factory) -> Made:
+    """A page of a run whose heads are coupled, its circuit a path through a head that reads nothing itself."""
+    graph = Graph(1, 2, ports=False, coupled=True, d_model=8)
+    circuit = Circuit.from_names(graph, ["input->a0.h0<q>", "a0.h1->m0", "m0->logits"])
+    (folder := tmp_path_factory.mktemp("coupled") / "run").mkdir()
+    record = json.loads((ioi.folder / "run.json").read_text())
+    record |= {"graph": asdict(graph)}
+    record["result"] |= {"n_edges": 3, "n_graph_edges": graph.n_edges}
+    record["result"].pop("known_circuit", None)
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "trace.jsonl").write_text("")
+    ew.save_circuit(circuit, folder / "circuit.json")
+    file = folder.with_suffix(".html")
+    file.write_text(make_page(read_sources([folder]), [{}]))
+    return Made(ew.load_run(folder), folder, file)
+
+
+@pytest.fixture(scope="module")
 def scored(tmp_path_factory) -> Made:
     options = {"method": "edge-attribution-ig", "edges": 12}
     return make(tmp_path_factory.mktemp("reverse") / "reverse", "tracr-reverse", "tracr-reverse", **options)
@@ -232,6 +255,51 @@ def test_the_slider_goes_back_along_the_trace(browser, ioi):
     opened.page.locator("#as-found").click()
     opened.shows(31)
     assert opened.drawn() == lines_of(ioi.run.circuit)
+
+
+def test_the_slider_knows_the_shortlist_and_the_passes_of_a_search(browser, narrowed):
+    opened, run = browser.open(narrowed.file), narrowed.run
+    trace, first = run.trace, run.record["result"]["passes"][0]
+    assert "acdc at threshold 0.02 within 200 edges in 2 passes on" in opened.page.locator(".how").inner_text()
+    opened.slide(0)
+    opened.shows(200, "size")
+    assert opened.count("coming") == 200
+    opened.slide(first["tests"])
+    opened.shows(first["n_edges"])
+    assert opened.count("coming") == 0
+    opened.slide(first["tests"] + 4)
+    opened.shows(sum(step.kept for step in trace[first["tests"] :][:4]))
+    assert opened.count("coming") + opened.count() == opened.count("size")
+    assert "pass 2 · decision" in opened.page.locator(".readout").inner_text()
+    opened.page.locator("#as-found").click()
+    opened.shows(run.circuit.n_edges)
+
+    def facts(name: str) -> str:
+        opened.page.evaluate(
+            f"(name) => {{ {GRAPH}.edges('[kind]').filter((e) => ({NAME})(e) === name).emit('tap'); }}",
+            name,
+        )
+        return opened.page.locator("#panel .facts").inner_text()
+
+    twice = next(step for step in trace[first["tests"] :] if step.kept and step.edge in lines_of(run.circuit))
+    at = [step.edge for step in trace].index(twice.edge, first["tests"]) + 1
+    earlier = next(step for step in trace if step.edge == twice.edge)
+    said = facts(twice.edge)
+    assert f"kept, in pass 2, number {at} of {len(trace)} tested" in said
+    assert f"+{earlier.effect:.3f}" in said
+    assert not opened.said
+
+
+def test_the_page_says_that_heads_are_coupled_and_follows_paths_through_all_of_them(browser, coupled, ioi):
+    assert browser.open(ioi.file).page.locator("#coupled").count() == 0
+    opened, circuit = browser.open(coupled.file), coupled.run.circuit
+    said = opened.page.locator("#coupled")
+    assert "The heads of a layer are coupled" in said.inner_text()
+    assert lines_of(circuit) == {"input->a0.h0<q>", "a0.h1->m0", "m0->logits"}
+    opened.page.evaluate(f"() => {{ {GRAPH}.edges('[kind]').filter((e) => e.data('kind') === 'q').emit('tap'); }}")
+    opened.page.wait_for_timeout(100)
+    assert opened.bright() >= {"a0.h1->m0", "m0->logits"}, "through a0.h1, which reads nothing itself"
+    opened.page.keyboard.press("Escape")
 
 
 def test_the_slider_of_a_scored_run_cuts_by_score(browser, scored):

@@ -31,6 +31,16 @@ def test_a_head_does_not_count_twice_by_its_port_edge() -> None:
     assert lines(strongest_edges(trace, "kl_div")) == ["input->a0.h0<q> +0.9000", "m0->logits +0.5000"]
 
 
+def test_of_several_passes_the_last_says_how_strong_an_edge_is() -> None:
+    trace = [
+        Decision("m0->logits", 0.0, 0.9, True),
+        Decision("input->m0", 0.0, 0.8, True),
+        Decision("m0->logits", 0.1, 0.4, True),
+        Decision("input->m0", 0.1, 0.1, False),
+    ]
+    assert lines(strongest_edges(trace, "kl_div")) == ["m0->logits +0.3000"]
+
+
 def test_the_highest_scores_are_above_0_unless_size_alone_counts() -> None:
     graph = Graph(1, 1)
     scores = np.zeros(graph.edges.shape)

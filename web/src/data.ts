@@ -17,6 +17,8 @@ export interface NodeData {
 export interface TraceSlider {
   kind: "trace";
   stops: number[];
+  /** After how many decisions each pass began. */
+  passes: number[];
   present: number[];
   metric: (number | null)[];
   gone: number[];
@@ -78,6 +80,7 @@ export interface RunData {
   model: string;
   method: string;
   threshold: number | null;
+  budget: number | null;
   ablation: string;
   metric: string;
   examples: number;
@@ -96,6 +99,8 @@ export interface RunData {
   sent: boolean;
   tested: { edge: number[]; at: number[]; before: number[]; after: number[]; kept: boolean[] };
   scores: (number | null)[] | null;
+  /** Edges that the search chose from, where those were not all of the graph's. */
+  shortlist: number | null;
   slider: TraceSlider | ScoreSlider | null;
   sizes: [edges: number, metric: number | null, threshold: number | null][];
   truth: Truth | null;
@@ -107,7 +112,7 @@ export interface RunData {
 export interface PageData {
   form: number;
   version: string;
-  graph: { n_layers: number; n_heads: number; ports: boolean; words: string; edges: number };
+  graph: { n_layers: number; n_heads: number; ports: boolean; coupled: boolean; words: string; edges: number };
   nodes: NodeData[];
   groups: string[];
   edges: { from: number[]; to: number[]; kind: Kind[] };
@@ -136,7 +141,9 @@ export interface Decision {
 export interface Run extends RunData {
   has: boolean[];
   known: boolean[] | null;
+  /** The last decision about each edge, and all of them: one for every pass that tested it. */
   decision: (Decision | undefined)[];
+  decisions: (Decision[] | undefined)[];
 }
 
 export interface Model {
@@ -165,15 +172,22 @@ export function read(text: string): Model {
     return found;
   };
   const runs = data.runs.map((run): Run => {
-    const decision: (Decision | undefined)[] = new Array(edges.length);
+    const decisions: (Decision[] | undefined)[] = new Array(edges.length);
     run.tested.edge.forEach((edge, at) => {
       const { at: when, before, after, kept } = run.tested;
-      decision[edge] = { at: when[at], before: before[at], after: after[at], kept: kept[at] };
+      (decisions[edge] ??= []).push({ at: when[at], before: before[at], after: after[at], kept: kept[at] });
     });
-    return { ...run, has: flags(run.in), known: run.truth && flags(run.truth.in), decision };
+    const decision = Array.from(decisions, (all) => all?.at(-1));
+    return { ...run, has: flags(run.in), known: run.truth && flags(run.truth.in), decision, decisions };
   });
   const byName = new Map(data.nodes.map((node, index) => [node.id, index]));
   return { data, nodes: data.nodes, edges, runs, byName };
+}
+
+/** The pass, counted from 0, in which a decision was taken. */
+export function passOf(run: Run, at: number): number {
+  const passes = run.slider?.kind === "trace" ? run.slider.passes : [0];
+  return Math.max(0, passes.filter((began) => began < at).length - 1);
 }
 
 /** How much an edge matters in a run: its score, or how much the metric rose without it. */

@@ -17,7 +17,7 @@ export function header(model: Model, theme: Theme): HTMLElement {
   say();
   const how = several
     ? `${runs.length} runs over one graph of ${data.graph.words}`
-    : `${run.method}${run.threshold === null ? "" : ` at threshold ${plain(run.threshold)}`} on ${run.metric}, ${run.ablation} ablation, ${plural(run.examples, "prompt pair")}; ${data.graph.words}`;
+    : `${run.method}${run.threshold === null ? "" : ` at threshold ${plain(run.threshold)}`}${narrowed(run)} on ${run.metric}, ${run.ablation} ablation, ${plural(run.examples, "prompt pair")}; ${data.graph.words}`;
   return h(
     "header",
     {},
@@ -26,6 +26,16 @@ export function header(model: Model, theme: Theme): HTMLElement {
     h("p", { class: "how" }, how),
     several ? null : figures(run),
   );
+}
+
+/** What makes a search another than one pass over the whole graph. */
+function narrowed(run: Run): string {
+  const passes = run.slider?.kind === "trace" ? run.slider.passes.length : 1;
+  return [
+    run.shortlist === null ? "" : ` within ${plural(run.shortlist, "edge")}`,
+    run.budget === null ? "" : `, budget ${plain(run.budget)}`,
+    passes > 1 ? ` in ${passes} passes` : "",
+  ].join("");
 }
 
 function figures(run: Run): HTMLElement {
@@ -43,6 +53,11 @@ function figures(run: Run): HTMLElement {
 /** What a reader should know before believing anything: interrupted runs, what was left out, what could not be measured. */
 export function notices(model: Model): HTMLElement {
   const box = h("div", { class: "notices" });
+  if (model.data.graph.coupled) {
+    box.append(
+      h("p", { class: "notice", role: "note", id: "coupled" }, "The heads of a layer are coupled: a norm over all of them makes what one writes depend on what the others read, so an edge into one head can act through any head of its layer, and paths are followed through all of them."),
+    );
+  }
   for (const run of model.runs) {
     const whose = model.runs.length > 1 ? `${run.label}: ` : "";
     if (!run.finished) {

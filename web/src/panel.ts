@@ -1,7 +1,7 @@
 // The panel beside the graph: what is chosen, in words and numbers.
 
 import { bothSides, promptPicker, promptText } from "./attention";
-import { type Edge, type Kind, type Model, type Run, weight } from "./data";
+import { type Edge, type Kind, type Model, type Run, passOf, weight } from "./data";
 import { count, h, metric, on, plain, plural, replace, signed } from "./dom";
 import type { Neighbours } from "./paths";
 import { type State, Status } from "./state";
@@ -228,12 +228,20 @@ function inRun(run: Run, index: number): HTMLElement {
     rows.push(["effect", h("strong", {}, signed(effect))]);
     rows.push([`${run.metric} with it`, metric(decision.before)]);
     rows.push(["without it", metric(decision.after)]);
-    rows.push(["decision", `${decision.kept ? "kept" : "removed"}, ${ordinal(decision.at)} of ${count(run.result.tests ?? 0)} tested`]);
+    const passes = run.slider?.kind === "trace" ? run.slider.passes.length : 1;
+    const pass = passes > 1 ? `in pass ${passOf(run, decision.at) + 1}, ` : "";
+    const last = run.slider?.kind === "trace" ? run.slider.stops.at(-1)! : (run.result.tests ?? 0);
+    rows.push(["decision", `${decision.kept ? "kept" : "removed"}, ${pass}${ordinal(decision.at)} of ${count(last)} tested`]);
+    for (const earlier of run.decisions[index]!.slice(0, -1)) {
+      rows.push([`in pass ${passOf(run, earlier.at) + 1}`, `kept, ${signed(earlier.after - earlier.before)}`]);
+    }
     if (run.threshold !== null) rows.push(["threshold", plain(run.threshold)]);
   } else if (run.has[index]) {
     rows.push(["decision", run.finished ? "in the circuit; the trace says no more" : "the search had not come to it"]);
   } else {
-    rows.push(["decision", "fell untested: nothing in the circuit read what it leads into"]);
+    const outside = run.slider?.kind === "trace" && run.slider.gone[index] === 0 && run.shortlist !== null;
+    const why = outside ? `outside the shortlist of ${count(run.shortlist!)} edges that the search chose from` : "fell untested: nothing in the circuit read what it leads into";
+    rows.push(["decision", why]);
   }
   const list = h("dl", { class: "facts" });
   for (const [name, value] of rows) list.append(h("div", {}, h("dt", {}, name), h("dd", {}, value)));

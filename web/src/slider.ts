@@ -1,6 +1,6 @@
 // The slider along a trace or a score's threshold, with the metric's curve above it and a cursor that moves along.
 
-import type { Run } from "./data";
+import { passOf, type Run } from "./data";
 import { count, h, metric as metricText, number, on, replace, svg } from "./dom";
 import { pathOf, stepLine } from "./plots";
 
@@ -52,7 +52,8 @@ export class Slider {
     const measured = metric === null ? "" : ` · ${run.metric} ${metricText(metric)}`;
     if (stop === null) return `${run.finished ? "as found" : "as far as it got"}: ${count(run.result.edges)} edges · ${run.metric} ${metricText(run.result.metric)}`;
     if (slider.kind === "trace") {
-      return `decision ${count(slider.stops[at])} of ${count(slider.stops.at(-1)!)} · ${count(slider.present[at])} edges${measured}`;
+      const pass = slider.passes.length > 1 ? `pass ${passOf(run, slider.stops[at]) + 1} · ` : "";
+      return `${pass}decision ${count(slider.stops[at])} of ${count(slider.stops.at(-1)!)} · ${count(slider.present[at])} edges${measured}`;
     }
     const threshold = slider.stops[at];
     return `${count(slider.present[at])} edges · score ≥ ${threshold === null ? "∞" : number(threshold)}${measured || this.near(at)}`;
@@ -100,7 +101,13 @@ export class Slider {
     const image = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
     image.append(svg("path", { class: "area", d: area }));
     image.append(svg("line", { class: "base", x1: 0, x2: width, y1: bottom, y2: bottom }));
-    if (slider.kind === "trace") image.append(stepLine(curve, "metric"));
+    if (slider.kind === "trace") {
+      for (const began of slider.passes.slice(1)) {
+        const x = this.x(slider.stops.findIndex((stop) => stop >= began));
+        image.append(svg("line", { class: "pass", x1: x, x2: x, y1: top, y2: bottom }));
+      }
+      image.append(stepLine(curve, "metric"));
+    }
     else {
       image.append(svg("path", { class: "metric", d: pathOf(curve) }));
       for (const [x, y] of curve) image.append(svg("circle", { class: "metric-dot", cx: x, cy: y, r: 2.5 }));

@@ -1,13 +1,13 @@
 // What is shown: one place that knows, from the run in focus, the slider and the filters, what each edge is.
 
-import type { Kind, Model, Run } from "./data";
+import { passOf, type Kind, type Model, type Run } from "./data";
 
 /** 0: not shown. Others say how an edge is drawn. */
 export enum Status {
   Off,
   /** In the circuit. */
   In,
-  /** Still there at this stop of a trace, but not decided yet. */
+  /** Still there at this stop of a trace, but not decided yet in this pass. */
   Coming,
   /** In the circuit, but not in the known one. */
   Extra,
@@ -78,7 +78,7 @@ function present(run: Run, edge: number, stop: number | null): Status {
   if (stop === null || run.slider === null) {
     if (!run.has[edge]) return Status.Off;
     // A search that was stopped keeps every edge that it had not come to.
-    return !run.finished && !run.decision[edge] ? Status.Coming : Status.In;
+    return run.finished || decidedIn(run, edge, Infinity) ? Status.In : Status.Coming;
   }
   if (run.slider.kind === "score") {
     const enters = run.slider.enter[edge];
@@ -87,8 +87,13 @@ function present(run: Run, edge: number, stop: number | null): Status {
   const after = run.slider.stops[stop];
   const gone = run.slider.gone[edge];
   if (gone >= 0 && gone <= after) return Status.Off;
-  const decision = run.decision[edge];
-  return decision && decision.kept && decision.at <= after ? Status.In : Status.Coming;
+  return decidedIn(run, edge, after) ? Status.In : Status.Coming;
+}
+
+/** Whether the pass that so many decisions led into has come to an edge. */
+function decidedIn(run: Run, edge: number, after: number): boolean {
+  const pass = passOf(run, after);
+  return run.decisions[edge]?.some(({ at }) => at <= after && passOf(run, at) === pass) ?? false;
 }
 
 /** Which of those the filters let through. */

@@ -205,7 +205,7 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
     console.print(circuit_table(shown))
     console.print()
     console.print(
-        strongest_edges(found.trace, name)
+        strongest_edges([one for one in found.trace if one.edge in found.circuit], name)
         if scoring is None
         else highest_scores(found.circuit, absolute=settings["absolute"])
     )

@@ -84,8 +84,8 @@ def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple
     from edgewise.graph import Circuit
     from edgewise.runs import read_trace
 
-    kept = [decision.edge for decision in read_trace(run, circuit.graph) if decision.kept]
-    decided = Circuit.from_names(circuit.graph, kept)
+    last = {decision.edge: decision.kept for decision in read_trace(run, circuit.graph)}  # of several passes
+    decided = Circuit.from_names(circuit.graph, [edge for edge, kept in last.items() if kept]) & circuit
     decided = decided.with_scores(circuit.scores, circuit.port_scores) if circuit.scores is not None else decided
     stopped = record.get("stopped")
     stopped = stopped if isinstance(stopped, dict) else {}

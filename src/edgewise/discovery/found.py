@@ -14,11 +14,12 @@ class Progress:
     """How far a search has got: edges decided of all, kept so far, tests made, and the metric now.
 
     `attempt` counts the thresholds tried when a circuit of a wanted size is searched, and `passes` the passes; `tests`
-    is of all passes of this attempt, everything else of this pass. `layers` says of the edges into each layer, and last
-    of those into the logits, how many were kept, how many dropped and how many are to come; it is empty for methods
-    that take no edge by itself. `to_come` says of the tests how many are certain to come, how many are likely to, and
-    by how much the live nodes, which a test runs through, multiply. `resumed` of the tests were made before, in a
-    search that was stopped.
+    is of all passes of this attempt, everything else of this pass. Of the decided, `absent` were not there when this
+    pass began: they are outside the shortlist, or went in a pass before. `layers` says of the others into each layer,
+    and last of those into the logits, how many were kept, how many dropped and how many are to come; it is empty for
+    methods that take no edge by itself. `to_come` says of the tests how many are certain to come, how many are likely
+    to, and by how much the live nodes, which a test runs through, multiply. `resumed` of the tests were made before, in
+    a search that was stopped.
     """
 
     decided: int
@@ -33,6 +34,7 @@ class Progress:
     to_come: tuple[float, float, float] = (0.0, 0.0, 1.0)
     passes: int = 1
     resumed: int = 0
+    absent: int = 0
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -193,14 +193,12 @@ class _Search:
         self._told: list[tuple[int, Removed, bool]] = []  # what an engine has to be told before it is asked anything
         self.first = len(self.trace)
         self.kept = 0
-        # Of each layer, and last of the logits: edges kept, dropped and to come.
+        # Of each layer, and last of the logits: edges kept, dropped and to come, of those that are left.
         self.layers = [[0, 0, 0] for _ in range(self.graph.n_layers + 1)]
-        existing = self.graph.edges.sum(axis=0) + self.graph.port_edges
         left = self.edges.sum(axis=0) + self.ports
-        for place, count, to_come in zip(self.graph.inputs, existing.tolist(), left.tolist(), strict=True):
-            layer = self.layers[place.layer]
-            layer[1], layer[2] = layer[1] + count - to_come, layer[2] + to_come
-        self.decided = self.graph.n_edges - self.start.n_edges
+        for place, to_come in zip(self.graph.inputs, left.tolist(), strict=True):
+            self.layers[place.layer][2] += to_come
+        self.decided = self.absent = self.graph.n_edges - self.start.n_edges
         self.at = "logits"
         self.coming, self.to_come = ToCome(self.graph, self.start), (0.0, 0.0, 1.0)
         self.reckoned = len(self.trace) - RECKON_EVERY
@@ -348,6 +346,7 @@ class _Search:
             to_come=(max(0.0, certain - made), max(0.0, likely - made), growth),
             passes=1 + len(self.ended),
             resumed=self.resumed,
+            absent=self.absent,
         )
 
     def _report(self, visit: Visit) -> None:

@@ -140,7 +140,7 @@ def run_tests(
         TestsInterrupted: Ctrl-C (or SIGTERM, where that ends the program); it holds what was found until then.
     """
     options = options or Options()
-    circuit.require_graph(experiment.graph)
+    circuit = circuit.on(experiment.graph)
     if len(experiment.task) < 2:
         raise EdgewiseError(f"tests over examples need at least 2 prompt pairs; task {experiment.task.name!r} has 1")
     tests = _Tests(experiment, circuit, options, progress)

@@ -193,8 +193,8 @@ def evaluate_in(
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """`evaluate` in an experiment of the circuit's graph; `progress` is called with how many runs of four are done."""
-    task, chosen, graph = experiment.task, experiment.metric, circuit.graph
-    circuit.require_graph(experiment.graph)
+    task, chosen, graph = experiment.task, experiment.metric, experiment.graph
+    circuit = circuit.on(graph)
     metrics = [chosen, *(one for one in metrics_of(task) if one.name != chosen.name)]
     runs = {"circuit": circuit, "full": Circuit.full(graph), "ablated": Circuit.empty(graph), "complement": ~circuit}
     logits: dict[str, Tensor] = {}

@@ -96,6 +96,7 @@ def mib_scores(
     if scored.graph.split_embedding:
         raise EdgewiseError("the benchmark's graph has one embedding; this one has tokens and positions apart")
     experiment = Experiment(model, task, metric=metric, ablation="resample", graph=scored.graph)
+    scored = scored.on(experiment.graph)
     full, ablated = experiment.full(), experiment.ablated()
     if abs(full - ablated) <= SMALLEST_WAY:
         raise EdgewiseError(f"ablating every edge leaves {metric} as it is, so no circuit has a faithfulness")

@@ -238,6 +238,15 @@ class Circuit:
                 f"the circuit is over another graph: {self.graph.describe()}, where {graph.describe()} is wanted"
             )
 
+    def on(self, graph: Graph) -> Circuit:
+        """The same edges over a model's own graph, which says what this one may not: its width, and coupled heads.
+
+        Raises:
+            EdgewiseError: a graph of another shape.
+        """
+        self.require_graph(graph)
+        return self if self.graph == graph else replace(self, graph=graph)
+
     def port_names(self) -> list[str]:
         """Names of the port edges present."""
         return [PortEdge(self.graph.inputs[column]).name for column in np.flatnonzero(self.ports)]

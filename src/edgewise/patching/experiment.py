@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -107,7 +108,7 @@ class Experiment:
                 f"the circuit is over another graph: {graph.describe()}, where model {self.decoder.name!r} on task "
                 f"{self.task.name!r} has {own.describe()}"
             )
-        return graph
+        return replace(graph, coupled=own.coupled)  # a circuit file of another tool does not say it
 
     @torch.no_grad()
     def logits(self, circuit: Circuit) -> Tensor:

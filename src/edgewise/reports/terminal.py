@@ -87,14 +87,15 @@ def _unbroken(name: str, kept: Sequence[str]) -> str:
 
 
 def strongest_edges(trace: Sequence[Decision], metric: str, count: int = 8) -> Table:
-    """The kept edges whose removal raised the metric most, at the moment they were tested.
+    """The kept edges whose removal raised the metric most, at the moment they were last tested.
 
     Port edges are left out: a head's query says the same as the edges into it, and each head would count twice.
     """
     table = Table(title="strongest edges", title_justify="left", box=None, pad_edge=False)
     table.add_column("edge", overflow="fold")
     table.add_column(Text(worse(metric)), justify="right", overflow="fold")
-    kept = [decision for decision in trace if decision.kept and not decision.edge.partition("->")[0].endswith(">")]
+    last = {decision.edge: decision for decision in trace}
+    kept = [one for one in last.values() if one.kept and not one.edge.partition("->")[0].endswith(">")]
     for decision in sorted(kept, key=lambda one: -one.effect)[:count]:
         table.add_row(Text(decision.edge), f"{decision.effect:+z.4f}")
     return table
@@ -282,6 +283,15 @@ def search_progress(console: Console, what: str, headline: str = "", metric: str
             view.stop()
 
 
+def _decided(progress: Progress) -> int:
+    """Edges decided of those that this pass began with."""
+    return progress.decided - progress.absent
+
+
+def _edges(progress: Progress) -> int:
+    return progress.edges - progress.absent
+
+
 class _View:
     """The clock that both views share. A search for a wanted size starts over with every threshold it tries."""
 
@@ -297,9 +307,10 @@ class _View:
         return max(now - self.started, 1e-9)
 
     def title(self, progress: Progress) -> str:
-        if progress.attempt == 1:
-            return self.what
-        return f"{self.what}, try {progress.attempt} (threshold {progress.threshold:.3g})"
+        title = self.what
+        if progress.attempt > 1:
+            title += f", try {progress.attempt} (threshold {progress.threshold:.3g})"
+        return f"{title}, pass {progress.passes}" if progress.passes > 1 else title
 
     def words(self, progress: Progress, seconds: float) -> str:
         if math.isnan(progress.metric):  # a method that scores edges
@@ -312,7 +323,7 @@ class _View:
         # There is no pace yet when a search has only begun.
         pace = "" if seconds < 0.05 else f", {made / seconds:.0f} tests/s, {about(low, high)} left"
         return (
-            f"{progress.decided:,} of {progress.edges:,} edges decided, {progress.kept:,} kept, metric "
+            f"{_decided(progress):,} of {_edges(progress):,} edges decided, {progress.kept:,} kept, metric "
             f"{metric_number(self.metric, progress.metric)}, at {progress.at}{pace}"
         )
 
@@ -332,7 +343,9 @@ class _LiveView(_View):
         if now - self.drawn < 0.1 and progress.decided < progress.edges:
             return
         self.drawn = now
-        self.bar.update(self.task, completed=progress.decided, total=progress.edges, description=self.title(progress))
+        self.bar.update(
+            self.task, completed=_decided(progress), total=_edges(progress), description=self.title(progress)
+        )
         self.line.plain = self.words(progress, seconds)
         if progress.layers:
             self.live.update(Group(self.bar, self.line, growth(progress.layers, self.console)))

@@ -157,6 +157,7 @@ def assess(
         return None if progress is None else functools.partial(progress, what)
 
     experiment = Experiment(model, task, ablation=ablation, metric=metric, graph=circuit.graph)
+    circuit = circuit.on(experiment.graph)
     found = Assessment(evaluate_in(experiment, circuit, bootstrap=bootstrap, progress=told("metrics")))
 
     def searched_again(what: str, found: Assessment) -> Assessment:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
     task, model = Path(settings["task"]["task"]).stem, settings["model"]["name"]
     own = f"{TASK_NAMES.get(task, task)}_{MODEL_NAMES.get(model, Path(model).name)}"
     plain = ungrouped(without_ports(circuit))
+    plain = plain.on(replace(plain.graph, coupled=False))  # which the benchmark's graph does not know
     scored = record["result"].get("scoring") is not None
     if not scored:
         plain = plain.with_scores(plain.edges.astype(float))

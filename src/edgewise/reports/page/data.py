@@ -89,7 +89,8 @@ def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapp
     name = settings["model"]["name"]
     names = [edge_name(source.circuit.graph, one) for one in listed]
     there = [at for at, one in enumerate(listed) if has_edge(source.circuit, one)]
-    decisions = {at: source.steps[order.decided[name]] for at, name in enumerate(names) if name in order.decided}
+    decisions = [(at, when) for at, name in enumerate(names) for when in order.decided.get(name, ())]
+    steps = [source.steps[when] for _, when in decisions]
     data: dict[str, Any] = {
         "label": source.label,
         "folder": source.folder.resolve().name,
@@ -103,6 +104,7 @@ def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapp
         "model": _public(Path(name).name if settings["model"].get("folder") else name),
         "method": str(settings.get("method", "acdc")),
         "threshold": number(settings.get("threshold")),
+        "budget": number(settings.get("budget")),
         "ablation": settings["ablation"],
         "metric": settings["metric"],
         "examples": settings["task"]["examples"],
@@ -120,13 +122,14 @@ def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapp
         "in": there,
         "sent": len(there) == source.circuit.n_edges,
         "tested": {
-            "edge": list(decisions),
-            "at": [order.decided[names[at]] + 1 for at in decisions],
-            "before": [number(step.before) for step in decisions.values()],
-            "after": [number(step.after) for step in decisions.values()],
-            "kept": [step.kept for step in decisions.values()],
+            "edge": [at for at, _ in decisions],
+            "at": [when + 1 for _, when in decisions],
+            "before": [number(step.before) for step in steps],
+            "after": [number(step.after) for step in steps],
+            "kept": [step.kept for step in steps],
         },
         "scores": _scores(source, listed) if source.scored else None,
+        "shortlist": None if source.shortlist is None else source.shortlist.n_edges,
         "slider": None,
         "sizes": [],
         "truth": _truth(source, order, listed),
@@ -148,6 +151,7 @@ def _trace_slider(again: Replay, listed: Sequence[Listed]) -> dict[str, Any]:
     return {
         "kind": "trace",
         "stops": stops,
+        "passes": again.passes,
         "present": [again.present[at] for at in stops],
         "metric": [number(again.metric[at]) for at in stops],
         "gone": [

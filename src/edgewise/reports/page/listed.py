@@ -36,19 +36,21 @@ class Coming:
     Attributes:
         strength, port_strength: how much each edge matters: when it enters, or its effect when it was tested.
         entering, replay: the one or the other; neither, where a run has neither scores nor a trace.
-        decided: the place in the trace of each tested edge, by name.
+        decided: the places in the trace of each tested edge, by name: one for every pass that tested it.
     """
 
     strength: Floats
     port_strength: Floats
     entering: Entering | None
     replay: Replay | None
-    decided: dict[str, int]
+    decided: dict[str, list[int]]
 
     @classmethod
     def of(cls, source: Source) -> Coming:
         circuit, graph = source.circuit, source.circuit.graph
-        decided = {step.edge: at for at, step in enumerate(source.steps)}
+        decided: dict[str, list[int]] = {}
+        for at, step in enumerate(source.steps):
+            decided.setdefault(step.edge, []).append(at)
         if source.scored:
             assert circuit.scores is not None
             strength = np.abs(circuit.scores) if source.settings.get("absolute") else circuit.scores
@@ -61,7 +63,9 @@ class Coming:
                 ports[column] = step.after - step.before
             else:
                 strength[row, column] = step.after - step.before
-        again = replay(circuit, source.steps, source.result["metric_full"]) if source.steps else None
+        again = None
+        if source.steps:
+            again = replay(circuit, source.steps, source.result["metric_full"], source.shortlist)
         return cls(strength, ports, None, again, decided)
 
 

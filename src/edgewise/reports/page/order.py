@@ -43,16 +43,25 @@ def entering(graph: Graph, strength: Floats) -> Entering:
     forward = np.full(len(graph.sources), -np.inf)
     forward[: graph.n_embeddings] = np.inf
     for row in range(graph.n_embeddings, len(graph.sources)):
-        columns = list(graph.inputs_of(graph.sources[row]))
+        columns = _columns_that_move(graph, row)
         forward[row] = np.minimum(strength[:, columns], forward[:, None]).max()
     backward = np.full(len(graph.inputs), -np.inf)
     backward[-1] = np.inf
     for column in range(len(graph.inputs) - 2, -1, -1):
-        rows = list(graph.nodes_reading(graph.inputs[column]))
+        rows = list(graph.nodes_moved_by(graph.inputs[column]))
         backward[column] = np.minimum(strength[rows], backward[None, :]).max()
     edges = np.minimum(np.minimum(strength, forward[:, None]), backward[None, :])
     ports = np.where(graph.port_edges, edges.max(axis=0), -np.inf)
     return Entering(edges, ports)
+
+
+def _columns_that_move(graph: Graph, row: int) -> list[int]:
+    """The inputs that change what a node writes: its own, or all of its layer's heads where those are coupled."""
+    node = graph.sources[row]
+    if node.kind != "head" or not graph.coupled:
+        return list(graph.inputs_of(node))
+    slices = [graph.attention_columns(kind, node.layer) for kind in ("q", "k", "v")]
+    return [column for one in slices for column in range(one.start, one.stop)]
 
 
 @dataclass(frozen=True)
@@ -60,49 +69,77 @@ class Replay:
     """ACDC's search again, from its trace.
 
     Attributes:
-        gone: `[sources, inputs]`, after how many decisions an edge is no longer there; -1 where it stays.
+        gone: `[sources, inputs]`, after how many decisions an edge is no longer there, 0 where the search began without
+            it; -1 where it stays.
         ports_gone: `[inputs]`, the same for port edges.
         present: edges there after 0, 1, 2, … decisions, port edges counted.
         metric: the metric then.
+        passes: after how many decisions each pass began.
     """
 
     gone: NDArray[np.int64]
     ports_gone: NDArray[np.int64]
     present: list[int]
     metric: list[float]
+    passes: list[int]
 
 
-def replay(circuit: Circuit, steps: Sequence[Decision], metric_full: float) -> Replay:
-    """When each edge went: at its own decision, or untested, when the search came to a reader that nothing read."""
+def replay(circuit: Circuit, steps: Sequence[Decision], metric_full: float, start: Circuit | None = None) -> Replay:
+    """When each edge went: at its own decision, or untested, when the search came to a reader that nothing read.
+
+    Args:
+        circuit: what the search found, or had left when it was stopped.
+        steps: its decisions, pass after pass.
+        start: the edges it chose from; by default all of the graph's.
+    """
     graph = circuit.graph
     gone = np.full(graph.edges.shape, -1, dtype=np.int64)
     ports_gone = np.full(graph.port_edges.shape, -1, dtype=np.int64)
-    decided = {step.edge: index for index, step in enumerate(steps, start=1)}
-    last_at: dict[tuple[str, int], int] = {}
-    for step in steps:
-        row, column = graph.locate(step.edge)
-        index = decided[step.edge]
-        last_at["port" if row is None else "input", column] = index
-        if step.kept:
-            continue
-        if row is None:
-            ports_gone[column] = index
-        else:
-            gone[row, column] = index
-    now = 0
-    for visit in visits(graph):
-        if visit.kind == "node":
-            continue
-        now = max(now, last_at.get((visit.kind, visit.column), 0))
-        if visit.kind == "port":
-            if not circuit.ports[visit.column] and ports_gone[visit.column] < 0:
-                ports_gone[visit.column] = now
-        else:
-            untested = graph.edges[:, visit.column] & ~circuit.edges[:, visit.column] & (gone[:, visit.column] < 0)
-            gone[untested, visit.column] = now
+    if start is not None:
+        gone[graph.edges & ~start.edges] = 0
+        ports_gone[graph.port_edges & ~start.ports] = 0
+    passes = _walk_again(graph, steps, gone, ports_gone)
+    # The last word is the circuit's: a trace may end before the walk does.
+    gone[circuit.edges], ports_gone[circuit.ports] = -1, -1
+    gone[graph.edges & ~circuit.edges & (gone < 0)] = len(steps)
+    ports_gone[graph.port_edges & ~circuit.ports & (ports_gone < 0)] = len(steps)
     went = np.concatenate([gone[graph.edges], ports_gone[graph.port_edges]])
     falls = np.bincount(went[went >= 0], minlength=len(steps) + 1)[: len(steps) + 1]
     present = (graph.n_edges - np.cumsum(falls)).tolist()
     metric = [metric_full if not steps else steps[0].before]
     metric += [step.before if step.kept else step.after for step in steps]
-    return Replay(gone, ports_gone, present, metric)
+    return Replay(gone, ports_gone, present, metric, passes)
+
+
+def _walk_again(
+    graph: Graph, steps: Sequence[Decision], gone: NDArray[np.int64], ports_gone: NDArray[np.int64]
+) -> list[int]:
+    """Fill in what went when, and give after how many decisions each pass began.
+
+    What a pass goes by without testing it is dead, and goes then; what it had not come to when the trace ends stays.
+    """
+    at = [graph.locate(step.edge) for step in steps]
+    order = [visit for visit in visits(graph) if visit.kind != "node"]
+    passes: list[int] = []
+    now = 0
+    while now < len(steps):
+        passes.append(now)
+        seen: set[str] = set()
+        for visit in order:
+            column = gone[:, visit.column] if visit.kind == "input" else ports_gone[visit.column : visit.column + 1]
+            before = now
+            while now < len(steps) and steps[now].edge not in seen:
+                row, place = at[now]
+                if place != visit.column or (row is None) != (visit.kind == "port"):
+                    break
+                seen.add(steps[now].edge)
+                now += 1
+                if not steps[now - 1].kept:
+                    column[0 if row is None else row] = now
+            if now == len(steps):
+                return passes
+            if now == before:
+                column[column < 0] = now
+        if now == passes[-1]:  # no search's trace: it tests what is not there to be tested
+            break
+    return passes

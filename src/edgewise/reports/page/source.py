@@ -11,6 +11,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Decision
 from edgewise.json_files import part
 from edgewise.runs import read_run, read_trace
+from edgewise.runs.shortlist import unpacked_shortlist
 from edgewise.tasks.known import KNOWN_CIRCUITS
 
 
@@ -20,6 +21,7 @@ class Source:
 
     Attributes:
         label: what the page calls it: the folder's name, made unique among the runs of a page.
+        shortlist: the edges that a search chose from, where those were not all of the graph's.
         known: the circuit that people worked out for the run's task and model, or None.
         known_groups: that circuit's groups of components, by name.
     """
@@ -29,6 +31,7 @@ class Source:
     record: dict[str, Any]
     circuit: Circuit
     steps: tuple[Decision, ...]
+    shortlist: Circuit | None
     known: Circuit | None
     known_groups: dict[str, tuple[str, ...]]
 
@@ -72,7 +75,9 @@ def _read(folder: Path, label: str) -> Source:
     record, circuit = read_run(folder)
     _check_result(record, folder)
     known, groups = _known(record, circuit)
-    return Source(label, folder, record, circuit, read_trace(folder, circuit.graph), known, groups)
+    steps = read_trace(folder, circuit.graph)
+    shortlist = unpacked_shortlist(record["shortlist"], circuit.graph) if record.get("shortlist") else None
+    return Source(label, folder, record, circuit, steps, shortlist, known, groups)
 
 
 # What a page says first about a run.
