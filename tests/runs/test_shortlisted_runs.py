@@ -14,6 +14,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.runs import SearchRequest
+from edgewise.runs.mib_export import pt_bytes
 from edgewise.runs.scores import save_scores
 from edgewise.runs.shortlist import shortlist_of
 
@@ -126,3 +127,14 @@ def test_a_wanted_size_is_searched_inside_a_shortlist_with_a_budget_and_passes(t
 def test_a_request_reads_a_number_from_the_shell():
     assert SearchRequest(within="2000").within == 2000
     assert SearchRequest(within="runs/2000").within == "runs/2000"
+
+
+def test_other_tools_files_are_shortlists_too_where_heads_share_keys(tmp_path):
+    model, task = tiny.llama(), tiny.task()
+    first = ew.discover(model, task, method="edge-attribution-ig", edges=40)
+    graph = first.circuit.graph
+    assert graph.n_kv_heads < graph.n_heads
+    (tmp_path / "circuit.pt").write_bytes(pt_bytes(first.circuit))
+    wanted = ew.discover(model, task, threshold=0.001, within=first.circuit)
+    assert 0 < wanted.circuit.n_edges < first.circuit.n_edges
+    assert ew.discover(model, task, threshold=0.001, within=tmp_path / "circuit.pt").circuit == wanted.circuit

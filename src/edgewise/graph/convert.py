@@ -44,6 +44,20 @@ def ungrouped(circuit: Circuit) -> Circuit:
     )
 
 
+def grouped(circuit: Circuit, graph: Graph) -> Circuit:
+    """A circuit in `graph`, whose query heads share key and value inputs that the circuit's have each for itself.
+
+    A shared key or value is read by all of its heads, so an edge into any of theirs is one into it. Scores are left out.
+    """
+    wide = replace(graph, n_kv_heads=graph.n_heads, ports=circuit.graph.ports)
+    circuit.require_graph(wide)
+    edges, ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)
+    for own, column in enumerate(source_columns(graph, wide)):
+        edges[:, column] |= circuit.edges[:, own]
+        ports[column] |= circuit.ports[own]
+    return Circuit(replace(graph, ports=circuit.graph.ports), edges, ports)
+
+
 def source_columns(graph: Graph, wide: Graph) -> list[int]:
     """For every input of an ungrouped graph, the column of the grouped graph's input that it reads like."""
     columns = []
