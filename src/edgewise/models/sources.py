@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning, first_line, near_matches
-from edgewise.models.built_in import BUILT_IN
+from edgewise.models.built_in import BUILT_IN, GETTABLE, got, read_got
 from edgewise.models.checkpoint import (
     attention_of,
     check_folder,
@@ -76,7 +76,7 @@ class Source:
     trust_layout: bool = False
 
     def read(self) -> Loaded:
-        """The model of a .gguf file, a folder or a hub id.
+        """The model of a .gguf file, a folder, a name of those that `edgewise models get` has got, or a hub id.
 
         Raises:
             EdgewiseError: there is none of that name, or it cannot be read; the message says why.
@@ -94,7 +94,7 @@ class Source:
                     f"model {self.name!r} is a file, and no .gguf file; give the folder that holds its config.json and "
                     "weights"
                 )
-            with _quiet():
+            with quiet():
                 model, tokenizer, about = read_gguf(self.name, folder, self.dtype, self.tokenizer)
             if "ignored" in about:
                 warnings.warn(
@@ -105,6 +105,8 @@ class Source:
                     stacklevel=2,
                 )
             return Loaded(model, tokenizer, origin={"gguf": {"file": str(folder.resolve()), **about}})
+        if self.name in GETTABLE:
+            return self._got()
         if folder.suffix.lower() == ".gguf":
             raise EdgewiseError(f"model {self.name!r}: there is no such file")
         if self.name.startswith((".", "/", "~")) or self.name.count("/") > 1:
@@ -127,6 +129,16 @@ class Source:
         if config.get("model_type") in ADAPTERS:
             check_folder(folder, config, self.name)
         return self._from_transformers(folder)
+
+    def _got(self) -> Loaded:
+        if self.revision is not None:
+            raise EdgewiseError(
+                f"model {self.name!r} has no revision ({self.revision!r}): name its hub id, {GETTABLE[self.name].hub}"
+            )
+        folder = got(self.name)
+        if folder is None:
+            raise EdgewiseError(f"model {self.name!r} is not on this machine yet: edgewise models get {self.name}")
+        return replace(self.from_folder(folder), origin={"got": read_got(folder)})
 
     def _from_hub(self) -> Loaded:
         import huggingface_hub
@@ -176,14 +188,14 @@ class Source:
         revision = None if local or not isinstance(revision, str) else revision
         tokenizer = self.tokenizer
         if tokenizer is None and folder is not None:
-            with _quiet():
+            with quiet():
                 tokenizer = self._own_tokenizer(folder)
         try:
             base = Source(name, self.dtype, tokenizer, revision).read()
         except EdgewiseError as error:
             raise EdgewiseError(f"model {self.name!r} is an adapter of {name!r}: {error}") from None
         where = self.name if folder is None else str(folder)
-        with _quiet():
+        with quiet():
             merged = merge_adapter(base.model, where, self.name, self.revision)
         about = {"base": str(base_folder.resolve()) if local else name, "kind": config.get("peft_type")}
         if revision is not None:
@@ -199,7 +211,7 @@ class Source:
         if tokenizer is None and other:
             # Without it the model still serves tasks made of token ids.
             try:
-                with _quiet():
+                with quiet():
                     tokenizer = Source(str(other), self.dtype)._own_tokenizer(None)
             except EdgewiseError as error:
                 why = f" (its config.json names {other!r}: {error})"
@@ -210,7 +222,7 @@ class Source:
         import transformers
 
         where = self.name if folder is None else str(folder)
-        with _quiet():
+        with quiet():
             try:
                 config = transformers.AutoConfig.from_pretrained(where, revision=self.revision, trust_remote_code=False)
             except Exception as error:  # transformers raises errors of many kinds over a config.json that is not right
@@ -295,7 +307,7 @@ class Source:
             why = "the Hugging Face hub has none of that name, or it is private"
         else:
             why = "it is not in the local Hugging Face cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
-        known = (*BUILT_IN, *ALIASES, "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")
+        known = (*BUILT_IN, *GETTABLE, *ALIASES, "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")
         hint = "" if self.name in known else near_matches(self.name, known)
         also = f" (hub id {repository})" if repository else ""
         which = "" if self.revision is None else f" in revision {self.revision!r}"
@@ -306,7 +318,7 @@ class Source:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the progress bars and advice that transformers prints while it loads; errors still come."""
     import transformers
 
