@@ -47,7 +47,8 @@ def ungrouped(circuit: Circuit) -> Circuit:
 def grouped(circuit: Circuit, graph: Graph) -> Circuit:
     """A circuit in `graph`, whose query heads share key and value inputs that the circuit's have each for itself.
 
-    A shared key or value is read by all of its heads, so an edge into any of theirs is one into it. Scores are left out.
+    A shared key or value is read by all of its heads, so an edge into any of theirs is one into it. Scores are left
+    out.
     """
     wide = replace(graph, n_kv_heads=graph.n_heads, ports=circuit.graph.ports)
     circuit.require_graph(wide)
