@@ -1,4 +1,5 @@
-"""A search on a real pretrained model: time, tests, edges, share of certified values, stages and peak memory.
+"""A search on a real pretrained model: time, tests, edges, share of certified values, stages and peak memory
+(the model's own included).
 
 With `--against`, an older commit's checkout runs the same search in turn with this one, twice each, every run in a
 process of its own with that checkout's `src` first on its path; both have to take the same decisions but for near ties.
@@ -34,6 +35,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     import torch  # isort: skip
 
+    start = resident("VmRSS", reset=True)
     decoder = load_model(str(options.model))
     experiment = Experiment(decoder, load_task(options.prompts, decoder, examples=options.pairs))
     search: dict[str, Any] = {}
@@ -51,13 +53,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         if options.limit is not None and time.perf_counter() - started > options.limit:
             raise KeyboardInterrupt
 
-    before = resident("VmRSS", reset=True)
     started, whole = time.perf_counter(), True
     try:
         found = acdc(experiment, options.threshold, engine=engine, progress=progress, **search)
     except Interrupted as cause:
         found, whole = cause.discovery, False
-    seconds, peak = time.perf_counter() - started, resident("VmHWM") - before
+    seconds, peak = time.perf_counter() - started, resident("VmHWM") - start
     return {
         "model": decoder.config.architecture,
         "threads": torch.get_num_threads(),
