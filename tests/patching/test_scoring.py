@@ -114,7 +114,7 @@ def test_logits_in_hand_never_take_more_than_the_chunk(monkeypatch):
     clean, x = streams(model, 1.0)
     for columns in (0, 1000, 10_000):
         both_ways(model, "kl_div", clean, x, chunk=columns * 8 * len(x) * SCORED)
-    assert widths == [256] * 35 + [40] + [1000] * 9 + [9000]
+    assert widths == [256] * 35 + [40] + [1000] * 9 + [4096, 4096, 808]
 
 
 @pytest.mark.parametrize("outputs", [(0,), (1, 7, 30), tuple(range(35)), None])
@@ -179,6 +179,16 @@ def test_float32_costs_about_as_many_digits_as_with_whole_logits(metric, distanc
     assert found.dtype == torch.float32
     assert truth.abs().max() > 0
     assert error <= 10 * usual + 1e-6 * size
+
+
+def test_sums_over_a_large_vocabulary_keep_their_digits_in_float32_for_few_candidates_too():
+    model, exact = (decoder(dtype=dtype, vocabulary=50_000, size=3.0) for dtype in (torch.float32, torch.float64))
+    clean, x = streams(model, 0.5, candidates=2)
+    for given in (x, x[1:]):
+        found, _ = both_ways(model, "kl_div", clean, given)
+        truth, _ = both_ways(exact, "kl_div", clean.double(), given.double())
+        assert truth.max() > 0.1
+        assert (found - truth).abs().max() < 3e-6
 
 
 def test_small_divergences_keep_their_digits_in_float32():

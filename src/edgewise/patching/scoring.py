@@ -23,6 +23,9 @@ from edgewise.models.components import stream_dtype
 from edgewise.tasks import METRICS, Metric, Reference
 from edgewise.tasks.task import NO_TOKEN
 
+MOST_TOKENS = 4096
+"""Tokens summed up in float32, before sums go on in float64."""
+
 Scorer = Callable[[Tensor], Tensor]
 """Final residual streams `[candidates, scored, d_model]` -> the metric at every scored place `[candidates, scored]`."""
 
@@ -169,10 +172,10 @@ class _Divergence:
         return self.finish(lambda ids: self._log_q(ids, difference, log_s + shift), self.reference)
 
     def _log_s(self, difference: Tensor, shift: Tensor) -> Tensor:
-        total = torch.zeros_like(shift.T)
+        total = torch.zeros_like(shift.T, dtype=torch.float64)
         for part, t in self._chunks(difference, shift):
             total += torch.bmm(t.expm1_().transpose(0, 1), self.p[:, part, None])[..., 0]
-        log_s = (total.T / self.total).log1p()
+        log_s = (total.T / self.total).log1p().to(self.dtype)
         return log_s if bool(log_s.isfinite().all()) else self._log_s_far(difference, shift)
 
     def _log_s_far(self, difference: Tensor, shift: Tensor) -> Tensor:
@@ -185,7 +188,7 @@ class _Divergence:
     def _chunks(self, difference: Tensor, shift: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """t less the shift, `[candidates, scored, tokens]`, for so many tokens of the vocabulary at a time."""
         rows = difference.to(self.weight.dtype).flatten(0, 1)
-        width = max(256, self.chunk_bytes // (rows.shape[0] * shift.element_size()))
+        width = max(256, min(MOST_TOKENS, self.chunk_bytes // (rows.shape[0] * shift.element_size())))
         for first in range(0, self.weight.shape[0], width):
             part = slice(first, first + width)
             t = (rows @ self.weight[part].T).to(self.dtype).view(*shift.shape, -1)
