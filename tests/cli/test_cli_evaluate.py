@@ -19,7 +19,17 @@ from word_models import ROWS, save_unstable_gpt2, write_prompts
 import edgewise as ew
 from edgewise import evaluate, load_circuit, load_model, load_task
 
-METRICS = {"kl_div", "logit_diff", "logit_diff_max", "prob_diff", "nll", "match_nll", "l2", "frac_correct"}
+METRICS = {
+    "kl_div",
+    "logit_diff",
+    "logit_diff_max",
+    "log_prob_diff",
+    "prob_diff",
+    "nll",
+    "match_nll",
+    "l2",
+    "frac_correct",
+}
 
 
 @pytest.fixture
