@@ -19,6 +19,20 @@ from edgewise.models.forward import forward
 from edgewise.patching import Experiment
 
 LOGITS = {torch.float32: 1e-4, torch.float64: 1e-9, torch.bfloat16: 0.15, torch.float16: 0.02}
+EACH_PART = [
+    "gpt_neo",
+    "bloom",
+    "falcon",
+    "gptj",
+    "mistral",
+    "gemma2",
+    "olmo2",
+    "cohere2",
+    "granite",
+    "deepseek_v2",
+    "gpt_oss",
+]
+"""Families that have, between them, every part that families are made of."""
 COUPLED = {"gemma2", "gemma3_text", "olmo2", "olmo3", "olmoe"}
 
 
@@ -158,12 +172,25 @@ def test_attribution_is_the_gradient_of_a_mask_on_every_edge(model):
     assert np.abs(found.port_scores - ports).max() < 1e-8
 
 
-def test_exact_patching_is_a_circuit_run_without_the_edge(model):
-    experiment = Experiment(model, tiny.task(rows=2, longest=4), metric="logit_diff", ports=True)
-    found, full = exact_effects(experiment).circuit, Circuit.full(experiment.graph)
-    names = full.names()
-    for name in names[:: max(1, len(names) // 25)]:
-        wanted = experiment.value(full.remove(name)) - experiment.value(full)
-        row, column = experiment.graph.locate(name)
+@pytest.mark.parametrize("name", EACH_PART)
+def test_exact_patching_is_a_circuit_run_without_the_edge(name):
+    exact_patching_is_a_circuit_run(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in EACH_PART])
+def test_exact_patching_is_a_circuit_run_in_every_other_family(name):
+    exact_patching_is_a_circuit_run(name)
+
+
+def exact_patching_is_a_circuit_run(name):
+    with InFloat64():
+        experiment = Experiment(family(name, torch.float64), tiny.task(rows=2, longest=4), metric="logit_diff")
+        found, full = exact_effects(experiment).circuit, Circuit.full(experiment.graph)
+        whole, names = experiment.value(full), full.names()
+        names = names[:: max(1, len(names) // 25)]
+        effects = [experiment.value(full.remove(edge)) - whole for edge in names]
+    for edge, wanted in zip(names, effects, strict=True):
+        row, column = experiment.graph.locate(edge)
         ours = found.port_scores[column] if row is None else found.scores[row, column]
         assert ours == pytest.approx(wanted, abs=1e-8)
