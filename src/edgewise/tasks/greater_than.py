@@ -189,9 +189,6 @@ def _pairs(
     return clean, corrupt
 
 
-# --- how years are read -----------------------------------------------------------------------------------------------
-
-
 def _by_century(model: Decoder, noun: str) -> Reading | None:
     """Years of two tokens, century and rest, the first of which ends the prompt, as GPT-2 reads them."""
     prompt = GreaterThanPrompt(noun, GREATER_THAN_YEARS[0][:2], GREATER_THAN_YEARS[0][2:])
