@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from functools import cache
@@ -16,7 +17,7 @@ from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.evaluation import answers_of
 from edgewise.evaluation.answers import meaning_of_right
 from edgewise.graph import Circuit
-from edgewise.models import Decoder
+from edgewise.models import Decoder, load_model
 from edgewise.models.forward import forward
 from edgewise.patching import Experiment
 from edgewise.runs import discover, load_run
@@ -118,12 +119,14 @@ def test_without_wrong_answers_nll_is_that_of_the_whole_answer_per_token() -> No
 
 def test_both_engines_decide_alike_on_sequences() -> None:
     task = load(ALL, ALL | {"answer": " She", "wrong": " Tom"})
-    for metric in ("log_prob_diff", "kl_div"):
-        experiment = Experiment(model(), task, metric=metric)
-        fast, plain = acdc(experiment, threshold=0.0), acdc(experiment, threshold=0.0, engine=PlainEngine)
+    for metric, threshold in (("log_prob_diff", 1e-5), ("kl_div", 1e-7)):
+        wide = load_model(copy.deepcopy(model().source), dtype="float64", tokenizer=model().tokenizer)
+        experiment = Experiment(wide, task, metric=metric)
+        fast, plain = (acdc(experiment, threshold=threshold, engine=engine) for engine in ("incremental", PlainEngine))
+        assert 0 < plain.circuit.n_edges < experiment.graph.n_edges
         for one, other in zip(fast.trace, plain.trace, strict=True):
-            assert one.edge == other.edge
-            assert one.after == pytest.approx(other.after, abs=1e-5)
+            assert (one.edge, one.kept) == (other.edge, other.kept)
+            assert one.after == pytest.approx(other.after, abs=1e-9)
 
 
 def test_the_first_pairs_and_samples_of_sequences_keep_both_answers() -> None:
