@@ -66,11 +66,11 @@ def test_what_cannot_be_resumed_is_refused_in_a_sentence(shell):
 
 
 def test_shortlists_budgets_and_passes_from_the_shell(shell):
-    found = shell.works("discover", "tracr-reverse", "--within", "80", "--passes", "2", "--budget", "0.6", "--out", "a")
+    found = shell.works("discover", "induction", "--within", "40", "--passes", "2", "--budget", "5", "--out", "a")
     assert "searched within " in found.out
     settings = json.loads((shell.folder / "a" / "run.json").read_text())["settings"]
-    assert (settings["within"], settings["passes"], settings["budget"]) == (80, 2, 0.6)
-    inside = shell.json("discover", "tracr-reverse", "--within", "a", "--out", "b")
+    assert (settings["within"], settings["passes"], settings["budget"]) == (40, 2, 5.0)
+    inside = shell.json("discover", "induction", "--within", "a", "--out", "b")
     assert set(inside["edges"]) <= set(shell.json("resume", "a")["edges"])
-    assert "there is no such file" in shell.refuses("discover", "tracr-reverse", "--within", "no.json", "--quiet")
-    assert "edges tested" in shell.works("plan", "tracr-reverse", "--within", "40").out
+    assert "there is no such file" in shell.refuses("discover", "induction", "--within", "no.json", "--quiet")
+    assert "edges tested" in shell.works("plan", "induction", "--within", "40").out
