@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,11 @@ class Projection:
     def total(self, x: Tensor) -> Tensor:
         """`[batch, pos, heads, d_in]` -> what all heads give together, `[batch, pos, d_out]`, in one product."""
         return torch.einsum("bphd,hde->bpe", x, self.weight)
+
+
+def added(out: Any) -> Tensor:
+    """What a block of a source model adds to the stream, of all that it returns."""
+    return out if isinstance(out, Tensor) else out[0]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError
 from edgewise.models.attention import Attention
-from edgewise.models.components import MLP, Component
+from edgewise.models.components import MLP, Component, added
 from edgewise.models.decoder import Decoder, positions_of
 from edgewise.models.forward import forward
 
@@ -322,8 +322,8 @@ def _listening(decoder: Decoder, shape: torch.Size) -> Iterator[_Heard]:
 
     def writes(layer: int, what: str, module: nn.Module, factor: float) -> None:
         def hook(_: nn.Module, given: Any, out: Any) -> None:
-            added = (out if isinstance(out, Tensor) else out[0]).detach()
-            heard.tensors[layer, what] = kept(added.clone() if factor == 1 else added * factor)
+            wrote = added(out).detach()
+            heard.tensors[layer, what] = kept(wrote.clone() if factor == 1 else wrote * factor)
 
         handles.append(module.register_forward_hook(hook))
 

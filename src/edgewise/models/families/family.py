@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edgewise.errors import EdgewiseError
 from edgewise.models.attention import Attention, Rotation
-from edgewise.models.components import MLP, Component, Projection, SourceModules
+from edgewise.models.components import MLP, Component, Projection, SourceModules, added
 from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
 from edgewise.models.dense import dense_weight
 from edgewise.models.families import parts
@@ -38,6 +38,11 @@ class Block:
     index: int
     attention: Any
     config: Any
+
+    @property
+    def multiplier(self) -> float:
+        """What every block's output is multiplied by before it is added (Granite)."""
+        return getattr(self.config, "residual_multiplier", 1.0)
 
     @property
     def layer_type(self) -> str | None:
@@ -75,10 +80,15 @@ def never(block: Block) -> bool:
     return False
 
 
-def tokens_alone(body: Any, config: Any) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
-    """An embedding of tokens, times the multiplier that some configurations have."""
-    factor = getattr(config, "embedding_multiplier", 1.0)
-    return lambda tokens, positions: (_times(body.embed_tokens(tokens), factor),)
+def of_tokens(tokens: str, norm: str | None = None) -> Embedding:
+    """An embedding of tokens alone, normed or not, times the multiplier that some configurations have."""
+
+    def of(body: Any, config: Any) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
+        embedding, factor = at(body, tokens), getattr(config, "embedding_multiplier", 1.0)
+        normed = nn.Identity() if norm is None else at(body, norm)
+        return lambda ids, positions: (_times(normed(embedding(ids)), factor),)
+
+    return of
 
 
 def _times(x: Tensor, factor: float) -> Tensor:
@@ -107,13 +117,12 @@ class Family:
         neurons: the MLP's linear maps into its neurons, where it is no mixture.
         logits_factor: what logits are multiplied by.
         refuse: words about a configuration that is not supported, or None.
-        notes: what is to be said of it beside what its components say.
     """
 
     body: str = "model"
     layers: str = "layers"
     final_norm: str | None = "norm"
-    embed: Embedding = tokens_alone
+    embed: Embedding = field(default=of_tokens("embed_tokens"))
     position_embedding: bool = False
     attention: str = "self_attn"
     output: str = "o_proj"
@@ -138,7 +147,6 @@ class Family:
     neurons: tuple[str, ...] = ("gate_proj", "up_proj")
     logits_factor: Callable[[Any], float] = lambda config: 1.0
     refuse: Callable[[Any], str | None] = lambda config: None
-    notes: tuple[str, ...] = ()
 
     def read(self, model: Any, name: str, tokenizer: Any = None) -> Decoder:
         """A Decoder over a `transformers` model of this family."""
@@ -182,17 +190,16 @@ class Family:
         )
 
     def _attention(self, block: Block) -> Attention:
-        attention, config = block.attention, block.config
+        attention = block.attention
         heads = replace(self.heads(block), dtype=block.model.dtype)
         queries, keys, values = self.split(attention, heads)
         output = at(attention, self.output)
         before = _named(block, self.norm)
         after = None if self.after is None else at(block.layer, self.after)
         adds = at(attention, self.adds) if self.adds else attention if after is None else after
-        multiplier = getattr(config, "residual_multiplier", 1.0)
+        multiplier, rotation = block.multiplier, self.rotation(block)
         written, bias = dense_weight(output, heads.dtype)
         bias = torch.zeros_like(written[:, 0]) if bias is None else bias
-        sinks = getattr(attention, "sinks", None)
         return Attention(
             layer=block.index,
             source=SourceModules(before or attention, adds, output, factor=multiplier),
@@ -203,26 +210,26 @@ class Family:
             output=Projection(written.T.unflatten(0, (heads.queries, -1))),
             bias=bias if multiplier == 1.0 else bias * multiplier,
             scale=self.scale(block),
-            softcap=getattr(attention, "attn_logit_softcapping", None),
+            softcap=_maybe(attention, "attn_logit_softcapping"),
             window=self.window(block),
-            rotation=self.rotation(block),
+            rotation=rotation,
             slopes=self.slopes(block),
-            sinks=sinks,
+            sinks=_maybe(attention, "sinks"),
             query_norm=parts.head_norm(_maybe(attention, self.query_norm), heads.queries, heads.width, self.offset),
             key_norm=parts.head_norm(_maybe(attention, self.key_norm), heads.keys, heads.width, self.offset),
             after=None if after is None else parts.scale_of(after, self.offset),
             multiplier=multiplier,
-            notes=(*positions_note(block, self.rotation(block) is not None), *self.notes),
+            notes=() if rotation is None else (positions_note(block),),
         )
 
     def _mlp(self, block: Block) -> MLP:
         mlp, before = at(block.layer, self.mlp), _named(block, self.mlp_norm)
         after = None if self.mlp_after is None else at(block.layer, self.mlp_after)
-        multiplier = getattr(block.config, "residual_multiplier", 1.0)
+        multiplier = block.multiplier
         inner = self.mlp_runs(mlp)
 
         def run(x: Tensor) -> Tensor:
-            made = parts.first(inner(x if before is None else before(x)))
+            made = added(inner(x if before is None else before(x)))
             return _times(made if after is None else after(made), multiplier)
 
         adds = at(mlp, self.mlp_adds) if self.mlp_adds else mlp if after is None else after
@@ -236,16 +243,14 @@ class Family:
         )
 
 
-def positions_note(block: Block, rotated: bool) -> tuple[str, ...]:
+def positions_note(block: Block) -> str:
     """What a configuration says of rotary positions, in words."""
-    if not rotated:
-        return ()
     said: Any = getattr(block.config, "rope_parameters", None) or {}
     said = said.get(block.layer_type, said) or {}
     words = [f"base {said['rope_theta']:g}"] if "rope_theta" in said else []
     words += [f"scaled as {said['rope_type']}"] if said.get("rope_type", "default") != "default" else []
     words += [f"{said['partial_rotary_factor']:.0%} of each head"] if said.get("partial_rotary_factor", 1) != 1 else []
-    return (f"rotary positions ({', '.join(words)})" if words else "rotary positions",)
+    return f"rotary positions ({', '.join(words)})" if words else "rotary positions"
 
 
 def at(module: Any, path: str) -> Any:

@@ -91,6 +91,6 @@ def rotation(block: Block) -> Rotation:
         else:
             cosine, sine = (torch.cat((one, one), dim=-1) for one in (cosine, sine))
         still, part = x[..., :-turned], x[..., -turned:]
-        return torch.cat((still, part * cosine[:, :, None] + quarter(part) * sine[:, :, None]), dim=-1)
+        return torch.cat((still, parts.turn(part, cosine, sine, quarter)), dim=-1)
 
     return rotate

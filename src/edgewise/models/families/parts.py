@@ -51,7 +51,10 @@ def apart(*names: str) -> Split:
 
 def by_head(linear: Any, heads: int, dtype: torch.dtype | None = None) -> Projection:
     """A linear map into heads, one after another."""
-    weight, bias = dense_weight(linear, dtype)
+    return _into_heads(*dense_weight(linear, dtype), heads)
+
+
+def _into_heads(weight: Tensor, bias: Tensor | None, heads: int) -> Projection:
     return projection(weight.unflatten(0, (heads, -1)), None if bias is None else bias.unflatten(0, (heads, -1)))
 
 
@@ -64,10 +67,7 @@ def one_after_another(name: str) -> Split:
         sizes = [count * heads.width for count in counts]
         weights = weight.split(sizes)
         biases = [None, None, None] if bias is None else bias.split(sizes)
-        found = [
-            projection(one.unflatten(0, (count, -1)), None if other is None else other.unflatten(0, (count, -1)))
-            for one, other, count in zip(weights, biases, counts, strict=True)
-        ]
+        found = [_into_heads(*one) for one in zip(weights, biases, counts, strict=True)]
         return (found[0], found[1], found[2])
 
     return split
@@ -119,6 +119,21 @@ def interleaved(x: Tensor) -> Tensor:
     return torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
 
 
+def turn(x: Tensor, cosine: Tensor, sine: Tensor, quarter: Callable[[Tensor], Tensor]) -> Tensor:
+    """Turns as many of the first dimensions of `[batch, pos, heads, d_head]` as there are angles; the rest stay.
+
+    Args:
+        cosine, sine: `[batch or 1, pos, turned]`.
+        quarter: turns them by a quarter; it says which dimensions make a pair.
+    """
+    cosine, sine = cosine[:, :, None], sine[:, :, None]
+    turned = cosine.shape[-1]
+    if turned == x.shape[-1]:
+        return x * cosine + quarter(x) * sine
+    part = x[..., :turned]
+    return torch.cat((part * cosine + quarter(part) * sine, x[..., turned:]), dim=-1)
+
+
 def rotary(
     embedding: nn.Module,
     layer_type: str | None,
@@ -137,12 +152,7 @@ def rotary(
         cosine, sine = embedding(x, positions, layer_type) if by_type else embedding(x, positions)
         if once_per_pair:
             cosine, sine = torch.cat((cosine, cosine), dim=-1), torch.cat((sine, sine), dim=-1)
-        cosine, sine = cosine[:, :, None], sine[:, :, None]  # [batch or 1, pos, 1, turned]
-        turned = cosine.shape[-1]
-        if turned == x.shape[-1]:
-            return x * cosine + quarter(x) * sine
-        part = x[..., :turned]
-        return torch.cat((part * cosine + quarter(part) * sine, x[..., turned:]), dim=-1)
+        return turn(x, cosine, sine, quarter)
 
     return rotate
 
@@ -152,9 +162,8 @@ def tabled_rotary(attention: Any) -> Rotation:
 
     def rotate(x: Tensor, positions: Tensor) -> Tensor:
         table = attention.embed_positions.to(x.device)[positions].to(x.dtype)  # [batch or 1, pos, turned]
-        sine, cosine = (one.repeat_interleave(2, dim=-1)[:, :, None] for one in table.chunk(2, dim=-1))
-        part = x[..., : sine.shape[-1]]
-        return torch.cat((part * cosine + interleaved(part) * sine, x[..., sine.shape[-1] :]), dim=-1)
+        sine, cosine = (one.repeat_interleave(2, dim=-1) for one in table.chunk(2, dim=-1))
+        return turn(x, cosine, sine, interleaved)
 
     return rotate
 
@@ -226,8 +235,3 @@ class Factor(nn.Module):
 def softcap(cap: float) -> Callable[[Tensor], Tensor]:
     """Logits bounded by `cap`."""
     return lambda logits: torch.tanh(logits / cap) * cap
-
-
-def first(out: Any) -> Tensor:
-    """What a block adds to the stream, of all that it returns."""
-    return out if isinstance(out, Tensor) else out[0]

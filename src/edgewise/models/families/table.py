@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgewise.models.attention import Rotation
 from edgewise.models.components import stream_dtype
 from edgewise.models.families import latent, parts
-from edgewise.models.families.family import Block, Embedding, Family, nothing
+from edgewise.models.families.family import Block, Embedding, Family, nothing, of_tokens
 
 
 def _clipped(config: Any) -> str | None:
@@ -111,17 +111,6 @@ def _opt_embedding(body: Any, config: Any) -> Callable[[Tensor, Tensor], tuple[T
     return embed
 
 
-def _plain(tokens: str, norm: str | None = None) -> Embedding:
-    """An embedding of tokens alone, normed or not."""
-
-    def of(body: Any, config: Any) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
-        normed = None if norm is None else getattr(body, norm)
-        embedding = getattr(body, tokens)
-        return lambda ids, at: (embedding(ids) if normed is None else normed(embedding(ids)),)
-
-    return of
-
-
 def _gpt2_scale(block: Block) -> float:
     config, attention = block.config, block.attention
     scale = attention.head_dim**-0.5 if config.scale_attn_weights else 1.0
@@ -186,11 +175,11 @@ def _bloom_refused(config: Any) -> str | None:
     )
 
 
+_gpt = Family(body="transformer", layers="h", final_norm="ln_f", window=nothing, rotation=nothing)
+
 GPT_LIKE: dict[str, Family] = {
-    "gpt2": Family(
-        body="transformer",
-        layers="h",
-        final_norm="ln_f",
+    "gpt2": replace(
+        _gpt,
         embed=_learned("wte", "wpe"),
         position_embedding=True,
         attention="attn",
@@ -198,17 +187,13 @@ GPT_LIKE: dict[str, Family] = {
         split=parts.one_after_another("c_attn"),
         norm="ln_1",
         scale=_gpt2_scale,
-        window=nothing,
-        rotation=nothing,
         mlp_norm="ln_2",
         mlp_runs=_with_fused_gelu,
         neurons=("c_fc",),
         refuse=lambda config: "it has cross-attention" if getattr(config, "add_cross_attention", False) else None,
     ),
-    "gpt_neo": Family(
-        body="transformer",
-        layers="h",
-        final_norm="ln_f",
+    "gpt_neo": replace(
+        _gpt,
         embed=_learned("wte", "wpe"),
         position_embedding=True,
         attention="attn.attention",
@@ -216,20 +201,16 @@ GPT_LIKE: dict[str, Family] = {
         norm="ln_1",
         scale=lambda block: 1.0,
         window=_local,
-        rotation=nothing,
         mlp_norm="ln_2",
         neurons=("c_fc",),
     ),
-    "gptj": Family(
-        body="transformer",
-        layers="h",
-        final_norm="ln_f",
-        embed=_plain("wte"),
+    "gptj": replace(
+        _gpt,
+        embed=of_tokens("wte"),
         attention="attn",
         output="out_proj",
         norm="ln_1",
         scale=lambda block: 1 / block.attention.scale_attn,
-        window=nothing,
         rotation=lambda block: parts.tabled_rotary(block.attention),
         mlp_norm="ln_1",
         parallel=_always,
@@ -238,7 +219,7 @@ GPT_LIKE: dict[str, Family] = {
     "gpt_neox": Family(
         body="gpt_neox",
         final_norm="final_layer_norm",
-        embed=_plain("embed_in"),
+        embed=of_tokens("embed_in"),
         attention="attention",
         output="dense",
         split=parts.by_group("query_key_value"),
@@ -261,29 +242,23 @@ GPT_LIKE: dict[str, Family] = {
         neurons=("fc1",),
         refuse=_opt_refused,
     ),
-    "bloom": Family(
-        body="transformer",
-        layers="h",
-        final_norm="ln_f",
-        embed=_plain("word_embeddings", "word_embeddings_layernorm"),
+    "bloom": replace(
+        _gpt,
+        embed=of_tokens("word_embeddings", "word_embeddings_layernorm"),
         attention="self_attention",
         output="dense",
         adds="dense",
         split=parts.by_group("query_key_value"),
         scale=lambda block: block.attention.inv_norm_factor,
-        window=nothing,
-        rotation=nothing,
         slopes=_alibi,
         mlp_adds="dense_4h_to_h",
         mlp_runs=_bloom_mlp,
         neurons=("dense_h_to_4h",),
         refuse=_bloom_refused,
     ),
-    "falcon": Family(
-        body="transformer",
-        layers="h",
-        final_norm="ln_f",
-        embed=_plain("word_embeddings"),
+    "falcon": replace(
+        _gpt,
+        embed=of_tokens("word_embeddings"),
         attention="self_attention",
         output="dense",
         split=parts.by_group("query_key_value"),
@@ -292,7 +267,6 @@ GPT_LIKE: dict[str, Family] = {
         ),
         norm=lambda block: _falcon_norms(block)[0],
         scale=lambda block: block.attention.inv_norm_factor,
-        window=nothing,
         rotation=_falcon_rotary,
         slopes=_falcon_alibi,
         mlp_norm=lambda block: _falcon_norms(block)[1],
