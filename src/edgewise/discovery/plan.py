@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from edgewise.discovery.found import Interrupted, Progress
 from edgewise.discovery.order import Order
@@ -90,14 +89,16 @@ def plan_acdc(
             raise KeyboardInterrupt
 
     try:
-        search: dict[str, Any] = {
-            "order": order,
-            "absolute": absolute,
-            "budget": budget,
-            "start": start,
-            "max_memory": max_memory,
-        }
-        found = acdc(experiment, threshold, progress=listen, **search)
+        found = acdc(
+            experiment,
+            threshold,
+            order=order,
+            absolute=absolute,
+            budget=budget,
+            start=start,
+            max_memory=max_memory,
+            progress=listen,
+        )
     except Interrupted as stop:
         if not isinstance(stop.__cause__, KeyboardInterrupt) or heard[-1][0] <= TRIED_SECONDS:
             raise  # the user's own Ctrl-C, or no memory

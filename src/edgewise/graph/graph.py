@@ -136,6 +136,13 @@ class Graph:
         heads = self.heads_of(place.layer)
         return tuple(range(heads.start, heads.stop))
 
+    def inputs_moving(self, node: Node) -> tuple[int, ...]:
+        """The columns that change what `node` writes: its own, or all of its layer's heads where they are coupled."""
+        if node.kind != "head" or not self.coupled:
+            return self.inputs_of(node)
+        slices = [self.attention_columns(kind, node.layer) for kind in ("q", "k", "v")]
+        return tuple(column for one in slices for column in range(one.start, one.stop))
+
     # -- edges -------------------------------------------------------------------------------------------------------
 
     @cached_property

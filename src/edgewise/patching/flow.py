@@ -172,7 +172,5 @@ class Flow:
 
     def _difference(self, row: int, new: Tensor, old: Tensor) -> Tensor:
         live = self.live.nodes[row]
-        if live.node.kind == "mlp":  # in the stream's dtype, as it is added there
-            return new.to(self.live.dtype) - old.to(self.live.dtype)
-        with self.live.watch.timed("attention"):
-            return self.live.write(live.component, live.number, new - old)
+        with self.live.watch.timed("mlps" if live.node.kind == "mlp" else "attention"):
+            return self.live.difference(live, new, old)

@@ -250,6 +250,12 @@ class LivePart:
         """What a node's code `[..., width]` adds to the residual stream, `[..., d_model]`."""
         return self.decoder.components[component].write_node(number, code).to(self.dtype)
 
+    def difference(self, live: LiveNode, new: Tensor, old: Tensor) -> Tensor:
+        """How far what a node adds to the stream with one code is from what it adds with another, `[..., d_model]`."""
+        if live.node.kind == "mlp":  # in the stream's dtype, as it is added there
+            return new.to(self.dtype) - old.to(self.dtype)
+        return self.write(live.component, live.number, new - old)
+
     def floor(self, reading: Reading) -> Tensor:
         """The ablated run's stream at an input, `[b, n, d_model]`: what it holds if no edge leads there."""
         return reading.places.take(self.ablated.streams[self._reads(reading.column)])

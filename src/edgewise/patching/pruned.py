@@ -72,11 +72,7 @@ class _LiveCircuit(LivePart):
         if live is None:
             return super().delta(row, places)
         old = live.places.take(self.ablated.codes[live.component][:, :, live.number])
-        if live.node.kind == "mlp":  # in the stream's dtype, as it is added there
-            change = old.to(self.dtype) - live.code.to(self.dtype)
-        else:
-            change = self.write(live.component, live.number, old - live.code)
-        return narrow(change[None], places.within(live.places))[0]
+        return narrow(self.difference(live, old, live.code)[None], places.within(live.places))[0]
 
 
 class _Filling(Flow):

@@ -43,7 +43,7 @@ def entering(graph: Graph, strength: Floats) -> Entering:
     forward = np.full(len(graph.sources), -np.inf)
     forward[: graph.n_embeddings] = np.inf
     for row in range(graph.n_embeddings, len(graph.sources)):
-        columns = _columns_that_move(graph, row)
+        columns = list(graph.inputs_moving(graph.sources[row]))
         forward[row] = np.minimum(strength[:, columns], forward[:, None]).max()
     backward = np.full(len(graph.inputs), -np.inf)
     backward[-1] = np.inf
@@ -53,15 +53,6 @@ def entering(graph: Graph, strength: Floats) -> Entering:
     edges = np.minimum(np.minimum(strength, forward[:, None]), backward[None, :])
     ports = np.where(graph.port_edges, edges.max(axis=0), -np.inf)
     return Entering(edges, ports)
-
-
-def _columns_that_move(graph: Graph, row: int) -> list[int]:
-    """The inputs that change what a node writes: its own, or all of its layer's heads where those are coupled."""
-    node = graph.sources[row]
-    if node.kind != "head" or not graph.coupled:
-        return list(graph.inputs_of(node))
-    slices = [graph.attention_columns(kind, node.layer) for kind in ("q", "k", "v")]
-    return [column for one in slices for column in range(one.start, one.stop)]
 
 
 @dataclass(frozen=True)
