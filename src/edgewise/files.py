@@ -55,6 +55,25 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{own}-{secrets.token_hex(4)}.partial")
 
 
+def take_place(finished: Path, path: Path) -> None:
+    """Give a finished folder the name `path`; what is there makes room, and is removed when that is done.
+
+    Raises:
+        OSError: it cannot be done, and what was there is there again.
+    """
+    if not path.exists():
+        finished.replace(path)
+        return
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.replaced")  # no leftover of a kill
+    path.replace(old)
+    try:
+        finished.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what was to become `path` and whose process no longer lives.
 

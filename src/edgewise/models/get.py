@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from edgewise.errors import EdgewiseError, first_line, require_package, unknown
-from edgewise.files import partial_of, write_text
+from edgewise.files import partial_of, take_place, write_text
 from edgewise.models.built_in import GETTABLE, GOT, Gettable, cached, read_got
 from edgewise.models.gguf_file import read_gguf
 from edgewise.models.sources import quiet
@@ -77,7 +77,7 @@ def get_model(
     try:
         about = _fill(building, GETTABLE[name], source, say or (lambda _: None))
         write_text(building / GOT, json.dumps({"name": name, **about}, indent=1) + "\n")
-        _put(building, folder)
+        take_place(building, folder)
     except OSError as error:
         raise EdgewiseError(f"cannot write {folder}: {error.strerror or error}") from None
     finally:
@@ -96,20 +96,6 @@ def _holds(folder: Path, name: str) -> bool:
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise EdgewiseError(f"{str(folder)!r} holds something else, which is never overwritten; choose another folder")
     return False
-
-
-def _put(building: Path, folder: Path) -> None:
-    """Give a whole folder its name; what was got before makes room."""
-    old = partial_of(folder)
-    if folder.exists():
-        folder.rename(old)
-    try:
-        building.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _fill(folder: Path, model: Gettable, source: From | None, say: Callable[[str], None]) -> dict[str, Any]:

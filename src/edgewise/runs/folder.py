@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import tempfile
 import warnings
@@ -25,7 +24,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-from edgewise.files import partial_of, remove_leftovers, write_bytes
+from edgewise.files import partial_of, remove_leftovers, take_place, write_bytes
 
 try:
     import fcntl
@@ -163,17 +162,10 @@ class RunFolder:
 
     def _replace(self, finished: Path) -> Path:
         """Put the finished folder where the old run is, which is removed after that."""
-        old = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.replaced")  # no leftover of a kill
         try:
-            self.path.replace(old)
-            try:
-                finished.replace(self.path)
-            except OSError:
-                old.replace(self.path)
-                raise
+            take_place(finished, self.path)
         except OSError as error:
             raise EdgewiseError(f"cannot write {self.path}: {error.strerror}") from None
-        shutil.rmtree(old, ignore_errors=True)
         return self.path
 
 
