@@ -49,19 +49,16 @@ class Pruning:
         command: Sequence[str] | None,
     ) -> None:
         self.experiment, self.asked, self.folder, self.earlier = experiment, asked, folder, earlier
-        self.settings, self.command = settings_of(asked, experiment), command
         self.more: dict[str, Any] = {}
-        self.before = 0.0
-        if earlier is not None:
-            record = earlier.record
-            self.command, self.before = record["command"], seconds_before(record)
-            self.settings = {**record["settings"], "model": {**record["settings"]["model"], "device": self._device()}}
-            self.more = {"resumed": record.get("resumed", 0) + 1}
-            if "shortlist" in record:
-                self.more["shortlist"] = record["shortlist"]
-
-    def _device(self) -> str:
-        return str(self.experiment.decoder.device)
+        if earlier is None:
+            self.settings, self.command, self.before = settings_of(asked, experiment), command, 0.0
+            return
+        record, device = earlier.record, str(experiment.decoder.device)
+        self.command, self.before = record["command"], seconds_before(record)
+        self.settings = {**record["settings"], "model": {**record["settings"]["model"], "device": device}}
+        self.more["resumed"] = record.get("resumed", 0) + 1
+        if "shortlist" in record:
+            self.more["shortlist"] = record["shortlist"]
 
     def settings_at(self, threshold: float) -> dict[str, Any]:
         """The settings, with the threshold that the search came to."""

@@ -77,16 +77,22 @@ class Resumable:
         split, device = settings["task"].get("split", "validation"), device or settings["model"].get("device")
         return load_again(path, settings, split=split, device=device, searching=True)
 
+    def require_same(self, model: Decoder) -> None:
+        """Refuse a model that was not loaded by the record (`load` looks itself) and has other weights.
+
+        Raises:
+            EdgewiseError: it has.
+        """
+        if model.fingerprint() != self.record["settings"]["model"]["fingerprint"]:
+            raise EdgewiseError(f"{model.name!r} is another model than the one that {str(self.folder.path)!r} is about")
+
     def search(self, model: Decoder, task: Task, progress: ProgressCallback | None = None) -> Run:
         """Go on with it; its end is the caller's to write.
 
         Raises:
-            EdgewiseError: the model is another one, or whatever `discover` raises.
+            EdgewiseError: the model's graph is another one, or whatever `discover` raises.
             RunInterrupted: as `discover`.
         """
-        wanted = self.record["settings"]["model"]["fingerprint"]
-        if model.fingerprint() != wanted:
-            raise EdgewiseError(f"{model.name!r} is another model than the one that {str(self.folder.path)!r} is about")
         graph = model.graph(ports=self.request.ports, split_embedding=task.split_embedding)
         if graph.shape != self._journal.graph.shape:
             raise EdgewiseError(f"the run record of {str(self.folder.path)!r} is broken: its graph is not the model's")
@@ -132,6 +138,8 @@ def resume(
     if read_record(path).get("finished", True):
         return load_run(path)
     with Resumable(path, max_memory=max_memory) as stopped:
+        if model is not None:
+            stopped.require_same(model)
         if model is None or task is None:
             loaded = stopped.load(device)
             model, task = model or loaded[0], task or loaded[1]
