@@ -168,7 +168,7 @@ def _row(number: int, line: str) -> Row:
     if "scored" in value:
         if value.get("answer") is not None or value.get("wrong") is not None:
             raise EdgewiseError("has both 'scored' and answers: the tokens of what is scored are the answers")
-        extra["scored"] = _parts(value["scored"], "scored")
+        extra["scored"] = _texts(value["scored"], "scored", "text or a list of texts")
         value = {**value, "answer": None, "wrong": None}
     if "answer_tokens" in value:
         extra["answer_tokens"] = value["answer_tokens"]
@@ -203,10 +203,10 @@ def _messages(value: dict[str, Any], name: str) -> list[Message]:
     return given
 
 
-def _parts(given: Any, name: str) -> tuple[str, ...]:
+def _texts(given: Any, name: str, what: str) -> tuple[str, ...]:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts or not all(_is_text(text) for text in texts):
-        raise EdgewiseError(f"{name!r} should be text or a list of texts, not {shorten(json.dumps(given))}")
+        raise EdgewiseError(f"{name!r} should be {what}, not {shorten(json.dumps(given))}")
     return tuple(texts)
 
 
@@ -231,17 +231,11 @@ def _text(value: dict[str, Any], empty: bool) -> PromptText:
     for name in ("clean", "corrupt"):
         if not _is_text(value[name]) and not empty:
             raise EdgewiseError(f"{name!r} should be text, not {shorten(json.dumps(value[name]))}")
-    return PromptText(value["clean"], value["corrupt"], _strings(value, "answer"), _strings(value, "wrong"))
-
-
-def _strings(value: dict[str, Any], name: str) -> tuple[str, ...]:
-    given = value[name]
-    if given is None:
-        return ()
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not texts or not all(_is_text(text) for text in texts):
-        raise EdgewiseError(f"{name!r} should be text, a list of texts or null, not {shorten(json.dumps(given))}")
-    return tuple(texts)
+    answers, wrong = (
+        () if value[name] is None else _texts(value[name], name, "text, a list of texts or null")
+        for name in ("answer", "wrong")
+    )
+    return PromptText(value["clean"], value["corrupt"], answers, wrong)
 
 
 def _is_text(value: Any) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewise.errors import EdgewiseError, first_line, near_matches, quoted
+from edgewise.errors import EdgewiseError, first_line, near_matches, quoted, require_package
 from edgewise.tasks.jsonl import FIELDS, Rows, rows_of
 
 KINDS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
@@ -63,12 +63,7 @@ def read_dataset(asked: Dataset) -> Rows:
 
 
 def _load(asked: Dataset) -> Any:
-    try:
-        import datasets  # an extra, and slow to import
-    except ImportError:
-        raise EdgewiseError(
-            "a dataset is read by the datasets library, which is not there: pip install 'edgewise[datasets]'"
-        ) from None
+    datasets = require_package("datasets", "datasets", "to read a dataset")  # slow to import
     path = Path(asked.dataset).expanduser()
     kind = KINDS.get(path.suffix.lower())
     try:

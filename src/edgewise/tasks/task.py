@@ -69,35 +69,27 @@ class Prompts:
         places = [(self.scored_rows == row).nonzero()[:, 0] for row in rows]
         chosen = torch.cat(places)
         counts = torch.tensor([len(one) for one in places], device=rows.device)
+        return self._of(rows, chosen, torch.arange(len(rows), device=rows.device).repeat_interleave(counts))
+
+    def rows(self, first: int, stop: int) -> Prompts:
+        """Rows `first` to `stop` with the places scored in them."""
+        inside = (self.scored_rows >= first) & (self.scored_rows < stop)
+        return self._of(slice(first, stop), inside, self.scored_rows[inside] - first)
+
+    def _of(self, rows: Tensor | slice, places: Tensor, scored_rows: Tensor) -> Prompts:
+        """Some rows and some scored places, whose rows are now `scored_rows`."""
         return Prompts(
             clean=self.clean[rows],
             corrupt=self.corrupt[rows],
             mask=self.mask[rows],
             corrupt_mask=self.corrupt_mask[rows],
-            scored_rows=torch.arange(len(rows), device=rows.device).repeat_interleave(counts),
-            scored_positions=self.scored_positions[chosen],
-            answers=None if self.answers is None else self.answers[chosen],
-            wrong=None if self.wrong is None else self.wrong[chosen],
+            scored_rows=scored_rows,
+            scored_positions=self.scored_positions[places],
+            answers=None if self.answers is None else self.answers[places],
+            wrong=None if self.wrong is None else self.wrong[places],
             corrupt_positions=self.corrupt_positions,
             alignment=None if self.alignment is None else self.alignment[rows],
-            sequences=None if self.sequences is None else self.sequences[chosen],
-        )
-
-    def rows(self, first: int, stop: int) -> Prompts:
-        """Rows `first` to `stop` with the places scored in them."""
-        inside = (self.scored_rows >= first) & (self.scored_rows < stop)
-        return Prompts(
-            clean=self.clean[first:stop],
-            corrupt=self.corrupt[first:stop],
-            mask=self.mask[first:stop],
-            corrupt_mask=self.corrupt_mask[first:stop],
-            scored_rows=self.scored_rows[inside] - first,
-            scored_positions=self.scored_positions[inside],
-            answers=None if self.answers is None else self.answers[inside],
-            wrong=None if self.wrong is None else self.wrong[inside],
-            corrupt_positions=self.corrupt_positions,
-            alignment=None if self.alignment is None else self.alignment[first:stop],
-            sequences=None if self.sequences is None else self.sequences[inside],
+            sequences=None if self.sequences is None else self.sequences[places],
         )
 
 
