@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from oracle import mask_gradients
 from tiny import FAMILIES
 
 import edgewise as ew
@@ -14,30 +15,8 @@ from edgewise.discovery import clean_corrupted, edge_attribution, edge_attributi
 from edgewise.errors import EdgewiseError
 from edgewise.models import load_model
 from edgewise.patching import Experiment, gradients
-from edgewise.patching.running import circuit_run
 
 SMOOTH = ["logit_diff", "prob_diff", "nll", "logit_diff_max"]
-
-
-def mask_gradients(experiment):
-    """The metric's gradient in every edge and port of a circuit run: a slow, independent way to EAP's scores."""
-    graph, prompts = experiment.graph, experiment.task.prompts
-    edges = torch.ones(len(graph.sources), len(graph.inputs), dtype=torch.float64, requires_grad=True)
-    ports = torch.ones(len(graph.inputs), dtype=torch.float64, requires_grad=True)
-    exists = torch.from_numpy(graph.edges.copy())
-    final = circuit_run(
-        experiment.decoder,
-        graph,
-        prompts.clean,
-        prompts.mask,
-        experiment.ablated_activations,
-        torch.where(exists, edges, 0.0),
-        ports,
-    )
-    logits = experiment.decoder.logits(final[prompts.scored_rows, prompts.scored_positions])
-    value = experiment.metric(logits, experiment.reference).mean()
-    found = torch.autograd.grad(value, (edges, ports), allow_unused=True)
-    return tuple(-(one if one is not None else torch.zeros(len(graph.inputs))).numpy() for one in found)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

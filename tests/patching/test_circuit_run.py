@@ -1,9 +1,9 @@
 """What a circuit run means, against a naive reading of its definition and against whole runs."""
 
-import numpy as np
 import pytest
 import tiny
 import torch
+from oracle import random_circuit
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
@@ -148,12 +148,6 @@ def naive_logits(model, experiment, circuit):
         outputs.append(z[:, :, 0] @ layer.output.weight[node.head])
     final = stream(len(graph.inputs) - 1)
     return model.logits(scored(final, prompts))
-
-
-def random_circuit(graph, seed, share):
-    generator = np.random.default_rng(seed)
-    edges = graph.edges & (generator.random(graph.edges.shape) < share)
-    return Circuit(graph, edges, graph.port_edges & (generator.random(len(graph.inputs)) < max(share, 0.7)))
 
 
 @pytest.mark.parametrize("ablation", EVERY_ABLATION)

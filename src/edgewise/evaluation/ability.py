@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.answers import answers_of
 from edgewise.models import Decoder
-from edgewise.tasks import TASKS, Reference, Task, TaskSpec, make_task, share_by_chance
+from edgewise.tasks import TASKS, TaskSpec, make_task, share_by_chance
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,6 @@ def ability(model: Decoder, spec: TaskSpec, examples: int, seed: int = 0) -> Abi
         examples=len(task),
         right=sum(right) if right else None,
         places=places,
-        chance=_by_chance(model, task),
+        chance=share_by_chance(task),
         left_out=task.left_out,
-    )
-
-
-def _by_chance(model: Decoder, task: Task) -> float:
-    prompts = task.prompts
-    return share_by_chance(
-        Reference(prompts.clean[:0], prompts.answers, prompts.wrong, task.outputs, prompts.sequences)
     )

@@ -36,7 +36,7 @@ def answers_of(model: Decoder, task: Task, likeliest: int = 3) -> list[Said]:
     prompts = task.prompts
     final = forward(model, prompts.clean, prompts.mask).streams[-1]
     logits = model.logits(final[prompts.scored_rows, prompts.scored_positions])
-    reference = Reference(logits, prompts.answers, prompts.wrong, task.outputs, prompts.sequences)
+    reference = Reference.of(task, logits)
     right = right_answers(logits, reference)
     numbers = task.metric == "l2"
     rows = []

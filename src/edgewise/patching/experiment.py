@@ -77,7 +77,7 @@ class Experiment:
                 decoder, prompts, self.ablation, task.split_embedding, self.recorded_at_once
             )
             logits = self._own_logits(decoder.original or decoder)
-        self.reference = Reference(logits, prompts.answers, prompts.wrong, task.outputs, prompts.sequences)
+        self.reference = Reference.of(task, logits)
 
     def _own_logits(self, judge: Decoder) -> Tensor:
         """The model's own logits at the scored places, `[scored, d_vocab]`."""

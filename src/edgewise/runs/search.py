@@ -268,7 +268,7 @@ def _scored_discovery(experiment: Experiment, selected: Selected, seconds: float
 
 def _warn_if_wrong(accuracy: float | None, experiment: Experiment) -> None:
     """Say so before the search if the model cannot do the task: right less than half-way between chance and always."""
-    if accuracy is not None and accuracy < (1 + share_by_chance(experiment.reference)) / 2:
+    if accuracy is not None and accuracy < (1 + share_by_chance(experiment.task)) / 2:
         warnings.warn(
             f"the model gets {accuracy:.0%} right; there may be no circuit to find", EdgewiseWarning, stacklevel=4
         )

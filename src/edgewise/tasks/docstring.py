@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
-from edgewise.tasks.tokens import known_words, pairs_of_one_length, require_words, single_tokens
+from edgewise.tasks.tokens import known_words, require_words, single_tokens, split_of_one_length
 from edgewise.tasks.word_lists import DOCSTRING_NAMES, DOCSTRING_NOUNS
 
 METRICS = ("kl_div", "logit_diff_max", "frac_correct", "logit_diff", "nll", "match_nll")
@@ -103,21 +103,14 @@ def build_docstring(model: Decoder, *, examples: int, seed: int, split: Split, v
     def draw(count: int) -> list[DocstringPrompt]:
         return docstring_prompts(count, seed, names, nouns)
 
-    chosen, clean, corrupt = pairs_of_one_length(
-        model,
-        lambda count: [(prompt.clean, prompt.corrupt) for prompt in draw(count)],
-        2 * examples,
-        "docstring",
-        bos=True,
+    prompts, clean, corrupt = split_of_one_length(
+        model, draw, lambda prompt: (prompt.clean, prompt.corrupt), examples, split, "docstring", bos=True
     )
-    drawn = draw(chosen[-1] + 1)
-    half = slice(examples, None) if split == "test" else slice(examples)
-    prompts = [drawn[row] for row in chosen][half]
     return Task(
         name="docstring",
         prompts=last_token_prompts(
-            clean[half],
-            corrupt[half],
+            clean,
+            corrupt,
             [[token[prompt.answer]] for prompt in prompts],
             [[token[name] for name in prompt.wrong] for prompt in prompts],
         ),

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgewise.models import Decoder
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
-from edgewise.tasks.tokens import known_words, pairs_of_one_length, require_words, single_tokens
+from edgewise.tasks.tokens import known_words, require_words, single_tokens, split_of_one_length
 from edgewise.tasks.word_lists import IOI_NAMES, IOI_OBJECTS, IOI_PLACES
 
 TEMPLATE = "Then, {first} and {second} went to the {place}. {giver} gave a {thing} to"
@@ -148,17 +148,14 @@ def build_ioi(model: Decoder, *, examples: int, seed: int, split: Split, variant
     def draw(count: int) -> list[tuple[IoiPrompt, IoiPrompt]]:
         return ioi_pairs(count, seed, distinct=variant == "distinct", words=words)
 
-    chosen, clean, corrupt = pairs_of_one_length(
-        model, lambda count: [(one.text, other.text) for one, other in draw(count)], 2 * examples, "ioi"
+    pairs, clean, corrupt = split_of_one_length(
+        model, draw, lambda pair: (pair[0].text, pair[1].text), examples, split, "ioi"
     )
-    drawn = draw(chosen[-1] + 1)
-    half = slice(examples, None) if split == "test" else slice(examples)
-    pairs = [drawn[row] for row in chosen][half]
     return Task(
         name="ioi",
         prompts=last_token_prompts(
-            clean[half],
-            corrupt[half],
+            clean,
+            corrupt,
             [[token[prompt.indirect_object]] for prompt, _ in pairs],
             [[token[prompt.subject]] for prompt, _ in pairs],
         ),

@@ -46,6 +46,12 @@ class Reference:
     outputs: tuple[int, ...] | None = None
     sequences: Tensor | None = None
 
+    @staticmethod
+    def of(task: Task, logits: Tensor) -> Reference:
+        """What a task judges against, with the model's own logits `[scored, d_vocab]`."""
+        prompts = task.prompts
+        return Reference(logits, prompts.answers, prompts.wrong, task.outputs, prompts.sequences)
+
     def at(self, places: Tensor) -> Reference:
         """The same for some of the scored places, by number or as a mask over them."""
         answers = None if self.answers is None else self.answers[places]
@@ -267,13 +273,14 @@ def right_answers(logits: Tensor, reference: Reference) -> Tensor | None:
     return (logits.argmax(dim=-1, keepdim=True) == reference.answers).any(dim=-1)
 
 
-def share_by_chance(reference: Reference) -> float:
+def share_by_chance(task: Task) -> float:
     """The share of places that guessing gets right: one answer among the wrong ones, or either of two sets of them."""
-    if reference.answers is None or reference.wrong is None:
+    prompts = task.prompts
+    if prompts.answers is None or prompts.wrong is None:
         return 0.0
-    if reference.sequences is not None:
+    if prompts.sequences is not None:
         return 0.5
-    right, wrong = ((ids != NO_TOKEN).sum(dim=-1) for ids in (reference.answers, reference.wrong))
+    right, wrong = ((ids != NO_TOKEN).sum(dim=-1) for ids in (prompts.answers, prompts.wrong))
     return float(torch.where(right > 1, 0.5, 1 / (1 + wrong)).mean())
 
 

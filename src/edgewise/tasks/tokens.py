@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from edgewise.errors import EdgewiseError, first_line
 from edgewise.models import Decoder
+
+Drawn = TypeVar("Drawn")
 
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 END_OF_TEXT = "<|endoftext|>"
@@ -255,6 +257,35 @@ def pairs_of_one_length(
                 f"{len(corrupt[row])} of {pairs[row][0]!r} and {pairs[row][1]!r}"
             )
         drawn *= 2
+
+
+def split_of_one_length(
+    model: Decoder,
+    draw: Callable[[int], Sequence[Drawn]],
+    text: Callable[[Drawn], tuple[str, str]],
+    examples: int,
+    split: str,
+    task: str,
+    bos: bool = False,
+) -> tuple[list[Drawn], list[list[int]], list[list[int]]]:
+    """The first `examples` pairs of one length, or as many after them where the split is `test`.
+
+    Args:
+        draw: gives so many pairs; more leave the first ones as they are.
+        text: a pair's clean and corrupted prompt.
+
+    Returns:
+        The pairs, and the token ids of their clean and of their corrupted prompts.
+
+    Raises:
+        EdgewiseError: as `pairs_of_one_length`.
+    """
+    chosen, clean, corrupt = pairs_of_one_length(
+        model, lambda count: [text(pair) for pair in draw(count)], 2 * examples, task, bos
+    )
+    drawn = draw(chosen[-1] + 1)
+    half = slice(examples, None) if split == "test" else slice(examples)
+    return [drawn[row] for row in chosen[half]], clean[half], corrupt[half]
 
 
 def one_token(model: Decoder, ids: list[int], word: str, task: str, needs: str) -> int:
