@@ -192,8 +192,15 @@ def oracle_logits(experiment: Experiment, circuit: Circuit) -> Tensor:
     clean = Source(model, prompts.clean, prompts.mask)
     ablated, constants = _ablated(model, graph, prompts, experiment.ablation)
 
-    def stream(place: Any) -> Tensor:
-        column = graph.input_index[place.name]
+    def stream(name: str) -> Tensor:
+        """What is read at an input, at the positions of each of its spans by the edges that it has there."""
+        if not graph.spans:
+            return stream_at(name)
+        by_span = [stream_at(f"{name}@{span}") for span in graph.spans]
+        return torch.stack(by_span).gather(0, numbers[None, ..., None].expand(1, *by_span[0].shape))[0]
+
+    def stream_at(name: str) -> Tensor:
+        place, column = graph.input(name), graph.input_index[name]
         before = graph.n_layers if place.kind == "logits" else place.layer
         before += place.kind == "mlp" and not graph.parallel
         total = sum(constants[:before], torch.zeros_like(outputs[0]))
@@ -203,18 +210,19 @@ def oracle_logits(experiment: Experiment, circuit: Circuit) -> Tensor:
         return total
 
     outputs = clean.embedding(graph.split_embedding)
-    places = {place.name: place for place in graph.inputs}
+    numbers = None if prompts.spans is None else prompts.spans.clamp_min(0)
     letter = "g" if graph.n_kv_heads < graph.n_heads else "h"
     for layer in range(graph.n_layers):
-        q = [stream(places[f"a{layer}.h{head}<q>"]) for head in range(graph.n_heads)]
-        k, v = (
-            [stream(places[f"a{layer}.{letter}{head}<{kind}>"]) for head in range(graph.n_kv_heads)] for kind in "kv"
-        )
+        if graph.whole_heads:
+            q = k = v = [stream(f"a{layer}.h{head}") for head in range(graph.n_heads)]
+        else:
+            q = [stream(f"a{layer}.h{head}<q>") for head in range(graph.n_heads)]
+            k, v = ([stream(f"a{layer}.{letter}{head}<{kind}>") for head in range(graph.n_kv_heads)] for kind in "kv")
         heads, _ = clean.heads(layer, q, k, v)
         outputs += heads
         if graph.mlps:
-            outputs.append(clean.mlp(layer, stream(places[f"m{layer}"])))
-    return clean.logits(stream(places["logits"]))[prompts.scored_rows, prompts.scored_positions]
+            outputs.append(clean.mlp(layer, stream(f"m{layer}")))
+    return clean.logits(stream("logits"))[prompts.scored_rows, prompts.scored_positions]
 
 
 def _ablated(model: Decoder, graph: Graph, prompts: Prompts, ablation: str) -> tuple[list[Tensor], list[Tensor]]:
@@ -247,6 +255,7 @@ def mask_gradients(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
         experiment.ablated_activations,
         torch.where(torch.from_numpy(graph.edges.copy()), edges, 0.0),
         ports,
+        prompts.spans,
     )
     logits = experiment.decoder.logits(final[prompts.scored_rows, prompts.scored_positions])
     value = experiment.metric(logits, experiment.reference).mean()

@@ -257,7 +257,7 @@ def test_a_query_head_reads_its_own_query_and_its_groups_key_and_value(graph: Gr
 @settings(deadline=None)
 def test_a_layers_queries_keys_and_values_stand_side_by_side(graph: Graph, kind: str, data: st.DataObject) -> None:
     layer = data.draw(st.integers(0, graph.n_layers - 1))
-    columns = graph.attention_columns(kind, layer)  # type: ignore[arg-type]
+    columns = graph.columns(kind, layer)  # type: ignore[arg-type]
     expected = [name for name in input_names(graph) if re.fullmatch(rf"a{layer}\.[hg]\d+<{kind}>", name)]
     assert [place.name for place in graph.inputs[columns]] == expected
 

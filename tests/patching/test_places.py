@@ -70,13 +70,15 @@ def test_putting_changes_the_places_and_nothing_else(drawn, candidates):
     places = Places.of(mask, fallback)
     full, new = random(*mask.shape, 2), random(candidates, *mask.shape, 2)
     before = full.clone()
-    put = places.put(full, torch.stack([places.take(one) for one in new]))
+    put = places.put(full[None], torch.stack([places.take(one) for one in new]), places.index)
     assert torch.equal(full, before)
     assert put.shape == new.shape
     for candidate in range(candidates):
         for row, positions in enumerate(chosen(mask, fallback)):
             for position in range(mask.shape[1]):
-                if position in positions:
+                if not mask[row].any():  # the place that stands there is nobody's
+                    assert torch.equal(put[candidate, row, position], full[row, position])
+                elif position in positions:
                     assert torch.equal(put[candidate, row, position], new[candidate, row, position])
                 elif places.width < mask.shape[1]:  # where a row needs them all, all rows get them all
                     assert torch.equal(put[candidate, row, position], full[row, position])

@@ -190,5 +190,6 @@ def _add_port_effects(ports: Tensor, experiment: Experiment, gradients: Gradient
             change = ablated - rows.clean.projections[index][kind]
             # In a graph that gives every query head its own key and value, each asks its key/value head.
             change = change.repeat_interleave(gradient.shape[2] // change.shape[2], dim=2)
-            effect = (change * gradient).double().sum(dim=(0, 1, 3))
-            ports[rows.wiring.columns[index][kind]] += share * effect
+            effect = (change * gradient).double().flatten(0, 1)  # [batch * pos, inputs, width]
+            by_span = [(effect if at is None else effect[at]).sum(dim=(0, 2)) for at in rows.places(graph)]
+            ports[rows.wiring.columns[index][kind]] += share * torch.stack(by_span, dim=1).flatten()

@@ -49,7 +49,7 @@ def gradient_maps(experiment: Experiment, *, progress: Callable[[int, int], None
         # What is changed there is read by all later layers too.
         reads = streams.flip(0).cumsum(dim=0).flip(0)
         for layer in range(graph.n_layers):
-            before = graph.n_senders(graph.input(f"a{layer}.h0<q>"))
+            before = graph.n_senders(graph.inputs[graph.columns(graph.head_kinds[0], layer).start])
             positions[layer] += (changes[:before].sum(dim=0) * reads[layer]).double().sum(dim=(0, 2))
     nodes, row = nodes.cpu(), graph.source_index
     heads = [nodes[row[f"a{layer}.h0"] : row[f"a{layer}.h0"] + graph.n_heads] for layer in range(graph.n_layers)]

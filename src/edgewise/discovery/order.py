@@ -9,6 +9,7 @@ from typing import Literal
 
 from edgewise.errors import unknown
 from edgewise.graph import Graph
+from edgewise.graph.names import InputKind
 
 OrderMode = Literal["normal", "reverse", "shuffle"]
 ORDER_MODES = ("normal", "reverse", "shuffle")
@@ -64,19 +65,22 @@ class Visit:
 
 
 def visits(graph: Graph) -> Iterator[Visit]:
-    """The walk from the logits back to the embedding, in the order of the paper's code."""
+    """The walk from the logits back to the embedding, in the order of the paper's code; an input's late spans first."""
+
+    def inputs(kind: Literal["port", "input"], of: InputKind, layer: int = -1) -> Iterator[Visit]:
+        columns = graph.columns(of, layer)
+        for column in reversed(range(columns.start, columns.stop)):
+            yield Visit(kind, graph.inputs[column].name, column)
 
     def heads(kind: Literal["port", "input"], layer: int) -> Iterator[Visit]:
-        for letter in ("v", "k", "q"):
-            columns = graph.attention_columns(letter, layer)
-            for column in reversed(range(columns.start, columns.stop)):
-                yield Visit(kind, graph.inputs[column].name, column)
+        for letter in reversed(graph.head_kinds):
+            yield from inputs(kind, letter, layer)
 
-    yield Visit("input", "logits", len(graph.inputs) - 1)
+    yield from inputs("input", "logits")
     for layer in reversed(range(graph.n_layers)):
         if graph.mlps:
             yield Visit("node", f"m{layer}")
-            yield Visit("input", f"m{layer}", graph.input_index[f"m{layer}"])
+            yield from inputs("input", "mlp", layer)
         for head in reversed(range(graph.n_heads)):
             yield Visit("node", f"a{layer}.h{head}")
         if graph.ports:

@@ -104,7 +104,7 @@ def plan_acdc(
             raise  # the user's own Ctrl-C, or no memory
         found = stop.discovery
     seconds, progress, low, high = heard[-1]
-    into_logits = [one.kept for one in found.trace if one.edge.endswith("->logits")]
+    into_logits = [one.kept for one in found.trace if "->logits" in one.edge]
     first = (len(into_logits), sum(into_logits))
     if progress.decided == progress.edges:
         return Plan(graph, memory, costs, (Estimate(None, progress.tests, found.seconds),), first)

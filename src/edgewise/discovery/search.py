@@ -154,7 +154,8 @@ def _alive(graph: Graph, edges: Bools, ports: Bools, visit: Visit) -> bool:
     place = graph.inputs[visit.column]
     if visit.kind == "input" and graph.port_edges[visit.column]:
         return bool(ports[visit.column])
-    return place.kind == "logits" or bool(edges[list(graph.nodes_moved_by(place))].any())
+    rows = list(graph.nodes_moved_by(place))
+    return place.kind == "logits" or bool(edges[rows][:, graph.seen_through(visit.column)].any())
 
 
 class _Search:

@@ -26,18 +26,20 @@ class ToCome:
         self.into = self.start.edges.sum(axis=0).tolist()
         self.heads, self.mlps, self.senders, self.mlp_senders = ([] for _ in range(4))  # of each layer
         for layer in range(graph.n_layers):
-            columns = [column for kind in ("q", "k", "v") for column in _range(graph.attention_columns(kind, layer))]
+            columns = [column for kind in graph.head_kinds for column in _range(graph.columns(kind, layer))]
             counts = [self.into[column] for column in columns if self.into[column]]
             share = len(counts) / len(columns)
             self.heads.append(graph.n_heads * share)
             self.senders.append(sum(counts) / max(1, len(counts)))
-            self.mlp_senders.append(self.into[graph.input_index[f"m{layer}"]] if graph.mlps else 0)
+            self.mlp_senders.append(sum(self.into[graph.columns("mlp", layer)]))
             self.mlps.append(int(self.mlp_senders[-1] > 0))
-        self.shared = 1 + 2 * graph.n_kv_heads / graph.n_heads  # inputs per head
+        inputs = sum(graph.n_inputs(kind) for kind in graph.head_kinds) * graph.n_spans
+        self.shared = inputs / graph.n_heads  # inputs per head
         self.nodes = [[0, 0] for _ in range(graph.n_layers)]  # alive: heads, MLP
         # Tests certain to come, by layer and last of the logits: of edges, port edges, and edges behind port edges.
         self.edges, self.ports, self.behind = ([0] * (graph.n_layers + 1) for _ in range(3))
-        self.edges[-1] = self.into[-1]
+        self.into_logits = sum(self.into[graph.columns("logits")])
+        self.edges[-1] = self.into_logits
         self._known: set[int] = set()
         self._alive: set[int] = set()
         self.tested = [0, 0]  # edges, port edges
@@ -81,7 +83,7 @@ class ToCome:
         stays = (self.kept[1] + 0.5) / (self.tested[1] + 1) if graph.ports else 1.0
         alive = 1 + sum(map(sum, self.nodes))
         known, every, nodes = float(self.edges[-1]), float(self.edges[-1]), float(alive)
-        reading = self.edges[-1] / max(1, self.into[-1])  # inputs that are tested above
+        reading = self.edges[-1] / max(1, self.into_logits)  # inputs that are tested above
         for layer in reversed(range(graph.n_layers)):
             heads, mlps, senders = self.heads[layer], self.mlps[layer], self.senders[layer]
             certain = self.edges[layer] + self.ports[layer] + stays * self.behind[layer]

@@ -19,11 +19,13 @@ def random_path(graph: Graph, generator: np.random.Generator, within: Circuit | 
     allowed, gates = (graph.edges, graph.port_edges) if within is None else (within.edges, within.ports)
     edges, ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)
     starts = np.flatnonzero(allowed[: graph.n_embeddings].any(axis=1))
-    row = int(generator.choice(starts))
+    row, seen = int(generator.choice(starts)), slice(None)
+    columns = np.arange(len(graph.inputs))
     while True:
-        column = int(generator.choice(np.flatnonzero(allowed[row])))
+        column = int(generator.choice(columns[seen][allowed[row, seen]]))
         edges[row, column] = True
-        readers = [one for one in graph.nodes_moved_by(graph.inputs[column]) if allowed[one].any()]
+        seen = graph.seen_through(column)
+        readers = [one for one in graph.nodes_moved_by(graph.inputs[column]) if allowed[one, seen].any()]
         if not readers:
             return Circuit(graph, edges, ports)
         ports[column] = gates[column]

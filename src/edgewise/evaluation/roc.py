@@ -77,9 +77,9 @@ def nodes_present(circuit: Circuit) -> NDArray[np.bool_]:
     value.
     """
     graph = circuit.graph
-    attention = np.array([place.kind in ("q", "k", "v") for place in graph.inputs])
+    attention = np.array([place.kind in graph.head_kinds for place in graph.inputs])
     read = circuit.edges.any(axis=0) | circuit.ports
-    parts = [circuit.edges.any(axis=1), read[attention], read[-1:]]
+    parts = [circuit.edges.any(axis=1), read[attention], read[graph.columns("logits")]]
     if graph.ports:
         parts.append(circuit.ports[attention])
     return np.concatenate(parts)

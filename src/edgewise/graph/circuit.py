@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph.graph import Bools, Graph
-from edgewise.graph.names import Edge, Input, Node, PortEdge
+from edgewise.graph.names import Edge, Input, InputKind, Node, PortEdge
 
 Floats = NDArray[np.float64]
 
@@ -148,7 +148,7 @@ class Circuit:
             for row, node in enumerate(self.graph.sources)
             if self.edges[row].any() or any(reading[column] for column in self._own_inputs(node))
         ]
-        return touched + (["logits"] if reading[-1] else [])
+        return touched + (["logits"] if reading[self.graph.columns("logits")].any() else [])
 
     def _own_inputs(self, node: Node) -> list[int]:
         """Columns that say `node` is present. A shared key or value alone says so of no particular query head."""
@@ -202,33 +202,43 @@ class Circuit:
         key or value through any of the query heads that read it, and any input of a layer whose heads are coupled
         through all of them.
         """
-        graph = self.graph
-        open_ports = self.ports | ~graph.port_edges
+        graph, spans = self.graph, self.graph.n_spans
+        present = self.edges.reshape(len(graph.sources), -1, spans)  # [sources, inputs, spans]
+        open_ports: Bools = (self.ports | ~graph.port_edges).reshape(-1, spans)
         layers = range(graph.n_layers)
-        reached = np.zeros(len(graph.sources), dtype=bool)
+        reached = np.zeros((len(graph.sources), spans), dtype=bool)
         reached[: graph.n_embeddings] = True
-        needed = np.zeros(len(graph.inputs), dtype=bool)
+        needed = np.zeros((len(open_ports), spans), dtype=bool)
         needed[-1] = True
+
+        def inputs(kind: InputKind, layer: int) -> slice:
+            columns = graph.columns(kind, layer)
+            return slice(columns.start // spans, columns.stop // spans)
+
+        def everywhere(at: Bools, kind: InputKind) -> Bools:
+            """What holds of some heads at some positions, of all that a change there moves."""
+            at = np.broadcast_to(at.any(axis=0, keepdims=True), at.shape) if graph.coupled else at
+            return at if kind == "q" else np.broadcast_to(at.any(axis=1, keepdims=True), at.shape)
+
         for layer in layers:
-            for kind in ("q", "k", "v"):
-                columns = graph.attention_columns(kind, layer)
-                found = (self.edges[:, columns] & reached[:, None]).any(axis=0) & open_ports[columns]
-                found = np.full_like(found, found.any()) if graph.coupled else found
-                reached[graph.heads_of(layer)] |= found.repeat(graph.n_heads // len(found))
+            for kind in graph.head_kinds:
+                at = inputs(kind, layer)
+                found = (present[:, at] & reached[:, None]).any(axis=0) & open_ports[at]
+                reached[graph.heads_of(layer)] |= everywhere(found, kind).repeat(graph.n_heads // len(found), axis=0)
             if graph.mlps:
-                row, column = graph.source_index[f"m{layer}"], graph.input_index[f"m{layer}"]
-                reached[row] = (self.edges[:, column] & reached).any()
+                at, row = inputs("mlp", layer), graph.source_index[f"m{layer}"]
+                reached[row] = (present[:, at.start] & reached).any(axis=0)
         for layer in reversed(layers):
             if graph.mlps:
-                row, column = graph.source_index[f"m{layer}"], graph.input_index[f"m{layer}"]
-                needed[column] = (self.edges[row] & needed).any()
-            read = (self.edges[graph.heads_of(layer)] & needed).any(axis=1)
-            read = np.full_like(read, read.any()) if graph.coupled else read
-            for kind in ("q", "k", "v"):
-                columns = graph.attention_columns(kind, layer)
-                needed[columns] = read.reshape(columns.stop - columns.start, -1).any(axis=1) & open_ports[columns]
+                at, row = inputs("mlp", layer), graph.source_index[f"m{layer}"]
+                needed[at.start] = (present[row] & needed).any(axis=0)
+            read: Bools = np.asarray((present[graph.heads_of(layer)] & needed).any(axis=1))
+            for kind in graph.head_kinds:
+                at = inputs(kind, layer)
+                by_input = everywhere(read, kind).reshape(at.stop - at.start, -1, spans).any(axis=1)
+                needed[at] = by_input & open_ports[at]
 
-        edges = self.edges & reached[:, None] & needed[None, :]
+        edges = (present & reached[:, None] & needed).reshape(self.edges.shape)
         return self._with(edges, self.ports & edges.any(axis=0))
 
     def require_graph(self, graph: Graph) -> None:

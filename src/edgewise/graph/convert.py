@@ -64,8 +64,8 @@ def source_columns(graph: Graph, wide: Graph) -> list[int]:
     columns = []
     for place in wide.inputs:
         if place.kind in ("k", "v"):
-            group = graph.attention_columns(place.kind, place.layer).start + place.head // graph.share
-            columns.append(group)
+            group = graph.columns(place.kind, place.layer).start + place.head // graph.share * graph.n_spans
+            columns.append(group + (graph.spans.index(place.span) if place.span else 0))
         else:
             columns.append(graph.input_index[place.name])
     return columns

@@ -6,8 +6,9 @@
 
 A graph that this form can hold is written with these three keys and nothing else. What it has no words for (port
 edges, shared key/value heads, a split embedding, no MLPs) goes under a fourth key, `edgewise`, so that nothing is lost
-and other tools still load the rest: there, an edge into a shared key or value stands once per query head, and an edge
-behind an absent port edge, which carries nothing, is not in the graph.
+and other tools still load the rest: there, an edge into a shared key or value stands once per query head, one into a
+whole head once for each of query, key and value, an edge that is present at some spans is present, with the sum of its
+scores there, and an edge behind an absent port edge, which carries nothing, is not in the graph.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError, quoted
 from edgewise.files import write_text
-from edgewise.graph.circuit import Circuit
-from edgewise.graph.graph import Graph
+from edgewise.graph.circuit import Circuit, Floats
+from edgewise.graph.graph import Bools, Graph
 from edgewise.graph.names import PortEdge
 from edgewise.json_files import read_json
 
@@ -35,8 +36,11 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
     """The circuit as the JSON object above. Edges without scores get 1.0 where present and 0.0 where not."""
     graph = circuit.graph
     plain = _eap_graph(graph)
-    scores = circuit.scores if circuit.scores is not None else circuit.edges.astype(np.float64)
-    carried = circuit.edges & (circuit.ports | ~graph.port_edges)[None, :]
+    behind = circuit.edges & ~(circuit.ports | ~graph.port_edges)[None, :]
+    carried = _at_any_span(circuit.edges & ~behind, graph)
+    scores = carried.astype(np.float64)
+    if circuit.scores is not None:
+        scores = circuit.scores.reshape(*scores.shape, graph.n_spans).sum(axis=2)
 
     edges: dict[str, dict[str, Any]] = {}
     touched = {node.name for node in plain.sources[: plain.n_embeddings]}
@@ -56,8 +60,12 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
     }
     value: dict[str, Any] = {"cfg": cfg, "nodes": nodes, "edges": edges}
     if graph != replace(plain, mlps=True, split_embedding=False):
-        value["edgewise"] = _own_section(circuit, carried)
+        value["edgewise"] = _own_section(circuit, behind)
     return value
+
+
+def _at_any_span(edges: Bools, graph: Graph) -> Bools:
+    return np.asarray(edges.reshape(len(edges), -1, graph.n_spans).any(axis=2))
 
 
 def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
@@ -74,7 +82,7 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
     plain = _eap_graph(graph)
     if plain.n_edges > 10 * len(listed) + 1000:  # nothing is made for a graph that the file does not hold
         raise EdgewiseError(f"{what}: of the {plain.n_edges:,} edges of {graph.describe()}, {len(listed):,} are listed")
-    edges, scores = np.zeros_like(graph.edges), np.zeros(graph.edges.shape)
+    edges, scores = np.zeros_like(graph.lumped.edges), np.zeros(graph.lumped.edges.shape)
     seen = 0
     for name, source, reader, row, column in _eap_edges(plain, graph):
         entry = listed.get(name)
@@ -90,6 +98,9 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
     if own is None:
         return Circuit(graph, edges, np.zeros_like(graph.port_edges), scores)
 
+    lumped = edges
+    if graph.spans:
+        edges, scores = _edges_at_spans(own, graph, what)
     ports, port_scores = np.zeros_like(graph.port_edges), np.zeros(len(graph.inputs))
     listed_ports = _part(own, "ports", what)
     for name, entry in listed_ports.items():
@@ -108,6 +119,9 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
         if row is None:
             raise EdgewiseError(f"{what}: {name!r} is listed in 'behind_absent_ports', but it is a port edge")
         edges[row, column] = True
+    carried = edges & (ports | ~graph.port_edges)[None, :]
+    if graph.spans and (_at_any_span(carried, graph) != lumped).any():
+        raise EdgewiseError(f"{what}: 'edges' and those of the spans do not have the same edges in the graph")
     scored = own.get("scored", True)
     if not isinstance(scored, bool):
         raise EdgewiseError(f"{what}: 'scored' should be true or false, not {quoted(scored)}")
@@ -146,14 +160,17 @@ def _eap_graph(graph: Graph) -> Graph:
     That heads are coupled is not said there either. A split embedding or missing MLPs stay, and make it a file that
     only edgewise reads.
     """
-    return replace(graph, n_kv_heads=graph.n_heads, ports=False, coupled=False)
+    return replace(graph, n_kv_heads=graph.n_heads, ports=False, coupled=False, whole_heads=False, spans=())
 
 
 def _eap_edges(plain: Graph, graph: Graph) -> Iterator[tuple[str, str, str, int, int]]:
-    """Name, sender and reading node of each edge of `plain` in file order, with its row and column in `graph`."""
+    """Name, sender and reading node of each edge of `plain` in file order; its row and column in `graph.lumped`."""
     reader: dict[int, tuple[str, int]] = {}
     for node in (*plain.sources, plain.node("logits")):
-        for own, shared in zip(plain.inputs_of(node), graph.inputs_of(node), strict=True):
+        own_inputs, shared_inputs = plain.inputs_of(node), graph.lumped.inputs_of(node)
+        if len(shared_inputs) == 1:
+            shared_inputs *= len(own_inputs)
+        for own, shared in zip(own_inputs, shared_inputs, strict=True):
             reader[own] = (node.name, shared)
     senders, places = tuple(plain.source_index), tuple(plain.input_index)
     for row, column in zip(*plain.in_name_order(plain.edges), strict=True):
@@ -161,13 +178,36 @@ def _eap_edges(plain: Graph, graph: Graph) -> Iterator[tuple[str, str, str, int,
         yield f"{senders[row]}->{places[column]}", senders[row], node_name, row, shared
 
 
-def _own_section(circuit: Circuit, carried: np.ndarray) -> dict[str, Any]:
+def _edges_at_spans(own: dict[str, Any], graph: Graph, what: str) -> tuple[Bools, Floats]:
+    """Which edges are present at which spans, and their scores there, from edgewise's own section."""
+    edges, scores = np.zeros_like(graph.edges), np.zeros(graph.edges.shape)
+    listed = _part(own, "edges", what)
+    for name, entry in listed.items():
+        row, column = _locate(graph, name, what)
+        if row is None:
+            raise EdgewiseError(f"{what}: {name!r} is listed as an edge of a span, but it is a port edge")
+        scores[row, column], edges[row, column] = _entry(entry, name, what)
+    if len(listed) != graph.edges.sum():
+        missing = next(name for name in graph.names(graph.edges) if name not in listed)
+        raise EdgewiseError(f"{what}: the edge {missing!r} of {graph.describe()} is missing")
+    return edges, scores
+
+
+def _own_section(circuit: Circuit, behind: Bools) -> dict[str, Any]:
     graph = circuit.graph
     port_scores = circuit.port_scores
     if port_scores is None:
         port_scores = np.zeros(len(graph.inputs)) if circuit.scores is not None else circuit.ports.astype(np.float64)
-    shape = {key: field for key, field in asdict(graph).items() if key not in ("d_model", "coupled")}
-    shape |= {"coupled": True} if graph.coupled else {}
+    shape = {key: field for key, field in asdict(graph).items() if key not in ("d_model", *_RARE)}
+    shape |= {key: getattr(graph, key) for key in _RARE if getattr(graph, key)}
+    scores = circuit.edges.astype(np.float64) if circuit.scores is None else circuit.scores
+    at_spans = {}
+    if graph.spans:
+        rows, columns = graph.in_name_order(graph.edges)
+        at_spans["edges"] = {
+            name: {"score": float(scores[row, column]), "in_graph": bool(circuit.edges[row, column])}
+            for name, row, column in zip(graph.names(graph.edges), rows, columns, strict=True)
+        }
     return {
         "version": FORMAT_VERSION,
         "graph": shape,
@@ -181,7 +221,8 @@ def _own_section(circuit: Circuit, carried: np.ndarray) -> dict[str, Any]:
             for column in graph.columns_of_layer(layer)
             if graph.port_edges[column]
         },
-        "behind_absent_ports": graph.names(circuit.edges & ~carried),
+        "behind_absent_ports": graph.names(behind),
+        **at_spans,
     }
 
 
@@ -213,12 +254,21 @@ def _own_shape(own: dict[str, Any], what: str) -> dict[str, Any]:
             f"{what}: written by another version of edgewise (form {quoted(own.get('version'))}, here {FORMAT_VERSION})"
         )
     shape = _part(own, "graph", what)
-    kinds = {one.name: bool if one.type == "bool" else int for one in fields(Graph) if one.name != "d_model"}
+    kinds = {one.name: _TYPES[str(one.type)] for one in fields(Graph) if one.name != "d_model"}
     for name in shape:
         if name not in kinds:
             raise EdgewiseError(f"{what}: 'graph' has {quoted(name)}, which describes no graph that edgewise knows")
-    told = {"coupled": False, **shape}  # which is not said of most graphs
-    return {name: _field(told, name, kind, "graph", what) for name, kind in kinds.items()}
+    told = {**_RARE, **shape}
+    found = {name: _field(told, name, kind, "graph", what) for name, kind in kinds.items()}
+    if not all(isinstance(span, str) for span in found["spans"]):
+        raise EdgewiseError(f"{what}: 'spans' in 'graph' should be a list of names, not {quoted(found['spans'])}")
+    return {**found, "spans": tuple(found["spans"])}
+
+
+_RARE: dict[str, Any] = {"coupled": False, "whole_heads": False, "spans": []}
+"""What is not said of most graphs, and what holds of those."""
+_TYPES: dict[str, type] = {"bool": bool, "int": int, "tuple[str, ...]": list}
+_WORDS = {bool: "true or false", int: "a whole number", list: "a list of names"}
 
 
 def _field(part: dict[str, Any], name: str, kind: type, where: str, what: str) -> Any:
@@ -226,8 +276,7 @@ def _field(part: dict[str, Any], name: str, kind: type, where: str, what: str) -
     if name not in part:
         raise EdgewiseError(f"{what}: {where!r} has no {name!r}")
     if type(part[name]) is not kind:
-        wanted = "true or false" if kind is bool else "a whole number"
-        raise EdgewiseError(f"{what}: {name!r} in {where!r} should be {wanted}, not {quoted(part[name])}")
+        raise EdgewiseError(f"{what}: {name!r} in {where!r} should be {_WORDS[kind]}, not {quoted(part[name])}")
     return part[name]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, near_matches, quoted
-from edgewise.graph.names import Input, InputKind, Node, PortEdge, parse_edge, parse_input, parse_node
+from edgewise.graph.names import SPAN, Input, InputKind, Node, PortEdge, parse_edge, parse_input, parse_node
 
 Bools = NDArray[np.bool_]
 
@@ -34,6 +34,10 @@ class Graph:
         parallel: attention and MLP of a layer read the same residual stream: heads do not feed their own layer's MLP.
         split_embedding: the embedding is two nodes, `tok` and `pos`, instead of one, `input`.
         ports: whether port edges are part of the graph (the ACDC paper's graph has them, EAP-IG's has not).
+        whole_heads: a head reads through one input, from which its query, key and value are all made; each query head
+            through its own, also where the model shares keys and values.
+        spans: names of groups of positions, from early to late in the prompts, if an edge may be present at some and
+            absent at others: every input is then one per span. Empty where positions are not told apart.
         coupled: heads of a layer share a scale, so that what one of them reads changes what all of them write.
         d_model: width of the residual stream; only written to files, 0 where it is not known.
     """
@@ -47,6 +51,8 @@ class Graph:
     ports: bool = False
     coupled: bool = False
     d_model: int = 0
+    whole_heads: bool = False
+    spans: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_kv_heads == 0:
@@ -57,8 +63,20 @@ class Graph:
             raise EdgewiseError(f"{self.n_heads} query heads cannot share {self.n_kv_heads} key/value heads evenly")
         if self.d_model < 0:
             raise EdgewiseError(f"the width of a residual stream is 0 or more, not {self.d_model}")
+        if self.whole_heads and (self.ports or self.n_kv_heads != self.n_heads):
+            raise EdgewiseError(
+                "where heads are whole, each reads through one input of its own: there are no port edges, and no "
+                "shared keys and values"
+            )
+        if len(set(self.spans)) < len(self.spans):
+            raise EdgewiseError(f"two spans have one name: {', '.join(self.spans)}")
+        for span in self.spans:
+            if not SPAN.fullmatch(span):
+                raise EdgewiseError(
+                    f"a span's name is 1 to 40 characters without blanks, '@', '<' or '>', not {quoted(span)}"
+                )
         rows = self.n_embeddings + self.n_layers * (self.n_heads + self.mlps)
-        columns = 1 + self.n_layers * (self.n_heads + 2 * self.n_kv_heads + self.mlps)
+        columns = (1 + self.n_layers * self._inputs_per_layer) * self.n_spans
         if rows * columns > MOST_PLACES:
             raise EdgewiseError(
                 f"a graph of {self.describe()} has more senders and inputs than fit into memory: more than "
@@ -78,15 +96,19 @@ class Graph:
 
     @cached_property
     def inputs(self) -> tuple[Input, ...]:
-        """The places that read, from early to late: column order of the edge matrix (all q, all k, all v, MLP)."""
+        """The places that read, from early to late: column order of the edge matrix (all q, all k, all v, MLP).
+
+        Of each the spans, where there are any, stand side by side: column `number * n_spans + span`.
+        """
         shared = self.n_kv_heads < self.n_heads
         places: list[Input] = []
         for layer in range(self.n_layers):
-            places += [Input("q", layer, head) for head in range(self.n_heads)]
-            places += [Input("k", layer, head, shared) for head in range(self.n_kv_heads)]
-            places += [Input("v", layer, head, shared) for head in range(self.n_kv_heads)]
+            for kind in self.head_kinds:
+                groups = shared and kind in ("k", "v")
+                places += [Input(kind, layer, head, groups) for head in range(self.n_inputs(kind))]
             places += [Input("mlp", layer)] if self.mlps else []
-        return (*places, Input("logits"))
+        places.append(Input("logits"))
+        return tuple(replace(place, span=span) for place in places for span in self.spans or ("",))
 
     @cached_property
     def source_index(self) -> dict[str, int]:
@@ -100,6 +122,26 @@ class Graph:
     def n_embeddings(self) -> int:
         return 2 if self.split_embedding else 1
 
+    @property
+    def n_spans(self) -> int:
+        """Columns per input: 1 where positions are not told apart."""
+        return len(self.spans) or 1
+
+    @property
+    def head_kinds(self) -> tuple[InputKind, ...]:
+        """The kinds of input that a head reads through."""
+        return ("head",) if self.whole_heads else ("q", "k", "v")
+
+    def n_inputs(self, kind: InputKind) -> int:
+        """How many inputs of a kind a layer has, spans not counted; of `logits`, how many there are at all."""
+        if kind in self.head_kinds:
+            return self.n_kv_heads if kind in ("k", "v") else self.n_heads
+        return int(kind == "logits" or (kind == "mlp" and self.mlps))
+
+    @property
+    def _inputs_per_layer(self) -> int:
+        return sum(self.n_inputs(kind) for kind in (*self.head_kinds, "mlp"))
+
     def n_senders(self, place: Input) -> int:
         """How many nodes come before `place`. They are the first ones of `sources`, so this is all of them."""
         per_layer = self.n_heads + self.mlps
@@ -111,13 +153,19 @@ class Graph:
     def inputs_of(self, node: Node) -> tuple[int, ...]:
         """The columns that `node` reads: a head's q, k and v, an MLP's one, `logits`, none for an embedding."""
         if node.kind == "head":
-            group = node.head // self.share
-            first = node.layer * (self.n_heads + 2 * self.n_kv_heads + self.mlps)
-            key = first + self.n_heads + group
-            return (first + node.head, key, key + self.n_kv_heads)
+            numbers = {"k": node.head // self.share, "v": node.head // self.share}
+            return tuple(
+                column
+                for kind in self.head_kinds
+                for column in self._spans_of(self.columns(kind, node.layer).start, numbers.get(kind, node.head))
+            )
         if node.kind == "mlp" or node.kind == "logits":
-            return (self.input_index[node.name],)
+            return tuple(self._spans_of(self.columns(node.kind, node.layer).start, 0))
         return ()
+
+    def _spans_of(self, first: int, number: int) -> range:
+        start = first + number * self.n_spans
+        return range(start, start + self.n_spans)
 
     def nodes_reading(self, place: Input) -> tuple[int, ...]:
         """The rows whose node reads `place`: one, or all query heads that share a key/value head; none for `logits`."""
@@ -126,12 +174,12 @@ class Graph:
         first = self.n_embeddings + place.layer * (self.n_heads + self.mlps)
         if place.kind == "mlp":
             return (first + self.n_heads,)
-        share = 1 if place.kind == "q" else self.share
+        share = self.share if place.kind in ("k", "v") else 1
         return tuple(range(first + place.head * share, first + (place.head + 1) * share))
 
     def nodes_moved_by(self, place: Input) -> tuple[int, ...]:
         """The rows whose node writes something else when `place` reads something else: all of its layer if coupled."""
-        if not self.coupled or place.kind not in ("q", "k", "v"):
+        if not self.coupled or place.kind not in self.head_kinds:
             return self.nodes_reading(place)
         heads = self.heads_of(place.layer)
         return tuple(range(heads.start, heads.stop))
@@ -140,8 +188,17 @@ class Graph:
         """The columns that change what `node` writes: its own, or all of its layer's heads where they are coupled."""
         if node.kind != "head" or not self.coupled:
             return self.inputs_of(node)
-        slices = [self.attention_columns(kind, node.layer) for kind in ("q", "k", "v")]
+        slices = [self.columns(kind, node.layer) for kind in self.head_kinds]
         return tuple(column for one in slices for column in range(one.start, one.stop))
+
+    def seen_through(self, column: int) -> slice:
+        """The columns at which it can show that `column` reads something else, as far as spans go.
+
+        What queries, MLPs and the logits read shows at the same positions; keys and values are seen from others too.
+        """
+        if self.inputs[column].kind in ("k", "v", "head"):
+            return slice(None)
+        return slice(column % self.n_spans, None, self.n_spans)
 
     # -- edges -------------------------------------------------------------------------------------------------------
 
@@ -156,19 +213,19 @@ class Graph:
     @cached_property
     def port_edges(self) -> Bools:
         """Which port edges exist, `[inputs]`: one per attention input, or none at all."""
-        row = np.array([self.ports and place.kind in ("q", "k", "v") for place in self.inputs])
+        row = np.array([self.ports and place.kind in self.head_kinds for place in self.inputs])
         row.setflags(write=False)
         return row
 
     @cached_property
     def n_edges(self) -> int:
         """All edges, port edges included. From the shape alone: nothing of the graph's size is made for it."""
-        attention, per_layer = self.n_heads + 2 * self.n_kv_heads, self.n_heads + self.mlps
-        columns = attention + self.mlps
+        per_layer = self.n_heads + self.mlps
         earlier = self.n_layers * self.n_embeddings + per_layer * (self.n_layers * (self.n_layers - 1) // 2)
         own = 0 if self.parallel else self.n_layers * self.mlps * self.n_heads
         into_logits = self.n_embeddings + self.n_layers * per_layer
-        return columns * earlier + own + into_logits + self.ports * self.n_layers * attention
+        ports = self.ports * self.n_layers * (self._inputs_per_layer - self.mlps)
+        return self.n_spans * (self._inputs_per_layer * earlier + own + into_logits + ports)
 
     def columns_of_layer(self, layer: int) -> list[int]:
         """A layer's columns as EAP-IG lists them: head by head with q, k, v together, then the MLP.
@@ -178,8 +235,8 @@ class Graph:
         columns: list[int] = []
         for head in range(self.n_heads):
             own = self.inputs_of(Node("head", layer, head))
-            columns += own[:1] if head % self.share else own
-        return columns + ([self.input_index[f"m{layer}"]] if self.mlps else [])
+            columns += own[: self.n_spans] if head % self.share else own
+        return columns + ([*self.inputs_of(Node("mlp", layer))] if self.mlps else [])
 
     @cached_property
     def _order_of_names(self) -> NDArray[np.int64]:
@@ -187,9 +244,10 @@ class Graph:
         blocks: list[list[int]] = []
         for layer in range(self.n_layers):
             columns = self.columns_of_layer(layer)
-            blocks += [columns] if self.parallel or not self.mlps else [columns[:-1], columns[-1:]]
+            mlp = len(columns) - self.n_spans
+            blocks += [columns] if self.parallel or not self.mlps else [columns[:mlp], columns[mlp:]]
         order = np.zeros((2, len(self.inputs)), dtype=np.int64)
-        for number, columns in enumerate((*blocks, [len(self.inputs) - 1])):
+        for number, columns in enumerate((*blocks, [*self.inputs_of(Node("logits"))])):
             order[0, columns], order[1, columns] = number, np.arange(len(columns))
         return order
 
@@ -223,10 +281,7 @@ class Graph:
             EdgewiseError: `name` is not an edge's name, or this graph has no such edge.
         """
         edge = parse_edge(name)
-        column = self.input_index.get(edge.target.name)
-        if column is None:
-            known = near_matches(edge.target.name, self.input_index)
-            raise EdgewiseError(f"this graph ({self.describe()}) has no input {quoted(edge.target.name)}{known}")
+        column = self._column(edge.target)
         if isinstance(edge, PortEdge):
             if not self.port_edges[column]:
                 raise EdgewiseError(f"{name!r} is a port edge, and this graph ({self.describe()}) has none")
@@ -250,23 +305,45 @@ class Graph:
 
     def input(self, name: str) -> Input:
         """The input called `name`, which must be one of this graph's."""
-        place = parse_input(name)
-        if name not in self.input_index:
-            raise EdgewiseError(f"this graph ({self.describe()}) has no input {quoted(name)}")
-        return place
+        return self.inputs[self._column(parse_input(name))]
 
-    def attention_columns(self, kind: InputKind, layer: int) -> slice:
-        """The columns of all q (or k, or v) inputs of one layer, side by side."""
-        first = layer * (self.n_heads + 2 * self.n_kv_heads + self.mlps)
-        if kind == "q":
-            return slice(first, first + self.n_heads)
-        start = first + self.n_heads + (self.n_kv_heads if kind == "v" else 0)
-        return slice(start, start + self.n_kv_heads)
+    def _column(self, place: Input) -> int:
+        """The column of an input that was asked for by name."""
+        column = self.input_index.get(place.name)
+        if column is not None:
+            return column
+        if place.kind == "head" and not self.whole_heads:
+            name, at = place.owner, f"@{place.span}" if place.span else ""
+            ways = [f"'{name}<{kind}>{at}'" for kind in self.head_kinds]
+            raise EdgewiseError(f"{quoted(name)} reads in three places; say which: {ways[0]}, {ways[1]} or {ways[2]}")
+        if self.spans and not place.span:
+            raise EdgewiseError(
+                f"{quoted(place.name)} is split by position here; say where, as in '{place.name}@{self.spans[-1]}' "
+                f"(there are {', '.join(self.spans)})"
+            )
+        known = near_matches(place.name, self.input_index)
+        raise EdgewiseError(f"this graph ({self.describe()}) has no input {quoted(place.name)}{known}")
+
+    def columns(self, kind: InputKind, layer: int = -1) -> slice:
+        """The columns of all inputs of one kind in one layer, side by side; `logits` has no layer."""
+        if kind == "logits":
+            return slice(len(self.inputs) - self.n_spans, len(self.inputs))
+        first = layer * self._inputs_per_layer
+        for other in (*self.head_kinds, "mlp"):
+            if other == kind:
+                break
+            first += self.n_inputs(other)
+        return slice(first * self.n_spans, (first + self.n_inputs(kind)) * self.n_spans)
 
     def heads_of(self, layer: int) -> slice:
         """The rows of one layer's heads, side by side."""
         first = self.n_embeddings + layer * (self.n_heads + self.mlps)
         return slice(first, first + self.n_heads)
+
+    @cached_property
+    def lumped(self) -> Graph:
+        """The graph that does not tell positions apart. Its columns are these, `n_spans` at a time."""
+        return replace(self, spans=())
 
     @cached_property
     def shape(self) -> Graph:
@@ -283,8 +360,10 @@ class Graph:
         words = f"{self.n_layers} layer{'s' * (self.n_layers != 1)} of {self.n_heads} head{'s' * (self.n_heads != 1)}"
         if self.n_kv_heads < self.n_heads:
             words += f" over {self.n_kv_heads} key/value heads"
+        words += ", whole heads" if self.whole_heads else ""
         words += "" if self.mlps else ", no MLPs"
         words += ", parallel blocks" if self.parallel else ""
         words += ", heads coupled by a norm" if self.coupled else ""
         words += ", tok and pos split" if self.split_embedding else ""
+        words += f", {len(self.spans)} spans of positions" if self.spans else ""
         return words + (", with port edges" if self.ports else "")

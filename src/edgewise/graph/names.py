@@ -6,11 +6,13 @@
 | `a3.h7`, `m3`, `logits` | a head, an MLP, the output |
 | `a3.h7<q>`, `a3.h7<k>`, `a3.h7<v>`, `m3`, `logits` | where a node reads |
 | `a3.g1<k>`, `a3.g1<v>` | the key and value inputs of a key/value head that several query heads share |
-| `a0.h1->a3.h7<q>`, `m3->logits` | an edge |
-| `a3.h7<q>->a3.h7` | a port edge: whether the head has its query (key, value) at all |
+| `a3.h7` | the one input of a head in a graph of whole heads |
+| `a3.h7<k>@S1`, `logits@END` | an input at the positions of one span, in a graph whose inputs are split by spans |
+| `a0.h1->a3.h7<q>`, `m3->logits`, `a0.h1->a3.h7<k>@S1` | an edge |
+| `a3.h7<q>->a3.h7`, `a3.h7<q>@END->a3.h7` | a port edge: whether the head has its query (key, value) at all |
 
-These are the names that EAP-IG and the MIB benchmark use; port edges, shared inputs and the split embedding are
-edgewise's own additions to them.
+These are the names that EAP-IG and the MIB benchmark use; port edges, shared inputs, whole heads, spans and the split
+embedding are edgewise's own additions to them.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Literal
 from edgewise.errors import EdgewiseError, quoted
 
 NodeKind = Literal["input", "tok", "pos", "head", "mlp", "logits"]
-InputKind = Literal["q", "k", "v", "mlp", "logits"]
+InputKind = Literal["q", "k", "v", "head", "mlp", "logits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +44,31 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A place where a node reads the residual stream. `head` is a query head, or a key/value head where `shared`."""
+    """A place where a node reads the residual stream.
+
+    Attributes:
+        kind: `head` is the one input of a whole head.
+        head: a query head, or a key/value head where `shared`.
+        span: the positions at which it reads, where a graph tells them apart; empty for all of them.
+    """
 
     kind: InputKind
     layer: int = -1
     head: int = -1
     shared: bool = False
+    span: str = ""
 
     @property
     def owner(self) -> str:
         """The name without the letter: the head `a3.h7`, the key/value head `a3.g1`, `m3` or `logits`."""
-        if self.kind in ("q", "k", "v"):
+        if self.kind in ("q", "k", "v", "head"):
             return f"a{self.layer}.{'g' if self.shared else 'h'}{self.head}"
         return f"m{self.layer}" if self.kind == "mlp" else "logits"
 
     @property
     def name(self) -> str:
-        return f"{self.owner}<{self.kind}>" if self.kind in ("q", "k", "v") else self.owner
+        name = f"{self.owner}<{self.kind}>" if self.kind in ("q", "k", "v") else self.owner
+        return f"{name}@{self.span}" if self.span else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,8 @@ class PortEdge:
         return f"{self.target.name}->{self.target.owner}"
 
 
+SPAN = re.compile(r"[^\s@<>]{1,40}")
+"""The name of a span."""
 _NUMBER = r"(0|[1-9][0-9]{0,9})"  # no graph has more
 _HEAD = re.compile(rf"a{_NUMBER}\.h{_NUMBER}")
 _MLP = re.compile(rf"m{_NUMBER}")
@@ -112,23 +124,26 @@ def parse_node(text: str) -> Node:
 
 
 def parse_input(text: str) -> Input:
-    """The input called `text`: `a3.h7<q>`, `a3.g1<k>`, `m3` or `logits`.
+    """The input called `text`: `a3.h7<q>`, `a3.g1<k>`, `m3` or `logits`; of a whole head `a3.h7`; each with its `@S1`.
 
     Raises:
         EdgewiseError: `text` is not an input's name; the message quotes it and says what would have been right.
     """
-    if text == "logits":
-        return Input("logits")
-    if match := _HEAD_INPUT.fullmatch(text):
+    name, at, span = text.partition("@")
+    if at and not SPAN.fullmatch(span):
+        raise EdgewiseError(f"{quoted(text)}: behind the '@' stands the name of a span, as in 'm0@END'")
+    if name == "logits":
+        return Input("logits", span=span)
+    if match := _HEAD_INPUT.fullmatch(name):
         shared = match[2] == "g"
         if shared and match[4] == "q":
             raise EdgewiseError(f"{quoted(text)}: every head has its own query, so a query input is written 'a0.h1<q>'")
         kind: InputKind = "q" if match[4] == "q" else "k" if match[4] == "k" else "v"
-        return Input(kind, int(match[1]), int(match[3]), shared)
-    if match := _MLP.fullmatch(text):
-        return Input("mlp", int(match[1]))
-    if _HEAD.fullmatch(text):
-        raise EdgewiseError(f"{quoted(text)} reads in three places; say which: '{text}<q>', '{text}<k>' or '{text}<v>'")
+        return Input(kind, int(match[1]), int(match[3]), shared, span)
+    if match := _MLP.fullmatch(name):
+        return Input("mlp", int(match[1]), span=span)
+    if match := _HEAD.fullmatch(name):
+        return Input("head", int(match[1]), int(match[2]), span=span)
     raise EdgewiseError(f"{quoted(text)} is not an input; inputs are 'a0.h1<q>', '<k>' or '<v>', 'm0' and 'logits'")
 
 
@@ -142,7 +157,7 @@ def parse_edge(text: str) -> Edge | PortEdge:
     if not arrow:
         raise EdgewiseError(f"{quoted(text)} is not an edge; an edge is written 'a0.h1->a5.h5<q>' or 'm3->logits'")
     try:
-        if _HEAD_INPUT.fullmatch(source):
+        if _HEAD_INPUT.fullmatch(source.partition("@")[0]):
             read = parse_input(source)
             if target != read.owner:
                 raise EdgewiseError(

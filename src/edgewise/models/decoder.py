@@ -151,11 +151,23 @@ class Decoder:
             reads.append(reads[-1] if component.beside else index)
         return tuple(reads)
 
-    def graph(self, *, ports: bool = True, split_embedding: bool = False, ungroup: bool = False) -> Graph:
+    def graph(
+        self,
+        *,
+        ports: bool = True,
+        split_embedding: bool = False,
+        ungroup: bool = False,
+        whole_heads: bool = False,
+        spans: tuple[str, ...] = (),
+    ) -> Graph:
         """The graph of this model's components.
 
-        `ungroup` gives every query head a key and a value input of its own.
+        Args:
+            ungroup: give every query head a key and a value input of its own.
+            whole_heads: give every query head one input only, and no port edges.
+            spans: names of groups of positions that edges tell apart.
         """
+        ungroup = ungroup or whole_heads
         attention = [component for component in self.components if isinstance(component, Attention)]
         mlps = [component for component in self.components if isinstance(component, MLP)]
         return Graph(
@@ -166,8 +178,10 @@ class Decoder:
             parallel=any(mlp.beside for mlp in mlps),
             coupled=any(component.coupled for component in attention),
             split_embedding=split_embedding,
-            ports=ports,
+            ports=ports and not whole_heads,
             d_model=self.config.d_model,
+            whole_heads=whole_heads,
+            spans=spans,
         )
 
     def allowed(self, mask: Tensor) -> list[Tensor | None]:

@@ -45,7 +45,7 @@ def calibrate(engine: IncrementalEngine, repeats: int = 3) -> Costs:
         everywhere = Places(torch.ones_like(live.moves), None)
         count = engine.plan.candidates(1, 0, 0)
         streams = stream[None].repeat(count, 1, 1, 1)
-        final = live.readings[live.logits].stream[None].repeat(min(4 * count, MOST_CANDIDATES), 1, 1, 1)
+        final = live.values[live.final][None].repeat(min(4 * count, MOST_CANDIDATES), 1, 1, 1)
         node = LiveNode(head.nodes[0], index, 0, everywhere, live.clean.codes[index][:, :, 0], {})
         x = streams.to(decoder.dtype).flatten(0, 1)[:, :, None]
 

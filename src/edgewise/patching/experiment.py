@@ -16,7 +16,8 @@ from edgewise.models.forward import Activations, forward
 from edgewise.patching.ablation import ablate, check_ablation, cut_rows
 from edgewise.patching.memory import MemoryKind, forward_in_pieces, memory_of
 from edgewise.patching.running import circuit_run
-from edgewise.tasks import Metric, Reference, Task, find_metric, mean_over_places, right_answers
+from edgewise.tasks import Metric, Prompts, Reference, Task, find_metric, mean_over_places, right_answers
+from edgewise.tasks.spans import told_apart, with_spans
 
 ROW_BYTES = 2**30
 """What a circuit run of some rows of prompts takes at most, unless it may take less."""
@@ -43,13 +44,17 @@ class Experiment:
         metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
         graph: Graph | None = None,
         ports: bool = True,
+        whole_heads: bool = False,
+        positions: str = "together",
         max_memory: int | None = None,
     ) -> None:
         """
         Args:
             ablation, metric: by default the task's.
-            graph: by default the model's, with port edges unless `ports` is False. A graph of the same model with a
-                key and a value input per query head will do too.
+            graph: by default the model's, with port edges unless `ports` is False, or whole heads. A graph of the same
+                model with a key and a value input per query head will do too, or with whole heads, or spans.
+            positions: which of them the model's own graph tells apart: none (`together`), `each`, or the task's
+                `spans`.
             max_memory: bytes that it may use beyond the model's weights; by default what the machine has. What it
                 cannot do without it takes all the same: see `plan_memory`.
 
@@ -61,11 +66,15 @@ class Experiment:
                 f"task {task.name!r} was loaded for a model of {task.n_tokens} tokens; model {decoder.name!r} has "
                 f"{decoder.config.n_tokens}. Load it for this model"
             )
+        if graph is None:
+            task, spans = told_apart(task, positions)
+        else:
+            task, spans = with_spans(task, graph.spans), graph.spans
         self.decoder, self.task = decoder, task
         self.ablation = task.ablation if ablation is None else ablation
         check_ablation(self.ablation, task)
         self.metric = find_metric(metric, task)
-        self.graph = self._graph(graph, ports)
+        self.graph = self._graph(graph, ports, whole_heads, spans)
         plan = memory_of(decoder, task, self.graph, max_memory)
         self.recorded_at_once = plan.rows_at_once(plan.recording, plan.held + plan.clean)
         self.row_bytes = ROW_BYTES
@@ -95,13 +104,16 @@ class Experiment:
             self.decoder, prompts.clean, prompts.mask, rows=self.recorded_at_once, split_embedding=split
         )
 
-    def _graph(self, graph: Graph | None, ports: bool) -> Graph:
+    def _graph(self, graph: Graph | None, ports: bool, whole: bool, spans: tuple[str, ...]) -> Graph:
         split = self.task.split_embedding
-        own = self.decoder.graph(ports=ports, split_embedding=split)
+        own = self.decoder.graph(ports=ports, split_embedding=split, whole_heads=whole, spans=spans)
         if graph is None:
             return own
         wanted = [
-            self.decoder.graph(ports=graph.ports, split_embedding=split, ungroup=ungroup) for ungroup in (False, True)
+            self.decoder.graph(
+                ports=graph.ports, split_embedding=split, ungroup=ungroup, whole_heads=graph.whole_heads, spans=spans
+            )
+            for ungroup in (False, True)
         ]
         if graph.shape not in [other.shape for other in wanted]:
             raise EdgewiseError(
@@ -127,9 +139,16 @@ class Experiment:
             stop = min(first + step, len(prompts))
             rows = prompts.rows(first, stop)
             ablated = cut_rows(self.ablated_activations, first, stop)
-            final = circuit_run(self.decoder, self.graph, rows.clean, rows.mask, ablated, edges, ports)
+            final = circuit_run(self.decoder, self.graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans)
             pieces.append(self.decoder.logits(final[rows.scored_rows, rows.scored_positions]))
         return torch.cat(pieces)
+
+    def span_masks(self, prompts: Prompts) -> Tensor | None:
+        """`[spans, rows, pos]`, the positions of each of the graph's spans; None if it has none."""
+        if not self.graph.spans:
+            return None
+        assert prompts.spans is not None
+        return torch.stack([prompts.spans == number for number in range(self.graph.n_spans)])
 
     def rows_at_once(self) -> int:
         """How many rows of prompts a circuit run takes at once."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from edgewise.graph import Graph
 from edgewise.models.components import Component, Projections, stream_dtype
 from edgewise.models.decoder import positions_of
 from edgewise.models.forward import Activations, forward
@@ -25,6 +26,7 @@ from edgewise.models.walk import Walk
 from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.relevance import relevance_rules
+from edgewise.patching.running import places_of
 from edgewise.patching.wiring import Wiring
 from edgewise.tasks import Prompts, Reference
 
@@ -71,6 +73,13 @@ class Rows:
     clean: Activations
     ablated: Ablated
     wiring: Wiring
+
+    def places(self, graph: Graph) -> list[Tensor | None]:
+        """The positions of each of a graph's spans, in the rows laid end to end; None for all of them."""
+        if not graph.spans:
+            return [None]
+        assert self.prompts.spans is not None
+        return [*places_of(self.prompts.spans, graph)]
 
 
 def rows_of(experiment: Experiment, at_once: int | None = None) -> Iterator[Rows]:
@@ -153,9 +162,10 @@ def _rules(relevance: bool) -> AbstractContextManager[object]:
 
 
 def input_gradients(experiment: Experiment, gradients: Gradients, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
-    """The gradient at the inputs themselves: columns of the edge matrix, and `[columns, batch, pos, d_model]` there.
+    """The gradient at the inputs themselves: columns of the edge matrix, and `[inputs, batch, pos, d_model]` there.
 
-    In each layer all queries', all keys' and all values' inputs, then the MLP's; the logits' last.
+    In each layer all queries', all keys' and all values' inputs, then the MLP's; the logits' last. Whole heads' columns
+    come once for each of the three, whose sum is theirs. An input has a column for every span, if the graph has spans.
     """
     decoder, wiring = experiment.decoder, rows.wiring
     at, dtype = positions_of(rows.prompts.clean), stream_dtype(decoder.dtype)
@@ -169,8 +179,7 @@ def input_gradients(experiment: Experiment, gradients: Gradients, rows: Rows) ->
                 projected = component.project(kind, stream, at, wiring.asked[index][kind])
                 (back,) = torch.autograd.grad(projected, stream, gradient)
             yield columns, back.permute(2, 0, 1, 3).to(dtype)
-    last = len(experiment.graph.inputs) - 1
-    yield slice(last, last + 1), gradients.final[None]
+    yield experiment.graph.columns("logits"), gradients.final[None]
 
 
 def changes_when_ablated(experiment: Experiment, rows: Rows) -> Tensor:
@@ -191,12 +200,19 @@ def add_edge_effects(
     scores: Tensor, experiment: Experiment, gradients: Gradients, rows: Rows, changes: Tensor, share: float = 1.0
 ) -> None:
     """Add every edge's first-order effect, times `share`, to `scores` `[sources, inputs]`, in place."""
-    flat = changes.flatten(1)
+    graph, places = experiment.graph, rows.places(experiment.graph)
+    parts = [_at(changes, one) for one in places]
     for columns, gradient in input_gradients(experiment, gradients, rows):
-        senders = experiment.graph.n_senders(experiment.graph.inputs[columns.start])
-        with torch.no_grad(), fast_matmul():
-            effect = flat[:senders] @ gradient.flatten(1).T
-        scores[:senders, columns] += share * effect.to(scores.dtype)
+        senders = graph.n_senders(graph.inputs[columns.start])
+        for span, (part, at) in enumerate(zip(parts, places, strict=True)):
+            with torch.no_grad(), fast_matmul():
+                effect = part[:senders] @ _at(gradient, at).T
+            scores[:senders, columns.start + span : columns.stop : graph.n_spans] += share * effect.to(scores.dtype)
+
+
+def _at(x: Tensor, places: Tensor | None) -> Tensor:
+    """`[n, batch, pos, width]` at some places, or all: `[n, places * width]`."""
+    return x.flatten(1) if places is None else x.flatten(1, 2)[:, places].flatten(1)
 
 
 def place_weights(experiment: Experiment, rows: Rows) -> Tensor:

@@ -76,8 +76,8 @@ class IncrementalEngine:
         prompts = experiment.task.prompts
         with computing():
             self.live = LivePart(experiment)
-            scored = self.live.readings[self.live.logits].places
-            self._scored = prompts.scored_rows, scored.find(prompts.scored_rows, prompts.scored_positions)
+            places = self.live.scored.find(prompts.scored_rows, prompts.scored_positions)
+            self._scored = prompts.scored_rows, places
             final = self.live.clean.streams[-1][prompts.scored_rows, prompts.scored_positions]
             self._score = scorer_for(self.decoder, experiment.metric, experiment.reference, final, self.plan.chunk)
         self._pending: int | None = None  # the input whose stream has changed, but not yet what follows from that
@@ -107,6 +107,8 @@ class IncrementalEngine:
         return metrics
 
     def _measure(self, reading: Reading, candidates: Sequence[Removed]) -> list[float]:
+        if self.live.spans is not None and reading.places.nowhere:  # nothing reads what it would change
+            return self.metrics(self.live.values[self.live.final][None]) * len(candidates)
         if (None,) in candidates:  # the port edge, by itself
             final = Flow(self.live).run(reading.column, self.live.ablated_value(reading)[None], port=True)
         else:
@@ -162,7 +164,7 @@ class IncrementalEngine:
             out.copy_(live.floor(reading))
             for row in sorted(rows):
                 if row not in known:
-                    known[row] = live.delta(row, reading.places)
+                    known[row] = live.delta(row, reading)
                 out -= known[row]
 
         with live.watch.timed("senders"):
@@ -180,9 +182,9 @@ class IncrementalEngine:
                     summed_up(present.difference(removed), streams[index])
                 else:
                     first, *others = rest
-                    torch.add(stream, live.delta(first, reading.places), out=streams[index])
+                    torch.add(stream, live.delta(first, reading), out=streams[index])
                     for row in others:
-                        streams[index] += live.delta(row, reading.places)
+                        streams[index] += live.delta(row, reading)
                 following = candidates[index + 1] if index + 1 < len(candidates) else ()
                 if following[: len(removed)] == removed:
                     gone, stream = removed, streams[index]

@@ -9,7 +9,7 @@ Shapes: c candidates, b rows of prompts, p positions, n places (the live positio
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgewise.graph.graph import Bools
 from edgewise.graph.names import Input, InputKind, Node
 from edgewise.models.components import stream_dtype
 from edgewise.models.decoder import positions_of
 from edgewise.patching.experiment import Experiment
-from edgewise.patching.places import Places
+from edgewise.patching.places import Places, narrow
 from edgewise.patching.wiring import Wiring
 
 STAGES = ("senders", "attention", "mlps", "vocabulary")
@@ -43,11 +44,20 @@ class Stopwatch:
         self._inner = outer + elapsed
 
 
+Slot = tuple[int, InputKind]
+"""What a node is made of: a query at the positions of one column, a key or value at all positions (the first column of
+its input), an MLP's stream, the final stream."""
+
+
 @dataclass
 class LiveNode:
     """A node that the logits depend on: where its output is needed, what it is there now, and who reads it.
 
+    Where a graph splits positions by spans, a node is one of these for each span, its unit.
+
     Attributes:
+        span: the number of its span.
+        reads: the columns that it reads, and what it is made of of each.
         component, number: which of the model's components it belongs to, and which node of that it is.
         code: what is kept of it, a head's z `[b, n, d_head]`, an MLP's output `[b, n, d_model]`.
         activation: where heads are coupled, what the node has made by itself, from which codes are settled, if known.
@@ -61,23 +71,25 @@ class LiveNode:
     code: Tensor
     readers: dict[int, Tensor | None]
     activation: Tensor | None = None
+    span: int = 0
+    reads: tuple[tuple[int, tuple[Slot, ...]], ...] = ()
 
 
 @dataclass
 class Reading:
-    """An input of a live node: where it is needed, its stream now, and a head's query, key or value made of that.
+    """An input of a live node: where it is needed, and its stream now.
 
     Attributes:
         stream: `[b, n, d_model]`; shared with other inputs until it changes.
-        value: a query `[b, n, d_head]`; a key or value at all positions, `[b, p, d_head]`; None for an MLP.
-        attached: False once the port edge has gone, so that the value no longer depends on the stream.
+        queries: of a head's input from which a query is made, the places of that; None of others.
+        attached: False once the port edge has gone, so that nothing depends on the stream any more.
     """
 
     column: int
     place: Input
     places: Places
     stream: Tensor
-    value: Tensor | None
+    queries: Places | None = None
     attached: bool = True
 
 
@@ -86,8 +98,12 @@ class LivePart:
 
     Attributes:
         edges: `[sources, inputs]`, which edges are present.
-        nodes, readings: by row and by column, those that have been opened.
+        n_spans, spans: columns per input, and `[spans, b, p]`, the positions of each; None if there is one.
+        nodes, readings: by unit (`row * n_spans + span`) and by column, those that have been opened.
+        values: what nodes are made of now: queries `[b, n, d_head]`, keys and values `[b, p, d_head]`, the streams of
+            MLPs, and the final one at all scored places, `[b, n, d_model]`.
         moves: `[b, p]`, where anything can differ between the clean and the ablated run.
+        scored: the places at which the metric reads the final stream.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -95,10 +111,12 @@ class LivePart:
         self.ablated = ablated = experiment.ablated_activations
         self.wiring, self.dtype = Wiring.of(self.decoder, self.graph), stream_dtype(self.decoder.dtype)
         self.watch = Stopwatch()
-        self.edges = self.graph.edges.copy()
+        self.edges, self.n_spans = self.graph.edges.copy(), self.graph.n_spans
         self.nodes: dict[int, LiveNode] = {}
         self.readings: dict[int, Reading] = {}
+        self.values: dict[Slot, Tensor] = {}
         prompts = experiment.task.prompts
+        self.spans = experiment.span_masks(prompts)
         self.allowed = self.decoder.allowed(prompts.mask)
         self.positions = positions_of(prompts.clean)
         self.clean = clean = experiment.clean()
@@ -109,8 +127,13 @@ class LivePart:
         self.moves = self._where_it_moves() & prompts.mask
         scored = torch.zeros_like(prompts.mask)
         scored[prompts.scored_rows, prompts.scored_positions] = True
-        self.logits = len(self.graph.inputs) - 1
-        self.readings[self.logits] = self._read(self.logits, Places.of(scored, self._fallback))
+        self._sees: dict[int, list[list[int]]] = {}
+        logits = self.graph.columns("logits")
+        self.logits, self.scored = range(logits.start, logits.stop), Places.of(scored, self._fallback)
+        self.final: Slot = (logits.start, "logits")
+        self.values[self.final] = self._read(logits.start, self.scored).stream
+        for column in self.logits:
+            self.readings[column] = self._read(column, self._places(scored, column))
 
     def _where_it_moves(self) -> Tensor:
         moves = (self._embedding_deltas != 0).any(dim=-1).any(dim=0)
@@ -128,29 +151,89 @@ class LivePart:
         """The reading of an input, made when the search first comes to it: what it feeds is settled by then."""
         if column in self.readings:
             return self.readings[column]
-        place = self.graph.inputs[column]
-        moved = self.graph.nodes_moved_by(place)
-        alive = [self._open_node(row) for row in moved if self.edges[row].any() or self.coupled(row)]
-        needed = alive[0].places.mask
-        for live in alive[1:]:
-            needed = needed | live.places.mask
-        if place.kind in ("k", "v"):
-            allowed = self.allowed[alive[0].component]
+        place, component = self.graph.inputs[column], self.wiring.component[column]
+        assert component is not None
+        rows, span = self.graph.nodes_moved_by(place), column % self.n_spans
+        own = [self._open_node(unit) for unit in self._alive(rows, [span])]
+        at_queries, needed = self._needed(live.places for live in own), torch.zeros_like(self.moves)
+        if place.kind not in ("k", "v"):
+            needed = needed | at_queries
+        if place.kind not in ("q", "mlp"):
+            seen = [self._open_node(unit) for unit in self._alive(rows, range(self.n_spans))]
+            allowed = self.allowed[component]
             assert allowed is not None
-            needed = (allowed & needed[..., None]).any(dim=1) & self.moves
-        reading = self._read(column, Places.of(needed, self._fallback))
+            queries = self._needed(live.places for live in seen)
+            needed = needed | ((allowed & queries[..., None]).any(dim=1) & self.moves)
+        reading = self._read(column, self._places(needed, column))
+        if place.kind in ("q", "head"):
+            reading.queries = reading.places if place.kind == "q" else Places.of(at_queries, self._fallback)
         self.readings[column] = reading
-        if place.kind != "mlp":
-            # At every position, since a query may look at keys that never change.
-            stream = reading.stream if place.kind == "q" else self.clean.streams[self._reads(column)]
-            reading.value = self.value(column, stream[None], reading.places if place.kind == "q" else None)[0]
+        for kind in self.wiring.asks[column]:
+            slot = self.slot(column, kind)
+            if kind == "mlp":
+                self.values[slot] = reading.stream
+            elif kind == "q":
+                assert reading.queries is not None
+                stream = narrow(reading.stream[None], reading.queries.within(reading.places))
+                self.values[slot] = self.value(column, kind, stream, reading.queries)[0]
+            elif slot not in self.values:
+                # At every position, since a query may look at keys that never change.
+                self.values[slot] = self.value(column, kind, self.clean.streams[self._reads(column)][None], None)[0]
         return reading
+
+    def _places(self, needed: Tensor, column: int) -> Places:
+        """The places of an input, of those at which its node is needed."""
+        inside = needed if self.spans is None else needed & self.spans[column % self.n_spans]
+        return Places.of(inside, self._fallback)
+
+    def _needed(self, places: Iterable[Places]) -> Tensor:
+        """`[b, p]`: all of some places, without those that stand in rows which need none."""
+        needed = torch.zeros_like(self.moves)
+        for one in places:
+            if one.meant is None:
+                needed = needed | one.mask
+            else:
+                needed[one.meant] |= one.mask[one.meant]
+        return needed
+
+    def slot(self, column: int, kind: InputKind) -> Slot:
+        """Where that is which a column's node makes of it (see `Slot`)."""
+        return (column - column % self.n_spans if kind in ("k", "v") else column), kind
+
+    def sees(self, component: int, span: int) -> list[int]:
+        """The spans from whose positions a component sees those of one span."""
+        if self.spans is None:
+            return [0]
+        if component not in self._sees:
+            allowed, at = self.allowed[component], self.spans.to(torch.float32)
+            assert allowed is not None
+            seen = torch.einsum("sbq,bqk,tbk->ts", at, allowed.to(at.dtype), at) > 0
+            self._sees[component] = [row.nonzero()[:, 0].tolist() for row in seen]
+        return self._sees[component][span]
+
+    def units_moved_by(self, column: int) -> list[int]:
+        """The units of the live nodes that write something else when an input reads something else."""
+        place, component, span = self.graph.inputs[column], self.wiring.component[column], column % self.n_spans
+        if component is None:
+            return []
+        spans = [span] if place.kind in ("q", "mlp") else self.sees(component, span)
+        rows = self.graph.nodes_moved_by(place)
+        return [unit for row in rows for one in spans if (unit := row * self.n_spans + one) in self.nodes]
+
+    def _alive(self, rows: Sequence[int], spans: Sequence[int]) -> list[int]:
+        """The units of some nodes that something reads; of coupled ones all, if something reads one of them."""
+        units: list[int] = []
+        for row in rows:
+            together = self.together(row) if self.coupled(row) else slice(row, row + 1)
+            for span in spans:
+                if self._read_at(together, span).any():
+                    units.append(row * self.n_spans + span)
+        return units
 
     def alive(self, column: int) -> bool:
         """Whether what an input reads can still reach the logits."""
-        place = self.graph.inputs[column]
-        rows = list(self.graph.nodes_moved_by(place))
-        return column == self.logits or bool(self.edges[rows].any())
+        rows = list(self.graph.nodes_moved_by(self.graph.inputs[column]))
+        return column in self.logits or bool(self.edges[rows][:, self.graph.seen_through(column)].any())
 
     def together(self, row: int) -> slice:
         """The rows of all nodes of a node's component, which is what moves with it where nodes are coupled."""
@@ -163,46 +246,59 @@ class LivePart:
         found = self.wiring.node[row]
         return found is not None and self.decoder.components[found[0]].coupled
 
-    def _open_node(self, row: int) -> LiveNode:
-        if row in self.nodes:
-            return self.nodes[row]
+    def _open_node(self, unit: int) -> LiveNode:
+        if unit in self.nodes:
+            return self.nodes[unit]
+        row, span = divmod(unit, self.n_spans)
         found = self.wiring.node[row]
         assert found is not None
         component, number = found
         # Coupled nodes are needed wherever one of them is, those that nobody reads too.
         rows = self.together(row) if self.coupled(row) else slice(row, row + 1)
-        needed = torch.zeros_like(self.moves)
-        for column in np.flatnonzero(self.edges[rows].any(axis=0)).tolist():
-            needed = needed | self.readings[column].places.mask
-        places = Places.of(needed, self._fallback)
+        read = [int(one) * self.n_spans + span for one in np.flatnonzero(self._read_at(rows, span).any(axis=0))]
+        places = Places.of(self._needed(self.readings[column].places for column in read), self._fallback)
         code = places.take(self.clean.codes[component][:, :, number])
-        columns = [int(column) for column in self.edges[row].nonzero()[0]]
-        readers = {column: self.readings[column].places.within(places) for column in columns}
-        self.nodes[row] = LiveNode(self.graph.sources[row], component, number, places, code, readers)
-        return self.nodes[row]
+        own = [int(one) * self.n_spans + span for one in np.flatnonzero(self._read_at(row, span))]
+        readers = {column: self.readings[column].places.within(places) for column in own}
+        node, reads = self.graph.sources[row], self._reads_of(row, span)
+        self.nodes[unit] = LiveNode(node, component, number, places, code, readers, span=span, reads=reads)
+        return self.nodes[unit]
+
+    def _read_at(self, rows: int | slice, span: int) -> Bools:
+        """Which inputs read a node, or each of some, at the positions of a span."""
+        return self.edges[rows, span :: self.n_spans]
+
+    def _reads_of(self, row: int, span: int) -> tuple[tuple[int, tuple[Slot, ...]], ...]:
+        """The columns that a unit reads, and what it is made of of each: keys and values of those of every span."""
+        reads = []
+        for column in self.graph.inputs_of(self.graph.sources[row]):
+            own, asks = column % self.n_spans == span, self.wiring.asks[column]
+            kinds: list[InputKind] = [kind for kind in asks if own or kind in ("k", "v")]
+            if kinds:
+                reads.append((column, tuple(self.slot(column, kind) for kind in kinds)))
+        return tuple(reads)
 
     def _read(self, column: int, places: Places) -> Reading:
         """A reading of the clean stream, one tensor for all inputs that read it at the same places."""
         at, place = self._reads(column), self.graph.inputs[column]
         for known, same, stream in self._streams:
             if known == at and same == places:
-                return Reading(column, place, same, stream, None)
+                return Reading(column, place, same, stream)
         self._streams = [known for known in self._streams if known[0] <= at]
         self._streams.append((at, places, places.take(self.clean.streams[at])))
-        return Reading(column, place, places, self._streams[-1][2], None)
+        return Reading(column, place, places, self._streams[-1][2])
 
     def _reads(self, column: int) -> int:
         """Which of the recorded streams an input reads; the last one is the logits'."""
-        found = self.wiring.input[column]
-        return len(self.decoder.components) if found is None else self.decoder.reads[found[0]]
+        component = self.wiring.component[column]
+        return len(self.decoder.components) if component is None else self.decoder.reads[component]
 
     # -- computing ----------------------------------------------------------------------------------------------------
 
-    def value(self, column: int, stream: Tensor, places: Places | None) -> Tensor:
+    def value(self, column: int, kind: InputKind, stream: Tensor, places: Places | None) -> Tensor:
         """A query, key or value `[c, b, n, d_head]` from its streams `[c, b, n, d_model]`."""
-        found = self.wiring.input[column]
-        assert found is not None
-        component, kind, number = found
+        component, number = self.wiring.component[column], self.wiring.asks[column][kind]
+        assert component is not None
         count, rows = stream.shape[:2]
         at = self.positions
         if places is not None and places.index is not None:
@@ -213,11 +309,15 @@ class LivePart:
 
     def ablated_value(self, reading: Reading) -> Tensor:
         """A query `[b, n, d_head]`, or a key or value `[b, p, d_head]`, as the ablated run computes it."""
-        found = self.wiring.input[reading.column]
-        assert found is not None
-        component, kind, number = found
+        component, ((kind, number),) = self.wiring.component[reading.column], self.wiring.asks[reading.column].items()
+        assert component is not None
         value = self.ablated.projections[component][kind][:, :, number]
-        return reading.places.take(value) if kind == "q" else value
+        if kind == "q":
+            return reading.places.take(value)
+        if self.spans is None:
+            return value
+        now, places = self.values[self.slot(reading.column, kind)], reading.places
+        return places.put(now[None], places.take(value)[None], places.index)[0]
 
     def act(self, lives: Sequence[LiveNode], projections: Sequence[Mapping[InputKind, Tensor]]) -> list[Tensor]:
         """What nodes of one component make of what their inputs read, each `[c, b, n, width]`, of c candidates or 1."""
@@ -260,13 +360,13 @@ class LivePart:
         """The ablated run's stream at an input, `[b, n, d_model]`: what it holds if no edge leads there."""
         return reading.places.take(self.ablated.streams[self._reads(reading.column)])
 
-    def delta(self, row: int, places: Places) -> Tensor:
+    def delta(self, row: int, reading: Reading) -> Tensor:
         """What a stream gains when a sender's clean value gives way to its ablated one, `[b, n, d_model]`."""
         found = self.wiring.node[row]
         if found is None:
-            return places.take(self._embedding_deltas[row])
+            return reading.places.take(self._embedding_deltas[row])
         component, number = found
-        return self.write(component, number, places.take(self.deltas[component][:, :, number]))
+        return self.write(component, number, reading.places.take(self.deltas[component][:, :, number]))
 
     # -- how much there is of it --------------------------------------------------------------------------------------
 
@@ -280,6 +380,5 @@ class LivePart:
         """Bytes that the live part of the circuit holds, streams that are still shared counted once."""
         tensors = [live.code for live in self.nodes.values()]
         tensors += [live.activation for live in self.nodes.values() if live.activation is not None]
-        for reading in self.readings.values():
-            tensors += [reading.stream] if reading.value is None else [reading.stream, reading.value]
+        tensors += [reading.stream for reading in self.readings.values()] + list(self.values.values())
         return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())

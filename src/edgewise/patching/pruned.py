@@ -7,15 +7,18 @@ beginning, in the state that a circuit run leaves it in, and an input can be ask
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from torch import Tensor
 
 from edgewise.graph import Circuit
+from edgewise.graph.names import InputKind
 from edgewise.patching.engine import Removed
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.flow import Flow
 from edgewise.patching.incremental import IncrementalEngine, computing
-from edgewise.patching.live import LivePart
-from edgewise.patching.places import Places, narrow
+from edgewise.patching.live import LivePart, Reading
+from edgewise.patching.places import narrow
 
 
 class PrunedEngine(IncrementalEngine):
@@ -41,12 +44,14 @@ class PrunedEngine(IncrementalEngine):
     def commit(self, column: int, removed: Removed) -> None:
         """See `patching.Engine`."""
         super().commit(column, removed)
+        live, spans = self.live, self.live.n_spans
         for row in removed:
-            if row is None or row not in self.live.nodes:
+            unit = None if row is None else row * spans + column % spans
+            if row is None or unit not in live.nodes:
                 continue
-            self.live.nodes[row].readers.pop(column, None)
-            if not self.live.edges[row].any() and not self.graph.coupled:
-                del self.live.nodes[row]  # what it would read may be shared with others, and wake it
+            live.nodes[unit].readers.pop(column, None)
+            if not live.edges[row, column % spans :: spans].any() and not self.graph.coupled:
+                del live.nodes[unit]  # what it would read may be shared with others, and wake it
 
 
 class _LiveCircuit(LivePart):
@@ -60,19 +65,24 @@ class _LiveCircuit(LivePart):
         vars(self).update(vars(clean))
         self.edges[:] = start.edges
         for component in reversed(self.wiring.columns):
-            for columns in component.values():
-                for column in range(columns.start, columns.stop):
-                    if self.alive(column):
-                        self.open(column)
+            for column in columns_of(component):
+                if self.alive(column):
+                    self.open(column)
         _Filling(self, start).run_all()
 
-    def delta(self, row: int, places: Places) -> Tensor:
+    def delta(self, row: int, reading: Reading) -> Tensor:
         """What a stream gains when a sender's present value gives way to its ablated one, `[b, n, d_model]`."""
-        live = self.nodes.get(row)
+        live = self.nodes.get(row * self.n_spans + reading.column % self.n_spans)
         if live is None:
-            return super().delta(row, places)
+            return super().delta(row, reading)
         old = live.places.take(self.ablated.codes[live.component][:, :, live.number])
-        return narrow(self.difference(live, old, live.code)[None], places.within(live.places))[0]
+        return narrow(self.difference(live, old, live.code)[None], reading.places.within(live.places))[0]
+
+
+def columns_of(component: Mapping[InputKind, slice]) -> Iterator[int]:
+    """A component's columns, each once: a whole head's query, key and value read one."""
+    for columns in dict.fromkeys((one.start, one.stop) for one in component.values()):
+        yield from range(*columns)
 
 
 class _Filling(Flow):
@@ -85,24 +95,25 @@ class _Filling(Flow):
     def run_all(self) -> None:
         live = self.live
         for rows, columns in zip(live.wiring.rows, live.wiring.columns, strict=True):
-            for places in columns.values():
-                for column in range(places.start, places.stop):
-                    if column in live.readings:
-                        self._fill(column)
-            for row in range(rows.start, rows.stop):
-                if row in live.nodes and row not in self.moved:
+            for column in columns_of(columns):
+                if column in live.readings:
+                    self._fill(column)
+            for unit in range(rows.start * live.n_spans, rows.stop * live.n_spans):
+                if unit in live.nodes and unit not in self.moved:
                     self.changes.clear()  # streams are summed up here, all of them
-                    self._move(row)
-        self._fill(live.logits)
+                    self._move(unit)
+        for column in live.logits:
+            self._fill(column)
 
     def _fill(self, column: int) -> None:
         live, reading = self.live, self.live.readings[column]
         if live.graph.port_edges[column] and not self.circuit.ports[column]:
-            reading.value, reading.attached = live.ablated_value(reading), False
+            (kind,) = live.wiring.asks[column]
+            self._hold(live.slot(column, kind), live.ablated_value(reading)[None])
+            reading.attached = False
             return
         stream = live.floor(reading).clone()
         for row in live.edges[:, column].nonzero()[0].tolist():
-            stream -= live.delta(row, reading.places)
+            stream -= live.delta(row, reading)
         reading.stream = stream
-        if column != live.logits:
-            self.values[column] = self._valued(reading, stream[None])
+        self._valued(reading, stream[None])

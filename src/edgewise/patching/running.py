@@ -7,7 +7,8 @@ For input r with possible senders P(r), present edges E and ablated activations 
 
 where a_u is u's output in this same run and m_ur is 1 for a present edge, 0 for an absent one, or anything between.
 Norms, attention patterns and MLPs are always recomputed from x_r; an absent port edge replaces a head's whole query
-(key, value) by the ablated run's. This is the definition that every other engine is checked against.
+(key, value) by the ablated run's. Where a graph splits positions by spans, all this holds at every position with the
+edges of its span. This is the definition that every other engine is checked against.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from edgewise.patching.wiring import Wiring
 
 
 def circuit_run(
-    decoder: Decoder, graph: Graph, tokens: Tensor, mask: Tensor, ablated: Ablated, edges: Tensor, ports: Tensor
+    decoder: Decoder,
+    graph: Graph,
+    tokens: Tensor,
+    mask: Tensor,
+    ablated: Ablated,
+    edges: Tensor,
+    ports: Tensor,
+    spans: Tensor | None = None,
 ) -> Tensor:
     """Run a circuit on clean prompts.
 
@@ -33,11 +41,12 @@ def circuit_run(
         ablated: what absent edges carry, for the same rows.
         edges: `[sources, inputs]`, how much of each edge is present: bool, or float from 0 to 1.
         ports: `[inputs]`, the same for port edges; ignored where the graph has none.
+        spans: `[batch, pos]`, the number of each position's span, in a graph that has spans.
 
     Returns:
         The final residual stream, `[batch, pos, d_model]`. Differentiable in `edges` and `ports`.
     """
-    return _CircuitRun(decoder, graph, tokens, mask, ablated, edges, ports).run()
+    return _CircuitRun(decoder, graph, tokens, mask, ablated, edges, ports, spans).run()
 
 
 class _CircuitRun(Walk):
@@ -55,22 +64,27 @@ class _CircuitRun(Walk):
         ablated: Ablated,
         edges: Tensor,
         ports: Tensor,
+        spans: Tensor | None,
     ) -> None:
         super().__init__(decoder, ablated.streams[0], mask)
         self.graph, self.ablated, self.wiring = graph, ablated, Wiring.of(decoder, graph)
         self.dtype = stream_dtype(decoder.dtype)
         self.edges, self.ports = edges.to(self.dtype), ports.to(self.dtype)
+        # Of each span its positions, in prompts laid end to end; what stands in none is padding.
+        self.spans = spans if graph.spans else None
+        self.places = [] if self.spans is None else places_of(self.spans, graph)
         embedded = decoder.embed(tokens, split=graph.split_embedding) - ablated.embedding
         self.deltas = [embedded.to(self.dtype)]  # each [nodes, batch, pos, d_model]
 
     def run(self, first: int = 0, read: Tensor | None = None) -> Tensor:
         super().run(first, read)
-        last = len(self.graph.inputs) - 1
-        return self.streams(slice(last, last + 1), self.ablated.streams[-1])[:, :, 0]
+        return self.streams(self.graph.columns("logits"), self.ablated.streams[-1])[:, :, 0]
 
     def streams(self, columns: slice, base: Tensor) -> Tensor:
         """The residual streams at some inputs, `[batch, pos, inputs, d_model]`, from the ablated one there."""
         weights = self.edges[:, columns]
+        if self.spans is not None:
+            return self._streams_by_span(weights.unflatten(1, (-1, self.graph.n_spans)), base)
         total = base[None].expand(weights.shape[1], *base.shape)
         row = 0
         for delta in self.deltas:
@@ -80,6 +94,28 @@ class _CircuitRun(Walk):
                 total = total + (weight.T @ delta.flatten(1)).view(-1, *base.shape)
         return total.permute(1, 2, 0, 3)
 
+    def _streams_by_span(self, weights: Tensor, base: Tensor) -> Tensor:
+        """The same from weights by span, `[rows, inputs, spans]`."""
+        total = base.flatten(0, 1)[None].repeat(weights.shape[1], 1, 1)  # [inputs, batch * pos, d_model]
+        row = 0
+        for delta in self.deltas:
+            block = weights[row : row + len(delta)]
+            row += len(delta)
+            if not (block.requires_grad or block.any()):
+                continue
+            for weight, places in zip(block.unbind(dim=2), self.places, strict=True):
+                part = delta.flatten(1, 2)[:, places]
+                total = total.index_add(1, places, (weight.T @ part.flatten(1)).view(-1, *part.shape[1:]))
+        return total.unflatten(1, base.shape[:2]).permute(1, 2, 0, 3)
+
+    def _present(self, columns: slice) -> Tensor:
+        """How far port edges are present: `[inputs, 1]`, or by position `[batch, pos, inputs, 1]`."""
+        present = self.ports[columns]
+        if self.spans is None:
+            return present[:, None]
+        by_span = present.unflatten(0, (-1, self.graph.n_spans))
+        return by_span.T[self.spans.clamp_min(0)][..., None]
+
     def projections(self, index: int, component: Component) -> Projections:
         base, found = self.ablated.streams[self.decoder.reads[index]], Projections()
         for kind, columns in self.wiring.columns[index].items():
@@ -88,7 +124,7 @@ class _CircuitRun(Walk):
             computed = component.project(kind, stream, self.at, which)
             ablated = self.ablated.projections[index].get(kind)
             if ablated is not None and self.graph.ports:
-                computed = _port(computed, ablated if which is None else ablated[:, :, which], self.ports[columns])
+                computed = _port(computed, ablated if which is None else ablated[:, :, which], self._present(columns))
             found[kind] = computed
         return found
 
@@ -99,7 +135,11 @@ class _CircuitRun(Walk):
 
 def _port(computed: Tensor, ablated: Tensor, present: Tensor) -> Tensor:
     """Queries (keys, values) `[batch, pos, heads, d_head]`, each as far as its port edge is present."""
-    present = present[:, None]
     if present.requires_grad or not bool(((present == 0) | (present == 1)).all()):
         return (present * computed + (1 - present) * ablated).to(computed.dtype)
     return torch.where(present.bool(), computed, ablated)
+
+
+def places_of(spans: Tensor, graph: Graph) -> list[Tensor]:
+    """The positions of each span, in prompts `[batch, pos]` laid end to end."""
+    return [(spans.flatten() == number).nonzero()[:, 0] for number in range(graph.n_spans)]

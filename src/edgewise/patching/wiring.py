@@ -15,24 +15,28 @@ class Wiring:
 
     Attributes:
         rows: per component, the rows of its nodes.
-        columns: per component, the columns of its inputs, by kind.
+        columns: per component, the columns of its inputs, by kind; a whole head's query, key and value are all made of
+            one.
         asked: per component and kind, which of its own inputs those of the graph ask (see `Component.asked`).
         node: per row, component and number of the node in it; None for an embedding.
-        input: per column, component, kind and number of the component's own input that it asks; None for the logits.
+        component: per column, the component that reads there; None for the logits.
+        asks: per column, the number of each of the component's own inputs that it asks, by kind.
     """
 
     rows: tuple[slice, ...]
     columns: tuple[dict[InputKind, slice], ...]
     asked: tuple[dict[InputKind, list[int] | None], ...]
     node: tuple[tuple[int, int] | None, ...]
-    input: tuple[tuple[int, InputKind, int] | None, ...]
+    component: tuple[int | None, ...]
+    asks: tuple[dict[InputKind, int], ...]
 
     @classmethod
     def of(cls, decoder: Decoder, graph: Graph) -> Wiring:
         """The wiring of a Decoder's own graph, or of one that gives every query head its own key and value input."""
         rows, columns, asked = [], [], []
         node: list[tuple[int, int] | None] = [None] * graph.n_embeddings
-        place: list[tuple[int, InputKind, int] | None] = []
+        reader: list[int | None] = [None] * len(graph.inputs)
+        asks: list[dict[InputKind, int]] = [{} for _ in graph.inputs]
         for index, component in enumerate(decoder.components):
             count = len(component.nodes)
             rows.append(slice(len(node), len(node) + count))
@@ -40,10 +44,13 @@ class Wiring:
             columns.append({})
             asked.append({})
             for kind in component.kinds:
+                read = "head" if graph.whole_heads and kind in ("q", "k", "v") else kind
                 # In a graph without groups, keys and values are as many as queries.
-                n_inputs = graph.n_kv_heads if kind in ("k", "v") else len(component.inputs(kind))
+                n_inputs = graph.n_inputs(read)
                 which = component.asked(kind, n_inputs)
-                columns[-1][kind] = slice(len(place), len(place) + n_inputs)
+                columns[-1][kind] = at = graph.columns(read, component.layer)
                 asked[-1][kind] = which
-                place.extend((index, kind, one) for one in which or range(n_inputs))
-        return cls(tuple(rows), tuple(columns), tuple(asked), tuple(node), (*place, None))
+                for number, one in enumerate(which or range(n_inputs)):
+                    for column in range(at.start + number * graph.n_spans, at.start + (number + 1) * graph.n_spans):
+                        reader[column], asks[column][kind] = index, one
+        return cls(tuple(rows), tuple(columns), tuple(asked), tuple(node), tuple(reader), tuple(asks))

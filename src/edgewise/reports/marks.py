@@ -19,8 +19,15 @@ BUNDLING = 120
 """More edges than this run together where they lead to one place."""
 
 # Okabe and Ito's colours, told apart by the colour-blind; a node's letters say the same in black and white.
-KIND_COLOURS = {"q": "#0072B2", "k": "#E69F00", "v": "#009E73", "mlp": "#CC79A7", "logits": "#3a3a3a"}
-KIND_WORDS = {"q": "query", "k": "key", "v": "value", "mlp": "MLP", "logits": "logits"}
+KIND_COLOURS = {
+    "q": "#0072B2",
+    "k": "#E69F00",
+    "v": "#009E73",
+    "head": "#56B4E9",
+    "mlp": "#CC79A7",
+    "logits": "#3a3a3a",
+}
+KIND_WORDS = {"q": "query", "k": "key", "v": "value", "head": "head", "mlp": "MLP", "logits": "logits"}
 SHARED_COLOUR = "#9a9a9a"
 # Paul Tol's light colours, made for dark words on them.
 GROUP_COLOURS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00")

@@ -17,6 +17,7 @@ from rich.text import Text
 from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.discovery.time_left import TimeLeft
 from edgewise.graph import Circuit
+from edgewise.graph.names import Input, Node
 from edgewise.reports.growth import growth
 from edgewise.reports.words import metric_number, number, visible, worse
 from edgewise.tasks import Comparison, Task
@@ -26,13 +27,17 @@ PLAIN_LINE_EVERY = 10.0
 
 
 def circuit_table(circuit: Circuit) -> Table:
-    """Layer by layer from the logits down: each head with how many edges each of its inputs keeps, and the MLP."""
+    """Layer by layer from the logits down: each head with how many edges each of its inputs keeps, and the MLP.
+
+    A whole head has one number; where positions are told apart, their span stands behind each.
+    """
     graph = circuit.graph
     counts = dict(zip([place.name for place in graph.inputs], circuit.edges.sum(axis=0).tolist(), strict=True))
     shared = graph.n_kv_heads < graph.n_heads
     table = Table(title="the circuit, from the logits down", title_justify="left", box=None, pad_edge=False)
     table.add_column("layer", style="bold", overflow="fold")
-    table.add_column("heads (edges into query, key, value)", overflow="fold")
+    into = "heads (edges into each)" if graph.whole_heads else "heads (edges into query, key, value)"
+    table.add_column(into, overflow="fold")
     if graph.mlps:
         table.add_column("MLP: edges", overflow="fold")
     table.add_row("logits", _senders(circuit), *([""] if graph.mlps else []))
@@ -43,15 +48,17 @@ def circuit_table(circuit: Circuit) -> Table:
             name = f"a{layer}.h{head}"
             if name in nodes or circuit.edges[graph.source_index[name]].any():
                 columns = graph.inputs_of(graph.node(name))
+                places = [graph.inputs[column] for column in columns]
                 kept = [
-                    f"{graph.inputs[column].kind}{counts[graph.inputs[column].name]}"
-                    for column in columns
-                    if counts[graph.inputs[column].name] and not (shared and graph.inputs[column].shared)
+                    _count(place, counts[place.name])
+                    for place in places
+                    if counts[place.name] and not (shared and place.shared)
                 ]
                 heads.append(_unbroken(f"h{head}", kept))
         if shared:
             heads += _shared_inputs(circuit, layer, counts)
-        mlp = counts.get(f"m{layer}", 0)
+        read = [graph.inputs[column] for column in graph.inputs_of(Node("mlp", layer))] if graph.mlps else []
+        mlp = ",".join(_count(place, counts[place.name]) for place in read if counts[place.name])
         if heads or mlp:
             cells = [f"m{layer}: {mlp}" if mlp else ""] if graph.mlps else []
             table.add_row(str(layer), "  ".join(heads), *cells)
@@ -62,21 +69,27 @@ def circuit_table(circuit: Circuit) -> Table:
 
 
 def _senders(circuit: Circuit) -> str:
-    names = [edge.source.name for edge in circuit.edges_into(circuit.graph.inputs[-1])]
+    rows = circuit.edges[:, circuit.graph.columns("logits")].any(axis=1).tolist()
+    names = [node.name for node, reads in zip(circuit.graph.sources, rows, strict=True) if reads]
     if not names:
         return "read nothing: the circuit is empty"
     shown = ", ".join(names[::-1][:10])
     return f"read {len(names)}: {shown}{', ...' if len(names) > 10 else ''}"
 
 
+def _count(place: Input, count: int) -> str:
+    """How many edges an input keeps: `q1`, of a whole head or an MLP `1`, with its span `q1@END`."""
+    letter = place.kind if place.kind in ("q", "k", "v") else ""
+    return f"{letter}{count}@{place.span}" if place.span else f"{letter}{count}"
+
+
 def _shared_inputs(circuit: Circuit, layer: int, counts: dict[str, int]) -> Iterator[str]:
     """Keys and values that several query heads share, as `g1 k3 v2`."""
-    for group in range(circuit.graph.n_kv_heads):
-        kept = [
-            f"{kind}{counts[f'a{layer}.g{group}<{kind}>']}"
-            for kind in ("k", "v")
-            if counts[f"a{layer}.g{group}<{kind}>"]
-        ]
+    graph = circuit.graph
+    for group in range(graph.n_kv_heads):
+        head = Node("head", layer, group * graph.share)
+        places = [graph.inputs[column] for column in graph.inputs_of(head)]
+        kept = [_count(place, counts[place.name]) for place in places if place.shared and counts[place.name]]
         if kept:
             yield _unbroken(f"g{group}", kept)
 
@@ -95,7 +108,7 @@ def strongest_edges(trace: Sequence[Decision], metric: str, count: int = 8) -> T
     table.add_column("edge", overflow="fold")
     table.add_column(Text(worse(metric)), justify="right", overflow="fold")
     last = {decision.edge: decision for decision in trace}
-    kept = [one for one in last.values() if one.kept and not one.edge.partition("->")[0].endswith(">")]
+    kept = [one for one in last.values() if one.kept and ">" not in one.edge.partition("->")[0]]
     for decision in sorted(kept, key=lambda one: -one.effect)[:count]:
         table.add_row(Text(decision.edge), f"{decision.effect:+z.4f}")
     return table

@@ -38,9 +38,10 @@ from edgewise.patching import Experiment, OutOfMemoryError, plan_memory
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.pruning import Pruning, Stopped, told_in_steps
 from edgewise.runs.run import Run, RunInterrupted, record_of, settings_of
-from edgewise.runs.search_request import AblationName, EngineName, SearchRequest, Selection
+from edgewise.runs.search_request import AblationName, EngineName, Heads, SearchRequest, Selection
 from edgewise.runs.shortlist import shortlist_of
 from edgewise.tasks import Metric, Reference, Task, share_by_chance
+from edgewise.tasks.spans import Positions
 
 
 def discover(
@@ -59,6 +60,8 @@ def discover(
     head_order: OrderMode = "normal",
     seed: int = 0,
     absolute: bool = False,
+    heads: Heads = "split",
+    positions: Positions = "together",
     within: int | str | Path | Circuit | Run | None = None,
     budget: float | None = None,
     passes: int = 1,
@@ -88,6 +91,9 @@ def discover(
         layer_order, head_order: how parents are ordered: `normal`, `reverse` or `shuffle`.
         seed: of shuffled orders, and of the noise that methods learn masks with.
         absolute: compare the size of the metric's change (or of a score) with the threshold, not the signed one.
+        heads: edges lead into a head's query, key and value (`split`), or into the head (`whole`), which has no port
+            edges then.
+        positions: edges hold at all positions (`together`), at `each` by itself, or at the task's `spans` of them.
         within: search among the best so many edges by edge attribution with integrated gradients, or among those of a
             circuit (one that scores gave, too), a run, or the path of one; all others are ablated from the start.
         budget: an edge goes only if, besides, the metric is below this without it.
@@ -142,7 +148,7 @@ def run_search(
     """
     asked.check()
     asked.check_size(task.threshold)
-    whole = model.graph(ports=asked.ports, split_embedding=task.split_embedding)
+    whole = asked.graph(model, task)
     asked = asked.settled(task, whole)
     chosen = METHODS[asked.method]
     search: Pruning | None = None
@@ -222,7 +228,12 @@ def _asked(given: Mapping[str, Any]) -> SearchRequest:
 
 def _experiment(model: Decoder, task: Task, asked: SearchRequest) -> Experiment:
     return Experiment(
-        model, task, ablation=asked.ablation, metric=asked.metric, ports=asked.ports, max_memory=asked.max_memory
+        model,
+        task,
+        ablation=asked.ablation,
+        metric=asked.metric,
+        graph=asked.graph(model, task),
+        max_memory=asked.max_memory,
     )
 
 
@@ -300,6 +311,8 @@ def plan_discovery(
     head_order: OrderMode = "normal",
     seed: int = 0,
     absolute: bool = False,
+    heads: Heads = "split",
+    positions: Positions = "together",
     within: int | str | Path | Circuit | Run | None = None,
     budget: float | None = None,
     max_memory: int | None = None,
@@ -316,7 +329,7 @@ def plan_discovery(
     """
     asked = _asked(locals())
     asked.check()
-    plan_memory(model, task, model.graph(ports=asked.ports, split_embedding=task.split_embedding), asked.max_memory)
+    plan_memory(model, task, asked.graph(model, task), asked.max_memory)
     order = Order(asked.layer_order, asked.head_order, asked.seed)
     experiment = _experiment(model, task, asked)
     start = None if asked.within is None else shortlist_of(asked.within, experiment)

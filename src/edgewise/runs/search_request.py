@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
     from edgewise.discovery import OrderMode
     from edgewise.graph import Circuit, Graph
+    from edgewise.models import Decoder
     from edgewise.runs.run import Run
     from edgewise.tasks import Metric, Reference, Task
+    from edgewise.tasks.spans import Positions
 
 AblationName = Literal["resample", "zero", "mean", "mean-positional"]
 EngineName = Literal["incremental", "plain"]
 Selection = Literal["at-most", "top", "greedy"]
 """How scores become a circuit of so many edges."""
+Heads = Literal["split", "whole"]
 Bytes = int
 """On the shell, a size such as `3GB`."""
 
@@ -60,6 +63,10 @@ class SearchRequest:
     )
     seed: int = 0  # on the shell, the task's
     ports: bool = asked(True, "Test whether heads need their q, k and v at all, as the paper does.")
+    heads: Heads = asked("split", "Edges lead into a head's query, key and value (split), or into the head (whole).")
+    positions: Positions = asked(
+        "together", "Edges hold at all positions (together), at each by itself, or at the task's spans of them."
+    )
     layer_order: OrderMode = asked("normal", "Parents' layers late to early (normal), reverse, or shuffle.")
     head_order: OrderMode = asked("normal", "Parents' heads high to low (normal), reverse, or shuffle.")
     absolute: bool = asked(False, "Compare the size of the change, not the signed change.")
@@ -96,6 +103,7 @@ class SearchRequest:
         from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named
         from edgewise.patching import ABLATIONS
         from edgewise.tasks import METRICS
+        from edgewise.tasks.spans import POSITIONS
 
         for one in dataclasses.fields(self):
             kind, value = _KINDS.get(str(one.type).removesuffix(" | None"), str), getattr(self, one.name)
@@ -144,6 +152,10 @@ class SearchRequest:
                 f"the threshold should be 0 or more, not {self.threshold}: an edge that the metric is better without "
                 "is in no circuit"
             )
+        if self.heads not in get_args(Heads):
+            raise unknown("way to read heads", self.heads, get_args(Heads))
+        if self.positions not in POSITIONS:
+            raise unknown("way to tell positions apart", self.positions, POSITIONS)
         for order in (self.layer_order, self.head_order):
             if order not in ORDER_MODES:
                 raise unknown("order", order, ORDER_MODES)
@@ -173,6 +185,18 @@ class SearchRequest:
             raise EdgewiseError(
                 "the task suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges"
             )
+
+    def graph(self, model: Decoder, task: Task) -> Graph:
+        """The graph that is searched.
+
+        Raises:
+            EdgewiseError: the task's positions cannot be told apart as asked.
+        """
+        from edgewise.tasks.spans import told_apart
+
+        _, spans = told_apart(task, self.positions)
+        split, whole = task.split_embedding, self.heads == "whole"
+        return model.graph(ports=self.ports, split_embedding=split, whole_heads=whole, spans=spans)
 
     def settled(self, task: Task, graph: Graph) -> Self:
         """The same with nothing left to the method or to the task, but for ablation and metric; a share as edges."""
@@ -221,7 +245,7 @@ class SearchRequest:
             name = _IN_RECORD.get(one.name, one.name)
             if name in settings:
                 given[one.name] = settings[name]
-            elif one.name not in ("select", "share", "max_memory", "within", "budget", "passes"):
+            elif one.name not in _LATER:
                 raise EdgewiseError(f"the run's settings are broken: {name!r} is missing")
         metric, edges, options = given["metric"], given["edges"], given["options"]
         if metric not in (None, *METRICS):
@@ -245,6 +269,8 @@ class SearchRequest:
 
 
 _UNNAMED = "(a circuit)"
+_LATER = ("select", "share", "max_memory", "within", "budget", "passes", "heads", "positions")
+"""What records may lack: what is not always said, and what older ones did not know."""
 
 
 def _names_edges(within: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from edgewise.errors import EdgewiseError, quoted
@@ -43,6 +43,35 @@ def tokens_of_parts(
             raise EdgewiseError(
                 f"{quoted(parts[number], 60)} and {quoted(parts[number + 1], 60)} share a token of the {side} prompt"
             )
+    return found
+
+
+Part = str | tuple[str, int, int]
+"""Part of a prompt: its text, or from where to where, in `tokens` or `characters`."""
+
+
+def named_spans(
+    model: Decoder, text: str, ids: Sequence[int], parts: Mapping[str, Part], special: bool = True
+) -> dict[str, range]:
+    """The tokens of each named part of a clean prompt.
+
+    Raises:
+        EdgewiseError: as `tokens_of_parts`; or the prompt has no such tokens or characters.
+    """
+    found = {}
+    for name, part in parts.items():
+        if isinstance(part, str):
+            (found[name],) = tokens_of_parts(model, text, ids, [part], "clean", special)
+            continue
+        unit, first, stop = part
+        inside = list(range(first, min(stop, len(ids))))
+        most = len(ids) if unit == "tokens" else len(text)
+        if unit == "characters":
+            offsets = _offsets(model, text, ids, special)
+            inside = [number for number, (begin, end) in enumerate(offsets) if begin < stop and first < end]
+        if not inside or stop > most:
+            raise EdgewiseError(f"span {name!r} is the {unit} {first} to {stop} of a clean prompt that has {most}")
+        found[name] = range(inside[0], inside[-1] + 1)
     return found
 
 

@@ -19,6 +19,7 @@ import torch
 
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
+from edgewise.tasks.spans import spanned
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
 from edgewise.tasks.tokens import (
     continuation,
@@ -140,7 +141,7 @@ def build_greater_than(model: Decoder, *, examples: int, seed: int, split: Split
         [text for text in texts if not _is_later(text, prompt, reading)]
         for texts, prompt in zip(follow, prompts, strict=True)
     ]
-    return Task(
+    made = Task(
         name=task,
         prompts=last_token_prompts(
             clean,
@@ -156,6 +157,22 @@ def build_greater_than(model: Decoder, *, examples: int, seed: int, split: Split
         metrics=METRICS,
         left_out=tuple(note for note in left_out if note),
     )
+    begun = len(encode(model, BEGINNING.format(noun=noun)))
+    return spanned(made, _spans(clean, corrupt, [nouns[prompt.noun] for prompt in prompts], begun))
+
+
+def _spans(
+    clean: Sequence[Sequence[int]], corrupt: Sequence[Sequence[int]], nouns: Sequence[int], begun: int
+) -> list[dict[str, range]]:
+    """The tokens of the noun, the year's century and the rest of it, and the end, as in Hanna et al. 2023."""
+    differ = [at for ids, others in zip(clean, corrupt, strict=True) for at in range(len(ids)) if ids[at] != others[at]]
+    rows = []
+    for ids, noun in zip(clean, nouns, strict=True):
+        at = list(ids).index(noun)
+        row = {"noun": range(at, at + 1), "YY": range(min(differ), max(differ) + 1)}
+        century = {"XX": range(begun, min(differ))} if begun < min(differ) else {}
+        rows.append({**row, **century, "END": range(len(ids) - 1, len(ids))})
+    return rows
 
 
 def _is_later(text: str, prompt: GreaterThanPrompt, reading: Reading) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgewise.models import Decoder
+from edgewise.tasks.spans import spanned
 from edgewise.tasks.task import PromptText, Split, Task, last_token_prompts
 from edgewise.tasks.tokens import known_words, require_words, single_tokens, split_of_one_length
 from edgewise.tasks.word_lists import IOI_NAMES, IOI_OBJECTS, IOI_PLACES
@@ -151,14 +152,10 @@ def build_ioi(model: Decoder, *, examples: int, seed: int, split: Split, variant
     pairs, clean, corrupt = split_of_one_length(
         model, draw, lambda pair: (pair[0].text, pair[1].text), examples, split, "ioi"
     )
-    return Task(
+    receivers, subjects = ([token[name] for name in names] for names in _of_each(pairs))
+    task = Task(
         name="ioi",
-        prompts=last_token_prompts(
-            clean,
-            corrupt,
-            [[token[prompt.indirect_object]] for prompt, _ in pairs],
-            [[token[prompt.subject]] for prompt, _ in pairs],
-        ),
+        prompts=last_token_prompts(clean, corrupt, [[one] for one in receivers], [[one] for one in subjects]),
         text=tuple(
             PromptText(prompt.text, other.text, (f" {prompt.indirect_object}",), (f" {prompt.subject}",))
             for prompt, other in pairs
@@ -167,6 +164,18 @@ def build_ioi(model: Decoder, *, examples: int, seed: int, split: Split, variant
         metrics=METRICS,
         left_out=(left_out,) if left_out else (),
     )
+    return spanned(task, [_spans(*row) for row in zip(clean, receivers, subjects, strict=True)])
+
+
+def _of_each(pairs: Sequence[tuple[IoiPrompt, IoiPrompt]]) -> tuple[list[str], list[str]]:
+    return [prompt.indirect_object for prompt, _ in pairs], [prompt.subject for prompt, _ in pairs]
+
+
+def _spans(ids: Sequence[int], receiver: int, subject: int) -> dict[str, range]:
+    """The tokens that Wang et al. 2022 tell apart: both names, what follows the subject, the subject again, the end."""
+    first, second = [place for place, one in enumerate(ids) if one == subject][:2]
+    places = {"IO": list(ids).index(receiver), "S1": first, "S1+1": first + 1, "S2": second, "END": len(ids) - 1}
+    return {name: range(place, place + 1) for name, place in places.items()}
 
 
 def _known(model: Decoder) -> tuple[Sequence[str], Sequence[str]]:

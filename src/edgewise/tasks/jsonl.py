@@ -19,14 +19,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from edgewise.errors import EdgewiseError, near_matches, shorten, unknown
 from edgewise.files import decode, read_bytes
+from edgewise.graph.names import SPAN
 from edgewise.json_files import parse_json
+from edgewise.tasks.alignment import Part
 from edgewise.tasks.task import PromptText
 
 FIELDS = ("clean", "corrupt", "answer", "wrong")
@@ -45,6 +48,7 @@ class Row:
         answer_tokens: what counts of an answer of several tokens; by default it has to be one.
         scored: parts of the clean prompt, from left to right, whose tokens are what has to follow.
         spans: parts of the clean prompt and of the corrupted one that stand for each other, from left to right.
+        parts: named parts of the clean prompt, which a search may tell apart.
         messages: the clean conversation and the corrupted one.
     """
 
@@ -53,6 +57,7 @@ class Row:
     answer_tokens: AnswerTokens = "one"
     scored: tuple[str, ...] = ()
     spans: tuple[tuple[str, str], ...] = ()
+    parts: Mapping[str, Part] = field(default_factory=dict)
     messages: tuple[Sequence[Message], Sequence[Message]] | None = None
 
 
@@ -174,9 +179,14 @@ def _row(number: int, line: str) -> Row:
         extra["answer_tokens"] = value["answer_tokens"]
         if value["answer_tokens"] not in get_args(AnswerTokens):
             raise unknown("'answer_tokens'", str(value["answer_tokens"]), get_args(AnswerTokens))
-    if "spans" in value:
+    given = value
+    if value.get("spans") == MARKED:
+        extra["parts"], value = _unmarked(value)
+    elif isinstance(value.get("spans"), dict):
+        extra["parts"] = {name: _part(name, part) for name, part in value["spans"].items()}
+    elif "spans" in value:
         extra["spans"] = _spans(value["spans"])
-    kept = {name: one for name, one in value.items() if name in (*FIELDS, *_MORE)} if extra else None
+    kept = {name: one for name, one in given.items() if name in (*FIELDS, *_MORE)} if extra else None
     if "messages" in extra and kept is not None:
         del kept["clean"], kept["corrupt"]
     text = _text(value, "messages" in extra)
@@ -217,9 +227,52 @@ def _spans(given: Any) -> tuple[tuple[str, str], ...]:
     if not good or not given:
         raise EdgewiseError(
             "'spans' should be a list of pairs, each a part of the clean prompt and what stands for it in the "
-            f"corrupted one, not {shorten(json.dumps(given))}"
+            f"corrupted one, an object of names and parts, or {MARKED!r}, not {shorten(json.dumps(given))}"
         )
     return tuple((one, other) for one, other in given)
+
+
+MARKED = "marked"
+"""Says of spans that they are marked in the prompts."""
+_MARK = re.compile(r"\{([^\s{}:@<>]{1,40}):([^{}]+)\}")
+
+
+def _part(name: str, given: Any) -> Part:
+    """A named part of a prompt: its text, `[first, stop]` in tokens, or `{"characters": [first, stop]}`."""
+    if not SPAN.fullmatch(name):
+        raise EdgewiseError(f"a span's name is 1 to 40 characters without blanks, '@', '<' or '>', not {name!r}")
+    if _is_text(given):
+        return given
+    unit, places = "tokens", given
+    if isinstance(given, dict) and given.keys() == {"characters"}:
+        unit, places = "characters", given["characters"]
+    good = isinstance(places, list) and len(places) == 2 and all(type(one) is int for one in places)
+    if not good or not 0 <= places[0] < places[1]:
+        raise EdgewiseError(
+            f"span {name!r} should be part of the clean prompt's text, [first, stop] in tokens, or "
+            f'{{"characters": [first, stop]}}, not {shorten(json.dumps(given))}'
+        )
+    return unit, places[0], places[1]
+
+
+def _unmarked(value: dict[str, Any]) -> tuple[dict[str, Part], dict[str, Any]]:
+    """The parts that are marked in a clean prompt, as in `{subject:Mary}`, and the row without marks."""
+    parts: dict[str, Part] = {}
+    for side in ("clean", "corrupt"):
+        if not _is_text(value.get(side)):
+            continue
+        text, at = "", 0
+        for mark in _MARK.finditer(value[side]):
+            text += value[side][at : mark.start()]
+            if side == "clean":
+                if mark[1] in parts:
+                    raise EdgewiseError(f"two parts of the clean prompt are marked as span {mark[1]!r}")
+                parts[mark[1]] = ("characters", len(text), len(text) + len(mark[2]))
+            text, at = text + mark[2], mark.end()
+        value = {**value, side: text + value[side][at:]}
+    if not parts:
+        raise EdgewiseError("'spans' is 'marked', and no part of the clean prompt is, as in {subject:Mary}")
+    return parts, value
 
 
 def _text(value: dict[str, Any], empty: bool) -> PromptText:

@@ -9,10 +9,11 @@ from typing import Any
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning, listed, quoted
 from edgewise.models import Decoder
-from edgewise.tasks.alignment import aligned, tokens_of_parts
+from edgewise.tasks.alignment import aligned, named_spans, tokens_of_parts
 from edgewise.tasks.jsonl import Row, Rows
 from edgewise.tasks.metrics import METRICS
 from edgewise.tasks.pairs import Pair, one_place, sequence_metrics, sequences
+from edgewise.tasks.spans import spanned
 from edgewise.tasks.task import Split, Task, placed_prompts
 from edgewise.tasks.tokens import (
     check_length,
@@ -77,7 +78,7 @@ def build_own(
     for row, _ in placed:
         check_length(model, list(row.clean), "a clean prompt with its answer")
     prompts = placed_prompts([row for row, _ in placed])
-    return Task(
+    task = Task(
         name=rows.name,
         prompts=prompts,
         text=tuple(text for _, text in placed),
@@ -91,6 +92,9 @@ def build_own(
         },
         why_no_answers=_why_no_answers(rows, pairs),
     )
+    if not any(pair.spans for pair in pairs):
+        return task
+    return spanned(task, [pairs[at if row.pair is None else row.pair].spans for at, (row, _) in enumerate(placed)])
 
 
 # --- which rows -------------------------------------------------------------------------------------------------------
@@ -174,6 +178,8 @@ def _with_parts(model: Decoder, pair: Pair) -> Pair:
             )
         )
         pair = replace(pair, alignment=aligned(clean, corrupt, len(pair.clean), len(pair.corrupt)))
+    if row.parts:
+        pair = replace(pair, spans=named_spans(model, row.text.clean, pair.clean, row.parts, special))
     return pair
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from edgewise.tasks.jsonl import Row
 from edgewise.tasks.task import Placed, Prompts, PromptText
@@ -17,6 +17,7 @@ class Pair:
         answers, wrong: the tokens of each, or the reason why there are none.
         alignment: for each token of the clean prompt the one of the corrupted prompt that stands for it, or None.
         scored: tokens of the clean prompt that have to follow those before them; without any, answers follow its last.
+        spans: tokens of the clean prompt by the name of the span that they are.
     """
 
     row: Row
@@ -26,6 +27,7 @@ class Pair:
     wrong: list[list[int]] | str
     alignment: list[int] | None = None
     scored: tuple[int, ...] = ()
+    spans: Mapping[str, range] = field(default_factory=dict)
 
 
 def one_place(pair: Pair) -> Placed:

@@ -32,6 +32,8 @@ class Prompts:
         wrong: `[scored, k]` ids of wrong answers, likewise.
         sequences: `[scored]` the pair that each place belongs to, where answers are sequences: a pair's right answer
             has a row, each place of which has the next of its tokens for the answer, and its wrong answer another.
+        spans: `[rows, pos]` the number of the span that each position of a clean prompt belongs to, -1 at padding; None
+            where positions are not told apart.
     """
 
     clean: Tensor
@@ -45,6 +47,7 @@ class Prompts:
     corrupt_positions: Tensor | None = None
     alignment: Tensor | None = None
     sequences: Tensor | None = None
+    spans: Tensor | None = None
 
     def __len__(self) -> int:
         return self.clean.shape[0]
@@ -90,6 +93,7 @@ class Prompts:
             corrupt_positions=self.corrupt_positions,
             alignment=None if self.alignment is None else self.alignment[rows],
             sequences=None if self.sequences is None else self.sequences[places],
+            spans=None if self.spans is None else self.spans[rows],
         )
 
 
@@ -126,6 +130,8 @@ class Task:
         why_no_answers: why `answers` or `wrong` are missing, for errors.
         known_circuit: the circuit that people worked out for this task in this model, or None.
         left_out: what the model's tokenizer leaves of the task's words, as in "97 of 100 names are one token".
+        span_names: names of the parts that its prompts have in common, from early to late, whose numbers are in
+            `prompts.spans`; empty where it knows none.
     """
 
     name: str
@@ -142,6 +148,7 @@ class Task:
     why_no_answers: str = "the task has no answers"
     known_circuit: KnownCircuit | None = None
     left_out: tuple[str, ...] = ()
+    span_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompts)

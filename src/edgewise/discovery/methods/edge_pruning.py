@@ -136,7 +136,7 @@ def _metric(experiment: Experiment, mask: Tensor, exists: Tensor) -> float:
         edges, ports = every[: graph.edges.size].view(graph.edges.shape), every[graph.edges.size :]
         ablated = cut_rows(experiment.ablated_activations, first, stop)
         with torch.enable_grad(), fast_matmul():
-            final = circuit_run(decoder, graph, rows.clean, rows.mask, ablated, edges, ports)
+            final = circuit_run(decoder, graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans)
             logits = decoder.logits(final[rows.scored_rows, rows.scored_positions])
             value = experiment.metric(logits, experiment.reference.at(inside)).sum() / places
             value.backward(inputs=[mask])  # and not the weights, whose gradients would stay

@@ -5,8 +5,9 @@ it is: with x_r the stream and a_u the sender's output,
 
     share(u->r) = max(|x_r| - |x_r - a_u|, 0),   |.| the L1 norm,
 
-divided by the sum over senders, averaged over a prompt's real positions and then over prompts. It asks neither for a
-metric nor for corrupted prompts: it says what the model's streams are made of on these prompts, whatever the behaviour.
+divided by the sum over senders, averaged over a prompt's real positions (or those of a span) and then over prompts. It
+asks neither for a metric nor for corrupted prompts: it says what the model's streams are made of on these prompts,
+whatever the behaviour.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from edgewise.discovery.method import Method, Scored, StepProgress
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, Graph
 from edgewise.models.components import stream_dtype
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Rows, rows_of
@@ -32,20 +33,29 @@ def information_flow(experiment: Experiment, *, progress: StepProgress | None = 
     scores = torch.zeros(graph.edges.shape, dtype=torch.float64, device=device)
     for rows in rows_of(experiment):
         outputs = _outputs(experiment, rows)
-        real = rows.prompts.mask.to(outputs.dtype)
-        real = real / real.sum(dim=1, keepdim=True)
+        weights = _weights(rows, graph).to(outputs.dtype)
         for columns, stream in _streams(experiment, rows):
             senders = outputs[: graph.n_senders(graph.inputs[columns[0]])]
             nearer = stream.norm(p=1, dim=-1) - torch.stack([(stream - one).norm(p=1, dim=-1) for one in senders])
             nearer = nearer.clamp_min(0)
             shares = nearer / nearer.sum(dim=0).clamp_min(torch.finfo(nearer.dtype).tiny)
-            found = (shares * real).sum(dim=(1, 2)) / len(experiment.task)
-            scores[: len(senders), columns] += found[:, None].double()
+            for span, weight in enumerate(weights):
+                found = (shares * weight).sum(dim=(1, 2)) / len(experiment.task)
+                scores[: len(senders), columns[span :: graph.n_spans]] += found[:, None].double()
         if progress is not None:
             progress(rows.stop, len(experiment.task))
     # A port edge has no share of a stream; it is as needed as what its head reads through it.
     found = scores.cpu().numpy()
     return Scored(Circuit.full(graph).with_scores(found, np.where(graph.port_edges, found.max(axis=0), 0.0)))
+
+
+def _weights(rows: Rows, graph: Graph) -> Tensor:
+    """What each position counts in a prompt's mean, by span: `[spans, batch, pos]`."""
+    real = rows.prompts.mask[None]
+    if graph.spans:
+        assert rows.prompts.spans is not None
+        real = torch.stack([rows.prompts.spans == span for span in range(graph.n_spans)])
+    return real / real.sum(dim=2, keepdim=True).clamp_min(1)
 
 
 def _outputs(experiment: Experiment, rows: Rows) -> Tensor:
@@ -60,10 +70,11 @@ def _streams(experiment: Experiment, rows: Rows) -> list[tuple[list[int], Tensor
     """The clean streams `[batch, pos, d_model]` and the inputs that read them."""
     streams = rows.clean.streams
     read = [
-        ([column for part in columns.values() for column in range(part.start, part.stop)], streams[at])
+        ([*dict.fromkeys(column for part in columns.values() for column in range(part.start, part.stop))], streams[at])
         for columns, at in zip(rows.wiring.columns, experiment.decoder.reads, strict=True)
     ]
-    return [*read, ([len(experiment.graph.inputs) - 1], streams[-1])]
+    last = experiment.graph.columns("logits")
+    return [*read, ([*range(last.start, last.stop)], streams[-1])]
 
 
 METHOD = Method(

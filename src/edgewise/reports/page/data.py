@@ -72,7 +72,7 @@ def _node(place: Place, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     }
 
 
-_KINDS = {"q": "q", "k": "k", "v": "v", "mlp": "mlp", "logits": "direct"}
+_KINDS = {"q": "q", "k": "k", "v": "v", "head": "direct", "mlp": "mlp", "logits": "direct"}
 
 
 def _edges(graph: Graph, listed: Sequence[Listed], index: Mapping[str, int]) -> dict[str, list[Any]]:
