@@ -107,16 +107,18 @@ def run(cell: Cell, tests: list[str]) -> tuple[str, str, float]:
         return "not had", str(error), time.monotonic() - start
     log = LOGS / f"{cell.name}.log"
     with log.open("w") as file:
-        command = [python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *tests]
+        command = [python, "-m", "pytest", "-v", "-n", "2", "-m", "not slow", *tests]
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **cell.settings}, stdout=file, stderr=subprocess.STDOUT
         )
     lines = log.read_text().splitlines()
+    stopped = done.returncode < 0
+    # A run that was stopped has no list of failures at its end, only a line for every test.
     for line in lines:
-        if line.startswith(("FAILED", "ERROR")):
+        if re.search(r"\] (FAILED|ERROR) ", line) if stopped else line.startswith(("FAILED", "ERROR")):
             print("   ", line, flush=True)
     seconds = time.monotonic() - start
-    if done.returncode < 0:
+    if stopped:
         return "STOPPED", f"by signal {-done.returncode}", seconds
     return "passed" if done.returncode == 0 else "FAILED", closing_line(lines), seconds
 
