@@ -3,7 +3,8 @@
 A processor without AVX-512 or AVX2, another number of threads, a PyTorch without oneDNN, MKL's own kernels for any
 processor: each sums in another order, so float32 results differ in their last digits, and no test may depend on those.
 The oldest PyTorch that pyproject.toml admits, the newest that there is, and other Pythons get environments of their
-own, `.venv-CELL`. Each cell's output is kept in `portable/CELL.log`.
+own, `.venv-CELL`; `newest` is the newest PyTorch on Python 3.13 at once. Each cell's output is kept in
+`portable/CELL.log`.
 """
 
 from __future__ import annotations
@@ -88,11 +89,17 @@ CELLS = (
     Cell("torch-newest", torch="torch"),
     Cell("python-3.12", python="3.12"),
     Cell("python-3.13", python="3.13"),
+    Cell("newest", python="3.13", torch="torch"),
 )
 
 
 def run(cell: Cell, tests: list[str]) -> tuple[str, str, float]:
-    """Run the tests in one cell: `passed`, `FAILED` or `not had`, pytest's closing line or the reason, and seconds."""
+    """Run the tests in one cell.
+
+    Returns:
+        `passed`, `FAILED`, `STOPPED` (pytest was ended from outside, so the rest never ran) or `not had`; pytest's
+        closing line or the reason; and seconds.
+    """
     start = time.monotonic()
     try:
         python = cell.interpreter()
@@ -100,19 +107,30 @@ def run(cell: Cell, tests: list[str]) -> tuple[str, str, float]:
         return "not had", str(error), time.monotonic() - start
     log = LOGS / f"{cell.name}.log"
     with log.open("w") as file:
-        command = [python, "-m", "pytest", "-q", "-n", "2", "-m", "not slow", *tests]
+        command = [python, "-m", "pytest", "-v", "-n", "2", "-m", "not slow", *tests]
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **cell.settings}, stdout=file, stderr=subprocess.STDOUT
         )
-    lines = log.read_text().splitlines() or [""]
+    lines = log.read_text().splitlines()
+    stopped = done.returncode < 0
+    # A run that was stopped has no list of failures at its end, only a line for every test.
     for line in lines:
-        if line.startswith(("FAILED", "ERROR")):
+        if re.search(r"\] (FAILED|ERROR) ", line) if stopped else line.startswith(("FAILED", "ERROR")):
             print("   ", line, flush=True)
-    return "passed" if done.returncode == 0 else "FAILED", lines[-1].strip("= "), time.monotonic() - start
+    seconds = time.monotonic() - start
+    if stopped:
+        return "STOPPED", f"by signal {-done.returncode}", seconds
+    return "passed" if done.returncode == 0 else "FAILED", closing_line(lines), seconds
+
+
+def closing_line(lines: list[str]) -> str:
+    """The line of pytest's counts, `3 failed, 2946 passed in 1140.20s`, which what was skipped may follow."""
+    counts = [line for line in lines if re.search(r"\d+ (passed|failed|errors?)\b.* in [\d.]+s", line)]
+    return (counts or lines or [""])[-1].strip("= ")
 
 
 def main() -> int:
-    """Run the cells asked for; 1 if tests failed in any."""
+    """Run the cells asked for; 1 if tests failed in any, or were stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
     names = [cell.name for cell in CELLS]
     parser.add_argument("--cells", nargs="+", choices=names, default=names, metavar="CELL", help=", ".join(names))
@@ -126,7 +144,7 @@ def main() -> int:
     print()
     for name, outcome, said, seconds in table:
         print(f"{name:16}{outcome:9}{seconds / 60:6.1f} min  {said}")
-    return int(any(outcome == "FAILED" for _, outcome, _, _ in table))
+    return int(any(outcome in ("FAILED", "STOPPED") for _, outcome, _, _ in table))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 import tiny
 
 from edgewise.discovery import acdc
+from edgewise.discovery import plan as plans
 from edgewise.discovery.plan import estimate
 from edgewise.models import load_model
 from edgewise.patching import Costs, Experiment, OutOfMemoryError, parse_size, plan_memory
@@ -13,7 +14,8 @@ from edgewise.patching.memory import size, size_option
 from edgewise.tasks import load_task
 
 
-def test_a_plan_says_edges_memory_and_time(shell):
+def test_a_plan_says_edges_memory_and_time(shell, monkeypatch):
+    monkeypatch.setattr(plans, "TRIED_SECONDS", 1e9)
     plan = shell.json("plan", "ioi")
     assert plan["n_edges"] == 527
     assert plan["n_inputs"] == 4 * 13 + 1
@@ -23,12 +25,23 @@ def test_a_plan_says_edges_memory_and_time(shell):
     found = shell.json("discover", "ioi")
     kept = sum(edge.endswith("->logits") for edge in found["edges"])
     assert plan["edges_into_logits"] == {"all": 21, "kept": kept}
-    tests = [one["tests"] for one in plan["estimates"]]
-    assert tests[0] <= found["tests"] <= tests[-1]
+    assert [one["tests"] for one in plan["estimates"]] == [found["tests"]]
     assert list(shell.folder.iterdir()) == [shell.folder / "runs"], "a plan writes nothing"
 
 
-def test_a_plan_reads_like_one(shell):
+def test_a_search_cut_short_is_planned_from_there(shell, monkeypatch):
+    monkeypatch.setattr(plans, "TRIED_SECONDS", 0.0)
+    plan = shell.json("plan", "ioi")
+    assert plan["edges_into_logits"]["all"] < 21
+    least, likely, perhaps = (one["tests"] for one in plan["estimates"])
+    assert least <= likely <= perhaps
+    assert least <= shell.json("discover", "ioi")["tests"]
+    shown = shell.works("plan", "ioi").out
+    assert re.search(r"at the least +[\d,]+ .*\n +likely +[\d,]+ .*\n +perhaps +[\d,]+ ", shown)
+
+
+def test_a_plan_reads_like_one(shell, monkeypatch):
+    monkeypatch.setattr(plans, "TRIED_SECONDS", 1e9)
     shown = shell("plan", "ioi", "--threshold", "1.0", "--no-ports")
     assert shown.code == 0
     assert "491 edges into 53 inputs" not in shown.out

@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from edgewise.discovery import acdc
 from edgewise.discovery.time_left import TimeLeft, ToCome
 from edgewise.graph import Graph
+from edgewise.models import load_model
+from edgewise.patching import Experiment
+from edgewise.tasks import load_task
 
 TRACES = sorted((Path(__file__).parents[1] / "data").glob("trace-*.json"))
 
@@ -35,3 +39,13 @@ def test_at_half_time_the_estimate_is_within_twice_the_truth(trace):
     truth = record["seconds"] - seconds
     assert truth / 2 <= (low + high) / 2 <= 2 * truth
     assert low <= high
+
+
+@pytest.mark.parametrize("task", ["ioi", "greater-than", "induction"])
+@pytest.mark.parametrize("ports", [True, False])
+def test_what_is_certain_to_come_does_come(task, ports):
+    model, told = load_model(f"tiny-{task}"), []
+    found = acdc(Experiment(model, load_task(task, model), ports=ports), 0.01, progress=told.append)
+    sure = [one.tests + one.to_come[0] for one in told]
+    assert all(one <= found.tests for one in sure)
+    assert max(sure[: len(sure) // 2]) > found.tests / 4, "nothing is certain"

@@ -42,8 +42,8 @@ class Plan:
         graph: what there is to find.
         memory: how it fits into memory, in bytes beyond the model's weights.
         costs: of one candidate, in seconds, measured.
-        estimates: for several shares of nodes that stay; with a threshold the least, the likely and the most, or what
-            the search took if it came to its end.
+        estimates: for several shares of nodes that stay; with a threshold the least (in tests certainly), the
+            likely and as much above it as the least is below, or what the search took if it came to its end.
         first: edges into the logits that were tried, and how many of them stay; None where no threshold was given.
     """
 
@@ -67,7 +67,7 @@ def plan_acdc(
     """Measure what a candidate costs on this machine and work out what a search would take.
 
     With a threshold, the search itself is tried for `TRIED_SECONDS`, and what is left of it is worked out as in its
-    live view: the estimates are the least, the likely and the most, or one where it came to its end. Without one they
+    live view: the estimates are three, from the least to what may be, or one where it came to its end. Without one they
     are for `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
 
     Raises:

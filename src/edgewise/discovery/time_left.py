@@ -76,7 +76,7 @@ class ToCome:
                 self.edges[node.layer] += senders
 
     def expected(self) -> tuple[float, float, float]:
-        """Tests to come into nodes that are alive, tests to come in all, and by how much live nodes will multiply."""
+        """Tests certain to come, tests likely to come in all, and by how much live nodes will multiply."""
         graph = self.graph
         # Twice what was kept so far: edges from the nearest layers are kept most, and those bring the next tests.
         rate = min(0.95, 2 * (self.kept[0] + 0.5) / (self.tested[0] + 25))
@@ -86,15 +86,15 @@ class ToCome:
         reading = self.edges[-1] / max(1, self.into_logits)  # inputs that are tested above
         for layer in reversed(range(graph.n_layers)):
             heads, mlps, senders = self.heads[layer], self.mlps[layer], self.senders[layer]
-            certain = self.edges[layer] + self.ports[layer] + stays * self.behind[layer]
+            certain, behind = self.edges[layer] + self.ports[layer], stays * self.behind[layer]
             new_mlp = max(0, mlps - self.nodes[layer][1]) * (1 - (1 - rate) ** reading)
             reading += new_mlp
             new_heads = max(0.0, heads - self.nodes[layer][0]) * (1 - (1 - rate) ** reading)
             inputs = new_heads * self.shared
             known += certain
-            every += certain + new_mlp * self.mlp_senders[layer] + inputs * (graph.ports + stays * senders)
+            every += certain + behind + new_mlp * self.mlp_senders[layer] + inputs * (graph.ports + stays * senders)
             nodes += new_mlp + new_heads
-            reading += stays * inputs + (self.edges[layer] + stays * self.behind[layer]) / max(1, senders)
+            reading += stays * inputs + (self.edges[layer] + behind) / max(1, senders)
         return known, every, nodes / alive
 
 

@@ -237,12 +237,12 @@ def known_table(known: Comparison) -> Group:
 
 
 def plan_table(plan: Plan) -> Table:
-    """What a search would cost: for several sizes of circuit, or at the least, as is likely, and at the most."""
+    """What a search would cost: for several sizes of circuit, or at the least, as is likely, and perhaps."""
     table = Table(box=None, pad_edge=False)
     by_share = plan.estimates[0].share is not None
     for column in ("nodes that stay" if by_share else "", "edges tested", "time"):
         table.add_column(column, justify="right", overflow="fold")
-    words = ("at the least", "likely", "at the most") if len(plan.estimates) > 1 else ("tried to its end",)
+    words = ("at the least", "likely", "perhaps") if len(plan.estimates) > 1 else ("tried to its end",)
     for number_, one in enumerate(plan.estimates):
         case = words[number_] if one.share is None else f"{one.share:.1%}"
         table.add_row(case, f"{one.tests:,}", f"about {duration(max(1.0, one.seconds))}")
