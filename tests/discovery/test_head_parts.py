@@ -68,7 +68,7 @@ class Hooked:
 
     def made_of(self, kind, parts):
         """What a stream's parts, and then biases, bring to all queries (keys, values) of the module that makes them."""
-        (module, make, columns) = next(one for one in self.maps if self.width(one, kind))
+        module, make, _ = next(one for one in self.maps if self.width(one, kind))
         norm, bias = ((lambda part: part), 0 * parts[0]) if self.norm is None else self.frozen(self.norm)
         nothing = make(0 * parts[0])
         found = [*(make(norm(part)) - nothing for part in parts), make(bias)]
@@ -252,7 +252,7 @@ def test_positions_of_ones_own():
     assert found.rows.tolist() == [0, 1, 2]
     assert found.values is None
     assert found.seen.sum(dim=1).tolist() == [4, 4, 4]
-    assert found.pairs.sum().item() == pytest.approx(found.scores[:, 1].mean().item(), rel=1e-9)
+    assert found.pairs.sum().item() == pytest.approx(found.scores[:, 1].mean().item(), abs=1e-6)
     usual = head_parts(experiment, "a2.h1")
     assert usual.queries.tolist() == task.prompts.scored_positions.tolist()
     assert usual.keys.tolist() == usual.pattern.argmax(dim=1).tolist()
@@ -266,7 +266,7 @@ def test_in_pieces_of_rows_it_is_the_same():
     experiment.row_bytes = 1
     again = head_parts(experiment, "a2.h1")
     for name in ("scores", "pairs", "above_mean", "values", "key_side"):
-        assert torch.allclose(getattr(whole, name), getattr(again, name), atol=1e-10)
+        assert torch.allclose(getattr(whole, name), getattr(again, name), atol=1e-6)
     assert whole.rows.tolist() == again.rows.tolist() == [0, 1, 2, 3, 4]
 
 
@@ -302,7 +302,7 @@ def test_a_norm_whose_scale_cannot_be_held_is_refused():
     for component in model.components:
         if component.kinds != ("mlp",):
             object.__setattr__(component, "norm", ByPower())
-    with pytest.raises(EdgewiseError, match="do not add up to them .* a norm whose scale edgewise cannot hold"):
+    with pytest.raises(EdgewiseError, match=r"do not add up to them .* a norm whose scale edgewise cannot hold"):
         head_parts(experiment, "a1.h1")
 
 
@@ -345,7 +345,7 @@ def test_what_is_not_there_is_refused(head, options, message):
 
 def test_too_much_to_hold_is_refused(monkeypatch):
     monkeypatch.setattr(sys.modules[head_parts.__module__], "MOST_BYTES", 1000)
-    with pytest.raises(EdgewiseError, match="would take .*; use fewer prompts"):
+    with pytest.raises(EdgewiseError, match=r"would take .*; use fewer prompts"):
         head_parts(Experiment(tiny.gpt2(), tiny.task()), "a1.h1")
 
 

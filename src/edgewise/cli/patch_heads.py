@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from edgewise.cli.printing import headline, stdout_console
 from edgewise.files import write_text
-from edgewise.patching import Experiment
+
+if TYPE_CHECKING:
+    from edgewise.patching import Experiment
 
 
 def show_head(

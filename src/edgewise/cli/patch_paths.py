@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from edgewise.cli.printing import headline, json_number, stdout_console
 from edgewise.files import write_text
-from edgewise.patching import Experiment
+
+if TYPE_CHECKING:
+    from edgewise.patching import Experiment
 
 
 def show_paths(

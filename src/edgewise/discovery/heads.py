@@ -295,9 +295,15 @@ def answer_direction(decoder: Decoder, reference: Reference) -> Tensor:
 
 
 def require_whole(parts: Tensor, whole: Tensor, dtype: torch.dtype, what: str) -> None:
-    """Raise an EdgewiseError unless parts `[places, parts, keys]` add up to their whole `[places, 1, keys]`."""
+    """Raise an EdgewiseError unless parts `[places, parts, keys]` add up to their whole `[places, 1, keys]`.
+
+    A norm whose scale is not held is off by as much as its parts are large, rounding by far less; many models have
+    norms in float32 whatever their dtype.
+    """
     off = (parts.sum(dim=1, keepdim=True) - whole).abs()
-    allowed = torch.finfo(dtype).eps ** 0.5 * (parts.abs().sum(dim=1, keepdim=True) + whole.abs())
+    allowed = max(torch.finfo(one).eps for one in (dtype, torch.float32)) ** 0.5 * (
+        parts.abs().sum(dim=1, keepdim=True) + whole.abs()
+    )
     if bool((off > allowed).any()):
         raise EdgewiseError(
             f"the parts of this head's {what} do not add up to them ({off.max():.2g} off): its model has a norm whose "
