@@ -41,8 +41,7 @@ def head_plot(
     rows, columns = _strongest(above.sum(axis=1)), _strongest(above.sum(axis=0))
     pairs = _grouped(_grouped(above, rows).T, columns).T
     maps.append(("score of one key", pairs, _names(parts, rows), _names(parts, columns)))
-    which = _strongest(np.abs(scores).max(axis=1))
-    maps.append(("score by key", _grouped(scores, which), _names(parts, which), None))
+    maps.append(("score by key", _grouped(scores, columns), _names(parts, columns), None))
     if parts.values is not None:
         values = parts.values.mean(dim=0).numpy()
         which = _strongest(np.abs(values).max(axis=1))
