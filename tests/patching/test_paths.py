@@ -9,7 +9,7 @@ from models.family_models import InFloat64, family
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import patch_paths
 from edgewise.graph import Circuit
-from edgewise.graph.names import Input, parse_path
+from edgewise.graph.names import parse_path
 from edgewise.models import load_model
 from edgewise.patching import Experiment
 from edgewise.patching.paths import path_logits
@@ -285,15 +285,6 @@ def test_what_is_no_path_is_refused(paths, options, message):
     experiment = Experiment(tiny.gpt2(), tiny.task(), ablation=ablation)
     with pytest.raises(EdgewiseError, match=message):
         patch_paths(experiment, *paths, **options)
-
-
-def test_paths_by_name():
-    for name in ("a0.h1->a3.g1<k>->m4->logits", "a3.h1<q>->a3.h1", "a3.g1<k>->a3.g1->logits", "tok->m0"):
-        assert parse_path(name).name == name
-    assert parse_path("a0.h1->a3.h1<q>->a3.h1->m3") == parse_path("a0.h1->a3.h1<q>->m3")
-    assert parse_path("a3.g1<k>->a3.g1->logits").start == Input("k", 3, 1, shared=True)
-    with pytest.raises(EdgewiseError, match=r"as one alone reads it, it is 'a3.h2<k>'"):
-        parse_path("m0->a3.g1<k>->a3.h2->logits")
 
 
 def test_the_shipped_models_story_of_ioi_goes_by_paths():

@@ -12,7 +12,6 @@ from edgewise.discovery import head_parts
 from edgewise.errors import EdgewiseError
 from edgewise.models import load_model
 from edgewise.patching import Experiment
-from edgewise.patching.frozen import Frozen
 from edgewise.tasks import load_task
 
 HEAD, LAYER = 2, 1
@@ -282,13 +281,6 @@ def test_the_answer_is_compared_with_all_where_there_are_no_wrong_ones():
     assert found.values is None
 
 
-class ByHand(torch.nn.Module):
-    """A norm whose root is written as one, with a bias."""
-
-    def forward(self, x):
-        return x / (x.square().mean(dim=-1, keepdim=True) + 1e-3).sqrt() + 2
-
-
 class ByPower(torch.nn.Module):
     """A norm whose root is written as a power."""
 
@@ -304,24 +296,6 @@ def test_a_norm_whose_scale_cannot_be_held_is_refused():
             object.__setattr__(component, "norm", ByPower())
     with pytest.raises(EdgewiseError, match=r"do not add up to them .* a norm whose scale edgewise cannot hold"):
         head_parts(experiment, "a1.h1")
-
-
-@pytest.mark.parametrize(
-    "norm",
-    [torch.nn.LayerNorm(6), torch.nn.RMSNorm(6), torch.nn.LayerNorm(6, elementwise_affine=False), ByHand()],
-    ids=["layer", "root mean square", "without weights", "by hand"],
-)
-def test_a_frozen_norm_is_affine_and_itself_at_its_point(norm):
-    for parameter in norm.parameters():
-        torch.nn.init.normal_(parameter)
-    torch.manual_seed(0)
-    x, y = torch.randn(2, 3, 4, 6)
-    frozen = Frozen(norm, x)
-    assert torch.allclose(frozen.value, norm(x), atol=1e-6)
-    assert torch.allclose(frozen(x), frozen.value, atol=1e-6)
-    assert torch.allclose(frozen.part(x) + frozen.offset, frozen.value, atol=1e-5)
-    assert torch.allclose(frozen.part(y) + frozen.part(x - y), frozen.part(x), atol=1e-5)
-    assert not torch.allclose(frozen(y), norm(y), atol=0.1)
 
 
 @pytest.mark.parametrize(
