@@ -143,9 +143,9 @@ def test_edges_patched_together_are_a_circuit_without_them(name):
             assert near(path_logits(experiment, gone), experiment.logits(circuit))
 
 
-def every_path(graph):
-    """All paths from the embedding to the logits."""
-    found, open_ = [], [("input", "input")]
+def every_path(graph, name="input", writer="input"):
+    """All paths from the embedding, or on from some input's node, to the logits."""
+    found, open_ = [], [(name, writer)]
     while open_:
         name, writer = open_.pop()
         row = graph.source_index[writer]
@@ -189,6 +189,18 @@ def test_an_open_path_holds_the_one_straight_to_the_logits():
     found = path_logits(experiment, [everywhere])
     assert near(found, path_logits(experiment, [everywhere, straight]))
     assert not near(found, path_logits(experiment, [straight]))
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_neox"])
+def test_an_open_path_is_all_paths_that_go_on_from_it(name):
+    with InFloat64():
+        experiment = Experiment(family(name, torch.float64), tiny.task())
+        for path, writer in (("input->a0.h2<q>", "a0.h2"), ("input->m0", "m0"), ("a0.h1->a1.h3<q>", "a1.h3")):
+            on = every_path(experiment.graph, path, writer)
+            found = path_logits(experiment, on)
+            assert near(found, path_logits(experiment, [path]))
+            if len(on) > 1:
+                assert not near(found, path_logits(experiment, on[1:]))
 
 
 def test_one_head_of_a_group_may_read_a_key_of_its_own():
