@@ -17,8 +17,9 @@ from rich.console import Console
 
 import edgewise as ew
 from edgewise.discovery import Progress, heat_maps
+from edgewise.evaluation.answers import first_tokens
 from edgewise.evaluation.roc import roc_points
-from edgewise.reports import heat_plot, roc_plot, size_plot, threshold_plot
+from edgewise.reports import head_plot, heat_plot, roc_plot, size_plot, threshold_plot
 from edgewise.reports.growth import growth
 from edgewise.tasks.known import GREATER_THAN, IOI, KnownCircuit, known_circuit
 
@@ -81,6 +82,12 @@ def plots() -> None:
     """Every kind of plot, from real runs."""
     model = ew.load_model("tiny-ioi")
     task = ew.load_task("ioi", model)
+    head_plot(
+        ew.head_parts(ew.Experiment(model, task), "a3.h1"),
+        tokens=first_tokens(model, task),
+        title="a3.h1 of tiny-ioi on ioi",
+        path=PICTURES / "head.svg",
+    )
     heat_plot(
         heat_maps(ew.Experiment(model, task, metric="logit_diff")),
         metric="logit_diff",

@@ -82,3 +82,32 @@ def test_the_table_of_the_readme_comes_out(circuits, tmp_path, monkeypatch, caps
     assert run(monkeypatch, capsys, "discover", "or-gate")["edges"] == ["a0.h0->m0", "m0->logits"]
     assert run(monkeypatch, capsys, "discover", "or-gate", "--head-order", "reverse")["edges"][0] == "a0.h1->m0"
     assert run(monkeypatch, capsys, "check", "tiny-ioi")["difference"] < 2e-6
+
+
+def test_what_is_said_of_paths_and_heads_comes_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs" / "paths.md").read_text()
+    typed = re.findall(r"^    (a3.h1->logits|input->\S+) +(\S+) +(\S+) +(\S+)%$", page, re.MULTILINE)
+    assert len(typed) == 4
+    options = [word for name, *_ in typed for word in ("--path", name)]
+    found = run(monkeypatch, capsys, "patch", "ioi", "--metric", "logit_diff", *options)
+    for (name, after, fall, lost), one in zip(typed, found["paths"][:-1], strict=True):
+        assert one["paths"] == [name]
+        assert -one["after"] == pytest.approx(float(after), abs=2e-4)
+        assert one["effect"] == pytest.approx(float(fall), abs=2e-4)
+        assert 100 * one["share"] == pytest.approx(float(lost), abs=0.06)
+    assert f"`logit_diff` {typed[0][1]} (5.4210 the model), {typed[0][3]}% lost" in readme
+    assert -found["before"] == pytest.approx(5.4210, abs=2e-4)
+    head = run(monkeypatch, capsys, "patch", "ioi", "--head", "a3.h1")
+    places = range(len(head["keys"]))
+    assert set(head["keys"]) == {10}, "the repeated name"
+    looks = sum(head["pattern"][place][10] for place in places) / len(places)
+    by_token = sum(head["values"][place][0][10] for place in places) / len(places)
+    adds = sum(head["direct"]) / len(places)
+    assert f"repeated name ({looks:.2f} of its attention) and writes against it: {by_token:.3f} of {adds:.3f}" in readme
+    above = sum(map(sum, head["above_mean"]))
+    constant = head["above_mean"][head["parts"].index("constants")][0]
+    assert f"({looks:.2f} of its attention, in all 32 prompts)" in page
+    assert f"of the {adds:.2f} that it adds" in page
+    assert f"{by_token:.2f} are the embedding" in page
+    assert f"stands out by {above:.1f} above the mean key, and {constant:.1f} of" in page

@@ -20,8 +20,8 @@ from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.process import tune_process
 
 if TYPE_CHECKING:
-    from edgewise.discovery import METHODS, acdc, register_method
-    from edgewise.evaluation import Evaluation, evaluate
+    from edgewise.discovery import METHODS, acdc, head_parts, register_method
+    from edgewise.evaluation import Evaluation, evaluate, patch_paths
     from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
     from edgewise.models import Decoder, get_model, load_model, permuted, register_family
     from edgewise.patching import Experiment
@@ -54,10 +54,12 @@ _PUBLIC = {
     "discover": "runs",
     "evaluate": "evaluation",
     "get_model": "models",
+    "head_parts": "discovery",
     "load_circuit": "graph",
     "load_model": "models",
     "load_run": "runs",
     "load_task": "tasks",
+    "patch_paths": "evaluation",
     "permuted": "models",
     "plan_discovery": "runs",
     "register_family": "models",
@@ -89,10 +91,12 @@ __all__ = [
     "discover",
     "evaluate",
     "get_model",
+    "head_parts",
     "load_circuit",
     "load_model",
     "load_run",
     "load_task",
+    "patch_paths",
     "permuted",
     "plan_discovery",
     "register_family",

@@ -10,7 +10,8 @@ from word_models import write_prompts
 
 from edgewise import load_model, load_task
 from edgewise.cli import patch
-from edgewise.discovery import heat_maps
+from edgewise.discovery import head_parts, heat_maps
+from edgewise.evaluation import patch_paths
 from edgewise.patching import Experiment
 from edgewise.reports import terminal
 
@@ -109,3 +110,93 @@ def test_where_patching_takes_too_long_gradients_estimate_it_and_exact_patches(s
 def test_one_file_for_tensors_and_picture_is_refused(shell):
     message = shell.refuses("patch", "ioi", "--out", "x.svg", "--plot", "./x.svg")
     assert message == "--out and --plot name one file, 'x.svg': give each its own"
+
+
+def test_paths_are_a_table_of_what_each_does(shell):
+    options = ("patch", "ioi", "--metric", "logit_diff", "--examples", 8)
+    paths = ("a3.h1->logits", "a0.h1->a3.h1<q>", "a3.h1<q>->a3.h1->logits")
+    named = [word for path in paths for word in ("--path", path)]
+    found = shell.json(*options, *named, "--out", "paths.json")
+    assert json.loads((shell.folder / "paths.json").read_text()) == found
+    assert [one["paths"] for one in found["paths"]] == [*([path] for path in paths), list(paths)]
+    model = load_model("tiny-ioi")
+    wanted = patch_paths(Experiment(model, load_task("ioi", model, examples=8), metric="logit_diff"), *paths)
+    for ours, theirs in zip(found["paths"], wanted, strict=True):
+        assert ours["after"] == pytest.approx(theirs.after, abs=1e-5)
+        assert ours["effect"] == pytest.approx(ours["after"] - found["before"], abs=1e-9)
+        assert ours["share"] == pytest.approx(ours["effect"] / (found["other_end"] - found["before"]), abs=1e-9)
+    out = shell.works(*options, *named).out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["path", "logit_diff", "fall", "of", "logit_diff", "lost"] in lines
+    first = next(line for line in lines if line[:1] == ["a3.h1->logits"])
+    assert float(first[1]) == pytest.approx(-wanted[0].after, abs=1e-4)
+    assert float(first[2]) == pytest.approx(wanted[0].effect, abs=1e-4)
+    assert any(line[:2] == ["all", "together"] for line in lines)
+    back = shell.works(*options, "--path", "a3.h1->logits", "--restore").out
+    lines = [line.split() for line in back.splitlines()]
+    assert ["path", "logit_diff", "rise", "of", "logit_diff", "recovered"] in lines
+    assert "all together" not in back
+    kl = shell.works("patch", "ioi", "--examples", 8, "--path", "a3.h1->logits", "--restore").out
+    assert "fall of kl_div" in kl
+
+
+def test_a_head_is_taken_apart(shell):
+    options = ("patch", "ioi", "--examples", 8, "--head", "a3.h1")
+    found = shell.json(*options, "--out", "head.safetensors", "--plot", "head.svg")
+    tensors = load_file(shell.folder / "head.safetensors")
+    model = load_model("tiny-ioi")
+    wanted = head_parts(Experiment(model, load_task("ioi", model, examples=8)), "a3.h1")
+    assert found["parts"] == list(wanted.parts)
+    for name in ("scores", "pairs", "above_mean", "key_side", "query_side", "values", "direct"):
+        assert torch.allclose(torch.tensor(found[name], dtype=torch.float64), tensors[name])
+        assert torch.allclose(getattr(wanted, name), tensors[name], rtol=1e-4, atol=1e-4)
+    assert tensors["pairs"].shape == (len(wanted.parts),) * 2
+    svg = (shell.folder / "head.svg").read_text()
+    assert all(f">{word}<" in svg for word in ("a0.h2", "constants", "Mary", "onto the answers"))
+    out = shell.works(*options).out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["query", "key", "above", "mean", "score"] in lines
+    assert ["part", "position", "token", "adds"] in lines
+    at = lines.index(["query", "key", "above", "mean", "score"])
+    largest = int(wanted.above_mean.abs().argmax())
+    row, column = divmod(largest, len(wanted.parts))
+    assert lines[at + 1][:2] == [wanted.parts[row], wanted.parts[column]]
+    assert float(lines[at + 1][2]) == pytest.approx(wanted.above_mean[row, column].item(), abs=1e-3)
+    # All that is not among the strongest stands under them, so that a table adds up to what its title says.
+    assert sum(float(line[-2]) for line in lines[at + 1 : at + 12]) == pytest.approx(
+        wanted.above_mean.sum().item(), abs=0.01
+    )
+    own = shell.json("patch", "ioi", "--examples", 8, "--head", "a3.h1", "--query", 4, "--key", 0)
+    assert (own["queries"], own["keys"], own["values"]) == ([4] * 8, [0] * 8, None)
+
+
+def test_ones_own_model_without_a_tokenizer_can_be_taken_apart(shell):
+    out = shell.works("patch", "tracr-reverse", "--head", "a3.h0", "--plot", "head.png").out
+    assert "by part of the query, and by part of the key" in out
+    assert "onto the answers" not in out, "its outputs are numbers"
+    assert (shell.folder / "head.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--path", "a3.h1"], "'a3.h1' is not a path; a path is written"),
+        (["--path", "a3.h1->a4.h0<q>"], "has no input 'a4.h0<q>'"),
+        (["--path", "m0->logits", "--head", "a3.h1"], "--path and --head are two questions"),
+        (["--restore"], "--restore says how --path patches, and no path is given"),
+        (["--query", 2], "--query is a position for --head"),
+        (["--key", 2], "--key is a position for --head"),
+        (["--head", "a3.h1", "--exact"], "--exact and --gradient are for heat maps, not for --head"),
+        (["--path", "m0->logits", "--gradient"], "not for --path"),
+        (["--path", "m0->logits", "--plot", "x.svg"], "paths are a table; leave it out"),
+        (["--path", "m0->logits", "--out", "x.safetensors"], "--out should end in .json, not 'x.safetensors'"),
+        (["--path", "m0->logits", "--path", "m0->logits"], "'m0->logits' is there twice"),
+        (["--path", "m0->logits", "--restore", "--ablation", "zero"], "goes with ablation 'resample', not 'zero'"),
+        (["--head", "m3"], "'m3' is not a head"),
+        (["--head", "heads"], "'heads' is not a node"),
+        (["--head", "a3.h1", "--key", 99], "does not see position 99"),
+    ],
+)
+def test_questions_that_make_no_sense_are_refused(arguments, message, shell):
+    assert message in shell.refuses("patch", "ioi", "--examples", 4, *arguments)
+    assert not list(shell.folder.iterdir())

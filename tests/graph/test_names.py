@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Edge, Input, Node, PortEdge, parse_edge, parse_input, parse_node
+from edgewise.graph import Edge, Input, Node, PortEdge, parse_edge, parse_input, parse_node, parse_path
 
 NODES = {
     "input": Node("input"),
@@ -186,3 +186,12 @@ def test_whatever_parses_prints_back_and_the_rest_is_refused_in_words(text: str)
 def test_a_stray_newline_is_not_overlooked(text: str) -> None:
     for parse in (parse_node, parse_input, parse_edge):
         assert re.search(r"\\n", refusal(parse, text + "\n"))
+
+
+def test_paths_by_name():
+    for name in ("a0.h1->a3.g1<k>->m4->logits", "a3.h1<q>->a3.h1", "a3.g1<k>->a3.g1->logits", "tok->m0"):
+        assert parse_path(name).name == name
+    assert parse_path("a0.h1->a3.h1<q>->a3.h1->m3") == parse_path("a0.h1->a3.h1<q>->m3")
+    assert parse_path("a3.g1<k>->a3.g1->logits").start == Input("k", 3, 1, shared=True)
+    with pytest.raises(EdgewiseError, match=r"as one alone reads it, it is 'a3.h2<k>'"):
+        parse_path("m0->a3.g1<k>->a3.h2->logits")

@@ -4,8 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from edgewise.discovery import HeadParts
 from edgewise.errors import EdgewiseError
+from edgewise.reports.head_plots import head_plot
 from edgewise.reports.plots import heat_plot, roc_plot, size_plot, threshold_plot
 
 MAPS = SimpleNamespace(
@@ -117,3 +120,32 @@ def test_another_ending_is_refused(tmp_path):
 
 def test_a_notebook_shows_a_plot():
     assert roc_plot({})._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_heads_maps_add_up_and_name_the_strongest_parts():
+    names = (*(f"a0.h{number}" for number in range(20)), "constants", "bias")
+    torch.manual_seed(0)
+    above, sides = torch.randn(22, 22, dtype=torch.float64), torch.randn(3, 22, 4, dtype=torch.float64)
+    above[7] += 50
+    seen = torch.ones(3, 4, dtype=torch.bool)
+    seen[0, 3] = False
+    places = torch.zeros(3, dtype=torch.long)
+    nothing, values = torch.zeros(3, 4), torch.randn(3, 22, 4, dtype=torch.float64)
+    parts = HeadParts(
+        "a1.h0", names, places, places, places, nothing, nothing, seen, sides, sides * seen[:, None], above, above, (),
+        values, torch.zeros(3),
+    )  # fmt: skip
+    plot = head_plot(parts, tokens=["a", "b", "c", "d"])
+    pairs, _, answers = [axes for axes in plot.axes if axes.get_title()]
+    rows = [label.get_text() for label in pairs.get_yticklabels()]
+    assert "a0.h7" in rows
+    assert rows[-1] == "others"
+    assert len(rows) == 13
+    for axes, total in ((pairs, above.sum()), (answers, values.mean(dim=0).sum())):
+        shown = axes.images[0].get_array()
+        assert shown.sum() == pytest.approx(total.item(), abs=1e-9)
+    # What all keys have in common is left out: the keys that a query sees have a mean of nothing.
+    alone = HeadParts(**{**vars(parts), "seen": torch.ones(3, 4, dtype=torch.bool), "key_side": sides})
+    by_key = next(axes for axes in head_plot(alone).axes if axes.get_title() == "score by key")
+    assert abs(by_key.images[0].get_array().sum(axis=1)).max() < 1e-9
+    assert [label.get_text() for label in answers.get_xticklabels()] == ["a", "b", "c", "d"]

@@ -1,4 +1,4 @@
-"""`edgewise patch`: heat maps of single parts."""
+"""`edgewise patch`: heat maps of single parts; paths; what a head is made of."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import JsonOption, asks
+from edgewise.cli.patch_heads import show_head
+from edgewise.cli.patch_paths import show_paths
 from edgewise.cli.printing import headline, stdout_console
 from edgewise.errors import EdgewiseError
 from edgewise.runs.request import Request
@@ -20,6 +22,29 @@ from edgewise.runs.request import Request
 @asks("ablation", "metric")
 def patch(
     asked: Request,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Ablate only what flows along a path: 'a0.h1->a3.h1<q>', and on from there as the model does, or "
+            "'a0.h1->a3.h1<q>->logits', and nothing else. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="With --path: restore the path in the run on the corrupted prompts.")
+    ] = False,
+    head: Annotated[
+        str | None,
+        typer.Option(help="Which senders a head's scores and its output are made of, as in a3.h1.", show_default=False),
+    ] = None,
+    query: Annotated[
+        int | None,
+        typer.Option(help="With --head: the position whose scores it is. Default: those scored.", show_default=False),
+    ] = None,
+    key: Annotated[
+        int | None,
+        typer.Option(help="With --head: the key's position. Default: that most attended to.", show_default=False),
+    ] = None,
     exact: Annotated[
         bool | None,
         typer.Option(
@@ -38,12 +63,15 @@ def patch(
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Ablate every head, MLP and position by itself and show how much worse the metric gets: where to look first."""
+    """Ablate every head, MLP and position by itself and show how much worse the metric gets: where to look first.
+
+    With --path only what flows along a path; with --head what one head's scores and output are made of.
+    """
     from rich.console import Console
     from rich.text import Text
 
     from edgewise.discovery import gradient_maps, heat_maps, seconds_to_patch
-    from edgewise.evaluation.answers import token_text
+    from edgewise.evaluation.answers import first_tokens
     from edgewise.files import write_text
     from edgewise.patching import Experiment
     from edgewise.reports import heat_tables, section_progress
@@ -53,6 +81,7 @@ def patch(
     from edgewise.runs.scores import save_heat_maps
 
     asked.check()
+    _check_together(path, head, restore, query, key, exact, out, plot)
     out = None if out is None else some_path(out, "--out").expanduser()
     plot = None if plot is None else some_path(plot, "--plot").expanduser()
     if plot is not None:
@@ -64,6 +93,12 @@ def patch(
             raise EdgewiseError(f"the file {str(wanted)!r} is there already; nothing is overwritten, so choose another")
     loaded, prompts = asked.load()
     experiment = Experiment(loaded, prompts, ablation=asked.search.ablation, metric=asked.search.metric)
+    if path:
+        show_paths(experiment, path, restore=restore, out=out, as_json=as_json, quiet=quiet)
+        return
+    if head is not None:
+        show_head(experiment, head, query=query, key=key, out=out, plot=plot, as_json=as_json)
+        return
     seconds = seconds_to_patch(experiment) if exact is None else 0.0
     by_gradients = seconds > PATIENCE if exact is None else not exact
     with section_progress(Console(stderr=True, quiet=quiet)) as progress:
@@ -78,8 +113,7 @@ def patch(
         write_text(out, json.dumps(found) + "\n")
     elif out is not None:
         save_heat_maps(out, maps)
-    tokens = [token_text(loaded, token) for token in prompts.prompts.clean[0][prompts.prompts.mask[0]].tolist()]
-    tokens = tokens if loaded.tokenizer is not None else []
+    tokens = first_tokens(loaded, prompts)
     if plot is not None:
         from edgewise.reports.plots import heat_plot
 
@@ -108,3 +142,35 @@ def patch(
 
 PATIENCE = 60.0
 """Seconds that patching may take before gradients are the default."""
+
+
+def _check_together(
+    path: list[str] | None,
+    head: str | None,
+    restore: bool,
+    query: int | None,
+    key: int | None,
+    exact: bool | None,
+    out: Path | None,
+    plot: Path | None,
+) -> None:
+    """Raise an EdgewiseError for options that do not go together, or names that are none."""
+    from edgewise.graph.names import parse_node, parse_path
+
+    if path and head is not None:
+        raise EdgewiseError("--path and --head are two questions; ask one")
+    if restore and not path:
+        raise EdgewiseError("--restore says how --path patches, and no path is given")
+    for name, position in (("query", query), ("key", key)):
+        if position is not None and head is None:
+            raise EdgewiseError(f"--{name} is a position for --head, and no head is given")
+    if exact is not None and (path or head is not None):
+        raise EdgewiseError(f"--exact and --gradient are for heat maps, not for --{'path' if path else 'head'}")
+    if path and plot is not None:
+        raise EdgewiseError("--plot draws maps, and paths are a table; leave it out")
+    if path and out is not None and out.suffix != ".json":
+        raise EdgewiseError(f"a table of paths is written as JSON, so --out should end in .json, not {str(out)!r}")
+    for one in path or ():
+        parse_path(one)
+    if head is not None:
+        parse_node(head)

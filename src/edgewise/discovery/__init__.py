@@ -2,6 +2,7 @@
 
 from edgewise.discovery.engines import DEFAULT_ENGINE, ENGINES
 from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressCallback
+from edgewise.discovery.heads import HeadParts, head_parts
 from edgewise.discovery.heat import HeatMaps, heat_maps
 from edgewise.discovery.heat_by_gradients import gradient_maps, seconds_to_patch
 from edgewise.discovery.journal import Journal
@@ -40,6 +41,7 @@ __all__ = [
     "Engine",
     "Estimate",
     "Found",
+    "HeadParts",
     "HeatMaps",
     "Interrupted",
     "Journal",
@@ -75,6 +77,7 @@ __all__ = [
     "gradient_maps",
     "greedy",
     "head_importance",
+    "head_parts",
     "heat_maps",
     "information_flow",
     "masked",

@@ -8,6 +8,7 @@ from edgewise.evaluation.hypotheses import Hypotheses, run_tests
 from edgewise.evaluation.measuring import Accuracy, Evaluation, Measured, Spread, evaluate, evaluate_in
 from edgewise.evaluation.mib import MibRoc, MibScores, mib_auroc, mib_scores
 from edgewise.evaluation.outcome import Outcome, advice, outcome_of
+from edgewise.evaluation.path_effects import PathEffect, patch_paths
 from edgewise.evaluation.random_circuits import random_circuit
 from edgewise.evaluation.roc import Counted, RocCurve, RocPoint, area_under, frontier, roc_curve, roc_point, roc_points
 
@@ -24,6 +25,7 @@ __all__ = [
     "MibRoc",
     "MibScores",
     "Outcome",
+    "PathEffect",
     "RocCurve",
     "RocPoint",
     "Said",
@@ -40,6 +42,7 @@ __all__ = [
     "mib_auroc",
     "mib_scores",
     "outcome_of",
+    "patch_paths",
     "random_circuit",
     "roc_curve",
     "roc_point",

@@ -70,3 +70,11 @@ def meaning_of_right(task: Task) -> str:
 def token_text(model: Decoder, token: int) -> str:
     """A token as a person reads it; its number where the model has no tokenizer."""
     return str(token) if model.tokenizer is None else str(model.tokenizer.decode([token]))
+
+
+def first_tokens(model: Decoder, task: Task) -> list[str]:
+    """The first clean prompt's tokens as a person reads them; none where the model has no tokenizer."""
+    if model.tokenizer is None:
+        return []
+    prompts = task.prompts
+    return [token_text(model, token) for token in prompts.clean[0][prompts.mask[0]].tolist()]

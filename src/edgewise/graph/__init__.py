@@ -4,13 +4,14 @@ from edgewise.graph.circuit import Circuit
 from edgewise.graph.eap_json import load as load_circuit
 from edgewise.graph.eap_json import save as save_circuit
 from edgewise.graph.graph import Graph
-from edgewise.graph.names import Edge, Input, Node, PortEdge, parse_edge, parse_input, parse_node
+from edgewise.graph.names import Edge, EdgePath, Input, Node, PortEdge, parse_edge, parse_input, parse_node, parse_path
 from edgewise.graph.trace import Decision
 
 __all__ = [
     "Circuit",
     "Decision",
     "Edge",
+    "EdgePath",
     "Graph",
     "Input",
     "Node",
@@ -19,5 +20,6 @@ __all__ = [
     "parse_edge",
     "parse_input",
     "parse_node",
+    "parse_path",
     "save_circuit",
 ]

@@ -10,6 +10,7 @@
 | `a3.h7<k>@S1`, `logits@END` | an input at the positions of one span, in a graph whose inputs are split by spans |
 | `a0.h1->a3.h7<q>`, `m3->logits`, `a0.h1->a3.h7<k>@S1` | an edge |
 | `a3.h7<q>->a3.h7`, `a3.h7<q>@END->a3.h7` | a port edge: whether the head has its query (key, value) at all |
+| `a0.h1->a3.h7<q>->m5->logits` | a path: a sender, and the inputs one after another through which it is read |
 
 These are the names that EAP-IG and the MIB benchmark use; port edges, shared inputs, whole heads, spans and the split
 embedding are edgewise's own additions to them.
@@ -96,6 +97,26 @@ class PortEdge:
 
 SPAN = re.compile(r"[^\s@<>]{1,40}")
 """The name of a span."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgePath:
+    """A chain of edges: what `start` writes reaches the last of `reads` through the nodes of those before it.
+
+    Attributes:
+        start: the node that writes; or the input at whose port edge the path begins.
+        reads: the inputs after it, in their order: what reads the start, what reads that one's node, and so on.
+    """
+
+    start: Node | Input
+    reads: tuple[Input, ...]
+
+    @property
+    def name(self) -> str:
+        first = [self.start.name, self.start.owner] if isinstance(self.start, Input) else [self.start.name]
+        return "->".join([*first, *(place.name for place in self.reads)])
+
+
 _NUMBER = r"(0|[1-9][0-9]{0,9})"  # no graph has more
 _HEAD = re.compile(rf"a{_NUMBER}\.h{_NUMBER}")
 _MLP = re.compile(rf"m{_NUMBER}")
@@ -167,3 +188,40 @@ def parse_edge(text: str) -> Edge | PortEdge:
         return Edge(parse_node(source), parse_input(target))
     except EdgewiseError as error:
         raise EdgewiseError(f"in the edge {quoted(text)}: {error}") from None
+
+
+def parse_path(text: str) -> EdgePath:
+    """The path called `text`, as in `a0.h1->a5.h5<q>` or `a0.h1->a5.h5<q>->m7->logits`.
+
+    After `a5.h5<q>` its own head may be named too (`a5.h5<q>->a5.h5->m7`), which says nothing more; a path that begins
+    so begins at the port edge.
+
+    Raises:
+        EdgewiseError: `text` is not a path's name; the message quotes it and says what would have been right.
+    """
+    names = text.split("->")
+    first, rest = names[0], names[1:]
+    if not rest:
+        raise EdgewiseError(f"{quoted(text)} is not a path; a path is written 'a0.h1->a5.h5<q>' or 'a0.h1->m3->logits'")
+    try:
+        start = parse_input(first) if _HEAD_INPUT.fullmatch(first) else parse_node(first)
+        if isinstance(start, Node) and start.kind == "logits":
+            raise EdgewiseError("nothing reads the logits, so no path begins there")
+        if isinstance(start, Input) and rest[0] != start.owner:
+            raise EdgewiseError(
+                f"a path from {quoted(first)} goes through its own head, {start.owner!r}, not to {quoted(rest[0])}"
+            )
+        reads: list[Input] = []
+        for before, name in zip(names, rest, strict=False):
+            inside = _HEAD_INPUT.fullmatch(before)
+            if inside and inside[2] == "g" and _HEAD.fullmatch(name):
+                raise EdgewiseError(
+                    f"{quoted(before)} is read by several heads; as one alone reads it, it is '{name}<{inside[4]}>'"
+                )
+            if not (inside and name == before.partition("<")[0]):
+                reads.append(parse_input(name))
+        if any(place.kind == "logits" for place in reads[:-1]):
+            raise EdgewiseError("nothing reads the logits, so a path ends there")
+    except EdgewiseError as error:
+        raise EdgewiseError(f"in the path {quoted(text)}: {error}") from None
+    return EdgePath(start, tuple(reads))

@@ -168,9 +168,21 @@ class Attention(Component):
         projected = projected if self.rotation is None else self.rotation(projected, at)
         return projected if squares is None else torch.cat((projected.to(squares.dtype), squares), dim=-1)
 
+    def scale_across(self, kind: InputKind, x: Tensor) -> Tensor | None:
+        """The scale `[batch, pos, 1, 1]` of a norm across all heads' queries (or keys) `x`, or None."""
+        norm = self.query_norm if kind == "q" else self.key_norm
+        if not isinstance(norm, Scale):
+            return None
+        return norm.of(x[..., -1:].mean(dim=2, keepdim=True) / (x.shape[-1] - 1))
+
+    def scaled_across(self, kind: InputKind, x: Tensor) -> Tensor:
+        """Queries or keys of all heads, with the scale of a norm across them where there is one."""
+        scale = self.scale_across(kind, x)
+        return x if scale is None else x[..., :-1] * scale
+
     def pattern(self, q: Tensor, k: Tensor, allowed: Tensor, which: Sequence[int] | None = None) -> Tensor:
         """Attention patterns `[batch, heads, query pos, key pos]`, in float32 at least; of the heads `which`."""
-        q, k = _across(q, self.query_norm), _across(k, self.key_norm)
+        q, k = self.scaled_across("q", q), self.scaled_across("k", k)
         scores = torch.einsum("bqhe,bkhe->bhqk", q, _shared(k, q)) * self.scale
         scores = scores.to(stream_dtype(scores.dtype))
         if self.softcap is not None:
@@ -256,11 +268,3 @@ class Attention(Component):
 def _shared(x: Tensor, q: Tensor) -> Tensor:
     """Keys or values once for every query head that reads them."""
     return x if x.shape[2] == q.shape[2] else x.repeat_interleave(q.shape[2] // x.shape[2], dim=2)
-
-
-def _across(x: Tensor, norm: HeadNorm | Scale | None) -> Tensor:
-    """Queries or keys of all heads, with the scale of a norm across them where there is one."""
-    if not isinstance(norm, Scale):
-        return x
-    x, squares = x[..., :-1], x[..., -1:]
-    return x * norm.of(squares.mean(dim=2, keepdim=True) / x.shape[-1])

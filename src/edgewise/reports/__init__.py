@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgewise.reports.drawing import draw
     from edgewise.reports.evaluation import assessment_tables, evaluation_table
+    from edgewise.reports.head_plots import head_plot
+    from edgewise.reports.heads import head_tables
     from edgewise.reports.layout import Layout, Placed, place
+    from edgewise.reports.paths import path_headline, path_table
     from edgewise.reports.plots import heat_plot, roc_plot, size_plot, threshold_plot
     from edgewise.reports.progress import section_progress, sweep_progress
     from edgewise.reports.prompts import show_pair
@@ -31,10 +34,14 @@ _PUBLIC = {
     "circuit_table": "terminal",
     "draw": "drawing",
     "evaluation_table": "evaluation",
+    "head_plot": "head_plots",
+    "head_tables": "heads",
     "heat_plot": "plots",
     "heat_tables": "terminal",
     "highest_scores": "terminal",
     "known_table": "terminal",
+    "path_headline": "paths",
+    "path_table": "paths",
     "place": "layout",
     "plan_table": "terminal",
     "roc_plot": "plots",
@@ -55,10 +62,14 @@ __all__ = [
     "circuit_table",
     "draw",
     "evaluation_table",
+    "head_plot",
+    "head_tables",
     "heat_plot",
     "heat_tables",
     "highest_scores",
     "known_table",
+    "path_headline",
+    "path_table",
     "place",
     "plan_table",
     "roc_plot",

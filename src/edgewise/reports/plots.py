@@ -156,10 +156,10 @@ def heat_plot(
         wide = [cell * max(3, nodes.shape[1]), cell * max(3, positions.shape[1])]
         plot = figure(sum(wide) + 2.6, max(2.2, cell * n_layers + (1.5 if tokens else 1.1)))
         left, right = plot.subplots(1, 2, width_ratios=wide)
-        _map(left, nodes, largest)
+        map_of_cells(left, nodes, largest)
         left.set_xticks(range(len(names)), names)
         left.set(xlabel="head", ylabel="layer", title="heads" + (" and MLPs" if len(mlps) else ""))
-        shown = _map(right, positions, largest)
+        shown = map_of_cells(right, positions, largest)
         right.set(xlabel="position", title="stream that enters a layer")
         if tokens is not None:
             right.set_xticks(range(len(tokens)), [repr(token)[1:-1] for token in tokens], rotation=90)
@@ -239,7 +239,7 @@ def _unit(metric: str) -> str:
     return f" ({words.rsplit('(', 1)[1]}" if words.endswith(")") else ""
 
 
-def _map(axes: Axes, values: Any, largest: float) -> Any:
+def map_of_cells(axes: Axes, values: Any, largest: float) -> Any:
     """One map, layer 0 at the bottom, with its numbers where there is room for them."""
     shown = axes.imshow(values, origin="lower", cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from edgewise.discovery import HeatMaps
+from edgewise.discovery import HeadParts, HeatMaps
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes, write_bytes
 from edgewise.graph import Circuit, Graph
@@ -47,6 +47,13 @@ def save_scores(path: str | Path, scored: Circuit) -> None:
 def save_heat_maps(path: str | Path, maps: HeatMaps) -> None:
     """Write heat maps as tensors `heads`, `mlps`, `embedding` and `positions`, whole or not at all."""
     write_bytes(Path(path), save({key: value.contiguous() for key, value in vars(maps).items()}))
+
+
+def save_head_parts(path: str | Path, parts: HeadParts) -> None:
+    """Write a head's parts as tensors, whole or not at all; the header has their names as JSON, under `edgewise`."""
+    tensors = {key: value.contiguous() for key, value in vars(parts).items() if isinstance(value, torch.Tensor)}
+    header = {"head": parts.head, "parts": parts.parts, "notes": parts.notes}
+    write_bytes(Path(path), save(tensors, metadata={"edgewise": json.dumps(header)}))
 
 
 def load_scores(path: str | Path, graph: Graph | None = None) -> Circuit:
