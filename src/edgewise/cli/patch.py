@@ -17,7 +17,7 @@ from edgewise.runs.request import Request
 
 
 @app.command(epilog="Example: edgewise patch ioi --metric logit_diff")
-@asks("ablation", "metric")
+@asks("ablation", "mean_over", "ablation_seed", "metric")
 def patch(
     asked: Request,
     exact: Annotated[
@@ -63,7 +63,8 @@ def patch(
         if wanted is not None and wanted.exists():
             raise EdgewiseError(f"the file {str(wanted)!r} is there already; nothing is overwritten, so choose another")
     loaded, prompts = asked.load()
-    experiment = Experiment(loaded, prompts, ablation=asked.search.ablation, metric=asked.search.metric)
+    ablation = asked.search.ablating(loaded, prompts)
+    experiment = Experiment(loaded, prompts, ablation=ablation, metric=asked.search.metric)
     seconds = seconds_to_patch(experiment) if exact is None else 0.0
     by_gradients = seconds > PATIENCE if exact is None else not exact
     with section_progress(Console(stderr=True, quiet=quiet)) as progress:
