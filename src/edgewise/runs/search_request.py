@@ -164,6 +164,9 @@ class SearchRequest:
                 raise unknown("order", order, ORDER_MODES)
         if self.ablation is not None and self.ablation not in ABLATIONS:
             raise unknown("ablation", self.ablation, ABLATIONS)
+        if isinstance(self.mean_over, str | Path) and not Path(self.mean_over).expanduser().exists():
+            given = quoted(str(self.mean_over), 500)
+            raise EdgewiseError(f"the texts to take the mean over (--mean-over), {given}: there is no such file")
         if self.mean_over is not None and self.ablation != "mean":
             raise EdgewiseError(
                 f"--mean-over is for ablation 'mean'; ablation {self.ablation!r} takes no mean over texts"
