@@ -96,17 +96,23 @@ def moments(
     for first in range(0, len(tokens), step):
         piece = slice(first, first + step)
         at = positions if positions is None or len(positions) == 1 else positions[piece]
-        run = forward(decoder, tokens[piece], mask[piece], at, split_embedding=split_embedding)
-        for number, one in enumerate((run.embedding.permute(1, 2, 0, 3), *run.codes)):
-            real = one[mask[piece]].to(dtype)  # [tokens, parts or nodes, width]
-            found = (real.sum(dim=0).cpu().double(), real.square().sum(dim=0).cpu().double())
-            if first == 0:
-                sums.append(found[0])
-                squares.append(found[1])
-            else:
-                sums[number] += found[0]
-                squares[number] += found[1]
+        found = _sums(decoder, tokens[piece], mask[piece], at, split_embedding)
+        for total, part in ((sums, 0), (squares, 1)):
+            more = [one[part] for one in found]
+            total[:] = [mine + one for mine, one in zip(total, more, strict=True)] if total else more
     means = [one / count for one in sums]
     variances = [one / count - mean.square() for one, mean in zip(squares, means, strict=True)]
     deviations = [one.mean(dim=-1, keepdim=True).clamp_min(0).sqrt() for one in variances]
     return [one.to(decoder.device, dtype) for one in means], [one.to(decoder.device, dtype) for one in deviations]
+
+
+def _sums(
+    decoder: Decoder, tokens: Tensor, mask: Tensor, positions: Tensor | None, split_embedding: bool
+) -> list[tuple[Tensor, Tensor]]:
+    """The sum over real tokens of what every node writes, and of its square, in float64; nothing else is kept."""
+    run, dtype = forward(decoder, tokens, mask, positions, split_embedding=split_embedding), stream_dtype(decoder.dtype)
+    found = []
+    for one in (run.embedding.permute(1, 2, 0, 3), *run.codes):
+        real = one[mask].to(dtype)  # [tokens, parts or nodes, width]
+        found.append((real.sum(dim=0).cpu().double(), real.square().sum(dim=0).cpu().double()))
+    return found

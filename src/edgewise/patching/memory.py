@@ -56,6 +56,7 @@ class MemoryPlan:
         circuit_row, gradient_row, mask_row, probe_row: what each row of prompts takes in a circuit run, in attribution
             by gradients, in a circuit run with soft masks and its backward pass, and in learning masks on units, where
             all rows are in hand at once.
+        constants: what working out a value for every node takes beside the runs that it comes from.
         learned_row: what each row of prompts takes while the constants of ablation `optimal` are learned.
         text_row: what each of the texts takes that a mean is taken over; 0 where there are none.
         learns: whether constants are learned.
@@ -77,6 +78,7 @@ class MemoryPlan:
     gradient_row: int
     mask_row: int
     probe_row: int
+    constants: int
     learned_row: int
     text_row: int
     rows: int
@@ -215,7 +217,7 @@ def memory_of(
     if over is not None:  # a text is run like a prompt, and nothing is kept of it
         as_prompts = replace(task, prompts=replace(task.prompts, clean=over.tokens, corrupt=over.tokens))
         one = memory_of(decoder, as_prompts, graph, rows=1)
-        text_row = one.clean + one.recording
+        text_row = one.clean + one.recording + one.constants
     config, prompts = decoder.config, task.prompts
     rows = len(task) if rows is None else rows
     wide, narrow = stream_dtype(decoder.dtype).itemsize, decoder.dtype.itemsize
@@ -248,6 +250,9 @@ def memory_of(
     saved = scores + looked_at + 8 * z + 5 * stream + (4 * hidden + 2 * stream if config.mlps else 0)
     saved += (4 * z + 10 * stream) * coupled + steps * scores
     kept_row = clean + layers * qkv
+    # Sums and squares of what nodes write, in float64, of one piece and of all before it.
+    constants = 48 * (graph.n_embeddings * config.d_model + layers * heads * config.d_head + mlps * config.d_model)
+    weight = config.d_model * max(config.d_mlp, config.d_model) * narrow  # a copy of one is made on the way back
     gradients = layers * (2 * z + qkv) + 2 * mlps * same + stream
     passes = max(layers * saved + gradients + 2 * scores, gradients + 6 * heads * stream)
     gradient_row = kept_row + gradients + (layers + len(graph.sources)) * stream + passes + MEASURED * each_logits
@@ -274,8 +279,9 @@ def memory_of(
         circuit_row=len(graph.sources) * stream + max(5 * heads * stream, 3 * heads * stream + attention),
         gradient_row=gradient_row,
         mask_row=kept_row + 5 * masked // 4 + MEASURED * each_logits,
-        learned_row=kept_row + masked + MEASURED * each_logits,
+        learned_row=layers * saved + 2 * scores + weight + constants + MEASURED * each_logits,
         text_row=text_row,
+        constants=constants,
         learns=learns,
         probe_row=kept_row + 4 * (layers * saved + gradients + 2 * scores) // 3 + MEASURED * each_logits,
         rows=rows,

@@ -34,7 +34,7 @@ from edgewise.models.matmul import fast_matmul
 from edgewise.models.walk import Walk
 from edgewise.patching.constants import Constants, moments
 from edgewise.patching.wiring import Wiring
-from edgewise.tasks import METRICS, Prompts
+from edgewise.tasks import METRICS, Metric, Prompts
 
 if TYPE_CHECKING:
     from edgewise.graph import Graph
@@ -93,13 +93,11 @@ def learn_constants(
         total = 0.0
         at_once = rows_at_once or len(drawn)
         for some, present in zip(drawn.split(at_once), kept.split(at_once), strict=True):
-            rows, at = prompts.take(some), torch.cat([(prompts.scored_rows == row).nonzero()[:, 0] for row in some])
             with torch.enable_grad(), fast_matmul():
-                final = without_nodes(decoder, graph, rows, constants(), present.to(decoder.device))
-                logits = decoder.logits(final[rows.scored_rows, rows.scored_positions])
-                value = loss(logits, experiment.reference.at(at)).sum() / places
+                value = _loss(experiment, loss, some, constants(), present.to(decoder.device)) / places
                 value.backward(inputs=shifts)  # and not the weights, whose gradients would stay
             total += value.item()
+            del value  # before the next is made
         if not math.isfinite(total):
             raise EdgewiseError(f"ablation 'optimal' diverged: at step {step} the loss of its constants is {total}")
         optimizer.step()
@@ -107,6 +105,15 @@ def learn_constants(
             progress(step, steps)
     with torch.no_grad():
         return constants()
+
+
+def _loss(experiment: Experiment, loss: Metric, some: Tensor, constants: Constants, present: Tensor) -> Tensor:
+    """The loss summed over the scored places of some rows of prompts, by number."""
+    decoder, prompts = experiment.decoder, experiment.task.prompts
+    rows, at = prompts.take(some), torch.cat([(prompts.scored_rows == row).nonzero()[:, 0] for row in some])
+    final = without_nodes(decoder, experiment.graph, rows, constants, present)
+    logits = decoder.logits(final[rows.scored_rows, rows.scored_positions])
+    return loss(logits, experiment.reference.at(at)).sum()
 
 
 def seconds_to_learn(experiment: Experiment) -> float:
