@@ -92,7 +92,8 @@ class Experiment:
             rows = plan.rows_at_once(plan.learned_row, plan.logits)
             return replace(carried, constants=learn_constants(self, carried.seed, rows_at_once=rows, progress=progress))
         if carried.over is not None:
-            rows = None if plan.limit is None else max(1, plan.limit // max(1, plan.text_row))
+            limit = ROW_BYTES if plan.limit is None else min(plan.limit, ROW_BYTES)
+            rows = max(1, limit // plan.text_row)
             return replace(carried, constants=constants_of(self.decoder, prompts, carried, split, rows))
         return carried
 

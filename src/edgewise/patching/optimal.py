@@ -86,7 +86,7 @@ def learn_constants(
             drawn = torch.randperm(len(prompts), generator=generator)[:ROWS]
         chance = torch.rand(len(drawn), 1, generator=generator)
         kept = torch.rand(len(drawn), len(graph.sources), generator=generator) >= chance
-        places = sum(int((prompts.scored_rows == row).sum()) for row in drawn)
+        places = max(1, sum(int((prompts.scored_rows == row).sum()) for row in drawn))
         optimizer.zero_grad()
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - (step - 1) / steps)
