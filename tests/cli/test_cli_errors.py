@@ -383,8 +383,9 @@ def test_texts_to_take_a_mean_over_are_for_the_mean_and_have_to_be_texts(shell, 
     sentence = discover_on(shell, prompts, models / "gpt2", "--mean-over", str(prompts), "--ablation", "noise")
     says(sentence, "--mean-over is for ablation 'mean'; ablation 'noise' takes no mean over texts")
     (shell.folder / "texts.jsonl").write_text('{"text": "the girl ran ."}\n{"text": 7}\n')
-    sentence = discover_on(shell, prompts, models / "gpt2", "--mean-over", "texts.jsonl")
-    says(sentence, "1 of the 2 lines of 'texts.jsonl' cannot be used", "line 2: 'text' should be text, not 7")
+    refused = shell("discover", prompts, "--model", models / "gpt2", "--threshold", "0.1", "--mean-over", "texts.jsonl")
+    assert refused.code == 2
+    says(refused.err, "1 of the 2 lines of 'texts.jsonl' cannot be used", "line 2: 'text' should be text, not 7")
 
 
 def test_resample_needs_a_difference_between_clean_and_corrupted(shell, models):

@@ -64,7 +64,7 @@ def test_ioi_on_the_shipped_model_gives_the_decisions_of_the_twin(threshold, opt
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threshold", [1e-4, 1e-3, 0.01, 0.1, 1.0])
-@pytest.mark.parametrize("ablation", ["resample", "zero", "mean", "mean-positional"])
+@pytest.mark.parametrize("ablation", ABLATIONS)
 def test_all_of_ioi_on_the_shipped_model_gives_the_decisions_of_the_twin(threshold, ablation):
     model = load_model("tiny-ioi")
     task = load_task("ioi", model)
