@@ -15,7 +15,7 @@ from twins import both, decisions, same_decisions
 from edgewise.discovery import ENGINES, Discovery, Interrupted, Order, acdc, acdc_with_edges
 from edgewise.models import load_model
 from edgewise.models.forward import forward
-from edgewise.patching import Experiment, IncrementalEngine, OutOfMemoryError, ablation, memory
+from edgewise.patching import ABLATIONS, Experiment, IncrementalEngine, OutOfMemoryError, ablation, memory
 from edgewise.tasks import TASKS, load_task
 
 TRACR_SEARCHES = [
