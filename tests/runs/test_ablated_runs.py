@@ -10,9 +10,10 @@ import tiny
 import torch
 
 import edgewise as ew
+from edgewise.discovery import METHODS
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.bootstrap import Bootstrap
-from edgewise.patching import Ablation, Experiment
+from edgewise.patching import ABLATIONS, Ablation, Experiment
 from edgewise.reports.page import measure, read_sources
 from edgewise.runs import SearchRequest
 from edgewise.runs.assess import assess
@@ -39,6 +40,22 @@ def texts(loaded, tmp_path):
 
 def asked(kind, texts):
     return dict(mean_over=texts) if kind == "mean-over" else dict(ablation=kind, ablation_seed=3)
+
+
+@pytest.mark.filterwarnings("ignore::edgewise.errors.EdgewiseWarning")
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_searches_under_every_ablation(method):
+    model, task = tiny.llama(layers=1), tiny.task(ragged=False)
+    options = {"steps": 3} if method in ("subnetwork-probing", "edge-pruning") else None
+    size = dict(threshold=0.01) if method == "acdc" else dict(edges=12)
+    for ablation in ABLATIONS:
+        run = ew.discover(model, task, method=method, ablation=ablation, options=options, **size)
+        assert run.record["settings"]["ablation"] == ablation
+        assert run.record["result"]["metric_ablated"] > 1e-3
+        assert run.evaluate().value == tiny.near(run.metric)
+        if method == "acdc":
+            plain = ew.discover(model, task, ablation=ablation, engine="plain", **size)
+            assert [one.edge for one in plain.trace] == [one.edge for one in run.trace]
 
 
 @pytest.mark.parametrize("kind", KINDS)
