@@ -14,7 +14,7 @@ from edgewise.discovery import METHODS
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.bootstrap import Bootstrap
 from edgewise.patching import ABLATIONS, Ablation, Experiment
-from edgewise.reports.page import measure, read_sources
+from edgewise.reports.page import make_page, measure, read_sources
 from edgewise.runs import SearchRequest
 from edgewise.runs.assess import assess
 from edgewise.runs.constants import ablation_of, kept_constants, read_constants
@@ -85,6 +85,9 @@ def test_a_run_comes_back_with_what_absent_edges_carried(kind, loaded, texts, tm
     }
     (source,) = read_sources([folder])
     measured = measure(source, model, task)
+    page = make_page([source], [measured]).replace('": ', '":')
+    assert f'"ablation":"{"mean over texts.jsonl" if kind == "mean-over" else kind}"' in page
+    assert str(tmp_path) not in page
     shown = measured["values"]["metrics"]["kl_div"]
     assert sum(shown["circuit"]) / 6 == pytest.approx(run.metric, rel=1e-3)
     if kind == "optimal":
