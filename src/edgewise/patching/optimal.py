@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from edgewise.graph import Graph
     from edgewise.patching.experiment import Experiment
 
-STEPS, LEARNING_RATE = 300, 0.05
+STEPS, LEARNING_RATE = 300, 0.02
 ROWS = 16
 """Most prompts in a step; of more, so many are drawn for each."""
 LOSSES = ("kl_div", "l2")
