@@ -45,6 +45,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("edgewise", deadline=None)
 hypothesis.settings.load_profile("edgewise")
 
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Constants of ablation `optimal` learn a few steps only: what is tested holds for any."""
+    monkeypatch.setattr("edgewise.patching.optimal.STEPS", 3)
+
+
 REQUIRE_ALL = os.environ.get("EDGEWISE_REQUIRE_ALL") == "1"
 
 

@@ -170,9 +170,14 @@ def _projections(
     return [(getattr(attention, name), getattr(attention, name), fused)]
 
 
-def _outputs(source: Source, graph: Graph) -> tuple[list[Tensor], list[Tensor]]:
-    """What every node adds in the source model's own run, in the graph's order, and each layer's constant."""
+def _outputs(source: Source, graph: Graph, noise: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    """What every node adds in the source model's own run, in the graph's order, and each layer's constant.
+
+    `noise` `[batch, pos, d_model]` is added to the embeddings of the tokens.
+    """
     outputs = source.embedding(graph.split_embedding)
+    if noise is not None:
+        outputs[0] = outputs[0] + noise
     stream, constants = sum(outputs), []
     for layer in range(graph.n_layers):
         heads, constant = source.heads(
@@ -190,7 +195,7 @@ def oracle_logits(experiment: Experiment, circuit: Circuit) -> Tensor:
     """The logits of a circuit at the scored places, one input and one sender at a time."""
     model, graph, prompts = experiment.decoder, circuit.graph, experiment.task.prompts
     clean = Source(model, prompts.clean, prompts.mask)
-    ablated, constants = _ablated(model, graph, prompts, experiment.ablation)
+    ablated, constants = _ablated(experiment, graph)
 
     def stream(name: str) -> Tensor:
         """What is read at an input, at the positions of each of its spans by the edges that it has there."""
@@ -225,14 +230,51 @@ def oracle_logits(experiment: Experiment, circuit: Circuit) -> Tensor:
     return clean.logits(stream("logits"))[prompts.scored_rows, prompts.scored_positions]
 
 
-def _ablated(model: Decoder, graph: Graph, prompts: Prompts, ablation: str) -> tuple[list[Tensor], list[Tensor]]:
-    outputs, constants = _outputs(Source(model, prompts.corrupt, prompts.corrupt_mask), graph)
+def _ablated(experiment: Experiment, graph: Graph) -> tuple[list[Tensor], list[Tensor]]:
+    """What every node carries where it is ablated, and each layer's constant."""
+    model, prompts, ablation = experiment.decoder, experiment.task.prompts, experiment.ablation
+    shape, clean = (*prompts.clean.shape, -1), ablation in ("mean-clean", "noise")
+    tokens, mask = (prompts.clean, prompts.mask) if clean else (prompts.corrupt, prompts.corrupt_mask)
+    if experiment.carried.over is not None:
+        tokens, mask = experiment.carried.over.tokens, experiment.carried.over.mask
+    source = Source(model, tokens, mask)
+    noise = noise_of(source, prompts, experiment.carried.seed) if ablation == "noise" else None
+    outputs, constants = _outputs(source, graph, noise)
     if ablation == "zero":
         outputs = [torch.zeros_like(one) for one in outputs]
-    if ablation == "mean":
-        shape = (*prompts.clean.shape, -1)
-        outputs = [one[prompts.corrupt_mask].mean(dim=0).expand(shape) for one in outputs]
+    if ablation in ("mean", "mean-clean"):
+        outputs = [one[mask].mean(dim=0).expand(shape) for one in outputs]
+    if ablation == "optimal":  # what was learned is given; how a head's value reaches the stream is tested elsewhere
+        learned = experiment.carried.constants
+        assert learned is not None
+        outputs = list(learned.embedding)
+        for component, code in zip(model.components, learned.codes, strict=True):
+            outputs += list(component.write(code[None, None])[0, 0])
+        outputs = [one.expand(shape) for one in outputs]
     return outputs, constants
+
+
+def noise_of(source: Source, prompts: Prompts, seed: int) -> Tensor:
+    """Noise on the embedding, token by token: of three standard deviations, where the corrupted prompt differs.
+
+    On every token where no token of any pair does, or where pairs are of two lengths.
+    """
+    places = [
+        (row, at) for row, at in prompts.mask.nonzero().tolist() if prompts.clean[row, at] != prompts.corrupt[row, at]
+    ]
+    if not places or not torch.equal(prompts.mask, prompts.corrupt_mask):
+        places = prompts.mask.nonzero().tolist()
+    tokens = source.model.embed_parts(source.tokens, source.positions)[0]
+    numbers = torch.cat([tokens[row, at] for row, at in places])
+    sigma = 3 * ((numbers - numbers.mean()) ** 2).sum().div(len(numbers) - 1).sqrt()
+    generator, noise = torch.Generator().manual_seed(seed), torch.zeros_like(tokens)
+    for row in range(len(tokens)):
+        mine = [at for other, at in places if other == row]
+        if mine:
+            drawn = torch.randn(len(mine), tokens.shape[-1], generator=generator, dtype=torch.float64)
+            for at, one in zip(mine, drawn, strict=True):
+                noise[row, at] = sigma * one
+    return noise
 
 
 def random_circuit(graph: Graph, seed: int, share: float) -> Circuit:

@@ -10,6 +10,7 @@ import tiny
 from shell import Shell, strict_json
 from word_models import ROWS, write_prompts
 
+import edgewise as ew
 from edgewise import __version__, load_circuit
 from edgewise.reports import terminal
 
@@ -226,6 +227,32 @@ def test_pairs_of_different_length_work_where_positions_do_not_count(shell, mode
     found = shell.json("discover", path, *options)
     assert found["n_edges"] > 5
     assert found["metric_ablated"] > 0.1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("--mean-over", "texts.jsonl"), ("--ablation", "optimal", "--ablation-seed", "2"), ("--ablation", "noise")],
+)
+def test_every_command_takes_an_ablation_that_is_worked_out(shell, asked):
+    model = ew.load_model("tiny-pronoun")
+    texts = [json.dumps({"text": one.clean}) for one in ew.load_task("gender-pronoun", model, examples=3).text]
+    (shell.folder / "texts.jsonl").write_text("\n".join(texts))
+    task = ("gender-pronoun", "--examples", "4")
+    found = shell.json("discover", *task, *asked, "--out", "run")
+    settings = found["settings"]
+    assert settings["ablation"] == ("mean" if "--mean-over" in asked else asked[1])
+    assert settings["ablation_seed"] == (2 if "optimal" in asked else 0)
+    measured = shell.json("evaluate", "run", "--quick")
+    assert measured["metric"] == pytest.approx(found["metric"], abs=1e-6)
+    again = shell.json("evaluate", "run", "--quick", "--model", "tiny-pronoun")
+    assert (again["metric"] == pytest.approx(found["metric"], abs=1e-6)) or "optimal" in asked
+    shell.works("report", "run")
+    assert (shell.json("plan", *task, *asked)["seconds_to_learn"] is None) == ("optimal" not in asked)
+    assert shell.json("patch", *task, *asked)["ablation"] == settings["ablation"]
+    swept = shell.json("sweep", *task, *asked, "--methods", "edge-attribution-ig", "--sizes", "5,20", "--out", "sweep")
+    assert swept["series"][0]["baseline"]["kl_div"][1] == pytest.approx(measured["metric_ablated"], abs=1e-6)
+    refused = shell.refuses("sweep", *task, "--methods", "edge-attribution-ig", "--sizes", "5,20", "--out", "sweep")
+    assert "sweep" in refused
 
 
 def test_mean_positional_works_on_prompts_of_one_length(shell, models):

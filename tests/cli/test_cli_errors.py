@@ -83,6 +83,9 @@ EARLY = {
     "method": ["--method", "acd"],
     "metric": ["--metric", "kldiv"],
     "ablation": ["--ablation", "resampel"],
+    "ablation-seed": ["--ablation-seed", "-1"],
+    "mean-over": ["--mean-over", "nowhere.jsonl"],
+    "mean-over-of-another": ["--mean-over", "run.json", "--ablation", "zero"],
     "engine": ["--engine", "plane"],
     "layer-order": ["--layer-order", "revers"],
     "head-order": ["--head-order", "revers"],
@@ -372,6 +375,17 @@ def test_resample_needs_pairs_of_one_length(shell, models):
 def test_mean_positional_needs_prompts_of_one_length(shell, models, prompts):
     sentence = discover_on(shell, prompts, models / "gpt2", "--ablation", "mean-positional")
     says(sentence, "'mean-positional'", "one length", "6 to 7 tokens")
+
+
+def test_texts_to_take_a_mean_over_are_for_the_mean_and_have_to_be_texts(shell, models, prompts):
+    sentence = discover_on(shell, prompts, models / "gpt2", "--mean-over", "nowhere.jsonl")
+    says(sentence, "--mean-over", "'nowhere.jsonl': there is no such file")
+    sentence = discover_on(shell, prompts, models / "gpt2", "--mean-over", str(prompts), "--ablation", "noise")
+    says(sentence, "--mean-over is for ablation 'mean'; ablation 'noise' takes no mean over texts")
+    (shell.folder / "texts.jsonl").write_text('{"text": "the girl ran ."}\n{"text": 7}\n')
+    refused = shell("discover", prompts, "--model", models / "gpt2", "--threshold", "0.1", "--mean-over", "texts.jsonl")
+    assert refused.code == 2
+    says(refused.err, "1 of the 2 lines of 'texts.jsonl' cannot be used", "line 2: 'text' should be text, not 7")
 
 
 def test_resample_needs_a_difference_between_clean_and_corrupted(shell, models):

@@ -41,7 +41,7 @@ finally:
     [
         ("edgewise discover tracr", ["tracr-reverse", "tracr-xproportion"]),
         ("edgewise discover ioi --method edge", ["edge-attribution", "edge-attribution-ig", "edge-pruning"]),
-        ("edgewise evaluate runs/x --ablation me", ["mean", "mean-positional"]),
+        ("edgewise evaluate runs/x --ablation me", ["mean", "mean-clean", "mean-positional"]),
     ],
 )
 def test_the_shell_is_offered_them(typed: str, offered: list[str]) -> None:

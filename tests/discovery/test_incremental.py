@@ -15,7 +15,7 @@ from twins import both, decisions, same_decisions
 from edgewise.discovery import ENGINES, Discovery, Interrupted, Order, acdc, acdc_with_edges
 from edgewise.models import load_model
 from edgewise.models.forward import forward
-from edgewise.patching import Experiment, IncrementalEngine, OutOfMemoryError, ablation, memory
+from edgewise.patching import ABLATIONS, Experiment, IncrementalEngine, OutOfMemoryError, ablation, memory
 from edgewise.tasks import TASKS, load_task
 
 TRACR_SEARCHES = [
@@ -64,7 +64,7 @@ def test_ioi_on_the_shipped_model_gives_the_decisions_of_the_twin(threshold, opt
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threshold", [1e-4, 1e-3, 0.01, 0.1, 1.0])
-@pytest.mark.parametrize("ablation", ["resample", "zero", "mean", "mean-positional"])
+@pytest.mark.parametrize("ablation", ABLATIONS)
 def test_all_of_ioi_on_the_shipped_model_gives_the_decisions_of_the_twin(threshold, ablation):
     model = load_model("tiny-ioi")
     task = load_task("ioi", model)

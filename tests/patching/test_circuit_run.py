@@ -97,7 +97,7 @@ def _block_outputs(model, tokens, mask, index):
 def naive_logits(model, experiment, circuit):
     """Design section 4, read word by word: one node, one input and one sender at a time."""
     graph, prompts, layers = circuit.graph, experiment.task.prompts, tiny.layers_of(model)
-    ablated = ablate(model, prompts, experiment.ablation, experiment.task.split_embedding)
+    ablated = ablate(model, prompts, experiment.carried, experiment.task.split_embedding)
     positions, allowed = positions_of(prompts.clean), tiny.first_allowed(model, prompts.mask)
     ablated_z, ablated_mlp = tiny.by_layer(model, ablated.codes)
     share = model.config.n_heads // graph.n_kv_heads if graph.n_kv_heads < model.config.n_heads else 1

@@ -7,9 +7,12 @@ import torch
 
 from edgewise.discovery import METHODS, attribution_patching
 from edgewise.errors import EdgewiseError
-from edgewise.patching import Experiment, plan_memory
+from edgewise.patching import Ablation, Experiment, plan_memory
+from edgewise.patching.constants import mean_constants
 from edgewise.patching.memory import forward_in_pieces, memory_of
+from edgewise.patching.optimal import learn_constants
 from edgewise.runs import RunInterrupted, discover
+from edgewise.tasks import Texts
 
 WITHIN = 0.75
 """The least share of a plan that has to be allocated indeed."""
@@ -56,6 +59,43 @@ def test_methods_that_learn_masks_stay_below_theirs(shape, method):
     assert all(weight.grad is None for weight in model.source.parameters()), "nothing is left behind"
 
 
+@pytest.mark.parametrize("shape", allocations.SHAPES)
+def test_learning_constants_takes_what_its_smallest_setting_says(shape):
+    model, task, _ = shaped(shape)
+    plan = memory_of(model, task, model.graph(), learns=True)
+    smallest = plan.smallest_for("runs")
+    search = dict(threshold=1e6, engine="plain", ablation="optimal", max_memory=smallest)
+    with pytest.raises(EdgewiseError, match="smallest setting"):
+        plan_memory(model, task, model.graph(), smallest - 1, "runs", Ablation("optimal"))
+    experiment = Experiment(model, task, ablation="zero")
+    learning = allocations.peak_of(lambda: learn_constants(experiment, 0, rows_at_once=1, steps=1))
+    assert learning <= plan.learned_row
+    if shape in ("wide", "long-prompts", "one-long-prompt"):  # in the others an MLP without gates keeps less
+        assert WITHIN * plan.learned_row <= learning
+    if shape in ("long-prompts", "one-row"):
+        assert allocations.peak_of(lambda: discover(model, task, **search)) <= smallest
+
+
+@pytest.mark.parametrize("shape", allocations.SHAPES)
+def test_a_mean_over_texts_takes_what_its_smallest_setting_says(shape):
+    model, task, _ = shaped(shape)
+    longest = 2 * task.prompts.clean.shape[1] if shape in ("one-long-prompt", "long-prompts") else 20
+    longest = min(longest, model.config.n_context or longest)
+    tokens = torch.ones(5, longest, dtype=torch.long)
+    texts = Texts(tokens, tokens == 1, {})
+    plan = memory_of(model, task, model.graph(), over=texts)
+    peak = allocations.peak_of(lambda: mean_constants(model, texts.tokens, texts.mask, rows=1))
+    assert peak <= plan.text_row
+    if shape in ("wide", "many-prompts", "long-prompts", "one-long-prompt"):  # in others a few kB of sums are much
+        assert WITHIN * plan.text_row <= peak
+    needed = plan.smallest_for("runs")
+    assert needed >= plan.text_row
+    over = Ablation("mean", over=texts)
+    assert plan_memory(model, task, model.graph(), needed, "runs", over).text_row == plan.text_row
+    peak = allocations.peak_of(lambda: Experiment(model, task, ablation=over, max_memory=needed))
+    assert peak <= needed
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_search_stays_below_its_limit_or_ends_there_and_with_the_largest_it_always_ends(share):
     model, task, plan = shaped("long-prompts")
@@ -83,7 +123,7 @@ def test_a_limit_that_is_too_small_is_refused_with_the_smallest_that_does_before
     assert plan_memory(model, task, model.graph(), smallest, METHODS[method].memory).limit == smallest
 
 
-@pytest.mark.parametrize("ablation", ["resample", "zero", "mean"])
+@pytest.mark.parametrize("ablation", ["resample", "zero", "mean", "mean-clean", "noise"])
 def test_recording_in_pieces_of_rows_records_the_same(ablation):
     model, task = tiny.llama(layers=2), tiny.task(rows=5)
     whole, pieces = (Experiment(model, task, ablation=ablation, max_memory=limit) for limit in (None, 1))

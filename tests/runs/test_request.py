@@ -60,6 +60,7 @@ REQUESTS = (
     SearchRequest(threshold=0.1, layer_order="reverse", head_order="shuffle", seed=3, engine="plain", absolute=True),
     SearchRequest(threshold=0.1, within=50, budget=0.7, passes=2),
     SearchRequest("edge-attribution-ig", edges=5, select="greedy", ablation="zero", options={"steps": 2}),
+    SearchRequest(threshold=0.1, ablation="noise", ablation_seed=4),
     SearchRequest("head-importance", share=0.25, metric="l2", ports=False),
     SearchRequest("edge-pruning", edges=4, seed=1, options={"seed": 8, "steps": 7}),
 )
@@ -71,7 +72,7 @@ def test_a_search_is_itself_again_from_its_dictionary(asked: SearchRequest) -> N
     assert SearchRequest.from_dict(json.loads(json.dumps(asked.to_dict()))) == asked
 
 
-@pytest.mark.parametrize("asked", REQUESTS[:4], ids=lambda asked: asked.method)
+@pytest.mark.parametrize("asked", REQUESTS[:5], ids=lambda asked: asked.method)
 def test_a_run_can_be_made_again_from_its_settings(asked: SearchRequest) -> None:
     model, task = tiny.gpt2(layers=1), tiny.task()
     run = ew.discover(model, task, request=asked)

@@ -30,7 +30,7 @@ METRICS = (
     "l2",
     "frac_correct",
 )
-ABLATIONS = ("resample", "zero", "mean", "mean-positional")
+ABLATIONS = ("resample", "zero", "mean", "mean-clean", "mean-positional", "noise", "optimal")
 
 
 def names(known: tuple[str, ...]) -> Callable[[str], list[str]]:

@@ -12,7 +12,7 @@ import typer
 from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import JsonOption, asks
-from edgewise.cli.printing import Kept, exit_code, headline, sized, stdout_console
+from edgewise.cli.printing import OF_A_RUN, Kept, exit_code, headline, sized, stdout_console
 from edgewise.cli.signals import saving
 from edgewise.errors import EdgewiseError
 from edgewise.runs.request import Request
@@ -199,9 +199,9 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
             f"{scoring['dangling']:,} of them dropped because they lay on no path"
         )
     console.print(f"{how}\n", highlight=False, soft_wrap=True)
-    # Under resampling, edges on no path from the embedding carry nothing; under other ablations they may.
+    # Under these, edges on no path from the embedding carry nothing; under other ablations they may.
     connected = found.circuit.connected()
-    shown = connected if connected and settings["ablation"] == "resample" else found.circuit
+    shown = connected if connected and settings["ablation"] in OF_A_RUN else found.circuit
     console.print(circuit_table(shown))
     console.print()
     console.print(

@@ -82,6 +82,7 @@ def evaluate(
     from edgewise.reports import section_progress
     from edgewise.runs import load_again, read_run
     from edgewise.runs.assess import AssessmentInterrupted, assess
+    from edgewise.runs.constants import ablation_of
     from edgewise.tasks import METRICS
 
     # What can be refused before a model is loaded is refused now.
@@ -93,7 +94,7 @@ def evaluate(
     circuit = some_path(circuit, "the circuit")
     if rediscover < 0 or rediscover == 1:
         raise EdgewiseError(f"--rediscover should be 0 or at least 2, not {rediscover}")
-    finished, scored, search = True, False, None
+    finished, scored, search, carried = True, False, None, None
     if not circuit.is_dir():
         found, settings = load_any_circuit(circuit), {}
         # A file that scores edges it does not have ranks them all.
@@ -132,6 +133,8 @@ def evaluate(
             revision=revision,
             trust_layout=trust_layout,
         )
+        if ablation is None:
+            carried = ablation_of(circuit, settings, loaded, anew=model is not None)
     about = {"task": prompts.name, "model": loaded.name, "split": measured_split, "finished": finished}
     shown: Assessment | None = None
 
@@ -153,7 +156,7 @@ def evaluate(
                 loaded,
                 prompts,
                 found,
-                ablation=ablation or settings.get("ablation"),
+                ablation=ablation or carried,
                 metric=metric or settings.get("metric"),
                 scored=scored,
                 scored_by=settings.get("metric"),

@@ -19,7 +19,7 @@ from edgewise.runs.request import Request
 
 
 @app.command(epilog="Example: edgewise patch ioi --metric logit_diff")
-@asks("ablation", "metric")
+@asks("ablation", "mean_over", "ablation_seed", "metric")
 def patch(
     asked: Request,
     path: Annotated[
@@ -92,7 +92,8 @@ def patch(
         if wanted is not None and wanted.exists():
             raise EdgewiseError(f"the file {str(wanted)!r} is there already; nothing is overwritten, so choose another")
     loaded, prompts = asked.load()
-    experiment = Experiment(loaded, prompts, ablation=asked.search.ablation, metric=asked.search.metric)
+    ablation = asked.search.ablating(loaded, prompts)
+    experiment = Experiment(loaded, prompts, ablation=ablation, metric=asked.search.metric)
     if path:
         show_paths(experiment, path, restore=restore, out=out, as_json=as_json, quiet=quiet)
         return

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: edgewise plan prompts.jsonl --model gpt2 --threshold 0.02")
 @asks(
-    *("ablation", "metric", "ports", "layer_order", "head_order", "absolute", "within", "budget", "max_memory"),
+    *("ablation", "mean_over", "ablation_seed", "metric", "ports", "layer_order", "head_order"),
+    *("absolute", "within", "budget", "max_memory"),
     threshold="The threshold to plan for. Default: the task's; without one, several sizes of circuit.",
 )
 def plan(
@@ -58,6 +59,7 @@ def _plan_summary(planned: Any, task: Task, model: Decoder) -> dict[str, Any]:
             "limit": memory.limit,
             "candidates": memory.candidates(1, 0, 0),
         },
+        "seconds_to_learn": planned.learning,
         "seconds_per_candidate": dataclasses.asdict(planned.costs),
         "edges_into_logits": None if planned.first is None else {"all": planned.first[0], "kept": planned.first[1]},
         "estimates": [dataclasses.asdict(one) for one in planned.estimates],
@@ -67,6 +69,7 @@ def _plan_summary(planned: Any, task: Task, model: Decoder) -> dict[str, Any]:
 def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> None:
     from edgewise.patching import size
     from edgewise.reports import plan_table
+    from edgewise.reports.terminal import duration
 
     graph, memory = planned.graph, planned.memory
 
@@ -82,6 +85,8 @@ def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> No
         f"{size(memory.largest)} if every edge stays; "
         f"{memory.candidates(1, 0, 0)} candidates at once"
     )
+    if planned.learning is not None:
+        say(f"learning what absent edges carry takes about {duration(planned.learning)} before the search begins")
     if planned.first is None:
         say("time, by how many of the nodes stay in the circuit:\n")
     else:

@@ -56,10 +56,14 @@ def exit_code(stop: BaseException | None) -> int:
     return 130 if isinstance(stop, KeyboardInterrupt) else 2
 
 
+OF_A_RUN = ("resample", "noise")
+"""Ablations whose ablated run is the model's own run on something, so that a node which reads nothing adds nothing."""
+
+
 def sized(n_edges: int, n_graph_edges: int, n_connected: int, ablation: str) -> str:
     """A circuit's size in words, and how much of it lies on a path from the embedding."""
     size = f"{n_edges:,} of {n_graph_edges:,} edges"
-    if ablation == "resample" or n_connected == n_edges:
+    if ablation in OF_A_RUN or n_connected == n_edges:
         return f"{size} ({n_connected:,} on a path from the embedding to the logits)"
     return (
         f"{size} ({n_edges - n_connected:,} on no path from the embedding; what a node writes whatever it reads counts "

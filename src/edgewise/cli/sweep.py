@@ -24,7 +24,7 @@ MOST_SETTINGS = 10_000
 
 
 @app.command(epilog="Example: edgewise sweep ioi --methods acdc,edge-attribution-ig,random --sizes 5,10,20,50,100")
-@asks("ablation", "metric", "ports", "heads", "positions")
+@asks("ablation", "mean_over", "ablation_seed", "metric", "ports", "heads", "positions")
 def sweep(
     *,
     methods: Annotated[
@@ -94,8 +94,8 @@ def sweep(
             typer.echo(f"edgewise: warning: no test prompts: {error}", err=True)
     folder = (some_path(out, "--out") if out is not None else Path("runs") / f"{prompts.name}-sweep").expanduser()
     require_own(folder, "a sweep", MARKS)
-    graph = search.graph(loaded, prompts)
-    experiment = Experiment(loaded, prompts, ablation=search.ablation, metric=search.metric, graph=graph)
+    ablation, graph = search.ablating(loaded, prompts), search.graph(loaded, prompts)
+    experiment = Experiment(loaded, prompts, ablation=ablation, metric=search.metric, graph=graph)
     folder.mkdir(parents=True, exist_ok=True)
     with kept_if_stopped(folder), sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
         plans = [plan(name, experiment.graph.n_edges) for name in names]

@@ -45,6 +45,7 @@ class Plan:
         estimates: for several shares of nodes that stay; with a threshold the least (in tests certainly), the
             likely and as much above it as the least is below, or what the search took if it came to its end.
         first: edges into the logits that were tried, and how many of them stay; None where no threshold was given.
+        learning: seconds that ablation `optimal` takes to learn its constants before the search; None for others.
     """
 
     graph: Graph
@@ -52,6 +53,7 @@ class Plan:
     costs: Costs
     estimates: tuple[Estimate, ...]
     first: tuple[int, int] | None
+    learning: float | None = None
 
 
 def plan_acdc(

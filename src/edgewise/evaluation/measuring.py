@@ -18,7 +18,7 @@ from edgewise.evaluation.share import SMALLEST_WAY, share_of_way
 from edgewise.graph import Circuit
 from edgewise.graph.circuit import Floats
 from edgewise.models import Decoder
-from edgewise.patching import Experiment
+from edgewise.patching import Ablation, Experiment
 from edgewise.tasks import Comparison, Metric, Reference, Task, mean_over_places, metrics_of, right_answers
 
 RUNS = ("circuit", "full", "ablated", "target", "complement")
@@ -166,7 +166,7 @@ def evaluate(
     task: Task,
     circuit: Circuit,
     *,
-    ablation: str | None = None,
+    ablation: str | Ablation | None = None,
     metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
     bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 - frozen
 ) -> Evaluation:

@@ -37,6 +37,7 @@ def forward(
     *,
     split_embedding: bool = False,
     keep_projections: bool = False,
+    embedding: Tensor | None = None,
 ) -> Activations:
     """Run the Decoder on prompts, no circuit involved.
 
@@ -45,9 +46,11 @@ def forward(
         mask: `[batch, pos]`, True where a token is real.
         positions: `[batch or 1, pos]`; 0, 1, 2, … by default.
         keep_projections: keep queries, keys and values too.
+        embedding: `[parts, batch, pos, d_model]`, instead of the tokens' own.
     """
     at = positions_of(tokens) if positions is None else positions
-    embedding = decoder.embed(tokens, at, split=split_embedding)
+    if embedding is None:
+        embedding = decoder.embed(tokens, at, split=split_embedding)
     walk = _Recorded(decoder, embedding.sum(dim=0).to(stream_dtype(decoder.dtype)), mask, at, keep_projections)
     walk.run()
     return Activations(embedding, walk.codes, walk.streams, walk.projected)

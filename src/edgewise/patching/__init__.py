@@ -1,6 +1,7 @@
 """What happens if: ablations, circuit runs, and experiments that measure them."""
 
-from edgewise.patching.ablation import ABLATIONS, Ablated, ablate
+from edgewise.patching.ablation import ABLATIONS, Ablated, Ablation, ablate
+from edgewise.patching.constants import Constants
 from edgewise.patching.costs import Costs, calibrate
 from edgewise.patching.engine import Engine, PlainEngine, Removed
 from edgewise.patching.experiment import Experiment
@@ -12,6 +13,8 @@ from edgewise.patching.running import circuit_run
 __all__ = [
     "ABLATIONS",
     "Ablated",
+    "Ablation",
+    "Constants",
     "Costs",
     "Engine",
     "Experiment",

@@ -4,13 +4,16 @@
 |---|---|
 | `resample` | what its sender writes on the paired corrupted prompt, position by position (as aligned, if they are) |
 | `zero` | nothing; constants that no node owns, such as attention output biases, stay, as in the paper's code |
-| `mean` | what its sender writes on the corrupted prompts, averaged over all their real tokens |
-| `mean-positional` | the same, averaged at each position by itself |
+| `mean` | what its sender writes on the corrupted prompts, or on texts of one's own, averaged over all real tokens |
+| `mean-clean` | what its sender writes on the clean prompts, averaged over all their real tokens |
+| `mean-positional` | what its sender writes on the corrupted prompts, averaged at each position by itself |
+| `noise` | what its sender writes on the clean prompt with noise on its embedding (noise.py) |
+| `optimal` | a constant of its sender's own, learned so that circuits lose as little as can be (optimal.py) |
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,15 +23,50 @@ from edgewise.models import Decoder
 from edgewise.models.components import Component, Projections, stream_dtype
 from edgewise.models.forward import apart
 from edgewise.models.walk import Walk
+from edgewise.patching.constants import Constants, mean_constants
 from edgewise.patching.memory import forward_in_pieces
+from edgewise.patching.noise import noised_embedding
 from edgewise.tasks import Prompts, Task
+from edgewise.tasks.texts import Texts
 
 ABLATIONS = {
     "resample": "the paired corrupted prompt's activation",
     "zero": "nothing (biases that no node owns stay)",
-    "mean": "the mean activation over the corrupted prompts",
+    "mean": "the mean activation over the corrupted prompts, or over texts of your own",
+    "mean-clean": "the mean activation over the clean prompts",
     "mean-positional": "the mean activation at each position",
+    "noise": "the activation on the clean prompt with noise on its embedding",
+    "optimal": "a constant for each node, learned so that circuits lose least",
 }
+
+SEEDED = ("noise", "optimal")
+"""Those that draw something."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """An ablation with all that makes it this one.
+
+    Attributes:
+        name: as in `ABLATIONS`.
+        seed: of noise, and of what is learned.
+        over: what `mean` is taken over, instead of the corrupted prompts.
+        constants: what every node carries, where it has been worked out: a mean over `over`, or what was learned.
+    """
+
+    name: str
+    seed: int = 0
+    over: Texts | None = None
+    constants: Constants | None = None
+
+    @classmethod
+    def of(cls, given: str | Ablation) -> Ablation:
+        """An ablation from its name, or as it is."""
+        return given if isinstance(given, Ablation) else cls(given)
+
+    def anew(self) -> Ablation:
+        """The same with everything to be worked out again, as for another model."""
+        return replace(self, constants=None)
 
 
 @dataclass(frozen=True)
@@ -52,10 +90,13 @@ class Ablated:
     projections: tuple[Projections, ...]
 
 
-def check_ablation(ablation: str, task: Task) -> None:
-    """Raise an EdgewiseError unless `ablation` is known and makes sense on the task's prompts."""
+def check_ablation(given: str | Ablation, task: Task) -> None:
+    """Raise an EdgewiseError unless an ablation is known and makes sense on the task's prompts."""
+    ablation, over = Ablation.of(given).name, Ablation.of(given).over
     if ablation not in ABLATIONS:
         raise unknown("ablation", ablation, ABLATIONS)
+    if over is not None and ablation != "mean":
+        raise EdgewiseError(f"texts to take the mean over are for ablation 'mean', not {ablation!r}")
     prompts = task.prompts
     if ablation == "resample" and not prompts.paired:
         lengths = zip(prompts.mask.sum(dim=1).tolist(), prompts.corrupt_mask.sum(dim=1).tolist(), strict=True)
@@ -87,35 +128,70 @@ def check_ablation(ablation: str, task: Task) -> None:
 
 @torch.no_grad()
 def ablate(
-    decoder: Decoder, prompts: Prompts, ablation: str, split_embedding: bool, rows_at_once: int | None = None
+    decoder: Decoder,
+    prompts: Prompts,
+    given: str | Ablation,
+    split_embedding: bool,
+    rows_at_once: int | None = None,
 ) -> Ablated:
     """The ablated activations for some prompts (see `Ablated`), from a run of so many of them at a time.
 
-    `mean` takes the mean over the corrupted prompts given, so call it with all of a task's prompts and cut rows after.
+    Means are taken over the prompts given, and noise is drawn for them in turn, so call it with all of a task's prompts
+    and cut rows after.
+
+    Raises:
+        EdgewiseError: the constants are another model's; those of `optimal` have not been learned; or there is nothing
+            to take noise from.
     """
-    positions = prompts.corrupt_positions
+    ablation, batch, length = Ablation.of(given), *prompts.clean.shape
+    constants = constants_of(decoder, prompts, ablation, split_embedding, rows_at_once)
+    if constants is not None:
+        return ablated_run(decoder, prompts.mask, *constants.spread(batch, length))
+    tokens, mask, positions, embedding = prompts.corrupt, prompts.corrupt_mask, prompts.corrupt_positions, None
+    if ablation.name == "noise":
+        tokens, mask, positions = prompts.clean, prompts.mask, None
+        embedding = noised_embedding(decoder, prompts, ablation.seed, split_embedding)
     run = forward_in_pieces(
-        decoder, prompts.corrupt, prompts.corrupt_mask, positions, rows=rows_at_once, split_embedding=split_embedding
+        decoder, tokens, mask, positions, rows=rows_at_once, split_embedding=split_embedding, embedding=embedding
     )
-    batch, length = prompts.clean.shape
     rows = torch.arange(batch, device=prompts.clean.device)[:, None]
 
     def carried(activation: Tensor) -> Tensor:
         # [batch, pos, ...] -> the same with every row and position replaced as the ablation says
-        if ablation == "zero":
+        if ablation.name == "zero":
             return torch.zeros_like(activation)
-        if ablation == "mean":
-            mean = activation[prompts.corrupt_mask].to(stream_dtype(activation.dtype)).mean(dim=0)
-            return mean.to(activation.dtype).expand(batch, length, *mean.shape)
-        if ablation == "mean-positional":
+        if ablation.name == "mean-positional":
             mean = activation.to(stream_dtype(activation.dtype)).mean(dim=0, keepdim=True)
             return mean.to(activation.dtype).expand_as(activation)
-        if ablation == "resample" and prompts.alignment is not None:
+        if ablation.name == "resample" and prompts.alignment is not None:
             return activation[rows, prompts.alignment]
         return activation
 
     embedding = torch.stack([carried(part) for part in run.embedding])
     return ablated_run(decoder, prompts.mask, embedding, [carried(code) for code in run.codes])
+
+
+def constants_of(
+    decoder: Decoder, prompts: Prompts, ablation: Ablation, split_embedding: bool, rows_at_once: int | None = None
+) -> Constants | None:
+    """What every node carries at all places alike; None where the ablation carries other things at other places.
+
+    Raises:
+        EdgewiseError: the constants are another model's, or those of `optimal` have not been learned.
+    """
+    if ablation.constants is not None:
+        return ablation.constants.on(decoder, split_embedding)
+    if ablation.name == "optimal":
+        raise EdgewiseError("the constants of ablation 'optimal' have to be learned: an Experiment does so")
+    if ablation.name not in ("mean", "mean-clean"):
+        return None
+    if ablation.over is not None:
+        tokens, mask, positions = ablation.over.tokens, ablation.over.mask, None
+    elif ablation.name == "mean":
+        tokens, mask, positions = prompts.corrupt, prompts.corrupt_mask, prompts.corrupt_positions
+    else:
+        tokens, mask, positions = prompts.clean, prompts.mask, None
+    return mean_constants(decoder, tokens, mask, positions, split_embedding=split_embedding, rows=rows_at_once)
 
 
 def ablated_run(decoder: Decoder, mask: Tensor, embedding: Tensor, codes: list[Tensor]) -> Ablated:

@@ -13,8 +13,9 @@ from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
 from edgewise.models import Decoder
 from edgewise.models.forward import Activations, forward
-from edgewise.patching.ablation import ablate, check_ablation, cut_rows
-from edgewise.patching.memory import MemoryKind, forward_in_pieces, memory_of
+from edgewise.patching.ablation import Ablation, ablate, check_ablation, constants_of, cut_rows
+from edgewise.patching.memory import MemoryKind, MemoryPlan, forward_in_pieces, memory_of
+from edgewise.patching.optimal import learn_constants
 from edgewise.patching.running import circuit_run
 from edgewise.tasks import Metric, Prompts, Reference, Task, find_metric, mean_over_places, right_answers
 from edgewise.tasks.spans import told_apart, with_spans
@@ -27,7 +28,8 @@ class Experiment:
     """Runs circuits of a model on a task's clean prompts and measures what comes out.
 
     Attributes:
-        decoder, task, graph, ablation, metric: as given.
+        decoder, task, graph, metric: as given.
+        ablation: its name; `carried`, the same with all that makes it this one, to ablate other prompts alike.
         row_bytes: rows of prompts are run together as long as a circuit run of them takes at most this much.
         recorded_at_once: how many rows of prompts are recorded together.
         ablated_activations: what absent edges carry, for all rows of prompts.
@@ -40,23 +42,25 @@ class Experiment:
         decoder: Decoder,
         task: Task,
         *,
-        ablation: str | None = None,
+        ablation: str | Ablation | None = None,
         metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
         graph: Graph | None = None,
         ports: bool = True,
         whole_heads: bool = False,
         positions: str = "together",
         max_memory: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """
         Args:
-            ablation, metric: by default the task's.
+            ablation, metric: by default the task's. An ablation that learns does so here, on the task's prompts.
             graph: by default the model's, with port edges unless `ports` is False, or whole heads. A graph of the same
                 model with a key and a value input per query head will do too, or with whole heads, or spans.
             positions: which of them the model's own graph tells apart: none (`together`), `each`, or the task's
                 `spans`.
             max_memory: bytes that it may use beyond the model's weights; by default what the machine has. What it
                 cannot do without it takes all the same: see `plan_memory`.
+            progress: called with steps done and all steps while an ablation learns.
 
         Raises:
             EdgewiseError: an unknown ablation or metric, one that makes no sense on the task, or another model's graph.
@@ -71,22 +75,36 @@ class Experiment:
         else:
             task, spans = with_spans(task, graph.spans), graph.spans
         self.decoder, self.task = decoder, task
-        self.ablation = task.ablation if ablation is None else ablation
-        check_ablation(self.ablation, task)
+        self.carried = Ablation.of(task.ablation if ablation is None else ablation)
+        self.ablation = self.carried.name
+        check_ablation(self.carried, task)
         self.metric = find_metric(metric, task)
         self.graph = self._graph(graph, ports, whole_heads, spans)
-        plan = memory_of(decoder, task, self.graph, max_memory)
+        plan = memory_of(decoder, task, self.graph, max_memory, over=self.carried.over)
         self.recorded_at_once = plan.rows_at_once(plan.recording, plan.held + plan.clean)
         self.row_bytes = ROW_BYTES
         if max_memory is not None:
             self.row_bytes = self.within(max_memory).row_bytes
         with torch.no_grad():
-            prompts = task.prompts
-            self.ablated_activations = ablate(
-                decoder, prompts, self.ablation, task.split_embedding, self.recorded_at_once
-            )
-            logits = self._own_logits(decoder.original or decoder)
-        self.reference = Reference.of(task, logits)
+            self.reference = Reference.of(task, self._own_logits(decoder.original or decoder))
+        self.carried = self._worked_out(plan, progress)
+        self.ablated_activations = ablate(
+            decoder, task.prompts, self.carried, task.split_embedding, self.recorded_at_once
+        )
+
+    def _worked_out(self, plan: MemoryPlan, progress: Callable[[int, int], None] | None) -> Ablation:
+        """The ablation, with constants that other prompts are to be ablated with as well."""
+        carried, prompts, split = self.carried, self.task.prompts, self.task.split_embedding
+        if carried.constants is not None:
+            return carried
+        if carried.name == "optimal":
+            rows = plan.rows_at_once(plan.learned_row, plan.logits)
+            return replace(carried, constants=learn_constants(self, carried.seed, rows_at_once=rows, progress=progress))
+        if carried.over is not None:
+            limit = ROW_BYTES if plan.limit is None else min(plan.limit, ROW_BYTES)
+            rows = max(1, limit // plan.text_row)
+            return replace(carried, constants=constants_of(self.decoder, prompts, carried, split, rows))
+        return carried
 
     def _own_logits(self, judge: Decoder) -> Tensor:
         """The model's own logits at the scored places, `[scored, d_vocab]`."""

@@ -8,8 +8,8 @@ with the vocabulary. Recording and circuit runs go through as many rows of promp
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,10 @@ from edgewise.models import Decoder
 from edgewise.models.attention import Attention
 from edgewise.models.components import stream_dtype
 from edgewise.models.forward import Activations, forward
-from edgewise.tasks import Task
+from edgewise.tasks import Task, Texts
+
+if TYPE_CHECKING:
+    from edgewise.patching.ablation import Ablation
 
 CPU_BLOCK, CUDA_BLOCK = 2**23, 2**32
 """Bytes of residual streams that one block of candidates should take: what a CPU's caches hold; plenty on a GPU."""
@@ -53,6 +56,10 @@ class MemoryPlan:
         circuit_row, gradient_row, mask_row, probe_row: what each row of prompts takes in a circuit run, in attribution
             by gradients, in a circuit run with soft masks and its backward pass, and in learning masks on units, where
             all rows are in hand at once.
+        constants: what working out a value for every node takes beside the runs that it comes from.
+        learned_row: what each row of prompts takes while the constants of ablation `optimal` are learned.
+        text_row: what each of the texts takes that a mean is taken over; 0 where there are none.
+        learns: whether constants are learned.
         limit: how much may be used; None where nobody can say.
     """
 
@@ -71,14 +78,19 @@ class MemoryPlan:
     gradient_row: int
     mask_row: int
     probe_row: int
+    constants: int
+    learned_row: int
+    text_row: int
     rows: int
+    learns: bool = False
     limit: int | None = None
 
     @property
     def around(self) -> int:
         """The least with which prompts can be recorded and a circuit measured, one row at a time."""
         recording = self.held + self.clean + max(self.recording, self.written)
-        return max(recording, self.held + MEASURED * self.logits, self.held + self.logits + self.circuit_row)
+        ablating = max(self.text_row, self.learns * self.learned_row) + self.logits
+        return max(recording, ablating, self.held + MEASURED * self.logits, self.held + self.logits + self.circuit_row)
 
     @property
     def smallest(self) -> int:
@@ -143,25 +155,33 @@ soft masks on edges."""
 
 
 def plan_memory(
-    decoder: Decoder, task: Task, graph: Graph, max_memory: int | None = None, kind: MemoryKind = "search"
+    decoder: Decoder,
+    task: Task,
+    graph: Graph,
+    max_memory: int | None = None,
+    kind: MemoryKind = "search",
+    ablation: Ablation | None = None,
 ) -> MemoryPlan:
     """The memory plan of a method, by default of a search with the incremental engine.
 
     Args:
         max_memory: bytes that may be used beyond the model's weights; by default nine tenths of what is free on a GPU,
             or of what the machine has.
+        ablation: what absent edges will carry, if making that may take more than the rest.
 
     Raises:
         EdgewiseError: it cannot be done in so little; the message names the smallest setting.
     """
-    whole = memory_of(decoder, task, graph, max_memory)
+    over = None if ablation is None or ablation.constants is not None else ablation.over
+    learns = ablation is not None and ablation.constants is None and ablation.name == "optimal"
+    whole = memory_of(decoder, task, graph, max_memory, over=over, learns=learns)
     limit, needed = whole.limit, whole.smallest_for(kind)
     if limit is None or needed <= limit:
         return whole
     fitting = [
         rows
         for rows in range(1, len(task))
-        if memory_of(decoder, task, graph, limit, rows=rows).smallest_for(kind) <= limit
+        if memory_of(decoder, task, graph, limit, rows=rows, over=over, learns=learns).smallest_for(kind) <= limit
     ]
     fewer = (
         f", or use at most {max(fitting)} of the {len(task)} prompts with --examples {max(fitting)}" if fitting else ""
@@ -178,9 +198,26 @@ def plan_memory(
 
 
 def memory_of(
-    decoder: Decoder, task: Task, graph: Graph, max_memory: int | None = None, *, rows: int | None = None
+    decoder: Decoder,
+    task: Task,
+    graph: Graph,
+    max_memory: int | None = None,
+    *,
+    rows: int | None = None,
+    over: Texts | None = None,
+    learns: bool = False,
 ) -> MemoryPlan:
-    """The same, whether it fits or not; for all prompts or so many of them."""
+    """The same, whether it fits or not; for all prompts or so many of them.
+
+    Args:
+        over: texts that a mean is taken over.
+        learns: constants are learned.
+    """
+    text_row = 0
+    if over is not None:  # a text is run like a prompt, and nothing is kept of it
+        as_prompts = replace(task, prompts=replace(task.prompts, clean=over.tokens, corrupt=over.tokens))
+        one = memory_of(decoder, as_prompts, graph, rows=1)
+        text_row = one.clean + one.recording + one.constants
     config, prompts = decoder.config, task.prompts
     rows = len(task) if rows is None else rows
     wide, narrow = stream_dtype(decoder.dtype).itemsize, decoder.dtype.itemsize
@@ -213,6 +250,9 @@ def memory_of(
     saved = scores + looked_at + 8 * z + 5 * stream + (4 * hidden + 2 * stream if config.mlps else 0)
     saved += (4 * z + 10 * stream) * coupled + steps * scores
     kept_row = clean + layers * qkv
+    # Sums and squares of what nodes write, in float64, of one piece and of all before it.
+    constants = 48 * (graph.n_embeddings * config.d_model + layers * heads * config.d_head + mlps * config.d_model)
+    weight = config.d_model * max(config.d_mlp, config.d_model) * narrow  # a copy of one is made on the way back
     gradients = layers * (2 * z + qkv) + 2 * mlps * same + stream
     passes = max(layers * saved + gradients + 2 * scores, gradients + 6 * heads * stream)
     gradient_row = kept_row + gradients + (layers + len(graph.sources)) * stream + passes + MEASURED * each_logits
@@ -239,6 +279,10 @@ def memory_of(
         circuit_row=len(graph.sources) * stream + max(5 * heads * stream, 3 * heads * stream + attention),
         gradient_row=gradient_row,
         mask_row=kept_row + 5 * masked // 4 + MEASURED * each_logits,
+        learned_row=layers * saved + 2 * scores + weight + constants + MEASURED * each_logits,
+        text_row=text_row,
+        constants=constants,
+        learns=learns,
         probe_row=kept_row + 4 * (layers * saved + gradients + 2 * scores) // 3 + MEASURED * each_logits,
         rows=rows,
         limit=max_memory,
@@ -253,10 +297,11 @@ def forward_in_pieces(
     *,
     rows: int | None = None,
     split_embedding: bool = False,
+    embedding: Tensor | None = None,
 ) -> Activations:
     """`forward`, through so many rows of prompts at a time: all at once, attention scores take the most memory."""
     if rows is None or rows >= len(tokens):
-        return forward(decoder, tokens, mask, positions, split_embedding=split_embedding)
+        return forward(decoder, tokens, mask, positions, split_embedding=split_embedding, embedding=embedding)
     pieces = [
         forward(
             decoder,
@@ -264,6 +309,7 @@ def forward_in_pieces(
             mask[first : first + rows],
             positions if positions is None or len(positions) == 1 else positions[first : first + rows],
             split_embedding=split_embedding,
+            embedding=None if embedding is None else embedding[:, first : first + rows],
         )
         for first in range(0, len(tokens), rows)
     ]

@@ -19,7 +19,7 @@ from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
 from edgewise.models import Decoder, permuted
 from edgewise.models.control import same_weights
-from edgewise.patching import Experiment
+from edgewise.patching import Ablation, Experiment
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.stability import Stability, by_examples, by_order
 from edgewise.tasks import Task
@@ -123,7 +123,7 @@ def assess(
     task: Task,
     circuit: Circuit,
     *,
-    ablation: str | None = None,
+    ablation: str | Ablation | None = None,
     metric: str | None = None,
     scored: bool = False,
     scored_by: str | None = None,
@@ -211,7 +211,8 @@ def _tested(
         control = _in_permuted(experiment, circuit, options.seed)
         if control is None:
             notes.append(
-                "no permuted network: this model has nothing to permute, or ablating everything changes nothing"
+                "no permuted network: this model has nothing to permute, ablating everything changes nothing, or the "
+                "texts that a mean was taken over are not there"
             )
     return replace(found, permuted=control, notes=tuple(notes))
 
@@ -242,15 +243,18 @@ def _benchmarked(
 def _in_permuted(experiment: Experiment, circuit: Circuit, seed: int) -> float | None:
     """What share the same edges recover in the same network with its heads and neurons shuffled.
 
-    None where shuffling leaves the network as it was, or where there is nothing to recover.
+    None where shuffling leaves the network as it was, where there is nothing to recover, or where the texts that a mean
+    was taken over are not there: what absent edges carry is worked out for the shuffled network.
     """
-    model = experiment.decoder
+    model, carried = experiment.decoder, experiment.carried
+    if carried.name == "mean" and carried.constants is not None and carried.over is None:
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EdgewiseWarning)
         shuffled = permuted(model, seed)
     if same_weights(model, shuffled):
         return None
     control = Experiment(
-        shuffled, experiment.task, ablation=experiment.ablation, metric=experiment.metric, graph=circuit.graph
+        shuffled, experiment.task, ablation=carried.anew(), metric=experiment.metric, graph=circuit.graph
     )
     return share_of_way(control.value(circuit), control.ablated(), experiment.full())

@@ -1,11 +1,12 @@
 """Run folders: plain files that anyone can read, written whole or not at all.
 
-run.json            everything needed to run it again, and what came out
-circuit.json        the circuit, in EAP-IG's form
-trace.jsonl         every tested edge, in order
-scores.safetensors  a score for every edge, where the method gives them
-prompts.jsonl       the prompts, where they came from a user's file
-searches.jsonl      while a circuit of a wanted size is searched: every tested edge at every threshold tried
+run.json               everything needed to run it again, and what came out
+circuit.json           the circuit, in EAP-IG's form
+trace.jsonl            every tested edge, in order
+scores.safetensors     a score for every edge, where the method gives them
+prompts.jsonl          the prompts, where they came from a user's file
+constants.safetensors  what absent edges carry, where that was learned or is a mean over texts
+searches.jsonl         while a circuit of a wanted size is searched: every tested edge at every threshold tried
 
 A search keeps its decisions in such a folder as it takes them (journal.py). Until it ends there is no circuit.json, and
 run.json says under `under_way` how far it has got.
@@ -208,8 +209,11 @@ def _is_run(path: Path) -> bool:
 
 
 _JOURNALS = ("trace.jsonl", "searches.jsonl")
-FILES = ("run.json", "circuit.json", "trace.jsonl", "scores.safetensors", "prompts.jsonl", "searches.jsonl")
-"""What a run is kept in; not every run has the last three."""
+FILES = (
+    *("run.json", "circuit.json", "trace.jsonl"),
+    *("scores.safetensors", "prompts.jsonl", "constants.safetensors", "searches.jsonl"),
+)
+"""What a run is kept in; not every run has the last four."""
 _FILES = {*FILES, "report.html", *(f"circuit.{ending}" for ending in ("svg", "pdf", "png"))}
 
 

@@ -12,6 +12,8 @@ from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
 from edgewise.graph import Circuit, Decision
 from edgewise.models import Decoder
+from edgewise.patching import Constants
+from edgewise.runs.constants import read_constants
 from edgewise.runs.folder import FILES
 from edgewise.runs.reading import read_run, read_trace
 from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
@@ -42,6 +44,8 @@ class LoadedRun(Run):
             vars(self).update(model=model, task=task)
         elif name == "_trace":
             vars(self)["_trace"] = read_trace(self.folder, self.circuit.graph)
+        elif name == "_constants":
+            vars(self)["_constants"] = read_constants(self.folder, settings)
         elif name == "discovery":
             vars(self)["discovery"] = self._found()
         else:
@@ -73,6 +77,10 @@ class LoadedRun(Run):
     def scores(self) -> Circuit | None:
         path = self.folder / "scores.safetensors"
         return load_scores(path, self.circuit.graph) if path.is_file() else None
+
+    @property
+    def constants(self) -> Constants | None:  # type: ignore[override] - a fresh run's is a field
+        return self._constants
 
     @property
     def task_name(self) -> str:

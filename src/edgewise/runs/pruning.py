@@ -10,6 +10,7 @@ from typing import Any
 from edgewise.discovery import Discovery, Order, Progress, ProgressCallback, StepProgress, acdc, acdc_with_edges
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
+from edgewise.runs.constants import kept_constants
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.request import SearchRequest
@@ -112,7 +113,7 @@ class Pruning:
         return keep_going(
             self.folder,
             record,
-            files=kept_prompts(self.experiment.task),
+            files={**kept_prompts(self.experiment.task), **kept_constants(self.experiment.carried.constants)},
             max_memory=self.asked.max_memory,
             before=self.before,
             journal=None if self.earlier is None else self.earlier.journal,

@@ -12,6 +12,7 @@ from edgewise.discovery import ProgressCallback
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.graph import Graph
 from edgewise.models import Decoder
+from edgewise.runs.constants import read_constants
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.loaded import load_again, load_run
 from edgewise.runs.pruning import Stopped
@@ -105,7 +106,10 @@ class Resumable:
                 stacklevel=2,
             )
         earlier = Stopped(self.record, self._journal)
-        return run_search(model, task, self.request, progress=progress, folder=self.folder, earlier=earlier)
+        constants = read_constants(self.folder.path, self.record["settings"])
+        return run_search(
+            model, task, self.request, progress=progress, folder=self.folder, earlier=earlier, constants=constants
+        )
 
 
 def resume(

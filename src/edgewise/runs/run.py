@@ -16,7 +16,8 @@ from edgewise.evaluation import Evaluation, Outcome, evaluate
 from edgewise.graph import Circuit, Graph
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.models import BUILT_IN, Decoder
-from edgewise.patching import Experiment
+from edgewise.patching import Ablation, Constants, Experiment
+from edgewise.runs.constants import kept_constants
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.reading import FORM
 from edgewise.runs.request import SearchRequest
@@ -36,12 +37,14 @@ class Run:
         discovery: the method's whole result.
         record: what `run.json` holds: settings, versions, counts, timings, metrics; how far an interrupted one got.
         task, model: on what.
+        constants: what absent edges carry, where that was learned or is a mean over texts; else None.
     """
 
     discovery: Discovery
     record: dict[str, Any]
     task: Task
     model: Decoder
+    constants: Constants | None = None
     report: ClassVar[Callable[..., Path]]
     """`run.report("page.html")` writes the run's page: `edgewise.report`, set where that is defined."""
 
@@ -81,12 +84,14 @@ class Run:
         settings = self.record["settings"]
         if settings["metric"] in METRICS:
             options = {"metric": settings["metric"], **options}
-        return evaluate(self.model, task or self.task, self.circuit, **{"ablation": settings["ablation"], **options})
+        ablation = Ablation(settings["ablation"], settings.get("ablation_seed", 0), None, self.constants)
+        return evaluate(self.model, task or self.task, self.circuit, **{"ablation": ablation, **options})
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write `run.json`, `circuit.json` and `trace.jsonl`.
 
-        And `scores.safetensors`, if the method scores edges; and `prompts.jsonl`, for prompts of one's own.
+        And `scores.safetensors`, if the method scores edges; `prompts.jsonl`, for prompts of one's own; and
+        `constants.safetensors`, if absent edges carry what was learned, or a mean over texts.
 
         Args:
             force: replace a run that the folder holds.
@@ -106,7 +111,7 @@ class Run:
         }
         if self.record["result"].get("scoring") is not None:
             files["scores.safetensors"] = scores_to_bytes(self.circuit)
-        return {**files, **kept_prompts(self.task)}
+        return {**files, **kept_prompts(self.task), **kept_constants(self.constants)}
 
     def summary(self) -> dict[str, Any]:
         """What `edgewise discover --json` prints, without the run folder."""
@@ -167,7 +172,10 @@ def settings_of(asked: SearchRequest, experiment: Experiment) -> dict[str, Any]:
     """What was searched, where and on what, as the record keeps it."""
     task = experiment.task
     kept = {"kept_sha256": digest(to_jsonl(task.text).encode())} if _keeps(task) else {}
-    search = replace(asked, ablation=experiment.ablation, metric=experiment.metric.name)  # type: ignore[arg-type]
+    names: dict[str, Any] = {"ablation": experiment.ablation, "metric": experiment.metric.name}
+    search = replace(asked, **names)
+    if experiment.carried.over is not None:
+        search = replace(search, mean_over=experiment.carried.over.settings)
     return {**search.to_dict(), "task": {**task.settings, **kept}, "model": describe_model(experiment.decoder)}
 
 

@@ -23,6 +23,7 @@ from edgewise.discovery import (
     ProgressCallback,
     Scored,
     Selected,
+    StepProgress,
     at_most,
     by_threshold,
     greedy,
@@ -34,7 +35,8 @@ from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.evaluation import Outcome, advice, outcome_of
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
-from edgewise.patching import Experiment, OutOfMemoryError, plan_memory
+from edgewise.patching import Ablation, Constants, Experiment, OutOfMemoryError, plan_memory
+from edgewise.patching.optimal import seconds_to_learn
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.pruning import Pruning, Stopped, told_in_steps
 from edgewise.runs.run import Run, RunInterrupted, record_of, settings_of
@@ -54,6 +56,8 @@ def discover(
     share: float | None = None,
     select: Selection = "at-most",
     ablation: AblationName | None = None,
+    mean_over: str | Path | Mapping[str, Any] | None = None,
+    ablation_seed: int = 0,
     metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
     ports: bool = True,
     layer_order: OrderMode = "normal",
@@ -84,7 +88,11 @@ def discover(
         share: the same as a share of the graph's edges, from 0 to 1.
         select: how scores become that many edges: `at-most` (as many as leave at most that many when what dangles is
             dropped), `top` (exactly so many, then pruned) or `greedy` (grown from the logits, then pruned).
-        ablation: what an absent edge carries: `resample`, `zero`, `mean`, `mean-positional`; by default the task's.
+        ablation: what an absent edge carries: `resample`, `zero`, `mean`, `mean-clean`, `mean-positional`, `noise`,
+            `optimal`; by default the task's.
+        mean_over: a JSONL file of texts (`{"text": "…"}`) or of prompts, over which ablation `mean`, which is then the
+            default, takes the mean; or what a run's record keeps of one.
+        ablation_seed: of ablation `noise`, and of what `optimal` learns.
         metric: a metric's name, or a function of logits `[scored, d_vocab]` and a `Reference` that gives one number per
             scored place, lower being better; by default the task's.
         ports: whether to test heads' port edges too, as the paper does.
@@ -139,12 +147,14 @@ def run_search(
     command: Sequence[str] | None = None,
     folder: RunFolder | None = None,
     earlier: Stopped | None = None,
+    constants: Constants | None = None,
 ) -> Run:
     """The search of a request (see `discover`).
 
     Args:
         folder: where ACDC keeps what it decides as it goes. The end is the caller's to write there.
         earlier: a search that was stopped, which goes on.
+        constants: what absent edges carry, where the search had worked it out before it was stopped.
     """
     asked.check()
     asked.check_size(task.threshold)
@@ -155,8 +165,9 @@ def run_search(
     if asked.edges is not None and asked.select != "at-most":
         require_count(whole, asked.edges)  # before anything is scored
     kind = "runs" if asked.method == "acdc" and asked.engine == "plain" else chosen.memory
-    plan_memory(model, task, whole, asked.max_memory, kind)  # before an Experiment records anything
-    experiment = _experiment(model, task, asked)
+    ablation = asked.ablating(model, task, constants)
+    plan_memory(model, task, whole, asked.max_memory, kind, ablation)  # before an Experiment records anything
+    experiment = _experiment(model, task, asked, ablation, told_in_steps(progress, "constants"))
     accuracy = experiment.accuracy()
     _warn_if_wrong(accuracy, experiment)
     started = time.perf_counter()
@@ -203,13 +214,13 @@ def run_search(
         failed = advice(outcome, accuracy, settings)
         if failed is not None and model.original is None and (found.circuit or scoring is None):  # a control may fail
             warnings.warn(failed, EdgewiseWarning, stacklevel=3)
-        return Run(found, record, task, model)
+        return Run(found, record, task, model, experiment.carried.constants)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
     record = record_of(settings, found, command, Outcome(found.metric), accuracy, task)
     record.update(finished=False, stopped={**_stopped(stopped, why), "max_memory": asked.max_memory})
     if search is not None:
         record.update(search.more)
-    raise RunInterrupted(why, Run(found, record, task, model)) from stopped.__cause__
+    raise RunInterrupted(why, Run(found, record, task, model, experiment.carried.constants)) from stopped.__cause__
 
 
 def _asked(given: Mapping[str, Any]) -> SearchRequest:
@@ -226,14 +237,17 @@ def _asked(given: Mapping[str, Any]) -> SearchRequest:
     return given["request"]
 
 
-def _experiment(model: Decoder, task: Task, asked: SearchRequest) -> Experiment:
+def _experiment(
+    model: Decoder, task: Task, asked: SearchRequest, ablation: Ablation, progress: StepProgress | None = None
+) -> Experiment:
     return Experiment(
         model,
         task,
-        ablation=asked.ablation,
+        ablation=ablation,
         metric=asked.metric,
         graph=asked.graph(model, task),
         max_memory=asked.max_memory,
+        progress=progress,
     )
 
 
@@ -305,6 +319,8 @@ def plan_discovery(
     *,
     threshold: float | None = None,
     ablation: AblationName | None = None,
+    mean_over: str | Path | Mapping[str, Any] | None = None,
+    ablation_seed: int = 0,
     metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
     ports: bool = True,
     layer_order: OrderMode = "normal",
@@ -329,11 +345,14 @@ def plan_discovery(
     """
     asked = _asked(locals())
     asked.check()
-    plan_memory(model, task, asked.graph(model, task), asked.max_memory)
+    carried, whole = asked.ablating(model, task), asked.graph(model, task)
+    plan_memory(model, task, whole, asked.max_memory, ablation=carried)
     order = Order(asked.layer_order, asked.head_order, asked.seed)
-    experiment = _experiment(model, task, asked)
+    learns = carried.name == "optimal"  # a candidate costs the same whatever was learned
+    experiment = _experiment(model, task, asked, Ablation("mean-clean") if learns else carried)
+    learning = seconds_to_learn(experiment) if learns else None
     start = None if asked.within is None else shortlist_of(asked.within, experiment)
-    return plan_acdc(
+    planned = plan_acdc(
         experiment,
         asked.threshold,
         order=order,
@@ -342,3 +361,4 @@ def plan_discovery(
         start=start,
         max_memory=asked.max_memory,
     )
+    return replace(planned, learning=learning)

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from edgewise.discovery import OrderMode
     from edgewise.graph import Circuit, Graph
     from edgewise.models import Decoder
+    from edgewise.patching import Ablation, Constants
     from edgewise.runs.run import Run
     from edgewise.tasks import Metric, Reference, Task
     from edgewise.tasks.spans import Positions
 
-AblationName = Literal["resample", "zero", "mean", "mean-positional"]
+AblationName = Literal["resample", "zero", "mean", "mean-clean", "mean-positional", "noise", "optimal"]
 EngineName = Literal["incremental", "plain"]
 Selection = Literal["at-most", "top", "greedy"]
 """How scores become a circuit of so many edges."""
@@ -55,9 +56,15 @@ class SearchRequest:
     )
     ablation: AblationName | None = asked(
         None,
-        "What an absent edge carries: resample, zero, mean, mean-positional. Default: the task's.",
+        "What an absent edge carries: resample, zero, mean, mean-clean, mean-positional, noise, optimal (see: edgewise "
+        "methods). Default: the task's.",
         completes="ABLATIONS",
     )
+    mean_over: str | Path | Mapping[str, Any] | None = asked(
+        None,
+        "With ablation mean, which it stands for: a JSONL file of texts or of prompts, over which the mean is taken.",
+    )
+    ablation_seed: int = asked(0, "Seed of ablation noise, and of what ablation optimal learns.")
     metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = asked(
         None, "What is measured; lower is better. Default: the task's.", completes="METRICS"
     )
@@ -91,6 +98,8 @@ class SearchRequest:
                 object.__setattr__(self, name, value.item())
         if isinstance(self.within, str) and self.within.isdecimal():
             object.__setattr__(self, "within", int(self.within))
+        if self.mean_over is not None and self.ablation is None:
+            object.__setattr__(self, "ablation", "mean")
 
     def check(self) -> None:
         """Refuse what could not be asked for on any model and task.
@@ -118,7 +127,11 @@ class SearchRequest:
                     "a shortlist (--within) is a number of edges from 1, a circuit, a run, or the path of one, not "
                     f"{quoted(value)}"
                 )
-            if one.name not in ("metric", "options", "within") and not _is(value, kind):
+            if one.name == "mean_over" and not _names_texts(value):
+                raise EdgewiseError(
+                    f"texts to take the mean over (--mean-over) are the path of a JSONL file, not {quoted(value)}"
+                )
+            if one.name not in ("metric", "options", "within", "mean_over") and not _is(value, kind):
                 raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {_WORDS[kind]}, not {quoted(value)}")
         method = METHODS[method_named(self.method)]
         acdc = method.name == "acdc"
@@ -146,6 +159,7 @@ class SearchRequest:
         check_budget(self.budget, self.passes)
         method.check(self.options or {})
         check_seed(self.seed)
+        check_seed(self.ablation_seed, "the ablation's seed (--ablation-seed)")
         check_options(threshold=self.threshold, edges=self.edges, engine=self.engine)
         if self.threshold is not None and self.threshold < 0 and (acdc or self.absolute):
             raise EdgewiseError(
@@ -161,6 +175,13 @@ class SearchRequest:
                 raise unknown("order", order, ORDER_MODES)
         if self.ablation is not None and self.ablation not in ABLATIONS:
             raise unknown("ablation", self.ablation, ABLATIONS)
+        if isinstance(self.mean_over, str | Path) and not Path(self.mean_over).expanduser().exists():
+            given = quoted(str(self.mean_over), 500)
+            raise EdgewiseError(f"the texts to take the mean over (--mean-over), {given}: there is no such file")
+        if self.mean_over is not None and self.ablation != "mean":
+            raise EdgewiseError(
+                f"--mean-over is for ablation 'mean'; ablation {self.ablation!r} takes no mean over texts"
+            )
         if isinstance(self.metric, str) and self.metric not in METRICS:
             raise unknown("metric", self.metric, METRICS)
 
@@ -216,6 +237,21 @@ class SearchRequest:
             threshold = task.threshold
         return replace(self, method=method.name, threshold=threshold, edges=edges, share=None, options=options)
 
+    def ablating(self, model: Decoder, task: Task, constants: Constants | None = None) -> Ablation:
+        """The ablation that is asked for, with the texts that a mean is taken over.
+
+        Args:
+            constants: those that it has, if it has been worked out before; texts are not read then.
+
+        Raises:
+            EdgewiseError: there are no such texts, they have changed, or the model cannot read them.
+        """
+        from edgewise.patching import Ablation
+        from edgewise.tasks import read_texts
+
+        over = None if self.mean_over is None or constants is not None else read_texts(model, self.mean_over)
+        return Ablation(self.ablation or task.ablation, self.ablation_seed, over, constants)
+
     def to_dict(self) -> dict[str, Any]:
         """The search in the settings of `run.json`; a metric of one's own by its name, and no limit of memory."""
         given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
@@ -225,6 +261,8 @@ class SearchRequest:
             given["metric"] = getattr(self.metric, "name", None) or getattr(self.metric, "__name__", "custom")
         if self.within is not None and not isinstance(self.within, int):
             given["within"] = str(self.within) if isinstance(self.within, str | Path) else _path_of(self.within)
+        if self.mean_over is not None:
+            given["mean_over"] = dict(self.mean_over) if isinstance(self.mean_over, Mapping) else str(self.mean_over)
         if self.share is None:
             del given["share"]
         del given["max_memory"]
@@ -269,7 +307,10 @@ class SearchRequest:
 
 
 _UNNAMED = "(a circuit)"
-_LATER = ("select", "share", "max_memory", "within", "budget", "passes", "heads", "positions")
+_LATER = (
+    *("select", "share", "max_memory", "within", "budget", "passes"),
+    *("heads", "positions", "mean_over", "ablation_seed"),
+)
 """What records may lack: what is not always said, and what older ones did not know."""
 
 
@@ -279,6 +320,15 @@ def _names_edges(within: object) -> bool:
         return within >= 1
     return (
         bool(str(within)) if isinstance(within, str | Path) else hasattr(within, "edges") or hasattr(within, "circuit")
+    )
+
+
+def _names_texts(given: object) -> bool:
+    """Whether something is what texts can be read by: a path, or what a record keeps of them."""
+    return (
+        bool(str(given))
+        if isinstance(given, str | Path)
+        else isinstance(given, Mapping) and all(isinstance(given.get(name), str) for name in ("file", "sha256"))
     )
 
 

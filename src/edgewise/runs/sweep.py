@@ -31,6 +31,7 @@ from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
+from edgewise.patching.ablation import SEEDED
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.run import describe_model
 from edgewise.runs.series import ENDING, Series, SeriesFile, SweepPoint
@@ -144,7 +145,7 @@ def sweep(
     judges = [_Judge(experiment)]
     if test is not None:
         other = Experiment(
-            experiment.decoder, test, ablation=experiment.ablation, metric=experiment.metric, graph=experiment.graph
+            experiment.decoder, test, ablation=experiment.carried, metric=experiment.metric, graph=experiment.graph
         )
         judges.append(_Judge(other))
     files: list[SeriesFile | None] = [None] * len(plans)
@@ -245,6 +246,7 @@ def _journal(experiment: Experiment, plan: SweepPlan, file: SeriesFile | None) -
 
 def about(experiment: Experiment, plan: SweepPlan, judges: Sequence[Any] = ()) -> dict[str, Any]:
     """Everything that makes a series what it is."""
+    carried = experiment.carried
     return {
         "method": plan.method,
         "by": plan.by,
@@ -256,6 +258,8 @@ def about(experiment: Experiment, plan: SweepPlan, judges: Sequence[Any] = ()) -
         "test": [dict(judge.experiment.task.settings) for judge in judges[1:]],
         "model": {name: value for name, value in describe_model(experiment.decoder).items() if name != "device"},
         "ablation": experiment.ablation,
+        **({"ablation_seed": carried.seed} if carried.name in SEEDED else {}),
+        **({} if carried.over is None else {"mean_over": dict(carried.over.settings)}),
         "metric": experiment.metric.name,
     }
 

@@ -14,6 +14,7 @@ from edgewise.tasks.metrics import (
 )
 from edgewise.tasks.tables import Dataset
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
+from edgewise.tasks.texts import Texts, read_texts
 
 __all__ = [
     "KNOWN_CIRCUITS",
@@ -30,6 +31,7 @@ __all__ = [
     "Split",
     "Task",
     "TaskSpec",
+    "Texts",
     "check_request",
     "find_metric",
     "find_spec",
@@ -38,6 +40,7 @@ __all__ = [
     "make_task",
     "mean_over_places",
     "metrics_of",
+    "read_texts",
     "register_task",
     "right_answers",
     "share_by_chance",

@@ -152,13 +152,18 @@ def _rows(name: str, origin: str, unit: str, lines: Iterable[tuple[int, str]], s
     good, bad = [], {}
     for number, line in lines:
         try:
-            good.append(_row(number, line))
+            good.append(row_of(number, line))
         except EdgewiseError as error:
             bad[number] = str(error).removeprefix(": ")  # parse_json names a place, which is said elsewhere
     return Rows(name, origin, unit, tuple(good), bad, settings)
 
 
-def _row(number: int, line: str) -> Row:
+def row_of(number: int, line: str) -> Row:
+    """The row that a line of JSON holds.
+
+    Raises:
+        EdgewiseError: it holds none.
+    """
     value = parse_json(line, "")
     if not isinstance(value, dict):
         raise EdgewiseError(f"should be an object with {', '.join(FIELDS)}, not a {type(value).__name__}")
@@ -199,10 +204,7 @@ _MORE = ("answer_tokens", "scored", "spans", "messages", "corrupt_messages")
 def _messages(value: dict[str, Any], name: str) -> list[Message]:
     given = value.get(name)
     good = isinstance(given, list) and all(
-        isinstance(one, dict)
-        and one.keys() == {"role", "content"}
-        and one["role"] in ROLES
-        and _is_text(one["content"])
+        isinstance(one, dict) and one.keys() == {"role", "content"} and one["role"] in ROLES and is_text(one["content"])
         for one in given
     )
     if not good or not given:
@@ -215,14 +217,14 @@ def _messages(value: dict[str, Any], name: str) -> list[Message]:
 
 def _texts(given: Any, name: str, what: str) -> tuple[str, ...]:
     texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not texts or not all(_is_text(text) for text in texts):
+    if not isinstance(texts, list) or not texts or not all(is_text(text) for text in texts):
         raise EdgewiseError(f"{name!r} should be {what}, not {shorten(json.dumps(given))}")
     return tuple(texts)
 
 
 def _spans(given: Any) -> tuple[tuple[str, str], ...]:
     good = isinstance(given, list) and all(
-        isinstance(one, list) and len(one) == 2 and all(_is_text(text) for text in one) for one in given
+        isinstance(one, list) and len(one) == 2 and all(is_text(text) for text in one) for one in given
     )
     if not good or not given:
         raise EdgewiseError(
@@ -282,7 +284,7 @@ def _text(value: dict[str, Any], empty: bool) -> PromptText:
             unless = " (null, if there is none)" if name in ("answer", "wrong") else ""
             raise EdgewiseError(f"the field {name!r} is missing{unless}{hint}")
     for name in ("clean", "corrupt"):
-        if not _is_text(value[name]) and not empty:
+        if not is_text(value[name]) and not empty:
             raise EdgewiseError(f"{name!r} should be text, not {shorten(json.dumps(value[name]))}")
     answers, wrong = (
         () if value[name] is None else _texts(value[name], name, "text, a list of texts or null")
@@ -291,6 +293,7 @@ def _text(value: dict[str, Any], empty: bool) -> PromptText:
     return PromptText(value["clean"], value["corrupt"], answers, wrong)
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Whether something is text with a letter in it that a tokenizer can take."""
     # "\\ud800" is JSON, but half a character is no text, and no tokenizer takes it.
     return isinstance(value, str) and bool(value) and not any("\ud800" <= letter <= "\udfff" for letter in value)

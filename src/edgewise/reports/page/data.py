@@ -105,7 +105,7 @@ def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapp
         "method": str(settings.get("method", "acdc")),
         "threshold": number(settings.get("threshold")),
         "budget": number(settings.get("budget")),
-        "ablation": settings["ablation"],
+        "ablation": _ablation(settings),
         "metric": settings["metric"],
         "examples": settings["task"]["examples"],
         "result": {
@@ -262,6 +262,11 @@ def _public(text: str) -> str:
     if Path(value).is_absolute():
         return f"{option}{sign}{Path(value).name}"
     return _PATH.sub(r"\1", text)
+
+
+def _ablation(settings: Mapping[str, Any]) -> str:
+    over = settings.get("mean_over")
+    return settings["ablation"] if over is None else f"{settings['ablation']} over {Path(over['file']).name}"
 
 
 def _text(value: Any) -> str | None:

@@ -22,6 +22,7 @@ from edgewise.patching import Experiment
 from edgewise.reports.page.listed import number
 from edgewise.reports.page.order import entering
 from edgewise.reports.page.source import Source
+from edgewise.runs.constants import ablation_of
 from edgewise.tasks import METRICS, Task, find_metric
 
 MOST_ROWS = 300
@@ -60,9 +61,8 @@ def measure(
             f"prompt by prompt is {task.metric!r}."
         )
         metric = task.metric
-    experiment = Experiment(
-        decoder, task, ablation=source.settings["ablation"], metric=metric, graph=source.circuit.graph
-    )
+    ablation = ablation_of(source.folder, source.settings, decoder)
+    experiment = Experiment(decoder, task, ablation=ablation, metric=metric, graph=source.circuit.graph)
     thresholds = _curve_thresholds(source)
     total = len(thresholds) + 2
     report = progress or (lambda done, of: None)
