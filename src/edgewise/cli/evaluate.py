@@ -12,7 +12,9 @@ from edgewise.cli.app import app
 from edgewise.cli.loading import load_any_circuit, some_path
 from edgewise.cli.options import (
     DeviceOption,
+    GroupsOption,
     JsonOption,
+    KnownOption,
     RevisionOption,
     RunAblationOption,
     RunDtypeOption,
@@ -48,6 +50,8 @@ def evaluate(
     ablation: RunAblationOption = None,
     metric: RunMetricOption = None,
     examples: RunExamplesOption = None,
+    groups: GroupsOption = None,
+    known: KnownOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the prompts. Default: the run's, or 0.")] = None,
     variant: Annotated[str | None, typer.Option(help="How the task's prompts are made. Default: the run's.")] = None,
     split: Annotated[
@@ -79,9 +83,11 @@ def evaluate(
 
     from edgewise.evaluation import Bootstrap
     from edgewise.evaluation.effort import Options
+    from edgewise.graph.groups import read_groups
     from edgewise.reports import section_progress
     from edgewise.runs import load_again, read_run
     from edgewise.runs.assess import AssessmentInterrupted, assess
+    from edgewise.runs.given import known_of
     from edgewise.tasks import METRICS
 
     # What can be refused before a model is loaded is refused now.
@@ -93,6 +99,8 @@ def evaluate(
     circuit = some_path(circuit, "the circuit")
     if rediscover < 0 or rediscover == 1:
         raise EdgewiseError(f"--rediscover should be 0 or at least 2, not {rediscover}")
+    own = None if groups is None else read_groups(groups)
+    truth = None if known is None else known_of(known)
     finished, scored, search = True, False, None
     if not circuit.is_dir():
         found, settings = load_any_circuit(circuit), {}
@@ -132,6 +140,7 @@ def evaluate(
             revision=revision,
             trust_layout=trust_layout,
         )
+    prompts = prompts.beside(found.graph, known=truth, groups=own)
     about = {"task": prompts.name, "model": loaded.name, "split": measured_split, "finished": finished}
     shown: Assessment | None = None
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgewise.reports.prompts import show_pair
     from edgewise.reports.terminal import (
         circuit_table,
+        groups_table,
         heat_tables,
         highest_scores,
         known_table,
@@ -34,6 +35,7 @@ _PUBLIC = {
     "heat_plot": "plots",
     "heat_tables": "terminal",
     "highest_scores": "terminal",
+    "groups_table": "terminal",
     "known_table": "terminal",
     "place": "layout",
     "plan_table": "terminal",
@@ -55,6 +57,7 @@ __all__ = [
     "circuit_table",
     "draw",
     "evaluation_table",
+    "groups_table",
     "heat_plot",
     "heat_tables",
     "highest_scores",

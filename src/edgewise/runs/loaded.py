@@ -13,6 +13,7 @@ from edgewise.files import read_bytes
 from edgewise.graph import Circuit, Decision
 from edgewise.models import Decoder
 from edgewise.runs.folder import FILES
+from edgewise.runs.given import groups_in, known_in
 from edgewise.runs.reading import read_run, read_trace
 from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
 from edgewise.runs.run import Run
@@ -112,6 +113,8 @@ def load_again(
 ) -> tuple[Decoder, Task]:
     """Model and task of a run, except where the user asks for others; refused if they have changed since.
 
+    A known circuit and groups that the run's user gave come along on any task.
+
     Args:
         searching: the run's search is to go on, rather than its circuit to be measured.
     """
@@ -157,6 +160,9 @@ def load_again(
         )
     if rows is not None:
         prompts = prompts.first(rows)
+    if (known := known_in(run, settings)) is not None:
+        prompts = dataclasses.replace(prompts, known_circuit=known)
+    prompts = dataclasses.replace(prompts, groups=groups_in(settings))
     return loaded, prompts if name is None else dataclasses.replace(prompts, name=name)
 
 

@@ -11,6 +11,7 @@ from edgewise.discovery import Discovery, Order, Progress, ProgressCallback, Ste
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.runs.folder import RunFolder
+from edgewise.runs.given import kept_known
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.run import heading, kept_prompts, settings_of, versions
@@ -112,7 +113,7 @@ class Pruning:
         return keep_going(
             self.folder,
             record,
-            files=kept_prompts(self.experiment.task),
+            files={**kept_prompts(self.experiment.task), **kept_known(self.experiment.task)},
             max_memory=self.asked.max_memory,
             before=self.before,
             journal=None if self.earlier is None else self.earlier.journal,

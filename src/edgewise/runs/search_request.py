@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from edgewise.discovery import OrderMode
     from edgewise.graph import Circuit, Graph
+    from edgewise.graph.groups import GivenGroups
     from edgewise.runs.run import Run
     from edgewise.tasks import Metric, Reference, Task
 
@@ -76,6 +77,12 @@ class SearchRequest:
     max_memory: Bytes | None = asked(
         None, "Memory to use beyond the model's weights, as in 3GB. Default: what the machine has."
     )
+    groups: GivenGroups | None = asked(
+        None, "Groups of nodes of your own: a JSON or TOML file of names and lists of nodes."
+    )
+    known: str | Path | Circuit | Run | None = asked(
+        None, "The true circuit to hold what is found against: a circuit file or a run. Default: the task's, if any."
+    )
     options: Mapping[str, Any] | None = None  # on the shell, those of cli/options.py
 
     def __post_init__(self) -> None:
@@ -94,7 +101,9 @@ class SearchRequest:
                 that the method lacks.
         """
         from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named
+        from edgewise.graph.groups import read_groups
         from edgewise.patching import ABLATIONS
+        from edgewise.runs.given import check_known
         from edgewise.tasks import METRICS
 
         for one in dataclasses.fields(self):
@@ -110,7 +119,11 @@ class SearchRequest:
                     "a shortlist (--within) is a number of edges from 1, a circuit, a run, or the path of one, not "
                     f"{quoted(value)}"
                 )
-            if one.name not in ("metric", "options", "within") and not _is(value, kind):
+            if one.name == "known":
+                check_known(value)
+            elif one.name == "groups":
+                read_groups(self.groups or {})
+            elif one.name not in ("metric", "options", "within") and not _is(value, kind):
                 raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {_WORDS[kind]}, not {quoted(value)}")
         method = METHODS[method_named(self.method)]
         acdc = method.name == "acdc"
@@ -177,6 +190,7 @@ class SearchRequest:
     def settled(self, task: Task, graph: Graph) -> Self:
         """The same with nothing left to the method or to the task, but for ablation and metric; a share as edges."""
         from edgewise.discovery import METHODS, method_named
+        from edgewise.graph.groups import read_groups
 
         method = METHODS[method_named(self.method)]
         edges = self.edges if self.share is None else max(1, int(self.share * graph.n_edges))
@@ -190,10 +204,15 @@ class SearchRequest:
         threshold = self.threshold
         if threshold is None and edges is None and not method.rounds:
             threshold = task.threshold
-        return replace(self, method=method.name, threshold=threshold, edges=edges, share=None, options=options)
+        groups = None if self.groups is None else read_groups(self.groups, graph)
+        settled = {"method": method.name, "threshold": threshold, "edges": edges, "options": options, "groups": groups}
+        return replace(self, share=None, **settled)
 
     def to_dict(self) -> dict[str, Any]:
         """The search in the settings of `run.json`; a metric of one's own by its name, and no limit of memory."""
+        from edgewise.graph.groups import read_groups
+        from edgewise.runs.given import name_of
+
         given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         if self.edges is None or self.method == "acdc":
             given["select"] = None
@@ -201,14 +220,19 @@ class SearchRequest:
             given["metric"] = getattr(self.metric, "name", None) or getattr(self.metric, "__name__", "custom")
         if self.within is not None and not isinstance(self.within, int):
             given["within"] = str(self.within) if isinstance(self.within, str | Path) else _path_of(self.within)
-        if self.share is None:
-            del given["share"]
+        if self.known is not None:
+            given["known"] = name_of(self.known)
+        if self.groups is not None:
+            given["groups"] = {name: list(nodes) for name, nodes in read_groups(self.groups).items()}
+        for name in ("share", "groups", "known"):
+            if given[name] is None:
+                del given[name]
         del given["max_memory"]
         return {_IN_RECORD.get(name, name): value for name, value in given.items()}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
-        """The search of a run again, from the settings of its `run.json`.
+        """The search of a run again, from the settings of its `run.json`; a known circuit is in the run's folder.
 
         Raises:
             EdgewiseError: the run used a metric of the user's own; or the settings lack something, or hold what `check`
@@ -221,14 +245,14 @@ class SearchRequest:
             name = _IN_RECORD.get(one.name, one.name)
             if name in settings:
                 given[one.name] = settings[name]
-            elif one.name not in ("select", "share", "max_memory", "within", "budget", "passes"):
+            elif one.name not in ("select", "share", "max_memory", "within", "budget", "passes", "groups", "known"):
                 raise EdgewiseError(f"the run's settings are broken: {name!r} is missing")
         metric, edges, options = given["metric"], given["edges"], given["options"]
         if metric not in (None, *METRICS):
             raise EdgewiseError(f"the run used a metric of its own, {metric!r}, so it cannot be searched again")
         if given.get("within") == _UNNAMED:
             raise EdgewiseError("the run was searched within a circuit that it does not name; give it again")
-        given["select"] = given.get("select") or "at-most"
+        given["select"], given["known"] = given.get("select") or "at-most", None
         if edges is not None:
             given["threshold"] = None  # what the search came to
         if isinstance(options, Mapping):  # what follows from the rest goes, so that it does when that is changed
