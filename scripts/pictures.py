@@ -62,7 +62,7 @@ def found(task: str, name: str, **options: float) -> None:
         title=f"{task} in {model.name}",
         subtitle=f"acdc at threshold {settings['threshold']:.4g}; {run.circuit.n_edges} of "
         f"{run.circuit.graph.n_edges:,} edges; {settings['metric']} {run.metric:.4g}",
-        groups=None if true is None else groups(true),
+        groups=None if true is None else true.groups,
         effect=f"rise of {settings['metric']} without it",
     )
 
@@ -73,7 +73,7 @@ def known(task: str, circuit: KnownCircuit, name: str) -> None:
         PICTURES / name,
         title=f"the known circuit of {task} in GPT-2 small",
         subtitle=f"after {circuit.source}; {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges",
-        groups=groups(circuit),
+        groups=circuit.groups,
     )
 
 
@@ -126,10 +126,6 @@ def live_view() -> None:
     console.print(f"acdc: {how_far}, metric {step.metric:.4f}, at {step.at}", highlight=False, markup=False)
     console.print(growth(step.layers, console))
     console.save_svg(str(PICTURES / "live.svg"), title="edgewise discover ioi", unique_id="live")
-
-
-def groups(known: KnownCircuit) -> dict[str, str]:
-    return {name: group for group, members in known.groups.items() for name in members}
 
 
 if __name__ == "__main__":
