@@ -31,7 +31,7 @@ export function truth(model: Model): HTMLElement | null {
   return section(
     "known",
     "Beside the known circuit",
-    h("p", { class: "lead" }, `${whose}: ${count(runs[0].truth!.edges)} edges. In the graph, missed edges are dashed and, coloured by known circuit, extra ones dotted (in graphs of very many edges, colour alone tells them apart; the list below names them).`),
+    h("p", { class: "lead" }, `${whose}: ${count(runs[0].truth!.edges)} edges. In the graph, missed edges are dashed and, coloured by known circuit, extra ones dotted (in graphs of very many edges, colour alone tells them apart; the list below names them).${groups ? " Of a group, edges found and precision count the edges into and out of its nodes." : ""}`),
     h("div", { class: "columns" }, plot, h("div", {}, table, groups)),
   );
 }

@@ -124,9 +124,9 @@ def _check_node(node: str, where: str, graph: Graph | None) -> None:
     except EdgewiseError as error:
         near = near_matches(node, _nodes(graph)) if graph is not None else ""
         raise EdgewiseError(f"{where}: {error}{near}") from None
-    if graph is not None and node not in (known := _nodes(graph)):
+    if graph is not None and node != "logits" and node not in graph.source_index:
         raise EdgewiseError(
-            f"{where}: this graph ({graph.describe()}) has no node {quoted(node)}{near_matches(node, known)}"
+            f"{where}: this graph ({graph.describe()}) has no node {quoted(node)}{near_matches(node, _nodes(graph))}"
         )
 
 

@@ -2,7 +2,7 @@
 
 Boxes stand in the order in which their nodes stand in the model, on average, early ones below; nodes of no group are
 small boxes by themselves. Boxes side by side have no line between them. As a group may reach over several layers, a
-line can lead down: it then has a mark at its lower end.
+line can lead down: it then has an arrowhead at its lower end.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ class Collapsed:
                 )
             )
             if self._leads_down(self.links[at]):
-                parts.append(Words(points[0][0], points[0][1], "▼", 10.0, "middle", colour))
+                x, y = points[0]
+                parts.append(Line((x - 4, y - 8), [((x, y - 1),), ((x + 4, y - 8),)], colour, max(1.8, width)))
         for whole in self.wholes:
             parts += self._box(whole, left, top)
         return parts + list(self._numbers(ways, left, top))
@@ -135,7 +136,10 @@ class Collapsed:
                 + ("; the score of the strongest edge, and after a stroke the sum of all." if full else ".")
             )
         if any(self._leads_down(link) for link in self.links):
-            legend.note("▼ leads down: a group stands where its nodes do on average, and some of its edges lead back.")
+            legend.note(
+                "A line with an arrowhead leads down: a group stands where its nodes do on average, and edges can lead "
+                "back."
+            )
         if self.left_out:
             legend.note(
                 f"The {len(self.links):,} strongest lines are drawn; {self.left_out:,} weaker ones are left out."
@@ -171,7 +175,8 @@ class Collapsed:
         node = self.layout.by_name[whole.name]
         x, y = node.left + left, node.top + top
         if not whole.group:
-            fill = MLP_FILL if node.kind == "mlp" else BAR_FILL if node.kind != "head" else HEAD_FILL
+            mlp = whole.name.startswith("m")
+            fill = BAR_FILL if node.kind != "whole" else MLP_FILL if mlp else HEAD_FILL
             yield Box(x, y, node.width, node.height, fill, BORDER, 1.0, 5, says=whole.name)
             yield Words(node.x + left, node.y + top + 4, whole.name, SMALL, "middle")
             return
@@ -261,11 +266,8 @@ def _in_order(row: Sequence[Whole], links: Sequence[Link], placed: Mapping[str, 
 
 
 def _kind_of(whole: Whole) -> PlacedKind | Literal["whole"]:
-    if whole.group:
-        return "whole"
-    if whole.name in ("input", "tok", "pos", "logits"):
-        return whole.name  # type: ignore[return-value]
-    return "mlp" if whole.name.startswith("m") else "head"
+    name = whole.name
+    return name if name == "input" or name == "tok" or name == "pos" or name == "logits" else "whole"
 
 
 def _size(whole: Whole) -> tuple[float, float]:

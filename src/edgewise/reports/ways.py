@@ -20,7 +20,7 @@ SPACING = 3.0
 LEAVING = 0.34
 """Edges leave a box from so much of its width to both sides of its middle."""
 WIDE = 3.5
-"""Edges leave the box of a whole group so many times further from each other."""
+"""Edges leave the boxes of a collapsed circuit so many times further from each other."""
 PULLS = 160
 """Rounds of pulling edges taut."""
 
