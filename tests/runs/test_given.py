@@ -161,3 +161,21 @@ def test_what_is_no_known_circuit_is_refused_in_a_sentence(setting, truth, tmp_p
         ew.discover(model, task, threshold=0.05, groups={"x": ["m7"]})
     with pytest.raises(EdgewiseError, match="has no node 'm7'"):
         ew.evaluate(model, task, truth, groups={"x": ["m7"]})
+
+
+def test_a_search_that_goes_on_with_a_users_own_model_and_task_keeps_them(setting, truth, tmp_path):
+    model, task = setting
+    whole = ew.discover(model, task, threshold=0.05, known=truth, groups=GROUPS)
+    assert whole.record["result"]["known_circuit"]["found"]
+
+    def stop(progress: Any) -> None:
+        if progress.decided > 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ew.discover(model, task, threshold=0.05, known=truth, groups=GROUPS, out=tmp_path / "run", progress=stop)
+    run = ew.resume(tmp_path / "run", model=model, task=task)
+    for name in ("known_circuit", "groups"):
+        assert run.record["result"][name] == whole.record["result"][name]
+    assert run.record["settings"] == whole.record["settings"]
+    assert load_circuit(tmp_path / "run" / "known.json") == truth

@@ -30,9 +30,11 @@ from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequ
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgewise.graph import Circuit
+    from edgewise.graph.groups import Groups
     from edgewise.models import Decoder
     from edgewise.runs.assess import Assessment
-    from edgewise.tasks import Task
+    from edgewise.tasks import Task, Truth
 
 
 @app.command(epilog="Example: edgewise evaluate runs/ioi-acdc --split test")
@@ -104,6 +106,7 @@ def evaluate(
     finished, scored, search = True, False, None
     if not circuit.is_dir():
         found, settings = load_any_circuit(circuit), {}
+        _require_fit(found, truth, own)
         # A file that scores edges it does not have ranks them all.
         scored = found.scores is not None and bool((found.scores[~found.edges] != 0).any())
         if task is None:
@@ -117,6 +120,7 @@ def evaluate(
         ).load(searching=False)
     else:
         record, found = read_run(circuit)
+        _require_fit(found, truth, own)
         settings, finished = record["settings"], record.get("finished", True)
         scored = record["result"].get("scoring") is not None
         if metric is None and settings["metric"] not in METRICS:
@@ -188,6 +192,16 @@ def evaluate(
         raise Kept(exit_code(stopped))
     if result.hypotheses is not None and result.hypotheses.left_out is not None and not as_json:
         typer.echo("note: not everything was tried, for want of time; --minutes gives more, --full tries all")
+
+
+def _require_fit(circuit: Circuit, known: Truth | None, groups: Groups | None) -> None:
+    """Refuse, before a model is loaded, a known circuit or groups that are not of the circuit's graph."""
+    from edgewise.graph.groups import read_groups
+
+    if known is not None:
+        known.on(circuit.graph)
+    if groups is not None:
+        read_groups(groups, circuit.graph)
 
 
 def _show_headline(console: Console, found: Assessment, task: Task, model: Decoder, split: str) -> None:
