@@ -153,6 +153,24 @@ def test_a_line_says_count_strongest_and_sum_and_its_width_is_the_strongests():
     assert "The 2 strongest lines are drawn; 1 weaker ones are left out." in said(fewer)
 
 
+def test_a_shared_key_is_tied_to_the_wholes_that_read_it_or_is_inside_their_group():
+    graph = Graph(2, 4, n_kv_heads=2)
+    names = ["a0.h0->a1.g0<k>", "a0.h0->a1.h0<q>", "a0.h0->a1.h1<q>", "a1.h0->logits", "a1.h1->logits"]
+    circuit = Circuit.from_names(graph, names)
+
+    def tied(groups) -> list[str]:
+        scene = compose_collapsed(circuit, groups=groups)
+        found = [part.says for part in scene.parts if isinstance(part, Line) and "reads" in part.says]
+        assert ("read by query heads" in said(scene)) == bool(found)
+        return found
+
+    assert tied({"x": ("a0.h0",)}) == ["a1.h0 reads a1.g0", "a1.h1 reads a1.g0"]
+    assert tied({"x": ("a1.h0",)}) == ["x reads a1.g0", "a1.h1 reads a1.g0"]
+    assert tied({"x": ("a1.h0", "a1.h1", "a1.h2")}) == []
+    both = compose_collapsed(circuit, groups={"x": ("a1.h0", "a1.h1")})
+    assert edge_lines(both)["a0.h0->x"].says == "a0.h0->x: 3 edges"
+
+
 def test_what_cannot_be_collapsed_is_refused_in_a_sentence():
     with pytest.raises(EdgewiseError, match="there are no groups of nodes to collapse: give some with --groups"):
         draw(GREATER_THAN.circuit, collapse=True)

@@ -23,11 +23,12 @@ from edgewise.reports.marks import (
     KIND_COLOURS,
     KIND_WORDS,
     MLP_FILL,
+    SHARED_COLOUR,
     Drawn,
     Styles,
     width_steps,
 )
-from edgewise.reports.merged import Link, Whole, merge
+from edgewise.reports.merged import Link, Whole, merge, ties
 from edgewise.reports.routing import Wire, curve, route
 from edgewise.reports.scene import Box, Line, Words, shorten, text_width, wrap
 from edgewise.reports.ways import Point
@@ -92,7 +93,8 @@ class Collapsed:
         self.circuit, self.wholes, self.links, self.scored, self.left_out = circuit, wholes, links, scored, left_out
         self.colour = {name: GROUP_COLOURS[at % len(GROUP_COLOURS)] for at, name in enumerate(groups)}
         self.dashed = {name: at >= len(GROUP_COLOURS) for at, name in enumerate(groups)}
-        self.layout = _place(wholes, links)
+        self.ties = ties(circuit, groups)
+        self.layout = _place(wholes, links, self.ties)
         self.height_of = {node.name: node.y for node in self.layout.nodes}
         self.lines = [Drawn(_name(link), link.source, link.target, _kind(link), link.strongest) for link in links]
         self.styles = Styles(self.lines, scored)
@@ -100,8 +102,13 @@ class Collapsed:
 
     def draw(self, left: float, top: float) -> list[Part]:
         """Lines, the weakest at the bottom, then boxes, then what stands on the lines."""
-        ways = [[(x + left, y + top) for x, y in points] for points in route(self.layout, self._wires())]
-        parts: list[Part] = []
+        wires = [*self._wires(), *(Wire(*self._upwards(shared, reader)) for shared, reader in self.ties)]
+        ways = [[(x + left, y + top) for x, y in points] for points in route(self.layout, wires)]
+        ways, tied = ways[: len(self.links)], ways[len(self.links) :]
+        parts: list[Part] = [
+            Line(points[0], curve(points), SHARED_COLOUR, 1.0, dashed=True, says=f"{reader} reads {shared}")
+            for (shared, reader), points in zip(self.ties, tied, strict=True)
+        ]
         for at in sorted(range(len(ways)), key=lambda at: (abs(self.lines[at].score), at)):
             line, points = self.lines[at], ways[at]
             pieces, width = curve(points), self._width(self.links[at])
@@ -127,6 +134,8 @@ class Collapsed:
             entries["several of these"] = (MIXED, 2.5, False)
         if entries:
             legend.lines("edges into", entries)
+        if self.ties:
+            legend.lines("a key/value head", {"read by query heads": (SHARED_COLOUR, 1.0, True)})
         if self.scored:
             legend.lines(f"{effect}, of the strongest edge", width_steps(self.styles, self.lines))
         if self.links:
@@ -149,9 +158,7 @@ class Collapsed:
 
     def _wires(self) -> list[Wire]:
         """Each link from its lower box to its upper one, whose lines end side by side, in the order of the lower."""
-        ends = [
-            (link.target, link.source) if self._leads_down(link) else (link.source, link.target) for link in self.links
-        ]
+        ends = [self._upwards(link.source, link.target) for link in self.links]
         at = [0.0] * len(ends)
         for upper in {upper for _, upper in ends}:
             box = self.layout.by_name[upper]
@@ -164,6 +171,10 @@ class Collapsed:
             Wire(lower, upper, offset, self._width(link))
             for link, (lower, upper), offset in zip(self.links, ends, at, strict=True)
         ]
+
+    def _upwards(self, one: str, other: str) -> tuple[str, str]:
+        """Two boxes, the lower one first."""
+        return (one, other) if self.height_of[one] > self.height_of[other] else (other, one)
 
     def _width(self, link: Link) -> float:
         return self.styles.width(link.strongest)
@@ -211,9 +222,9 @@ class Collapsed:
                     break
 
 
-def _place(wholes: Sequence[Whole], links: Sequence[Link]) -> Layout:
-    """Rows of boxes in the order of the wholes, with no link inside a row; the embedding below, the logits above."""
-    linked = {frozenset((link.source, link.target)) for link in links}
+def _place(wholes: Sequence[Whole], links: Sequence[Link], tied: Sequence[tuple[str, str]]) -> Layout:
+    """Rows of boxes in the order of the wholes, with no line inside a row; the embedding below, the logits above."""
+    linked = {frozenset((link.source, link.target)) for link in links} | {frozenset(pair) for pair in tied}
     bottom = [whole for whole in wholes if whole.name in ("input", "tok", "pos")]
     above = [whole for whole in wholes if whole.name == "logits"]
     rows: list[list[Whole]] = [bottom] if bottom else []

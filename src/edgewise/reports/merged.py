@@ -99,6 +99,18 @@ def merge(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> tuple[list[W
     return sorted(wholes, key=lambda whole: whole.depth), links
 
 
+def ties(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Each shared key/value head that is a whole by itself, with every whole that has a query head which reads it."""
+    home, there = _homes(circuit, groups), set(circuit.nodes())
+    found = {
+        (shared, home.get(reader, reader)): None
+        for shared, readers in _shared(circuit).items()
+        for reader in readers
+        if shared not in home and reader in there
+    }
+    return list(found)
+
+
 def _homes(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The group of every node, and of every shared key/value head, that is in one."""
     home, there = group_of(groups), set(circuit.nodes())

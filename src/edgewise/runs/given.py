@@ -122,6 +122,8 @@ def groups_in(settings: Mapping[str, Any]) -> Groups:
     """
     if settings.get("groups") is None:
         return {}
+    if not isinstance(settings["groups"], Mapping):
+        raise EdgewiseError("the run's settings are broken: 'groups' should be an object of names and nodes")
     try:
         return read_groups(settings["groups"])
     except EdgewiseError as error:

@@ -238,6 +238,7 @@ class SearchRequest:
             EdgewiseError: the run used a metric of the user's own; or the settings lack something, or hold what `check`
                 refuses.
         """
+        from edgewise.runs.given import groups_in
         from edgewise.tasks import METRICS
 
         given = {}
@@ -252,6 +253,7 @@ class SearchRequest:
             raise EdgewiseError(f"the run used a metric of its own, {metric!r}, so it cannot be searched again")
         if given.get("within") == _UNNAMED:
             raise EdgewiseError("the run was searched within a circuit that it does not name; give it again")
+        groups_in(settings)  # which a record has by their names, never as a file
         given["select"], given["known"] = given.get("select") or "at-most", None
         if edges is not None:
             given["threshold"] = None  # what the search came to
