@@ -224,7 +224,8 @@ class Collapsed:
 
 def _place(wholes: Sequence[Whole], links: Sequence[Link], tied: Sequence[tuple[str, str]]) -> Layout:
     """Rows of boxes in the order of the wholes, with no line inside a row; the embedding below, the logits above."""
-    linked = {frozenset((link.source, link.target)) for link in links} | {frozenset(pair) for pair in tied}
+    pairs = [*((link.source, link.target) for link in links), *tied]
+    linked = {frozenset(pair) for pair in pairs}
     bottom = [whole for whole in wholes if whole.name in ("input", "tok", "pos")]
     above = [whole for whole in wholes if whole.name == "logits"]
     rows: list[list[Whole]] = [bottom] if bottom else []
@@ -251,7 +252,7 @@ def _place(wholes: Sequence[Whole], links: Sequence[Link], tied: Sequence[tuple[
         bars = row is bottom or row is above
         each = (width - 2 * MARGIN - MARGIN * (len(row) - 1)) / len(row)
         x = MARGIN if bars else (width - wide) / 2
-        for whole in row if bars else _in_order(row, links, placed):
+        for whole in row if bars else _in_order(row, pairs, placed):
             own = each if bars else sizes[whole.name][0]
             tall_own = sizes[whole.name][1]
             kind = _kind_of(whole)
@@ -260,14 +261,14 @@ def _place(wholes: Sequence[Whole], links: Sequence[Link], tied: Sequence[tuple[
     return Layout(tuple(placed.values()), width, height)
 
 
-def _in_order(row: Sequence[Whole], links: Sequence[Link], placed: Mapping[str, Placed]) -> list[Whole]:
+def _in_order(row: Sequence[Whole], linked: Sequence[tuple[str, str]], placed: Mapping[str, Placed]) -> list[Whole]:
     """The boxes of a row from left to right: each near the middle of those below that it is linked with."""
 
     def middle(whole: Whole) -> float:
         others = [
             placed[other]
-            for link in links
-            for one, other in ((link.source, link.target), (link.target, link.source))
+            for pair in linked
+            for one, other in (pair, pair[::-1])
             if one == whole.name and other in placed
         ]
         xs = [node.x for node in others if node.kind not in ("input", "tok", "pos")]
