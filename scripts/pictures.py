@@ -19,6 +19,7 @@ import edgewise as ew
 from edgewise.discovery import Progress, heat_maps
 from edgewise.evaluation.answers import first_tokens
 from edgewise.evaluation.roc import roc_points
+from edgewise.graph.groups import Groups
 from edgewise.reports import head_plot, heat_plot, roc_plot, size_plot, threshold_plot
 from edgewise.reports.growth import growth
 from edgewise.tasks.known import GREATER_THAN, IOI, KnownCircuit, known_circuit
@@ -34,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found("tracr-xproportion", "circuit-10.svg", threshold=0.01)
     found("ioi", "circuit-31.svg", threshold=0.01)
     found("ioi", "circuit-68.svg", edges=68)
+    found("ioi", "groups-31.svg", HALVES, threshold=0.01)
     known("greater-than", GREATER_THAN, "circuit-262.svg")
     known("ioi", IOI, "circuit-1041.svg")
+    mlps = {"MLPs": tuple(f"m{layer}" for layer in range(12))}
+    known("ioi", IOI, "groups-ioi.svg", {**IOI.groups, **mlps})
     plots()
     live_view()
     if options.stories is not None:
@@ -51,8 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
-def found(task: str, name: str, **options: float) -> None:
-    """A circuit found with ACDC on the task's own model."""
+HALVES = {"early heads": ["a0.h0", "a0.h1", "a0.h2", "a0.h3"], "late heads": ["a3.h0", "a3.h1", "a3.h2", "a3.h3"]}
+"""Groups of tiny-ioi's heads."""
+
+
+def found(task: str, name: str, collapse: dict[str, list[str]] | None = None, **options: float) -> None:
+    """A circuit found with ACDC on the task's own model; with groups to collapse, one box for each."""
     model = ew.load_model(task if task.startswith("tracr") else f"tiny-{task}")
     prompts = ew.load_task(task, model)
     run = ew.discover(model, prompts, **options)  # type: ignore[arg-type]
@@ -63,18 +71,20 @@ def found(task: str, name: str, **options: float) -> None:
         title=f"{task} in {model.name}",
         subtitle=f"acdc at threshold {settings['threshold']:.4g}; {run.circuit.n_edges} of "
         f"{run.circuit.graph.n_edges:,} edges; {settings['metric']} {run.metric:.4g}",
-        groups=None if true is None else groups(true),
+        groups=collapse or (None if true is None else true.groups),
+        collapse=collapse is not None,
         effect=f"rise of {settings['metric']} without it",
     )
 
 
-def known(task: str, circuit: KnownCircuit, name: str) -> None:
-    """A circuit that people worked out by hand."""
+def known(task: str, circuit: KnownCircuit, name: str, collapse: Groups | None = None) -> None:
+    """A circuit that people worked out by hand; with groups to collapse, one box for each."""
     circuit.circuit.draw(
         PICTURES / name,
         title=f"the known circuit of {task} in GPT-2 small",
         subtitle=f"after {circuit.source}; {circuit.n_edges:,} of {circuit.graph.n_edges:,} edges",
-        groups=groups(circuit),
+        groups=collapse or circuit.groups,
+        collapse=collapse is not None,
     )
 
 
@@ -133,10 +143,6 @@ def live_view() -> None:
     console.print(f"acdc: {how_far}, metric {step.metric:.4f}, at {step.at}", highlight=False, markup=False)
     console.print(growth(step.layers, console))
     console.save_svg(str(PICTURES / "live.svg"), title="edgewise discover ioi", unique_id="live")
-
-
-def groups(known: KnownCircuit) -> dict[str, str]:
-    return {name: group for group, members in known.groups.items() for name in members}
 
 
 if __name__ == "__main__":

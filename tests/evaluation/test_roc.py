@@ -3,6 +3,7 @@
 import collections
 import csv
 
+import numpy as np
 import pytest
 from tiny import SHARED, needs_shared
 
@@ -10,9 +11,9 @@ from edgewise import load_model, load_task
 from edgewise.discovery import Units, acdc, head_importance, one_by_one, sweep
 from edgewise.discovery.methods.subnetwork_probing import PAPER_LAMBDAS, subnetwork_probing
 from edgewise.errors import EdgewiseError
-from edgewise.evaluation import area_under, frontier, roc_curve, roc_point, roc_points
-from edgewise.evaluation.roc import SMALLEST_THRESHOLD, nodes_present
-from edgewise.graph import Circuit, Graph
+from edgewise.evaluation import area_under, evaluate, frontier, random_circuit, roc_curve, roc_point, roc_points
+from edgewise.evaluation.roc import SMALLEST_THRESHOLD, nodes_present, roc_by_group
+from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
 from edgewise.patching import Experiment
 from edgewise.runs.published import PUBLISHED_AUC, WITHOUT_UNFINISHED
 
@@ -207,3 +208,47 @@ def test_a_curve_of_no_circuits_is_refused():
         roc_curve([], known)
     curve = roc_curve([known], known)
     assert (curve.pessimistic, curve.trapezoid) == (1, 1)
+
+
+def test_a_group_counts_the_edges_that_touch_its_nodes():
+    graph = Graph(3, 4, n_kv_heads=2, ports=True)
+    generator = np.random.default_rng(3)
+    found, known = (
+        Circuit(graph, graph.edges & (generator.random(graph.edges.shape) < 0.4), graph.port_edges)
+        for _ in range(2)
+    )  # fmt: skip
+    found = found.remove("a1.h0<q>->a1.h0", "a1.g0<k>->a1.g0")
+    groups = {"heads": ("a1.h0", "a2.h3"), "ends": ("input", "m2", "logits")}
+    points = roc_by_group(found, known, groups)
+    assert list(points) == list(groups)
+    shared = {"a1.h0": "a1.g0", "a2.h3": "a2.g1"}
+    for name, members in groups.items():
+        owners = {*members, *(shared[node] for node in members if node in shared)}
+        touched = {
+            edge
+            for edge in graph.names()
+            if edge.split("->")[0] in members or edge.split("->")[1].split("<")[0] in owners
+        }
+        hits, truth = touched & set(found.names()), touched & set(known.names())
+        point = points[name]
+        assert point.n_found == len(hits)
+        assert point.true_positive_rate == len(hits & truth) / len(truth)
+        assert point.false_positive_rate == len(hits - truth) / len(touched - truth)
+        assert point.precision == len(hits & truth) / len(hits)
+
+
+@pytest.mark.parametrize("task", ["tracr-reverse", "tracr-xproportion", "or-gate"])
+def test_a_known_circuit_from_a_file_gives_the_points_of_the_built_in_one(task, tmp_path):
+    model = load_model(task)
+    loaded = load_task(task, model)
+    built_in = loaded.known_circuit
+    save_circuit(built_in.circuit, tmp_path / "known.json")
+    found = random_circuit(built_in.graph, 6, 1)
+    own = evaluate(model, loaded, found, known=load_circuit(tmp_path / "known.json"), groups=built_in.groups)
+    usual = evaluate(model, loaded, found)
+    assert usual.roc["edges"].n_found > 0
+    assert own.roc == usual.roc
+    assert own.roc_by_group == usual.roc_by_group
+    assert own.roc_by_group
+    assert own.known.found == usual.known.found
+    assert own.groups == usual.known.groups

@@ -21,12 +21,14 @@ import edgewise as ew
 from edgewise.discovery import by_threshold
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import roc_point
+from edgewise.evaluation.roc import roc_by_group
 from edgewise.graph import Circuit, Graph
+from edgewise.graph.groups import read_groups
 from edgewise.reports.page import Source, make_page, measure, read_sources, write_page
 from edgewise.reports.page.data import page_data
 from edgewise.reports.page.html import as_json
 from edgewise.reports.page.listed import MOST_EDGES, MOST_IN_CIRCUIT
-from edgewise.tasks import Task
+from edgewise.tasks import GivenCircuit, Task
 
 
 def data_in(page: str) -> dict[str, Any]:
@@ -115,6 +117,44 @@ def test_a_known_circuit_tells_found_missed_and_extra_apart(reverse):
     on_the_curve = [pytest.approx([point.false_positive_rate, point.true_positive_rate], abs=1e-3)]
     assert any(place in on_the_curve for place in truth["curve"])
     assert truth["curve"][-1][1] <= 1
+
+
+def test_groups_and_a_known_circuit_of_ones_own_stand_for_the_built_in_ones(reverse):
+    run, folder = reverse
+    built_in = ew.load_task("tracr-reverse", ew.load_model("tracr-reverse")).known_circuit
+    own = {"start": ["tok", "a0.h0"], "end": ["a3.h0", "logits", "m3"]}
+    truth = built_in.circuit.remove("m1->m2")
+    (source,) = read_sources([folder], known=GivenCircuit("mine.json", truth), groups=own)
+    data = data_in(make_page([source], [{}]))
+    (sent,) = data["runs"]
+    assert data["groups"] == ["start", "end"]
+    placed = {node["id"]: data["groups"][node["group"]] for node in data["nodes"] if node["group"] is not None}
+    assert placed == {node: name for name, members in own.items() for node in members}
+    assert (sent["truth"]["source"], sent["truth"]["given"], sent["truth"]["edges"]) == ("mine.json", True, 14)
+    assert {edge_names(data)[at] for at in sent["truth"]["in"]} == set(truth.names())
+    points = roc_by_group(run.circuit, truth, read_groups(own))
+    there = set(run.circuit.nodes())
+    for group in sent["groups"]:
+        assert group["found"] == [node for node in own[group["name"]] if node in there]
+        assert group["point"]["tpr"] == pytest.approx(points[group["name"]].true_positive_rate, rel=1e-5)
+        assert group["point"]["precision"] == pytest.approx(points[group["name"]].precision, rel=1e-5)
+    usual = page_of(folder)["runs"][0]
+    assert (usual["truth"]["source"], usual["truth"]["given"]) == ("Lindner et al. 2023", False)
+    assert [group["name"] for group in usual["groups"]] == list(built_in.groups)
+    with pytest.raises(EdgewiseError, match=r"'other\.json' is over another graph"):
+        read_sources([folder], known=GivenCircuit("other.json", Circuit.full(Graph(2, 2))))
+    with pytest.raises(EdgewiseError, match="has no node 'm9'"):
+        read_sources([folder], groups={"x": ["m9"]})
+
+
+def test_a_run_is_told_groups_where_nobody_knows_a_circuit(ioi, tmp_path):
+    run, _ = ioi
+    page = run.report(tmp_path / "page.html", groups={"late": ["a3.h0", "a3.h3"]})
+    (sent,) = data_in(page.read_text())["runs"]
+    found = [node for node in ("a3.h0", "a3.h3") if node in run.circuit.nodes()]
+    assert sent["truth"] is None
+    assert sent["groups"] == [{"name": "late", "members": ["a3.h0", "a3.h3"], "found": found, "point": None}]
+    assert page_of(run.save(tmp_path / "run"))["groups"] == []
 
 
 def test_the_slider_of_a_scored_run_stops_at_its_circuit(reverse):

@@ -22,6 +22,7 @@ import edgewise as ew
 from edgewise.discovery import by_threshold
 from edgewise.graph import Circuit, Graph, load_circuit
 from edgewise.reports.page import make_page, measure, read_sources
+from edgewise.tasks import GivenCircuit
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -333,6 +334,43 @@ def test_found_missed_and_extra_edges_are_told_apart(browser, scored):
     assert opened.drawn() == lines_of(scored.run.circuit)
     row = opened.page.locator("#known tbody tr").first.inner_text().split()
     assert row[1:4] == [str((known.circuit & scored.run.circuit).n_edges), str(missed), str(extra.n_edges)]
+
+
+def test_groups_of_ones_own_have_colours_a_legend_and_a_table(browser, tmp_path, ioi):
+    own = {"<b>first</b>": ["a0.h0", "a0.h1"], "last": ["a3.h1", "a3.h3"]}
+    file = tmp_path / "groups.html"
+    file.write_text(make_page(read_sources([ioi.folder], groups=own), [{}]))
+    opened = browser.open(file)
+    there = set(ioi.run.circuit.nodes())
+    rows = opened.page.locator("#groups tbody tr").all_inner_texts()
+    for row, (name, members) in zip(rows, own.items(), strict=True):
+        assert row.startswith(name)
+        assert f"{len(there & set(members))} of 2" in row
+        assert all(node in row for node in members)
+    assert opened.page.locator("#known").count() == 0
+    sync_api.expect(opened.page.locator("#legend")).to_contain_text("<b>first</b>")
+    colours = opened.page.evaluate(
+        f"() => Object.fromEntries({GRAPH}.nodes().map((n) => [n.data('label'), n.style('background-color')]))"
+    )
+    assert colours["a0.h0"] == colours["a0.h1"] != colours["a3.h1"]
+    assert colours["a0.h2"] not in (colours["a0.h0"], colours["a3.h1"])
+    assert opened.said == []
+
+
+def test_a_known_circuit_of_ones_own_is_called_by_its_name(browser, tmp_path, ioi):
+    truth = ioi.run.circuit.remove("a0.h1->logits").add("m0->logits")
+    file = tmp_path / "known.html"
+    known = GivenCircuit("theirs.json", truth)
+    file.write_text(make_page(read_sources([ioi.folder], known=known, groups={"x": ["a0.h1"]}), [{}]))
+    opened = browser.open(file)
+    part = opened.page.locator("#known")
+    sync_api.expect(part).to_contain_text(f"The circuit of theirs.json: {truth.n_edges} edges.")
+    sync_api.expect(part).to_contain_text("edges found and precision count the edges into and out of its nodes")
+    assert part.locator("tbody tr").first.inner_text().split()[1:4] == ["30", "1", "1"]
+    assert part.locator(".groups tbody tr").first.inner_text().split()[:4] == ["x", "1", "of", "1"]
+    assert opened.page.locator("#groups").count() == 0
+    opened.shows(1, "missed")
+    assert opened.said == []
 
 
 @tiny.needs_shared

@@ -32,14 +32,30 @@ export interface ScoreSlider {
   found: number;
 }
 
+/** A circuit against the known one: rates of what was found. */
+export interface Point {
+  tpr: number;
+  fpr: number;
+  precision: number;
+}
+
+/** A group of components: its nodes, those in the circuit, and the point of the edges that touch it. */
+export interface GroupData {
+  name: string;
+  members: string[];
+  found: string[];
+  point: Point | null;
+}
+
 export interface Truth {
+  /** Who worked it out, or the file that a user gave. */
   source: string;
+  given: boolean;
   edges: number;
   in: number[];
   found: number;
-  point: { tpr: number; fpr: number; precision: number };
+  point: Point;
   nodes: { known: number; found: number; extra: number };
-  groups: { name: string; members: string[]; found: string[] }[];
   curve: [fpr: number, tpr: number][] | null;
 }
 
@@ -104,6 +120,7 @@ export interface RunData {
   slider: TraceSlider | ScoreSlider | null;
   sizes: [edges: number, metric: number | null, threshold: number | null][];
   truth: Truth | null;
+  groups: GroupData[];
   values: Values | null;
   attention: Attention | null;
   notes: string[];

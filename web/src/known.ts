@@ -1,6 +1,6 @@
-// A circuit beside the one that people worked out.
+// A circuit beside the known one, and what it has of each group of components.
 
-import type { Model, Truth } from "./data";
+import type { Model, Run } from "./data";
 import { count, h, percent, svg } from "./dom";
 import { axes, type Frame, line, linear } from "./plots";
 import { drawn, section } from "./section";
@@ -26,11 +26,12 @@ export function truth(model: Model): HTMLElement | null {
     }
   }
   const plot = drawn((width) => rocPlot(model, Math.min(width, 360)), 220);
-  const groups = runs.length === 1 ? groupTable(runs[0].truth!) : null;
+  const groups = runs.length === 1 && runs[0].groups.length ? groupTable(runs[0]) : null;
+  const whose = runs[0].truth!.given ? `The circuit of ${source}` : `Worked out by ${source}`;
   return section(
     "known",
     "Beside the known circuit",
-    h("p", { class: "lead" }, `Worked out by ${source}: ${count(runs[0].truth!.edges)} edges. In the graph, missed edges are dashed and, coloured by known circuit, extra ones dotted (in graphs of very many edges, colour alone tells them apart; the list below names them).`),
+    h("p", { class: "lead" }, `${whose}: ${count(runs[0].truth!.edges)} edges. In the graph, missed edges are dashed and, coloured by known circuit, extra ones dotted (in graphs of very many edges, colour alone tells them apart; the list below names them).${groups ? " Of a group, edges found and precision count the edges into and out of its nodes." : ""}`),
     h("div", { class: "columns" }, plot, h("div", {}, table, groups)),
   );
 }
@@ -53,11 +54,22 @@ function rocPlot(model: Model, width: number): SVGElement {
   return image;
 }
 
-function groupTable(known: Truth): HTMLElement {
+/** Groups where they stand beside no known circuit; of several runs, the first ones. */
+export function groups(model: Model): HTMLElement | null {
+  const runs = model.runs.filter((run) => run.groups.length && (!run.truth || model.runs.filter((one) => one.truth).length > 1));
+  if (!runs.length) return null;
+  const tables = runs.map((run) => (runs.length > 1 ? h("div", {}, h("h3", {}, run.label), groupTable(run)) : groupTable(run)));
+  return section("groups", "Groups of components", h("p", { class: "lead" }, "What the circuit has of each group, whose colour its nodes have in the graph."), ...tables);
+}
+
+function groupTable(run: Run): HTMLElement {
   const body = h("tbody", {});
-  for (const group of known.groups) {
+  const known = run.groups.some((group) => group.point);
+  for (const group of run.groups) {
     const names = group.members.map((name) => h("span", { class: group.found.includes(name) ? "member in" : "member" }, name));
-    body.append(h("tr", {}, h("th", { scope: "row" }, group.name), h("td", {}, `${group.found.length} of ${group.members.length}`), h("td", { class: "members" }, ...names.flatMap((name) => [name, " "]))));
+    const rates = group.point ? [group.point.tpr, group.point.precision].map((rate) => h("td", {}, percent(rate))) : [];
+    body.append(h("tr", {}, h("th", { scope: "row" }, group.name), h("td", {}, `${group.found.length} of ${group.members.length}`), ...rates, h("td", { class: "members" }, ...names.flatMap((name) => [name, " "]))));
   }
-  return h("table", { class: "numbers groups" }, h("thead", {}, h("tr", {}, ...["components", "found", "which"].map((text) => h("th", { scope: "col" }, text)))), body);
+  const heads = ["components", "found", ...(known ? ["edges found", "precision"] : []), "which"];
+  return h("table", { class: "numbers groups" }, h("thead", {}, h("tr", {}, ...heads.map((text) => h("th", { scope: "col" }, text)))), body);
 }

@@ -5,7 +5,7 @@ import { count, h, on, plural, replace } from "./dom";
 import { GraphView } from "./graph";
 import { header, notices } from "./head";
 import { AttentionSection } from "./heads";
-import { truth } from "./known";
+import { groups, truth } from "./known";
 import { showLegend } from "./legend";
 import { CircuitList, comparison, settings } from "./lists";
 import { faithfulness, sizeCurve } from "./measured";
@@ -103,7 +103,7 @@ class Page {
     const { model } = this;
     const halves = [faithfulness(model), sizeCurve(model)].filter((part) => part !== null);
     const pair = halves.length ? h("div", { class: "halves" }, ...halves) : null;
-    return [comparison(model), truth(model), pair, this.attention.element, this.list.element, settings(model), this.about()].filter(
+    return [comparison(model), truth(model), groups(model), pair, this.attention.element, this.list.element, settings(model), this.about()].filter(
       (part) => part !== null,
     );
   }

@@ -142,7 +142,8 @@ def _say_stopped(run: Any, written: Path) -> None:
 
 
 def _show_run(console: Console, found: Any, written: Path) -> None:
-    from edgewise.reports import circuit_table, highest_scores, known_table, strongest_edges
+    from edgewise.graph.groups import groups_found
+    from edgewise.reports import circuit_table, groups_table, highest_scores, known_table, strongest_edges
     from edgewise.reports.words import metric_number, percent
 
     result, settings = found.record["result"], found.record["settings"]
@@ -209,7 +210,11 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
         if scoring is None
         else highest_scores(found.circuit, absolute=settings["absolute"])
     )
+    own = groups_found(found.task.groups, found.circuit)
     if found.task.known_circuit is not None:
         console.print()
-        console.print(known_table(found.task.known_circuit.compare(found.circuit)))
+        console.print(known_table(found.task.known_circuit.compare(found.circuit), own))
+    elif own:
+        console.print()
+        console.print(groups_table(own))
     console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ import typer
 
 from edgewise.cli.app import app
 from edgewise.cli.loading import load_any_circuit, some_path
+from edgewise.cli.options import GroupsOption
 from edgewise.errors import EdgewiseError
 from edgewise.reports.words import readers_value, worse
 
@@ -27,14 +28,19 @@ def draw(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File to write; its ending says as what: .svg, .png or .pdf. Default: circuit.svg in the run's "
-            "folder; of a circuit file, its name ending in .svg.",
+            help="File to write; its ending says as what: .svg, .png or .pdf. Default: circuit.svg (with --collapse "
+            "groups.svg) in the run's folder; of a circuit file, its name ending in .svg.",
             show_default=False,
         ),
     ] = None,
     edges: Annotated[
         int | None, typer.Option(help="Draw only so many edges, the strongest.", show_default=False)
     ] = None,
+    groups: GroupsOption = None,
+    collapse: Annotated[
+        bool,
+        typer.Option("--collapse", help="Draw each group as one box, and all edges between two of them as one line."),
+    ] = False,
     title: Annotated[
         str | None, typer.Option(help="What stands above. Default: the task and the model.", show_default=False)
     ] = None,
@@ -47,7 +53,7 @@ def draw(
     given = some_path(circuit, "the run").expanduser()
     if not given.exists():
         raise EdgewiseError(f"{str(given)!r}: there is no such run folder or circuit file")
-    target = some_path(out, "--out").expanduser() if out is not None else _default(given)
+    target = some_path(out, "--out").expanduser() if out is not None else _default(given, collapse)
     require_format(target)
     if target.exists():
         raise EdgewiseError(f"the file {str(target)!r} is there already; nothing is overwritten, so choose another")
@@ -57,15 +63,16 @@ def draw(
         record, found = read_run(given)
         found, notes = _what_there_is(given, record, found)
         about: dict[str, Any] = {"title": _title(record), "subtitle": _subtitle(record, found), "notes": notes}
-        about |= {"groups": _groups(record), "effect": _effect(record)}
+        about |= {"groups": _groups(record) if groups is None else groups, "effect": _effect(record)}
     else:
         found = load_any_circuit(given)
         about = {"title": given.name, "subtitle": f"{found.n_edges:,} of {found.graph.n_edges:,} edges"}
+        about |= {"groups": groups}
     if title is not None:
         about["title"] = title
-    draw_circuit(found, target, edges=edges, **about)
+    draw_circuit(found, target, edges=edges, collapse=collapse, **about)
     typer.echo(f"drawn to {target}")
-    if edges is None and found.n_edges > PAGEFUL:
+    if edges is None and not collapse and found.n_edges > PAGEFUL:
         typer.echo(f"{found.n_edges:,} edges are more than fit a page: --edges {PAGEFUL} draws the strongest")
 
 
@@ -73,8 +80,10 @@ PAGEFUL = 100
 """With more edges a drawing is taller than a page."""
 
 
-def _default(given: Path) -> Path:
-    return given / "circuit.svg" if given.is_dir() else given.with_suffix(".svg")
+def _default(given: Path, collapse: bool) -> Path:
+    if given.is_dir():
+        return given / ("groups.svg" if collapse else "circuit.svg")
+    return given.with_suffix(".groups.svg" if collapse else ".svg")
 
 
 def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple[Circuit, list[str]]:
@@ -124,9 +133,14 @@ def _effect(record: dict[str, Any]) -> str:
     return f"{worse(settings['metric'])} without it" if method == "acdc" else f"score by {method}"
 
 
-def _groups(record: dict[str, Any]) -> dict[str, str]:
+def _groups(record: dict[str, Any]) -> dict[str, Any] | None:
+    """The run's groups of nodes: its user's own, or those of the known circuit that it was compared with."""
+    from edgewise.runs.given import groups_in
+
+    if own := groups_in(record["settings"]):
+        return dict(own)
     known = record["result"].get("known_circuit")
     try:
-        return {name: group["group"] for group in known["groups"] for name in group["members"]} if known else {}
+        return {group["group"]: group["members"] for group in known["groups"]} or None if known else None
     except (KeyError, TypeError):
         raise EdgewiseError("the run record is broken: 'result.known_circuit' holds no groups of components") from None

@@ -12,7 +12,9 @@ from edgewise.cli.app import app
 from edgewise.cli.loading import load_any_circuit, some_path
 from edgewise.cli.options import (
     DeviceOption,
+    GroupsOption,
     JsonOption,
+    KnownOption,
     RevisionOption,
     RunAblationOption,
     RunDtypeOption,
@@ -28,9 +30,11 @@ from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequ
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgewise.graph import Circuit
+    from edgewise.graph.groups import Groups
     from edgewise.models import Decoder
     from edgewise.runs.assess import Assessment
-    from edgewise.tasks import Task
+    from edgewise.tasks import Task, Truth
 
 
 @app.command(epilog="Example: edgewise evaluate runs/ioi-acdc --split test")
@@ -48,6 +52,8 @@ def evaluate(
     ablation: RunAblationOption = None,
     metric: RunMetricOption = None,
     examples: RunExamplesOption = None,
+    groups: GroupsOption = None,
+    known: KnownOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the prompts. Default: the run's, or 0.")] = None,
     variant: Annotated[str | None, typer.Option(help="How the task's prompts are made. Default: the run's.")] = None,
     split: Annotated[
@@ -79,10 +85,12 @@ def evaluate(
 
     from edgewise.evaluation import Bootstrap
     from edgewise.evaluation.effort import Options
+    from edgewise.graph.groups import read_groups
     from edgewise.reports import section_progress
     from edgewise.runs import load_again, read_run
     from edgewise.runs.assess import AssessmentInterrupted, assess
     from edgewise.runs.constants import ablation_of
+    from edgewise.runs.given import known_of
     from edgewise.tasks import METRICS
 
     # What can be refused before a model is loaded is refused now.
@@ -94,9 +102,12 @@ def evaluate(
     circuit = some_path(circuit, "the circuit")
     if rediscover < 0 or rediscover == 1:
         raise EdgewiseError(f"--rediscover should be 0 or at least 2, not {rediscover}")
+    own = None if groups is None else read_groups(groups)
+    truth = None if known is None else known_of(known)
     finished, scored, search, carried = True, False, None, None
     if not circuit.is_dir():
         found, settings = load_any_circuit(circuit), {}
+        _require_fit(found, truth, own)
         # A file that scores edges it does not have ranks them all.
         scored = found.scores is not None and bool((found.scores[~found.edges] != 0).any())
         if task is None:
@@ -110,6 +121,7 @@ def evaluate(
         ).load(searching=False)
     else:
         record, found = read_run(circuit)
+        _require_fit(found, truth, own)
         settings, finished = record["settings"], record.get("finished", True)
         scored = record["result"].get("scoring") is not None
         if metric is None and settings["metric"] not in METRICS:
@@ -135,6 +147,7 @@ def evaluate(
         )
         if ablation is None:
             carried = ablation_of(circuit, settings, loaded, anew=model is not None)
+    prompts = prompts.beside(found.graph, known=truth, groups=own)
     about = {"task": prompts.name, "model": loaded.name, "split": measured_split, "finished": finished}
     shown: Assessment | None = None
 
@@ -182,6 +195,16 @@ def evaluate(
         raise Kept(exit_code(stopped))
     if result.hypotheses is not None and result.hypotheses.left_out is not None and not as_json:
         typer.echo("note: not everything was tried, for want of time; --minutes gives more, --full tries all")
+
+
+def _require_fit(circuit: Circuit, known: Truth | None, groups: Groups | None) -> None:
+    """Refuse, before a model is loaded, a known circuit or groups that are not of the circuit's graph."""
+    from edgewise.graph.groups import read_groups
+
+    if known is not None:
+        known.on(circuit.graph)
+    if groups is not None:
+        read_groups(groups, circuit.graph)
 
 
 def _show_headline(console: Console, found: Assessment, task: Task, model: Decoder, split: str) -> None:

@@ -14,17 +14,9 @@ if TYPE_CHECKING:
 
 def load_any_circuit(path: Path) -> Circuit:
     """The circuit of a run folder, of a file in EAP-IG's JSON form, or of its `.pt` form."""
-    from edgewise.graph import load_circuit
-    from edgewise.runs import read_run
+    from edgewise.runs.given import read_circuit
 
-    path = some_path(path, "the circuit")
-    if path.is_dir():
-        return read_run(path)[1]
-    if path.suffix != ".pt":
-        return load_circuit(path)
-    from edgewise.runs.mib_export import load_pt  # the one form that needs torch
-
-    return load_pt(path)
+    return read_circuit(some_path(path, "the circuit"))
 
 
 def some_path(path: Path, what: str) -> Path:

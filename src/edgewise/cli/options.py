@@ -131,6 +131,8 @@ RunAblationOption = Annotated[
 RunExamplesOption = Annotated[
     int | None, typer.Option(help="Prompt pairs to use. Default: the run's; of a file, the task's.")
 ]
+GroupsOption = Annotated[str | None, _option("groups")]
+KnownOption = Annotated[str | None, _option("known")]
 RunDtypeOption = Annotated[
     str | None, typer.Option(help="float32, float64, bfloat16 or float16. Default: the run's, or float32.")
 ]

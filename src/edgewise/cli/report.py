@@ -9,7 +9,7 @@ import typer
 
 from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
-from edgewise.cli.options import DeviceOption, RevisionOption
+from edgewise.cli.options import DeviceOption, GroupsOption, KnownOption, RevisionOption
 from edgewise.errors import EdgewiseError
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ def report(
         typer.Option("--no-model", help="Load no model: no attention patterns, nothing measured prompt by prompt."),
     ] = False,
     prompts: Annotated[int, typer.Option(help="How many prompts to show attention patterns for.")] = 4,
+    groups: GroupsOption = None,
+    known: KnownOption = None,
     device: DeviceOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Make one HTML page of a run, or of several side by side, that opens from disk and needs no network."""
     from edgewise.reports.page import make_page, read_sources, require_free_file, write_page
+    from edgewise.runs.given import known_of
 
     if prompts < 1:
         raise EdgewiseError(f"--prompts should be at least 1, not {prompts}")
@@ -45,7 +48,7 @@ def report(
             "--no-model leaves nothing for --model, --revision and --device to say; give one or the other"
         )
     folders = [some_path(run, "the run folder").expanduser() for run in runs]
-    sources = read_sources(folders)
+    sources = read_sources(folders, groups=groups, known=None if known is None else known_of(known))
     target = Path("report.html") if len(folders) > 1 else folders[0] / "report.html"
     target = target if out is None else some_path(out, "--out").expanduser()
     require_free_file(target)

@@ -24,7 +24,7 @@ MOST_SETTINGS = 10_000
 
 
 @app.command(epilog="Example: edgewise sweep ioi --methods acdc,edge-attribution-ig,random --sizes 5,10,20,50,100")
-@asks("ablation", "mean_over", "ablation_seed", "metric", "ports", "heads", "positions")
+@asks("ablation", "mean_over", "ablation_seed", "metric", "ports", "heads", "positions", "known")
 def sweep(
     *,
     methods: Annotated[
@@ -57,11 +57,13 @@ def sweep(
     from rich.console import Console
 
     from edgewise.discovery import ALIASES, METHODS
+    from edgewise.graph.eap_json import to_dict
     from edgewise.patching import Experiment
     from edgewise.reports import sweep_progress
     from edgewise.reports.sweep_plots import sweep_plots
     from edgewise.reports.tables import areas_line, series_rows, terminal_table
     from edgewise.runs import require_own
+    from edgewise.runs.given import KNOWN, known_of
     from edgewise.runs.paper_rows import SIZES
     from edgewise.runs.sweep import LAMBDAS, MARKS, PAPER_THRESHOLDS, SweepPlan, series_csv
     from edgewise.runs.sweep import sweep as run
@@ -96,14 +98,17 @@ def sweep(
     require_own(folder, "a sweep", MARKS)
     ablation, graph = search.ablating(loaded, prompts), search.graph(loaded, prompts)
     experiment = Experiment(loaded, prompts, ablation=ablation, metric=search.metric, graph=graph)
+    truth = prompts.known_circuit if search.known is None else known_of(search.known)
+    known = None if truth is None else truth.on(experiment.graph)
     folder.mkdir(parents=True, exist_ok=True)
     with kept_if_stopped(folder), sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
         plans = [plan(name, experiment.graph.n_edges) for name in names]
         found = run(experiment, plans, test=others, folder=folder, progress=progress(prompts.name))
-    known = None if prompts.known_circuit is None else prompts.known_circuit.on(experiment.graph)
     write_text(folder / "sweep.csv", series_csv(found, known))
     title = f"{prompts.name} on {Path(loaded.name).name}"
     sweep_plots(found, experiment.metric.name, folder, title=title, known=known)
+    if known is not None and search.known is not None:
+        write_text(folder / KNOWN, json.dumps(to_dict(known)))
     write_text(folder / "command.txt", shlex.join(["edgewise", *sys.argv[1:]]) + "\n")
     if as_json:
         from edgewise.runs.sweep import series_summary

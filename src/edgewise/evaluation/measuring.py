@@ -13,13 +13,14 @@ from torch import Tensor
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.bootstrap import CONFIDENCE, Bootstrap, Interval, interval_of, share_interval
 from edgewise.evaluation.by_example import ByExample
-from edgewise.evaluation.roc import RocPoint, roc_point
+from edgewise.evaluation.roc import RocPoint, roc_by_group, roc_point
 from edgewise.evaluation.share import SMALLEST_WAY, share_of_way
 from edgewise.graph import Circuit
 from edgewise.graph.circuit import Floats
+from edgewise.graph.groups import GivenGroups, GroupFound, groups_found
 from edgewise.models import Decoder
 from edgewise.patching import Ablation, Experiment
-from edgewise.tasks import Comparison, Metric, Reference, Task, mean_over_places, metrics_of, right_answers
+from edgewise.tasks import Comparison, Metric, Reference, Task, Truth, mean_over_places, metrics_of, right_answers
 
 RUNS = ("circuit", "full", "ablated", "target", "complement")
 """The runs that every metric is measured in."""
@@ -120,10 +121,12 @@ class Evaluation:
         metric: name of the metric asked for.
         measured: that metric and every other one that makes sense on the task, by name.
         n_edges, n_edges_connected, n_graph_edges: edges of the circuit, of those on a path, and of the whole graph.
-        known: the circuit beside the one that people know, or None where nobody knows it.
+        known: the circuit beside the known one, or None where there is none.
+        groups: what it has of every group of the user's own.
         spread: the metric asked for, example by example.
         accuracy: None on a task without answers.
         roc: the circuit's point against the known circuit, by `edges` and by `nodes`; empty without one.
+        roc_by_group: the same for the edges that touch each group of nodes, the user's own or the known circuit's.
         examples, confidence: how many examples there were, and of what confidence the intervals are.
     """
 
@@ -134,9 +137,11 @@ class Evaluation:
     n_edges_connected: int
     n_graph_edges: int
     known: Comparison | None = None
+    groups: tuple[GroupFound, ...] = ()
     spread: Spread | None = None
     accuracy: Accuracy | None = None
     roc: dict[str, RocPoint] = field(default_factory=dict)
+    roc_by_group: dict[str, RocPoint] = field(default_factory=dict)
     examples: int = 0
     confidence: float = CONFIDENCE
 
@@ -168,6 +173,8 @@ def evaluate(
     *,
     ablation: str | Ablation | None = None,
     metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
+    known: Circuit | Truth | None = None,
+    groups: GivenGroups | None = None,
     bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 - frozen
 ) -> Evaluation:
     """Measure a circuit from scratch, by circuit runs.
@@ -175,12 +182,15 @@ def evaluate(
     Args:
         circuit: over the model's graph, with or without port edges, key/value heads shared or not.
         ablation, metric: by default the task's. All other metrics of the task come along.
+        known: the true circuit to hold it against, instead of the one that people worked out.
+        groups: groups of nodes of one's own, as names and nodes or a JSON or TOML file of them.
         bootstrap: how confidence intervals are made, over examples.
 
     Raises:
-        EdgewiseError: the circuit is over another graph; an unknown ablation or metric; or a metric that comes out as
-            no number.
+        EdgewiseError: the circuit is over another graph; a known circuit or groups that do not fit it; an unknown
+            ablation or metric; or a metric that comes out as no number.
     """
+    task = task.beside(circuit.graph, known=known, groups=groups)
     experiment = Experiment(model, task, ablation=ablation, metric=metric, graph=circuit.graph)
     return evaluate_in(experiment, circuit, bootstrap=bootstrap)
 
@@ -224,9 +234,11 @@ def evaluate_in(
         n_edges_connected=circuit.n_edges_connected,
         n_graph_edges=graph.n_edges,
         known=None if task.known_circuit is None else task.known_circuit.compare(circuit),
+        groups=groups_found(task.groups, circuit),
         spread=spread,
         accuracy=_accuracy(logits, experiment.reference, by_example, bootstrap),
         roc={} if known is None else {"edges": roc_point(circuit, known), "nodes": roc_point(circuit, known, "nodes")},
+        roc_by_group={} if known is None else roc_by_group(circuit, known, task.named_groups),
         examples=len(task),
         confidence=bootstrap.confidence,
     )

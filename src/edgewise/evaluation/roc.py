@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit
+from edgewise.graph.graph import Bools
+from edgewise.graph.groups import Groups
 
 Counted = Literal["edges", "nodes"]
 AREAS = ("pessimistic", "trapezoid")
@@ -55,6 +57,11 @@ def roc_point(found: Circuit, known: Circuit, counted: Counted = "edges") -> Roc
     else:
         hits, truth = nodes_present(found), nodes_present(known)
         everything = len(truth)
+    return _point(hits, truth, everything)
+
+
+def _point(hits: Bools, truth: Bools, everything: int) -> RocPoint:
+    """The point of what was found of what there is, of which `truth` is right."""
     right, n_found, n_true = int((hits & truth).sum()), int(hits.sum()), int(truth.sum())
     return RocPoint(
         true_positive_rate=right / n_true if n_true else 0.0,
@@ -67,6 +74,28 @@ def roc_point(found: Circuit, known: Circuit, counted: Counted = "edges") -> Roc
 def roc_points(circuits: Iterable[Circuit], known: Circuit, counted: Counted = "edges") -> list[RocPoint]:
     """The points of a sweep."""
     return [roc_point(circuit, known, counted) for circuit in circuits]
+
+
+def roc_by_group(found: Circuit, known: Circuit, groups: Groups) -> dict[str, RocPoint]:
+    """A circuit's point against a known one for each group of nodes, counting the edges that touch a node of it.
+
+    Those are the edges that lead into or out of one of the group's nodes, port edges counted. Where query heads share
+    a key or a value, an edge into it touches all of them.
+
+    Raises:
+        EdgewiseError: the circuits are over different graphs.
+    """
+    found.require_graph(known.graph)
+    graph, points = known.graph, {}
+    for name, members in groups.items():
+        rows = [graph.source_index[node] for node in members if node in graph.source_index]
+        columns = [column for node in members for column in graph.inputs_of(graph.node(node))]
+        touched = np.zeros_like(graph.edges)
+        touched[rows], touched[:, columns] = True, True
+        ports = np.isin(np.arange(len(graph.inputs)), columns)
+        own = np.concatenate([(touched & graph.edges).ravel(), ports & graph.port_edges])
+        points[name] = _point(found.present[own], known.present[own], int(own.sum()))
+    return points
 
 
 def nodes_present(circuit: Circuit) -> NDArray[np.bool_]:

@@ -84,3 +84,25 @@ def in_one_graph(circuits: Sequence[Circuit]) -> tuple[list[Circuit], str]:
         every = [ungrouped(one) for one in every]
         changes.append("a shared key or value counts once per query head, as in some of the circuits")
     return every, "; ".join(changes)
+
+
+def onto(circuit: Circuit, graph: Graph) -> Circuit:
+    """A circuit in `graph`, whose port edges and shared keys and values may be otherwise than its own. No scores.
+
+    Where only `graph` has port edges, an input that reads something has its own.
+
+    Raises:
+        EdgewiseError: it is another model's, or its embedding is split otherwise.
+    """
+    circuit = replace(circuit, scores=None, port_scores=None)
+    if graph.n_heads == circuit.graph.n_heads:
+        if circuit.graph.n_kv_heads == graph.n_heads > graph.n_kv_heads:
+            circuit = grouped(circuit, graph)
+        elif circuit.graph.n_kv_heads < graph.n_heads == graph.n_kv_heads:
+            circuit = ungrouped(circuit)
+    if circuit.graph.ports and not graph.ports:
+        circuit = without_ports(circuit)
+    elif graph.ports and not circuit.graph.ports:
+        circuit.require_graph(replace(graph, ports=False))
+        circuit = Circuit(graph, circuit.edges, graph.port_edges & circuit.edges.any(axis=0))
+    return circuit.on(graph)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgewise.reports.prompts import show_pair
     from edgewise.reports.terminal import (
         circuit_table,
+        groups_table,
         heat_tables,
         highest_scores,
         known_table,
@@ -39,6 +40,7 @@ _PUBLIC = {
     "heat_plot": "plots",
     "heat_tables": "terminal",
     "highest_scores": "terminal",
+    "groups_table": "terminal",
     "known_table": "terminal",
     "path_headline": "paths",
     "path_table": "paths",
@@ -62,6 +64,7 @@ __all__ = [
     "circuit_table",
     "draw",
     "evaluation_table",
+    "groups_table",
     "head_plot",
     "head_tables",
     "heat_plot",

@@ -8,14 +8,17 @@ and v are small marks under its name, filled where edges lead in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_bytes
 from edgewise.graph import Circuit
+from edgewise.graph.groups import GivenGroups, Groups, group_of, read_groups
+from edgewise.reports.collapsed import collapsed
 from edgewise.reports.layout import place
 from edgewise.reports.legend import Legend, heading
 from edgewise.reports.marks import OUTER, Drawn, Styles, bands, draw_lines, draw_node, explain, styles_of_groups
@@ -36,7 +39,8 @@ def draw(
     *,
     title: str = "",
     subtitle: str = "",
-    groups: Mapping[str, str] | None = None,
+    groups: GivenGroups | None = None,
+    collapse: bool = False,
     edges: int | None = None,
     effect: str = "score",
     notes: Sequence[str] = (),
@@ -46,8 +50,11 @@ def draw(
     Args:
         path: where to write it; the ending says as what: `.svg`, `.png` or `.pdf`. Nothing is written without one.
         title, subtitle: what stands above it.
-        groups: the name of the group of components that a node belongs to, by the node's name; groups have colours.
-        edges: draw only so many, those with the largest scores. What is left out is said in the picture.
+        groups: groups of nodes, which have colours: names and nodes, or a JSON or TOML file of them.
+        collapse: draw each group as one box, and the edges between two of them as one line; nodes of no group stay by
+            themselves.
+        edges: draw only so many (of a collapsed circuit, lines), those with the largest scores. What is left out is
+            said in the picture.
         effect: what the circuit's scores are, for the legend, as in `rise of kl_div`.
         notes: sentences to put under the picture.
 
@@ -55,11 +62,14 @@ def draw(
         The picture as SVG text. The same circuit always gives the same text.
 
     Raises:
-        EdgewiseError: an ending that is no format, a file that cannot be written, `edges` below 1, more edges than can
-            be told apart without scores that say which to draw, or a title of more than `MOST_TITLE` characters.
+        EdgewiseError: groups that are none of this graph, or none to collapse; an ending that is no format, a file that
+            cannot be written, `edges` below 1, more edges than can be told apart without scores that say which to draw,
+            or a title of more than `MOST_TITLE` characters.
     """
     suffix = None if path is None else require_format(Path(path))
-    scene = compose(circuit, title=title, subtitle=subtitle, groups=groups, edges=edges, effect=effect, notes=notes)
+    named = {} if groups is None else read_groups(groups, circuit.graph)
+    about: dict[str, Any] = {"title": title, "subtitle": subtitle, "edges": edges, "effect": effect, "notes": notes}
+    scene = (compose_collapsed if collapse else compose)(circuit, groups=named, **about)
     text = to_svg(scene)
     if path is not None:
         if suffix == ".svg":
@@ -88,16 +98,16 @@ def compose(
     *,
     title: str = "",
     subtitle: str = "",
-    groups: Mapping[str, str] | None = None,
+    groups: Groups | None = None,
     edges: int | None = None,
     effect: str = "score",
     notes: Sequence[str] = (),
 ) -> Scene:
     """The picture that `draw` writes, as a scene."""
-    if len(title) > MOST_TITLE:
-        raise EdgewiseError(f"a title has at most {MOST_TITLE} characters, not {len(title):,}")
+    _check(title, edges)
     chosen, said = _choose(circuit, edges)
-    layout = place(chosen, groups)
+    home = group_of(groups or {})
+    layout = place(chosen, home)
     lines = list(_edges(chosen))
     scored = len({abs(line.score) for line in lines}) > 1
     width = max(LEAST_WIDTH, layout.width + AXIS + OUTER)
@@ -107,13 +117,45 @@ def compose(
     styles = Styles(lines, scored)
     parts += draw_lines(layout, lines, styles, left, top, chosen)
     for node in layout.nodes:
-        parts += draw_node(node, chosen, styles_of_groups(groups, layout), left, top)
+        parts += draw_node(node, chosen, styles_of_groups(home, layout), left, top)
     legend = Legend(OUTER, top + layout.height, width - 2 * OUTER)
-    explain(legend, layout, lines, styles, effect, groups)
+    explain(legend, layout, lines, styles, effect, home)
     for note in (*said, *styles.notes(), *notes):
         legend.note(note)
     about = title or f"a circuit of {circuit.n_edges:,} edges"
     return Scene(width, legend.y + 12, (*parts, *legend.parts), about)
+
+
+def compose_collapsed(
+    circuit: Circuit,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    groups: Groups | None = None,
+    edges: int | None = None,
+    effect: str = "score",
+    notes: Sequence[str] = (),
+) -> Scene:
+    """The picture that `draw` writes of a circuit whose groups are collapsed."""
+    _check(title, edges)
+    picture = collapsed(circuit, groups or {}, edges)
+    width = picture.width + 2 * OUTER
+    parts, top = heading(title, subtitle, OUTER, width - 2 * OUTER)
+    parts += picture.draw(OUTER, top)
+    legend = Legend(OUTER, top + picture.layout.height, width - 2 * OUTER)
+    picture.explain(legend, effect)
+    said = [] if circuit else ["The circuit is empty."]
+    for note in (*said, *notes):
+        legend.note(note)
+    about = title or f"a circuit of {circuit.n_edges:,} edges"
+    return Scene(width, legend.y + 12, (*parts, *legend.parts), about)
+
+
+def _check(title: str, edges: int | None) -> None:
+    if len(title) > MOST_TITLE:
+        raise EdgewiseError(f"a title has at most {MOST_TITLE} characters, not {len(title):,}")
+    if edges is not None and edges < 1:
+        raise EdgewiseError(f"the number of edges to draw should be at least 1, not {edges}")
 
 
 def _choose(circuit: Circuit, edges: int | None) -> tuple[Circuit, list[str]]:
@@ -125,8 +167,6 @@ def _choose(circuit: Circuit, edges: int | None) -> tuple[Circuit, list[str]]:
             f"{circuit.n_edges:,} edges; {ports:,} of them are a head's own query, key or value, which are its marks, "
             "not lines."
         )
-    if edges is not None and edges < 1:
-        raise EdgewiseError(f"the number of edges to draw should be at least 1, not {edges}")
     if not circuit:
         return circuit, ["The circuit is empty."]
     scores = np.zeros(circuit.edges.shape) if circuit.scores is None else np.nan_to_num(np.abs(circuit.scores))

@@ -13,7 +13,7 @@ from edgewise.evaluation import Evaluation
 from edgewise.evaluation.bootstrap import FEWEST_EXAMPLES, Interval
 from edgewise.evaluation.hypotheses import Hypotheses
 from edgewise.evaluation.mib import MibScores
-from edgewise.reports.terminal import known_table
+from edgewise.reports.terminal import groups_table, known_table
 from edgewise.reports.words import NEGATED, metric_number, percent, readers_value
 from edgewise.runs.assess import Assessment
 from edgewise.runs.stability import STABLE, STABLE_TIMES, Stability
@@ -51,8 +51,11 @@ def _evaluation_tables(evaluation: Evaluation) -> Iterator[RenderableType]:
     yield from _spread_lines(evaluation)
     if evaluation.known is not None:
         yield Text()
-        yield known_table(evaluation.known)
+        yield known_table(evaluation.known, evaluation.groups)
         yield roc_table(evaluation)
+    elif evaluation.groups:
+        yield Text()
+        yield groups_table(evaluation.groups)
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -135,13 +138,14 @@ def _spread_lines(evaluation: Evaluation) -> Iterator[Text]:
 
 
 def roc_table(evaluation: Evaluation) -> Table:
-    """The circuit's point against the known circuit."""
+    """The circuit's point against the known circuit: all of it, and the edges that touch each group."""
     table = Table(box=None, pad_edge=False)
     for index, column in enumerate(("against it", "found", "true positive rate", "false positive rate", "precision")):
         table.add_column(column, justify="right" if index else "left")
-    for name, point in evaluation.roc.items():
+    points = {**evaluation.roc, **{f"edges at {name}": point for name, point in evaluation.roc_by_group.items()}}
+    for name, point in points.items():
         rates = (point.true_positive_rate, point.false_positive_rate, point.precision)
-        table.add_row(name, f"{point.n_found:,}", *(f"{rate:.3f}" for rate in rates))
+        table.add_row(Text(name), f"{point.n_found:,}", *(f"{rate:.3f}" for rate in rates))
     return table
 
 

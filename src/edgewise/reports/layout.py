@@ -40,14 +40,14 @@ class Placed:
 
     Attributes:
         name: `a3.h7`, `m3`, `input`, `tok`, `pos`, `logits`, or `a3.g1` for a key/value head that query heads share.
-        kind: what it is; `group` is such a key/value head.
+        kind: what it is; `group` is such a key/value head, `whole` a box of a collapsed circuit.
         layer, head: as in its name; -1 where it has none.
         label: what is written on it.
         group: the group of components it belongs to, if groups were given and it is in one.
     """
 
     name: str
-    kind: PlacedKind
+    kind: PlacedKind | Literal["whole"]
     layer: int
     head: int
     x: float

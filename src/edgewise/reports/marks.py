@@ -202,14 +202,19 @@ def explain(
     if any(node.kind == "group" for node in layout.nodes):
         legend.lines("a key/value head", {"read by query heads": (SHARED_COLOUR, 1.0, True)})
     if styles.scored:
-        steps = (styles.largest, styles.largest / 4, max(styles.smallest, styles.largest / 100))
-        entries = {_number(value): ("#3a3a3a", styles.width(value), False) for value in steps}
-        if any(line.score < 0 for line in lines):
-            entries["below zero"] = ("#3a3a3a", 1.5, True)
-        legend.lines(effect, entries)
+        legend.lines(effect, width_steps(styles, lines))
     fills = styles_of_groups(groups, layout)
     if fills:
         legend.boxes("components", {name: (fill, BORDER, dashed) for name, (fill, dashed) in fills.items()})
+
+
+def width_steps(styles: Styles, lines: Sequence[Drawn]) -> dict[str, tuple[str, float, bool]]:
+    """Scores with the width and the dashes that lines of them have, for the legend."""
+    steps = (styles.largest, styles.largest / 4, max(styles.smallest, styles.largest / 100))
+    entries = {_number(value): ("#3a3a3a", styles.width(value), False) for value in steps}
+    if any(line.score < 0 for line in lines):
+        entries["below zero"] = ("#3a3a3a", 1.5, True)
+    return entries
 
 
 def _number(value: float) -> str:

@@ -17,6 +17,7 @@ from rich.text import Text
 from edgewise.discovery import Decision, HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.discovery.time_left import TimeLeft
 from edgewise.graph import Circuit
+from edgewise.graph.groups import GroupFound
 from edgewise.graph.names import Input, Node
 from edgewise.reports.growth import growth
 from edgewise.reports.words import metric_number, number, visible, worse
@@ -69,8 +70,9 @@ def circuit_table(circuit: Circuit) -> Table:
 
 
 def _senders(circuit: Circuit) -> str:
-    rows = circuit.edges[:, circuit.graph.columns("logits")].any(axis=1).tolist()
-    names = [node.name for node, reads in zip(circuit.graph.sources, rows, strict=True) if reads]
+    into = circuit.graph.columns("logits")
+    rows = sorted({int(row) for row in circuit.edges[:, into].nonzero()[0]})
+    names = [circuit.graph.sources[row].name for row in rows]
     if not names:
         return "read nothing: the circuit is empty"
     shown = ", ".join(names[::-1][:10])
@@ -223,17 +225,25 @@ def _heat_cell(value: float, largest: float) -> Text:
     return Text("." if share < 0.001 else f"{value:z.2f}", style=(style + colour if share >= 0.1 else style).strip())
 
 
-def known_table(known: Comparison) -> Group:
-    """What a circuit has of the components that people know, group by group."""
+def known_table(known: Comparison, own: Sequence[GroupFound] = ()) -> Group:
+    """What a circuit has of the known one, and of each group of components: the known circuit's or the user's own."""
     title = f"known circuit ({known.source}): {known.found:,} of its {known.n_edges:,} edges found"
+    return groups_table(own or known.groups, title)
+
+
+def groups_table(groups: Sequence[GroupFound], title: str = "groups of nodes") -> Group:
+    """What a circuit has of each group."""
+    heading = Text(title, style="italic", no_wrap=True, overflow="ignore")
+    if not groups:
+        return Group(heading)
     table = Table(box=None, pad_edge=False)
     for column in ("components", "found", "which", "not found"):
         table.add_column(column, overflow="fold")
-    for group in known.groups:
+    for group in groups:
         missed = [name for name in group.members if name not in group.found]
         share = f"{len(group.found)} of {len(group.members)}"
         table.add_row(Text(group.group), share, " ".join(group.found), Text(" ".join(missed), style="dim"))
-    return Group(Text(title, style="italic", no_wrap=True, overflow="ignore"), table)
+    return Group(heading, table)
 
 
 def plan_table(plan: Plan) -> Table:

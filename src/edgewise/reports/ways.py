@@ -19,6 +19,8 @@ SPACING = 3.0
 """Between the sides of edges in one gap, as long as there is room."""
 LEAVING = 0.34
 """Edges leave a box from so much of its width to both sides of its middle."""
+WIDE = 3.5
+"""Edges leave the boxes of a collapsed circuit so many times further from each other."""
 PULLS = 160
 """Rounds of pulling edges taut."""
 
@@ -142,7 +144,8 @@ def spread_ends(paths: Sequence[Way]) -> None:
     for together in leaving.values():
         box = together[0].start.node
         assert box is not None
-        room = min(LEAVING * box.width, SPACING * 0.5 * (len(together) - 1))
+        apart = SPACING * (WIDE if box.kind == "whole" else 1.0)
+        room = min(LEAVING * box.width, 0.5 * apart * (len(together) - 1))
         together.sort(key=lambda path: (path.x[1] - path.x[0]) / (path.y[0] - path.y[1]))
         for path, x in zip(together, np.linspace(box.x - room, box.x + room, len(together)), strict=True):
             path.x[0] = x if len(together) > 1 else box.x

@@ -72,6 +72,8 @@ class Assessment:
             else {name: value.tolist() for name, value in asdict(evaluation.spread).items()},
             "accuracy": None if evaluation.accuracy is None else asdict(evaluation.accuracy),
             "roc": {name: asdict(point) for name, point in evaluation.roc.items()},
+            "roc_by_group": {name: asdict(point) for name, point in evaluation.roc_by_group.items()},
+            "groups": [asdict(one) for one in evaluation.groups] or None,
             "known_circuit": None if evaluation.known is None else asdict(evaluation.known),
             "n_edges": evaluation.n_edges,
             "n_edges_connected": evaluation.n_edges_connected,

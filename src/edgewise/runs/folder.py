@@ -6,6 +6,7 @@ trace.jsonl            every tested edge, in order
 scores.safetensors     a score for every edge, where the method gives them
 prompts.jsonl          the prompts, where they came from a user's file
 constants.safetensors  what absent edges carry, where that was learned or is a mean over texts
+known.json             the circuit that what was found is held against, where a user gave it
 searches.jsonl         while a circuit of a wanted size is searched: every tested edge at every threshold tried
 
 A search keeps its decisions in such a folder as it takes them (journal.py). Until it ends there is no circuit.json, and
@@ -211,10 +212,10 @@ def _is_run(path: Path) -> bool:
 _JOURNALS = ("trace.jsonl", "searches.jsonl")
 FILES = (
     *("run.json", "circuit.json", "trace.jsonl"),
-    *("scores.safetensors", "prompts.jsonl", "constants.safetensors", "searches.jsonl"),
+    *("scores.safetensors", "prompts.jsonl", "constants.safetensors", "known.json", "searches.jsonl"),
 )
-"""What a run is kept in; not every run has the last four."""
-_FILES = {*FILES, "report.html", *(f"circuit.{ending}" for ending in ("svg", "pdf", "png"))}
+"""What a run is kept in; not every run has the last five."""
+_FILES = {*FILES, "report.html", *(f"{name}.{end}" for name in ("circuit", "groups") for end in ("svg", "pdf", "png"))}
 
 
 def lock(file: BinaryIO, path: Path) -> None:

@@ -15,6 +15,7 @@ from edgewise.models import Decoder
 from edgewise.patching import Constants
 from edgewise.runs.constants import read_constants
 from edgewise.runs.folder import FILES
+from edgewise.runs.given import groups_in, known_in
 from edgewise.runs.reading import read_run, read_trace
 from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
 from edgewise.runs.run import Run
@@ -120,6 +121,8 @@ def load_again(
 ) -> tuple[Decoder, Task]:
     """Model and task of a run, except where the user asks for others; refused if they have changed since.
 
+    A known circuit and groups that the run's user gave come along on any task.
+
     Args:
         searching: the run's search is to go on, rather than its circuit to be measured.
     """
@@ -165,6 +168,9 @@ def load_again(
         )
     if rows is not None:
         prompts = prompts.first(rows)
+    if (known := known_in(run, settings)) is not None:
+        prompts = dataclasses.replace(prompts, known_circuit=known)
+    prompts = dataclasses.replace(prompts, groups=groups_in(settings))
     return loaded, prompts if name is None else dataclasses.replace(prompts, name=name)
 
 

@@ -12,6 +12,7 @@ from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.runs.constants import kept_constants
 from edgewise.runs.folder import RunFolder
+from edgewise.runs.given import kept_known
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.run import heading, kept_prompts, settings_of, versions
@@ -113,7 +114,11 @@ class Pruning:
         return keep_going(
             self.folder,
             record,
-            files={**kept_prompts(self.experiment.task), **kept_constants(self.experiment.carried.constants)},
+            files={
+                **kept_prompts(self.experiment.task),
+                **kept_constants(self.experiment.carried.constants),
+                **kept_known(self.experiment.task),
+            },
             max_memory=self.asked.max_memory,
             before=self.before,
             journal=None if self.earlier is None else self.earlier.journal,

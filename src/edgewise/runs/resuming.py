@@ -14,6 +14,7 @@ from edgewise.graph import Graph
 from edgewise.models import Decoder
 from edgewise.runs.constants import read_constants
 from edgewise.runs.folder import RunFolder
+from edgewise.runs.given import known_in
 from edgewise.runs.loaded import load_again, load_run
 from edgewise.runs.pruning import Stopped
 from edgewise.runs.reading import read_record
@@ -53,7 +54,8 @@ class Resumable:
             raise EdgewiseError(f"only searches of ACDC go on where they were stopped, not {self.request.method!r}")
         far: Mapping[str, Any] = self.record.get("under_way") or self.record.get("stopped") or {}
         limit = far.get("max_memory") if max_memory is None else max_memory
-        self.request = replace(self.request, max_memory=limit)
+        known = known_in(folder, settings)
+        self.request = replace(self.request, max_memory=limit, known=known)
         self.request.check()
         try:
             graph = Graph(**self.record["graph"])

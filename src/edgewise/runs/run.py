@@ -15,10 +15,12 @@ from edgewise.discovery import Decision, Discovery
 from edgewise.evaluation import Evaluation, Outcome, evaluate
 from edgewise.graph import Circuit, Graph
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
+from edgewise.graph.groups import groups_found
 from edgewise.models import BUILT_IN, Decoder
 from edgewise.patching import Ablation, Constants, Experiment
 from edgewise.runs.constants import kept_constants
 from edgewise.runs.folder import RunFolder
+from edgewise.runs.given import kept_known, known_of
 from edgewise.runs.reading import FORM
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.scores import scores_to_bytes
@@ -80,18 +82,24 @@ class Run:
         return self.record["result"]["metric"]
 
     def evaluate(self, task: Task | None = None, **options: Any) -> Evaluation:
-        """Measure the circuit on other prompts than it was found on, or on those (see `edgewise.evaluate`)."""
+        """Measure the circuit on other prompts than it was found on, or on those (see `edgewise.evaluate`).
+
+        `known` may be the path of a circuit, too.
+        """
         settings = self.record["settings"]
         if settings["metric"] in METRICS:
             options = {"metric": settings["metric"], **options}
+        if options.get("known") is not None:
+            options["known"] = known_of(options["known"])
         ablation = Ablation(settings["ablation"], settings.get("ablation_seed", 0), None, self.constants)
         return evaluate(self.model, task or self.task, self.circuit, **{"ablation": ablation, **options})
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write `run.json`, `circuit.json` and `trace.jsonl`.
 
-        And `scores.safetensors`, if the method scores edges; `prompts.jsonl`, for prompts of one's own; and
-        `constants.safetensors`, if absent edges carry what was learned, or a mean over texts.
+        And `scores.safetensors`, if the method scores edges; `prompts.jsonl`, for prompts of one's own;
+        `constants.safetensors`, if absent edges carry what was learned, or a mean over texts; `known.json`, for a known
+        circuit of one's own.
 
         Args:
             force: replace a run that the folder holds.
@@ -111,7 +119,7 @@ class Run:
         }
         if self.record["result"].get("scoring") is not None:
             files["scores.safetensors"] = scores_to_bytes(self.circuit)
-        return {**files, **kept_prompts(self.task), **kept_constants(self.constants)}
+        return {**files, **kept_prompts(self.task), **kept_constants(self.constants), **kept_known(self.task)}
 
     def summary(self) -> dict[str, Any]:
         """What `edgewise discover --json` prints, without the run folder."""
@@ -119,6 +127,7 @@ class Run:
         return {
             "edges": self.circuit.names(),
             **{key: result[key] for key in _COUNTS},
+            "groups": result.get("groups"),
             "settings": self.record["settings"],
         }
 
@@ -188,7 +197,7 @@ def record_of(
     task: Task,
 ) -> dict[str, Any]:
     """All of `run.json`."""
-    known = task.known_circuit
+    known, groups = task.known_circuit, groups_found(task.groups, found.circuit)
     return {
         **heading(settings, command, found.circuit.graph),
         "result": {
@@ -203,6 +212,7 @@ def record_of(
             "accuracy": outcome.accuracy,
             "accuracy_full": accuracy,
             "known_circuit": None if known is None else asdict(known.compare(found.circuit)),
+            "groups": [asdict(one) for one in groups] or None,
             "tests": found.tests,
             "seconds": round(found.seconds, 3),
             "tried": [{"threshold": threshold, "n_edges": size} for threshold, size in found.tried],

@@ -34,15 +34,17 @@ from edgewise.discovery import (
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.evaluation import Outcome, advice, outcome_of
 from edgewise.graph import Circuit
+from edgewise.graph.groups import GivenGroups
 from edgewise.models import Decoder
 from edgewise.patching import Ablation, Constants, Experiment, OutOfMemoryError, plan_memory
 from edgewise.patching.optimal import seconds_to_learn
 from edgewise.runs.folder import RunFolder
+from edgewise.runs.given import known_of
 from edgewise.runs.pruning import Pruning, Stopped, told_in_steps
 from edgewise.runs.run import Run, RunInterrupted, record_of, settings_of
 from edgewise.runs.search_request import AblationName, EngineName, Heads, SearchRequest, Selection
 from edgewise.runs.shortlist import shortlist_of
-from edgewise.tasks import Metric, Reference, Task, share_by_chance
+from edgewise.tasks import GivenCircuit, Metric, Reference, Task, share_by_chance
 from edgewise.tasks.spans import Positions
 
 
@@ -71,6 +73,8 @@ def discover(
     passes: int = 1,
     engine: EngineName = "incremental",
     max_memory: int | None = None,
+    groups: GivenGroups | None = None,
+    known: str | Path | Circuit | Run | None = None,
     options: Mapping[str, Any] | None = None,
     request: SearchRequest | None = None,
     progress: ProgressCallback | None = None,
@@ -108,6 +112,10 @@ def discover(
         passes: how often the edges that are left are tried, from the logits back.
         engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
         max_memory: bytes that the search may use beyond the model's weights; by default what the machine has.
+        groups: groups of nodes of one's own, as names and lists of nodes or a JSON or TOML file of them; the record
+            says what the circuit has of each.
+        known: the true circuit to hold what is found against, as a circuit, a run, or the path of one, instead of the
+            one that people worked out; over the same graph, but for port edges and shared keys and values.
         options: what the method takes besides, by name (`METHODS[method].options` has the defaults).
         request: all of the above as one object.
         progress: called with a `Progress` as the search goes.
@@ -117,7 +125,8 @@ def discover(
 
     Raises:
         EdgewiseError: an unknown name, no threshold where the task suggests none, a search that does not fit into
-            memory, or whatever the method raises.
+            memory, groups or a known circuit that do not
+            fit the graph, or whatever the method raises.
         RunInterrupted: Ctrl-C, or no memory left half-way; it holds what was decided.
     """
     asked = _asked(locals())
@@ -160,6 +169,11 @@ def run_search(
     asked.check_size(task.threshold)
     whole = asked.graph(model, task)
     asked = asked.settled(task, whole)
+    truth = None if asked.known is None else known_of(asked.known)
+    task = task.beside(whole, known=truth, groups=asked.groups)
+    if asked.known is None and isinstance(task.known_circuit, GivenCircuit):  # the task came with it
+        asked = replace(asked, known=task.known_circuit)
+    asked = replace(asked, groups=task.groups or None)
     chosen = METHODS[asked.method]
     search: Pruning | None = None
     if asked.edges is not None and asked.select != "at-most":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from edgewise.discovery import OrderMode
     from edgewise.graph import Circuit, Graph
+    from edgewise.graph.groups import GivenGroups
     from edgewise.models import Decoder
     from edgewise.patching import Ablation, Constants
     from edgewise.runs.run import Run
@@ -90,6 +91,12 @@ class SearchRequest:
     max_memory: Bytes | None = asked(
         None, "Memory to use beyond the model's weights, as in 3GB. Default: what the machine has."
     )
+    groups: GivenGroups | None = asked(
+        None, "Groups of nodes of your own: a JSON or TOML file of names and lists of nodes."
+    )
+    known: str | Path | Circuit | Run | None = asked(
+        None, "The true circuit to hold what is found against: a circuit file or a run. Default: the task's, if any."
+    )
     options: Mapping[str, Any] | None = None  # on the shell, those of cli/options.py
 
     def __post_init__(self) -> None:
@@ -110,7 +117,9 @@ class SearchRequest:
                 that the method lacks.
         """
         from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named
+        from edgewise.graph.groups import read_groups
         from edgewise.patching import ABLATIONS
+        from edgewise.runs.given import check_known
         from edgewise.tasks import METRICS
         from edgewise.tasks.spans import POSITIONS
 
@@ -131,7 +140,11 @@ class SearchRequest:
                 raise EdgewiseError(
                     f"texts to take the mean over (--mean-over) are the path of a JSONL file, not {quoted(value)}"
                 )
-            if one.name not in ("metric", "options", "within", "mean_over") and not _is(value, kind):
+            if one.name == "known":
+                check_known(value)
+            elif one.name == "groups":
+                read_groups(self.groups or {})
+            elif one.name not in ("metric", "options", "within", "mean_over") and not _is(value, kind):
                 raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {_WORDS[kind]}, not {quoted(value)}")
         method = METHODS[method_named(self.method)]
         acdc = method.name == "acdc"
@@ -222,6 +235,7 @@ class SearchRequest:
     def settled(self, task: Task, graph: Graph) -> Self:
         """The same with nothing left to the method or to the task, but for ablation and metric; a share as edges."""
         from edgewise.discovery import METHODS, method_named
+        from edgewise.graph.groups import read_groups
 
         method = METHODS[method_named(self.method)]
         edges = self.edges if self.share is None else max(1, int(self.share * graph.n_edges))
@@ -235,7 +249,9 @@ class SearchRequest:
         threshold = self.threshold
         if threshold is None and edges is None and not method.rounds:
             threshold = task.threshold
-        return replace(self, method=method.name, threshold=threshold, edges=edges, share=None, options=options)
+        groups = None if self.groups is None else read_groups(self.groups, graph)
+        settled = {"method": method.name, "threshold": threshold, "edges": edges, "options": options, "groups": groups}
+        return replace(self, share=None, **settled)
 
     def ablating(self, model: Decoder, task: Task, constants: Constants | None = None) -> Ablation:
         """The ablation that is asked for, with the texts that a mean is taken over.
@@ -254,6 +270,9 @@ class SearchRequest:
 
     def to_dict(self) -> dict[str, Any]:
         """The search in the settings of `run.json`; a metric of one's own by its name, and no limit of memory."""
+        from edgewise.graph.groups import read_groups
+        from edgewise.runs.given import name_of
+
         given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         if self.edges is None or self.method == "acdc":
             given["select"] = None
@@ -263,19 +282,25 @@ class SearchRequest:
             given["within"] = str(self.within) if isinstance(self.within, str | Path) else _path_of(self.within)
         if self.mean_over is not None:
             given["mean_over"] = dict(self.mean_over) if isinstance(self.mean_over, Mapping) else str(self.mean_over)
-        if self.share is None:
-            del given["share"]
+        if self.known is not None:
+            given["known"] = name_of(self.known)
+        if self.groups is not None:
+            given["groups"] = {name: list(nodes) for name, nodes in read_groups(self.groups).items()}
+        for name in ("share", "groups", "known"):
+            if given[name] is None:
+                del given[name]
         del given["max_memory"]
         return {_IN_RECORD.get(name, name): value for name, value in given.items()}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
-        """The search of a run again, from the settings of its `run.json`.
+        """The search of a run again, from the settings of its `run.json`; a known circuit is in the run's folder.
 
         Raises:
             EdgewiseError: the run used a metric of the user's own; or the settings lack something, or hold what `check`
                 refuses.
         """
+        from edgewise.runs.given import groups_in
         from edgewise.tasks import METRICS
 
         given = {}
@@ -290,7 +315,8 @@ class SearchRequest:
             raise EdgewiseError(f"the run used a metric of its own, {metric!r}, so it cannot be searched again")
         if given.get("within") == _UNNAMED:
             raise EdgewiseError("the run was searched within a circuit that it does not name; give it again")
-        given["select"] = given.get("select") or "at-most"
+        groups_in(settings)  # which a record has by their names, never as a file
+        given["select"], given["known"] = given.get("select") or "at-most", None
         if edges is not None:
             given["threshold"] = None  # what the search came to
         if isinstance(options, Mapping):  # what follows from the rest goes, so that it does when that is changed
@@ -309,7 +335,7 @@ class SearchRequest:
 _UNNAMED = "(a circuit)"
 _LATER = (
     *("select", "share", "max_memory", "within", "budget", "passes"),
-    *("heads", "positions", "mean_over", "ablation_seed"),
+    *("heads", "positions", "mean_over", "ablation_seed", "groups", "known"),
 )
 """What records may lack: what is not always said, and what older ones did not know."""
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from edgewise.discovery import METHODS, StepProgress, at_most, without_dead_ends
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph, load_circuit
-from edgewise.graph.convert import grouped, without_ports
+from edgewise.graph import Circuit, Graph
+from edgewise.graph.convert import onto
 from edgewise.json_files import part
 from edgewise.patching import Experiment
-from edgewise.runs.mib_export import load_pt
-from edgewise.runs.reading import read_run
+from edgewise.runs.given import read_circuit
 from edgewise.runs.run import Run
 from edgewise.runs.scores import load_scores
 from edgewise.runs.series import unpacked
@@ -51,26 +50,11 @@ def _given(within: Within, graph: Graph) -> Circuit:
     circuit = within
     if isinstance(circuit, str | Path):
         path = Path(circuit).expanduser()
-        if path.is_dir():
-            circuit = read_run(path)[1]
-        elif path.suffix == ".safetensors":
-            circuit = load_scores(path)
-        elif path.suffix == ".pt":
-            circuit = load_pt(path)
-        else:
-            circuit = load_circuit(path, "the shortlist")
+        circuit = load_scores(path) if path.suffix == ".safetensors" else read_circuit(path, "the shortlist")
     circuit = getattr(circuit, "circuit", circuit)  # a run's
     if not isinstance(circuit, Circuit):
         raise EdgewiseError(f"a shortlist is a number of edges, a circuit, a run, or the path of one, not {circuit!r}")
-    if circuit.graph.n_kv_heads == graph.n_heads > graph.n_kv_heads:
-        circuit = grouped(circuit, graph)
-    if circuit.graph.ports and not graph.ports:
-        circuit = without_ports(circuit)
-    elif graph.ports and not circuit.graph.ports:
-        circuit.require_graph(replace(graph, ports=False))
-        circuit = Circuit(graph, circuit.edges, graph.port_edges & circuit.edges.any(axis=0))
-    circuit.require_graph(graph)
-    return Circuit(graph, circuit.edges, circuit.ports)
+    return onto(circuit, graph)
 
 
 def unpacked_shortlist(kept: Any, graph: Graph) -> Circuit:

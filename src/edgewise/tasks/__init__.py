@@ -1,6 +1,6 @@
 """What behaviour is looked for: tasks, their prompts, and the metrics that judge logits."""
 
-from edgewise.tasks.known import KNOWN_CIRCUITS, Comparison, GroupFound, KnownCircuit, known_circuit
+from edgewise.tasks.known import KNOWN_CIRCUITS, Comparison, GivenCircuit, KnownCircuit, Truth, known_circuit
 from edgewise.tasks.load import TASKS, TaskSpec, check_request, find_spec, load_task, make_task, register_task
 from edgewise.tasks.metrics import (
     METRICS,
@@ -22,7 +22,7 @@ __all__ = [
     "TASKS",
     "Comparison",
     "Dataset",
-    "GroupFound",
+    "GivenCircuit",
     "KnownCircuit",
     "Metric",
     "PromptText",
@@ -32,6 +32,7 @@ __all__ = [
     "Task",
     "TaskSpec",
     "Texts",
+    "Truth",
     "check_request",
     "find_metric",
     "find_spec",

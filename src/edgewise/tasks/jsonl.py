@@ -243,7 +243,7 @@ def _part(name: str, given: Any) -> Part:
     """A named part of a prompt: its text, `[first, stop]` in tokens, or `{"characters": [first, stop]}`."""
     if not SPAN.fullmatch(name):
         raise EdgewiseError(f"a span's name is 1 to 40 characters without blanks, '@', '<' or '>', not {name!r}")
-    if _is_text(given):
+    if is_text(given):
         return given
     unit, places = "tokens", given
     if isinstance(given, dict) and given.keys() == {"characters"}:
@@ -261,7 +261,7 @@ def _unmarked(value: dict[str, Any]) -> tuple[dict[str, Part], dict[str, Any]]:
     """The parts that are marked in a clean prompt, as in `{subject:Mary}`, and the row without marks."""
     parts: dict[str, Part] = {}
     for side in ("clean", "corrupt"):
-        if not _is_text(value.get(side)):
+        if not is_text(value.get(side)):
             continue
         text, at = "", 0
         for mark in _MARK.finditer(value[side]):

@@ -1,4 +1,4 @@
-"""Circuits that people worked out by hand, as rules over groups of components.
+"""True circuits: those that people worked out by hand, as rules over groups of components, and a user's own.
 
 A rule says that every sender of some groups feeds some inputs of every receiver of others, as far as the sender comes
 earlier in the model. A head needs its query (key, value), that is, its port edge is in, if that input reads anything.
@@ -7,14 +7,15 @@ Groups and rules are those of the ACDC paper's ground truth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, quoted
 from edgewise.graph import Circuit, Graph
+from edgewise.graph.convert import onto
+from edgewise.graph.groups import GroupFound, Groups, group_of, groups_found
 from edgewise.models import Decoder
 
 
@@ -28,15 +29,6 @@ class Rule:
     senders: tuple[str, ...]
     receivers: tuple[str, ...]
     at: str = "qkv"
-
-
-@dataclass(frozen=True)
-class GroupFound:
-    """How much of a group of components a circuit has."""
-
-    group: str
-    found: tuple[str, ...]
-    members: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,33 +48,97 @@ class Comparison:
     groups: tuple[GroupFound, ...]
 
 
+class Truth:
+    """What circuits are held against.
+
+    Attributes:
+        source: who worked it out, or what the user calls it.
+        groups: names of components `a9.h9`, `m0` by the name of their group.
+        circuit: its edges, in a graph of its own.
+    """
+
+    source: str
+    groups: Groups
+    circuit: Circuit
+
+    def on(self, graph: Graph) -> Circuit:
+        """The true circuit in a graph of its model.
+
+        Raises:
+            EdgewiseError: the graph is another model's.
+        """
+        raise NotImplementedError
+
+    @property
+    def n_edges(self) -> int:
+        """Edges of the circuit in its own graph, port edges included: the number that the ACDC paper gives."""
+        return self.circuit.n_edges
+
+    def group_of(self, node: str) -> str | None:
+        """The group that a node belongs to."""
+        return group_of(self.groups).get(node)
+
+    def groups_in(self, circuit: Circuit) -> tuple[GroupFound, ...]:
+        """What a circuit has of every group."""
+        return groups_found(self.groups, circuit)
+
+    def compare(self, circuit: Circuit) -> Comparison:
+        """A circuit beside this one, in the circuit's own graph: without port edges if that has none.
+
+        Raises:
+            EdgewiseError: the circuit is over another model's graph.
+        """
+        known = self.on(circuit.graph)
+        return Comparison(self.source, known.n_edges, (known & circuit).n_edges, self.groups_in(circuit))
+
+
 @dataclass(frozen=True)
-class KnownCircuit:
+class GivenCircuit(Truth):
+    """A circuit that a user gave to be held against, in whatever graph it is over.
+
+    Raises:
+        EdgewiseError: nothing is in it.
+    """
+
+    source: str
+    circuit: Circuit
+    groups: Groups = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.circuit:
+            raise EdgewiseError(f"the known circuit {quoted(self.source)} is empty, so nothing can be held against it")
+
+    def on(self, graph: Graph) -> Circuit:
+        """The circuit in a graph of its model: with its port edges, shared keys and shared values (`onto`)."""
+        try:
+            return onto(self.circuit, graph)
+        except EdgewiseError:
+            raise EdgewiseError(
+                f"the known circuit {quoted(self.source)} is over another graph ({self.circuit.graph.describe()}) than "
+                f"the one that is searched or measured ({graph.describe()})"
+            ) from None
+
+
+@dataclass(frozen=True)
+class KnownCircuit(Truth):
     """A task's true circuit in one model, as far as people know it.
 
     Attributes:
-        source: who worked it out.
-        groups: names of components `a9.h9`, `m0` by the name of their group.
         rules: what makes its edges.
         graph: the graph of the model it was found in, port edges included.
         n_tokens: how many tokens that model reads; it tells other models of the same size.
     """
 
     source: str
-    groups: Mapping[str, tuple[str, ...]]
+    groups: Groups
     rules: tuple[Rule, ...]
     graph: Graph
     n_tokens: int
 
     @cached_property
-    def circuit(self) -> Circuit:
+    def circuit(self) -> Circuit:  # type: ignore[override]
         """The circuit, port edges included."""
         return self.on(self.graph)
-
-    @property
-    def n_edges(self) -> int:
-        """Edges of the circuit, port edges included: the number that the ACDC paper gives."""
-        return self.circuit.n_edges
 
     def on(self, graph: Graph) -> Circuit:
         """The circuit in a graph of that model, with or without port edges.
@@ -109,27 +165,6 @@ class KnownCircuit:
             edges[np.ix_(rows, columns)] = True
         edges &= graph.edges
         return Circuit(graph, edges, graph.port_edges & edges.any(axis=0))
-
-    def group_of(self, node: str) -> str | None:
-        """The group that a node belongs to."""
-        return next((group for group, members in self.groups.items() if node in members), None)
-
-    def groups_in(self, circuit: Circuit) -> tuple[GroupFound, ...]:
-        """What a circuit has of every group."""
-        nodes = set(circuit.nodes())
-        return tuple(
-            GroupFound(group, tuple(name for name in members if name in nodes), members)
-            for group, members in self.groups.items()
-        )
-
-    def compare(self, circuit: Circuit) -> Comparison:
-        """A circuit beside this one, in the circuit's own graph: without port edges if that has none.
-
-        Raises:
-            EdgewiseError: the circuit is over another model's graph.
-        """
-        known = self.on(circuit.graph)
-        return Comparison(self.source, known.n_edges, (known & circuit).n_edges, self.groups_in(circuit))
 
     def _members(self, group: str, graph: Graph) -> tuple[str, ...]:
         if group in self.groups:

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from edgewise.errors import EdgewiseError
-from edgewise.tasks.known import KnownCircuit
+from edgewise.errors import EdgewiseError, quoted
+from edgewise.graph import Circuit, Graph
+from edgewise.graph.groups import GivenGroups, Groups, read_groups
+from edgewise.tasks.known import GivenCircuit, Truth
 
 Split = Literal["validation", "test"]
 NO_TOKEN = -1
@@ -128,7 +130,8 @@ class Task:
         settings: what makes the same task again: name, examples, seed, variant, split, or file.
         n_tokens: how many tokens the model has that it was made for; None for any.
         why_no_answers: why `answers` or `wrong` are missing, for errors.
-        known_circuit: the circuit that people worked out for this task in this model, or None.
+        known_circuit: the circuit that people worked out for this task in this model, or one that a user gave, or None.
+        groups: a user's own groups of nodes, by name, which stand for those of the known circuit.
         left_out: what the model's tokenizer leaves of the task's words, as in "97 of 100 names are one token".
         span_names: names of the parts that its prompts have in common, from early to late, whose numbers are in
             `prompts.spans`; empty where it knows none.
@@ -146,7 +149,8 @@ class Task:
     settings: Mapping[str, Any] = field(default_factory=dict)
     n_tokens: int | None = None
     why_no_answers: str = "the task has no answers"
-    known_circuit: KnownCircuit | None = None
+    known_circuit: Truth | None = None
+    groups: Groups = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     span_names: tuple[str, ...] = ()
 
@@ -156,6 +160,36 @@ class Task:
     def __repr__(self) -> str:
         """`<Task ioi: 32 prompt pairs of 15 tokens; metric kl_div, ablation resample>`"""
         return f"<Task {self.describe()}; metric {self.metric}, ablation {self.ablation}>"
+
+    @property
+    def named_groups(self) -> Groups:
+        """The user's own groups of nodes; without any, those of the known circuit."""
+        return self.groups or ({} if self.known_circuit is None else self.known_circuit.groups)
+
+    def beside(self, graph: Graph, *, known: Circuit | Truth | None = None, groups: GivenGroups | None = None) -> Task:
+        """The same task with a true circuit or groups of the user's own, where they are given.
+
+        Args:
+            graph: the one that they have to fit.
+            known: instead of the circuit that people worked out.
+            groups: names and nodes, or a JSON or TOML file of them.
+
+        Raises:
+            EdgewiseError: the circuit is empty or over another model's graph, or as `read_groups`.
+        """
+        truth, own = self.known_circuit, self.groups
+        if known is not None:
+            known = getattr(known, "circuit", known) if not isinstance(known, Truth) else known  # a run's
+            if not isinstance(known, Circuit | Truth):
+                raise EdgewiseError(
+                    "a known circuit is a circuit or a run, as load_circuit and load_run read them, not "
+                    f"{quoted(known)}"
+                )
+            truth = GivenCircuit("a circuit of one's own", known) if isinstance(known, Circuit) else known
+            truth.on(graph)
+        if groups is not None:
+            own = read_groups(groups, graph)
+        return replace(self, known_circuit=truth, groups=own)
 
     def first(self, count: int) -> Task:
         """The same task with its first `count` pairs alone."""

@@ -14,7 +14,9 @@ import numpy as np
 
 from edgewise.evaluation import roc_point
 from edgewise.evaluation.bootstrap import jaccard
+from edgewise.evaluation.roc import RocPoint, roc_by_group
 from edgewise.graph import Circuit, Graph
+from edgewise.graph.groups import groups_found
 from edgewise.reports.page.listed import Coming, Listed, as_circuit, edge_name, has_edge, listed_edges, number
 from edgewise.reports.page.order import Entering, Replay
 from edgewise.reports.page.places import Place, places
@@ -40,7 +42,7 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
     first = Circuit.empty(graph)
     for source in sources:
         first = first | source.circuit if source.known is None else first | source.circuit | source.known
-    groups = next((source.known_groups for source in sources if source.known_groups), {})
+    groups = next((source.groups for source in sources if source.groups), {})
     found = places(sent, first & sent, groups)
     index = {place.name: number for number, place in enumerate(found)}
     return {
@@ -133,6 +135,7 @@ def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapp
         "slider": None,
         "sizes": [],
         "truth": _truth(source, order, listed),
+        "groups": _groups(source),
         "values": None,
         "attention": None,
         "notes": [],
@@ -188,28 +191,42 @@ def _truth(source: Source, order: Coming, listed: Sequence[Listed]) -> dict[str,
     if known is None:
         return None
     point = roc_point(source.circuit, known)
-    compared = source.result["known_circuit"]
     nodes, true_nodes = set(source.circuit.nodes()), set(known.nodes())
     return {
-        "source": str(compared.get("source", "")),
+        "source": source.known_as,
+        "given": source.known_given,
         "edges": known.n_edges,
         "in": [at for at, one in enumerate(listed) if has_edge(known, one)],
         "found": (source.circuit & known).n_edges,
-        "point": {
-            "tpr": number(point.true_positive_rate),
-            "fpr": number(point.false_positive_rate),
-            "precision": number(point.precision),
-        },
+        "point": _point(point),
         "nodes": {
             "known": len(true_nodes),
             "found": len(nodes & true_nodes),
             "extra": len(nodes - true_nodes),
         },
-        "groups": [
-            {"name": group, "members": list(members), "found": [name for name in members if name in nodes]}
-            for group, members in source.known_groups.items()
-        ],
         "curve": None if order.entering is None else _roc_curve(order.entering, known),
+    }
+
+
+def _groups(source: Source) -> list[dict[str, Any]]:
+    """What the circuit has of every group of components, and its point at each where the truth is known."""
+    points = {} if source.known is None else roc_by_group(source.circuit, source.known, source.groups)
+    return [
+        {
+            "name": one.group,
+            "members": list(one.members),
+            "found": list(one.found),
+            "point": None if one.group not in points else _point(points[one.group]),
+        }
+        for one in groups_found(source.groups, source.circuit)
+    ]
+
+
+def _point(point: RocPoint) -> dict[str, float | None]:
+    return {
+        "tpr": number(point.true_positive_rate),
+        "fpr": number(point.false_positive_rate),
+        "precision": number(point.precision),
     }
 
 

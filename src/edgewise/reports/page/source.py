@@ -9,10 +9,12 @@ from typing import Any
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Decision
+from edgewise.graph.groups import GivenGroups, Groups, read_groups
 from edgewise.json_files import part
 from edgewise.runs import read_run, read_trace
+from edgewise.runs.given import groups_in, known_in
 from edgewise.runs.shortlist import unpacked_shortlist
-from edgewise.tasks.known import KNOWN_CIRCUITS
+from edgewise.tasks.known import KNOWN_CIRCUITS, GivenCircuit, Truth
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,10 @@ class Source:
     Attributes:
         label: what the page calls it: the folder's name, made unique among the runs of a page.
         shortlist: the edges that a search chose from, where those were not all of the graph's.
-        known: the circuit that people worked out for the run's task and model, or None.
-        known_groups: that circuit's groups of components, by name.
+        known: the circuit that people worked out for the run's task and model, or that a user gave, or None.
+        known_as: who worked it out, or what the user calls it.
+        known_given: whether a user gave it.
+        groups: groups of components by name: the user's own, or those of the known circuit.
     """
 
     label: str
@@ -33,7 +37,9 @@ class Source:
     steps: tuple[Decision, ...]
     shortlist: Circuit | None
     known: Circuit | None
-    known_groups: dict[str, tuple[str, ...]]
+    known_as: str
+    known_given: bool
+    groups: Groups
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -53,14 +59,21 @@ class Source:
         return self.result.get("scoring") is not None and self.circuit.scores is not None
 
 
-def read_sources(folders: Sequence[Path]) -> list[Source]:
+def read_sources(
+    folders: Sequence[Path], *, known: Truth | None = None, groups: GivenGroups | None = None
+) -> list[Source]:
     """The runs in `folders`, which have to be over one graph.
 
+    Args:
+        known: the true circuit to hold them against, instead of the one that each was compared with.
+        groups: groups of nodes of the user's own, instead of those that each has.
+
     Raises:
-        EdgewiseError: one is no run folder, is broken or of another version, or two are over different graphs.
+        EdgewiseError: one is no run folder, is broken or of another version, or two are over different graphs; or
+            `known` or `groups` do not fit.
     """
     labels = _labels(folders)
-    sources = [_read(folder, label) for folder, label in zip(folders, labels, strict=True)]
+    sources = [_read(folder, label, known, groups) for folder, label in zip(folders, labels, strict=True)]
     for other in sources[1:]:
         first = sources[0]
         if other.circuit.graph.shape != first.circuit.graph.shape:
@@ -71,13 +84,25 @@ def read_sources(folders: Sequence[Path]) -> list[Source]:
     return sources
 
 
-def _read(folder: Path, label: str) -> Source:
+def _read(folder: Path, label: str, known: Truth | None, groups: GivenGroups | None) -> Source:
     record, circuit = read_run(folder)
     _check_result(record, folder)
-    known, groups = _known(record, circuit)
+    truth = known or _known(folder, record, circuit)
+    own = read_groups(groups, circuit.graph) if groups is not None else groups_in(record["settings"])
     steps = read_trace(folder, circuit.graph)
     shortlist = unpacked_shortlist(record["shortlist"], circuit.graph) if record.get("shortlist") else None
-    return Source(label, folder, record, circuit, steps, shortlist, known, groups)
+    return Source(
+        label,
+        folder,
+        record,
+        circuit,
+        steps,
+        shortlist,
+        known=None if truth is None else truth.on(circuit.graph),
+        known_as="" if truth is None else truth.source,
+        known_given=isinstance(truth, GivenCircuit),
+        groups=own or ({} if truth is None else truth.groups),
+    )
 
 
 # What a page says first about a run.
@@ -95,16 +120,18 @@ def _check_result(record: dict[str, Any], folder: Path) -> None:
         part(record, f"result.{name}", kind, f"the run record of {str(folder)!r}")
 
 
-def _known(record: dict[str, Any], circuit: Circuit) -> tuple[Circuit | None, dict[str, tuple[str, ...]]]:
-    """The known circuit in the run's graph: only where the run itself was compared with one."""
-    compared = record["result"].get("known_circuit")
+def _known(folder: Path, record: dict[str, Any], circuit: Circuit) -> Truth | None:
+    """What the run itself was compared with: a circuit that its user gave, or one that people worked out."""
+    if (given := known_in(folder, record["settings"])) is not None:
+        return given
     known = KNOWN_CIRCUITS.get(record["settings"]["task"]["task"])
-    if not isinstance(compared, dict) or known is None:
-        return None, {}
+    if not isinstance(record["result"].get("known_circuit"), dict) or known is None:
+        return None
     try:
-        return known.on(circuit.graph), dict(known.groups)
+        known.on(circuit.graph)
     except EdgewiseError:
-        return None, {}
+        return None
+    return known
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
