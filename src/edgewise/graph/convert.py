@@ -41,6 +41,7 @@ def ungrouped(circuit: Circuit) -> Circuit:
         circuit.ports[columns],
         None if scores is None else scores[:, columns],
         None if ports is None else ports[columns],
+        circuit.whole_nodes,
     )
 
 
@@ -56,7 +57,7 @@ def grouped(circuit: Circuit, graph: Graph) -> Circuit:
     for own, column in enumerate(source_columns(graph, wide)):
         edges[:, column] |= circuit.edges[:, own]
         ports[column] |= circuit.ports[own]
-    return Circuit(replace(graph, ports=circuit.graph.ports), edges, ports)
+    return Circuit(replace(graph, ports=circuit.graph.ports), edges, ports, whole_nodes=circuit.whole_nodes)
 
 
 def source_columns(graph: Graph, wide: Graph) -> list[int]:

@@ -53,6 +53,7 @@ class MemoryPlan:
         circuit_row, gradient_row, mask_row, probe_row: what each row of prompts takes in a circuit run, in attribution
             by gradients, in a circuit run with soft masks and its backward pass, and in learning masks on units, where
             all rows are in hand at once.
+        node_row: the same in a run of a circuit of whole nodes, which is a forward pass.
         limit: how much may be used; None where nobody can say.
     """
 
@@ -71,6 +72,7 @@ class MemoryPlan:
     gradient_row: int
     mask_row: int
     probe_row: int
+    node_row: int
     rows: int
     limit: int | None = None
 
@@ -99,6 +101,7 @@ class MemoryPlan:
             "gradients": self.gradient_row,
             "probing": self.rows * self.probe_row,
             "masks": max(self.mask_row, self.gradient_row),
+            "nodes": self.clean + self.logits + self.node_row,
         }[kind]
         return max(self.around, self.held + self.logits + row)
 
@@ -137,9 +140,9 @@ class OutOfMemoryError(EdgewiseError):
     """A search has come to where it needs more memory than it may have; what it decided until then stands."""
 
 
-MemoryKind = Literal["search", "every edge", "runs", "gradients", "probing", "masks"]
+MemoryKind = Literal["search", "every edge", "runs", "gradients", "probing", "masks", "nodes"]
 """What a method does: incremental searches, or the same with every edge kept; circuit runs; gradients; masks on units;
-soft masks on edges."""
+soft masks on edges; runs of circuits of whole nodes from the middle on."""
 
 
 def plan_memory(
@@ -240,6 +243,7 @@ def memory_of(
         gradient_row=gradient_row,
         mask_row=kept_row + 5 * masked // 4 + MEASURED * each_logits,
         probe_row=kept_row + 4 * (layers * saved + gradients + 2 * scores) // 3 + MEASURED * each_logits,
+        node_row=max(attention, written, mlp) + qkv + 3 * z + 4 * stream,
         rows=rows,
         limit=max_memory,
     )

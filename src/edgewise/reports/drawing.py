@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_bytes
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, as_shown, node_scores
 from edgewise.reports.layout import place
 from edgewise.reports.legend import Legend, heading
 from edgewise.reports.marks import OUTER, Drawn, Styles, bands, draw_lines, draw_node, explain, styles_of_groups
@@ -47,7 +48,8 @@ def draw(
         path: where to write it; the ending says as what: `.svg`, `.png` or `.pdf`. Nothing is written without one.
         title, subtitle: what stands above it.
         groups: the name of the group of components that a node belongs to, by the node's name; groups have colours.
-        edges: draw only so many, those with the largest scores. What is left out is said in the picture.
+        edges: draw only so many, those with the largest scores. What is left out is said in the picture. Of a circuit of
+            whole nodes the nodes alone are drawn, unless a number of edges is given.
         effect: what the circuit's scores are, for the legend, as in `rise of kl_div`.
         notes: sentences to put under the picture.
 
@@ -96,9 +98,13 @@ def compose(
     """The picture that `draw` writes, as a scene."""
     if len(title) > MOST_TITLE:
         raise EdgewiseError(f"a title has at most {MOST_TITLE} characters, not {len(title):,}")
-    chosen, said = _choose(circuit, edges)
+    values: dict[str, str] = {}
+    if circuit.whole_nodes and edges is None:
+        chosen, said, values = _boxes(circuit)
+    else:
+        chosen, said = _choose(as_shown(circuit), edges)
     layout = place(chosen, groups)
-    lines = list(_edges(chosen))
+    lines = [] if values else list(_edges(chosen))
     scored = len({abs(line.score) for line in lines}) > 1
     width = max(LEAST_WIDTH, layout.width + AXIS + OUTER)
     left = AXIS + (width - AXIS - OUTER - layout.width) / 2
@@ -107,13 +113,28 @@ def compose(
     styles = Styles(lines, scored)
     parts += draw_lines(layout, lines, styles, left, top, chosen)
     for node in layout.nodes:
-        parts += draw_node(node, chosen, styles_of_groups(groups, layout), left, top)
+        parts += draw_node(node, chosen, styles_of_groups(groups, layout), left, top, values.get(node.name, ""))
     legend = Legend(OUTER, top + layout.height, width - 2 * OUTER)
     explain(legend, layout, lines, styles, effect, groups)
     for note in (*said, *styles.notes(), *notes):
         legend.note(note)
-    about = title or f"a circuit of {circuit.n_edges:,} edges"
+    about = title or f"a circuit of {circuit.size:,} {circuit.unit}"
     return Scene(width, legend.y + 12, (*parts, *legend.parts), about)
+
+
+def _boxes(circuit: Circuit) -> tuple[Circuit, list[str], dict[str, str]]:
+    """What a circuit of whole nodes is drawn as, no lines: its nodes, what is to be said, and what they have by name."""
+    if not circuit:
+        return circuit, ["The circuit is empty."], {}
+    scores, names = node_scores(circuit), circuit.nodes()
+    found = dict.fromkeys(names, "")
+    said = f"{circuit.size:,} nodes, each with all that it writes; edges between them are not drawn."
+    if scores is not None:
+        found |= {name: f"{scores[circuit.graph.source_index[name]]:z.2g}" for name in names[:-1]}
+        said = f"{said[:-1]}. The number in a box is its node's score."
+    edges = circuit.edges.copy()
+    edges[:, :-1] = False  # nodes stand where they do without what they read
+    return replace(circuit, edges=edges, whole_nodes=False), [said], found
 
 
 def _choose(circuit: Circuit, edges: int | None) -> tuple[Circuit, list[str]]:

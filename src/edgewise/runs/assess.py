@@ -76,6 +76,11 @@ class Assessment:
             "n_edges": evaluation.n_edges,
             "n_edges_connected": evaluation.n_edges_connected,
             "n_graph_edges": evaluation.n_graph_edges,
+            **(
+                {}
+                if evaluation.n_nodes is None
+                else {"n_nodes": evaluation.n_nodes, "n_graph_nodes": evaluation.n_graph_nodes}
+            ),
             "ablation": evaluation.ablation,
             "examples": evaluation.examples,
             "confidence": evaluation.confidence,
@@ -87,7 +92,7 @@ class Assessment:
             "stability": [
                 {
                     "what": one.what,
-                    "sizes": [circuit.n_edges for circuit in one.circuits],
+                    "sizes": [circuit.size for circuit in one.circuits],
                     "jaccard": one.jaccard,
                     "with_first": list(one.with_first),
                     "common": one.common,

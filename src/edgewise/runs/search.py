@@ -17,6 +17,7 @@ from edgewise.discovery import (
     Discovery,
     Interrupted,
     Method,
+    NodePlan,
     Order,
     OrderMode,
     Plan,
@@ -25,14 +26,17 @@ from edgewise.discovery import (
     Selected,
     at_most,
     by_threshold,
+    choose_nodes,
     greedy,
     plan_acdc,
+    plan_nodes,
     require_count,
     top,
 )
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.evaluation import Outcome, advice, outcome_of
 from edgewise.graph import Circuit
+from edgewise.graph.by_node import Level
 from edgewise.models import Decoder
 from edgewise.patching import Experiment, OutOfMemoryError, plan_memory
 from edgewise.runs.folder import RunFolder
@@ -48,6 +52,7 @@ def discover(
     task: Task,
     *,
     method: str = "acdc",
+    level: Level = "edge",
     threshold: float | None = None,
     edges: int | None = None,
     share: float | None = None,
@@ -75,21 +80,22 @@ def discover(
     Args:
         method: `acdc`, or one that scores edges (`METHODS` and `edgewise methods` list them; `eap`, `eap-ig`, `atp`,
             `hisp` and `sp` are short for some).
+        level: what the circuit is made of: `edge`, or `node`, whole heads and MLPs, each with all that it writes.
         threshold: ACDC's threshold, or the lowest score that is kept; in the metric's units, or, for methods whose
             scores have units of their own, in those. By default the task's suggestion.
-        edges: instead of a threshold, the most edges the circuit may have.
-        share: the same as a share of the graph's edges, from 0 to 1.
+        edges: instead of a threshold, the most edges the circuit may have; with level `node`, the most nodes.
+        share: the same as a share of the graph's edges (nodes), from 0 to 1.
         select: how scores become that many edges: `at-most` (as many as leave at most that many when what dangles is
             dropped), `top` (exactly so many, then pruned) or `greedy` (grown from the logits, then pruned).
         ablation: what an absent edge carries: `resample`, `zero`, `mean`, `mean-positional`; by default the task's.
         metric: a metric's name, or a function of logits `[scored, d_vocab]` and a `Reference` that gives one number per
             scored place, lower being better; by default the task's.
-        ports: whether to test heads' port edges too, as the paper does.
+        ports: whether to test heads' port edges too, as the paper does; with level `node` there are none.
         layer_order, head_order: how parents are ordered: `normal`, `reverse` or `shuffle`.
         seed: of shuffled orders, and of the noise that methods learn masks with.
         absolute: compare the size of the metric's change (or of a score) with the threshold, not the signed one.
-        within: search among the best so many edges by edge attribution with integrated gradients, or among those of a
-            circuit (one that scores gave, too), a run, or the path of one; all others are ablated from the start.
+        within: search among the best so many edges (nodes) by attribution with integrated gradients, or among those of
+            a circuit (one that scores gave, too), a run, or the path of one; all others are ablated from the start.
         budget: an edge goes only if, besides, the metric is below this without it.
         passes: how often the edges that are left are tried, from the logits back.
         engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
@@ -142,13 +148,13 @@ def run_search(
     """
     asked.check()
     asked.check_size(task.threshold)
-    whole = model.graph(ports=asked.ports, split_embedding=task.split_embedding)
+    whole = model.graph(ports=asked.with_ports, split_embedding=task.split_embedding)
     asked = asked.settled(task, whole)
     chosen = METHODS[asked.method]
     search: Pruning | None = None
     if asked.edges is not None and asked.select != "at-most":
         require_count(whole, asked.edges)  # before anything is scored
-    kind = "runs" if asked.method == "acdc" and asked.engine == "plain" else chosen.memory
+    kind = "runs" if asked.method == "acdc" and asked.engine == "plain" else chosen.memory_for(asked.level)
     plan_memory(model, task, whole, asked.max_memory, kind)  # before an Experiment records anything
     experiment = _experiment(model, task, asked)
     accuracy = experiment.accuracy()
@@ -158,7 +164,7 @@ def run_search(
     scoring: dict[str, Any] | None = None
     try:
         if chosen.score is not None:
-            scored = score_edges(experiment, chosen, asked.options or {}, asked.max_memory, progress)
+            scored = score_edges(experiment, chosen, asked.options or {}, asked.max_memory, progress, asked.level)
             selected = _select(scored, chosen, asked)
             found = _scored_discovery(experiment, selected, time.perf_counter() - started)
             scoring = {
@@ -222,7 +228,7 @@ def _asked(given: Mapping[str, Any]) -> SearchRequest:
 
 def _experiment(model: Decoder, task: Task, asked: SearchRequest) -> Experiment:
     return Experiment(
-        model, task, ablation=asked.ablation, metric=asked.metric, ports=asked.ports, max_memory=asked.max_memory
+        model, task, ablation=asked.ablation, metric=asked.metric, ports=asked.with_ports, max_memory=asked.max_memory
     )
 
 
@@ -232,15 +238,21 @@ def score_edges(
     options: Mapping[str, Any],
     max_memory: int | None = None,
     progress: ProgressCallback | None = None,
+    level: Level = "edge",
 ) -> Scored:
-    """Every edge's score by a method, with its progress told in a search's words."""
+    """Every edge's (node's) score by a method, with its progress told in a search's words."""
 
-    report = told_in_steps(progress, method.counts)
-    return method.scores(experiment, max_memory=max_memory, progress=report, **options)
+    counts = "nodes" if level == "node" and method.counts == "edges" else method.counts
+    report = told_in_steps(progress, counts)
+    return method.scores(experiment, level=level, max_memory=max_memory, progress=report, **options)
 
 
 def _select(scored: Scored, method: Method, asked: SearchRequest) -> Selected:
     edges, absolute = asked.edges, asked.absolute
+    if asked.level == "node":
+        return choose_nodes(
+            scored.circuit, count=edges, threshold=asked.threshold, absolute=absolute, above=scored.above
+        )
     if edges is not None:
         if asked.select != "at-most":
             return (greedy if asked.select == "greedy" else top)(scored.circuit, edges, absolute=absolute)
@@ -295,6 +307,7 @@ def plan_discovery(
     threshold: float | None = None,
     ablation: AblationName | None = None,
     metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
+    level: Level = "edge",
     ports: bool = True,
     layer_order: OrderMode = "normal",
     head_order: OrderMode = "normal",
@@ -304,7 +317,7 @@ def plan_discovery(
     budget: float | None = None,
     max_memory: int | None = None,
     request: SearchRequest | None = None,
-) -> Plan:
+) -> Plan | NodePlan:
     """What `discover` with ACDC would cost with the same settings: memory, and time from a short calibration.
 
     Args:
@@ -316,10 +329,14 @@ def plan_discovery(
     """
     asked = _asked(locals())
     asked.check()
-    plan_memory(model, task, model.graph(ports=asked.ports, split_embedding=task.split_embedding), asked.max_memory)
+    kind = METHODS["acdc"].memory_for(asked.level)
+    graph = model.graph(ports=asked.with_ports, split_embedding=task.split_embedding)
+    plan_memory(model, task, graph, asked.max_memory, kind)
     order = Order(asked.layer_order, asked.head_order, asked.seed)
     experiment = _experiment(model, task, asked)
-    start = None if asked.within is None else shortlist_of(asked.within, experiment)
+    start = None if asked.within is None else shortlist_of(asked.within, experiment, level=asked.level)
+    if asked.level == "node":
+        return plan_nodes(experiment, start=start, max_memory=asked.max_memory)
     return plan_acdc(
         experiment,
         asked.threshold,

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Graph, as_shown
 from edgewise.models import Decoder
 
 
@@ -129,7 +129,8 @@ class KnownCircuit:
             EdgewiseError: the circuit is over another model's graph.
         """
         known = self.on(circuit.graph)
-        return Comparison(self.source, known.n_edges, (known & circuit).n_edges, self.groups_in(circuit))
+        found = (known & as_shown(circuit)).n_edges
+        return Comparison(self.source, known.n_edges, found, self.groups_in(circuit))
 
     def _members(self, group: str, graph: Graph) -> tuple[str, ...]:
         if group in self.groups:
