@@ -116,7 +116,7 @@ def _show_nodes(console: Console, planned: Any, task: Task, model: Decoder, *, a
         return
     lines = (
         headline(task, model),
-        f"{planned.tests:,} of {nodes:,} nodes are tested, {planned.at_once:,} of a layer at once, whatever the threshold",
+        f"{planned.tests:,} of {nodes:,} nodes are tested, {planned.at_once:,} of a layer at once, at any threshold",
         f"memory beyond the model: {size(memory)} at the least",
         f"time of a pass: about {duration(max(1.0, planned.seconds))}",
     )

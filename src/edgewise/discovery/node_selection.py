@@ -1,7 +1,7 @@
 """From a score per node to a circuit of whole nodes: by threshold, or so many.
 
-The embedding is always in it, whatever its score: without it nothing of the prompt comes in. It counts as a node (as two
-where tokens and positions are apart). Every node reads the embedding and writes to the logits, so nothing dangles.
+The embedding is always in it, whatever its score: without it nothing of the prompt comes in. It counts as a node (as
+two where tokens and positions are apart). Every node reads the embedding and writes to the logits, so nothing dangles.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def choose_nodes(
 
     Args:
         absolute: by the size of scores.
-        above: of so many, take no node whose strength is not above this: a score of zero or less says that the node is
-            not needed. Of equal ones the earlier goes first.
+        above: of so many, take no node whose strength is not above this: a score of zero or less says that the node
+            is not needed. Of equal ones the earlier goes first.
 
     Raises:
-        EdgewiseError: the circuit is not of whole nodes or has no scores, the threshold is no number, or so few nodes do
-            not hold the embedding.
+        EdgewiseError: the circuit is not of whole nodes or has no scores, the threshold is no number, or so few nodes
+            do not hold the embedding.
     """
     graph = scored.graph
     scores = node_scores(scored)

@@ -19,7 +19,6 @@ from edgewise.discovery.search import acdc, check_options
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
 
-
 Search = Callable[..., Discovery]
 """`acdc`, or what is called like it."""
 

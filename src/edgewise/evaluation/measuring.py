@@ -125,8 +125,8 @@ class Evaluation:
         accuracy: None on a task without answers.
         roc: the circuit's point against the known circuit, by `edges` and by `nodes`; empty without one.
         examples, confidence: how many examples there were, and of what confidence the intervals are.
-        n_nodes, n_graph_nodes: of a circuit of whole nodes, how many of how many; its edges are those between them. None
-            of any other.
+        n_nodes, n_graph_nodes: of a circuit of whole nodes, how many of how many; its edges are those between them.
+            None of any other.
     """
 
     metric: str

@@ -1,9 +1,9 @@
 """Circuits of whole nodes: a node is there with all that it writes, or not at all.
 
-Over the ordinary graph of edges: of a present node all edges to later inputs are present, of an absent one none, so that
-what it writes is the ablated activation wherever it is read. The graph has no port edges: no head lacks its query, key
-or value. Edges into an absent node are as present as their senders are, although nothing reads what comes of them, unless
-the heads of a layer are coupled: then they still change what the layer's other heads write.
+Over the ordinary graph of edges: of a present node all edges to later inputs are present, of an absent one none, so
+that what it writes is the ablated activation wherever it is read. The graph has no port edges: no head lacks its query,
+key or value. Edges into an absent node are as present as their senders are, although nothing reads what comes of them,
+unless the heads of a layer are coupled: then they still change what the layer's other heads write.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def of_nodes(graph: Graph, rows: Bools, scores: Floats | None = None) -> Circuit
 
 
 def of_node_names(graph: Graph, names: Iterable[str]) -> Circuit:
-    """The circuit of the nodes called `names`, as in `["input", "a5.h5", "m0"]`; `logits`, which is always there, may be.
+    """The circuit of the nodes called `names`, as in `["input", "a5.h5", "m0"]`; `logits`, always there, may be named.
 
     Raises:
         EdgewiseError: a name is not a node of `graph`, or the graph has port edges.

@@ -115,7 +115,7 @@ class Circuit:
     @property
     def rows(self) -> Bools:
         """`[sources]`, which senders have an edge that is present."""
-        return self.edges.any(axis=1)
+        return np.asarray(self.edges.any(axis=1))
 
     @property
     def size(self) -> int:

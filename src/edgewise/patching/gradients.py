@@ -205,8 +205,8 @@ def add_edge_effects(
 def add_node_effects(scores: Tensor, gradients: Gradients, rows: Rows, share: float = 1.0) -> None:
     """Add every node's first-order effect, times `share`, to `scores` `[sources]`, in place.
 
-    It is the change of what a node holds when it is ablated times the gradient there, summed over positions and prompts:
-    that of all edges from it together.
+    It is the change of what a node holds when it is ablated times the gradient there, summed over positions and
+    prompts: that of all edges from it together.
     """
     with torch.no_grad():
         change = rows.ablated.embedding - rows.clean.embedding

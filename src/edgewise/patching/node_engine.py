@@ -1,8 +1,8 @@
 """Engines that measure circuits of whole nodes: one that starts where a node stands, and its slow twin.
 
-A search by nodes asks about nodes that write together: an embedding, the heads of a layer, an MLP. What lies before them
-does not change when they go, so `NodeEngine` keeps the streams of the circuit as it is now and runs on from there, for
-several candidates at once. `PlainNodeEngine` makes one whole circuit run per candidate.
+A search by nodes asks about nodes that write together: an embedding, the heads of a layer, an MLP. What lies before
+them does not change when they go, so `NodeEngine` keeps the streams of the circuit as it is now and runs on from there,
+for several candidates at once. `PlainNodeEngine` makes one whole circuit run per candidate.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The circuit run of whole nodes: an ordinary forward pass in which absent nodes write their ablated activations.
 
-In a circuit of whole nodes all readers of a sender get the same from it, its own activation or the ablated one, so every
-input reads the one residual stream and no input needs one of its own. `circuit_run` with the same circuit's edges is the
-definition, and the slow twin.
+In a circuit of whole nodes all readers of a sender get the same from it, its own activation or the ablated one, so
+every input reads the one residual stream and none needs one of its own. `circuit_run` with the same circuit's edges is
+the definition, and the slow twin.
 """
 
 from __future__ import annotations

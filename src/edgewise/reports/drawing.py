@@ -48,8 +48,8 @@ def draw(
         path: where to write it; the ending says as what: `.svg`, `.png` or `.pdf`. Nothing is written without one.
         title, subtitle: what stands above it.
         groups: the name of the group of components that a node belongs to, by the node's name; groups have colours.
-        edges: draw only so many, those with the largest scores. What is left out is said in the picture. Of a circuit of
-            whole nodes the nodes alone are drawn, unless a number of edges is given.
+        edges: draw only so many, those with the largest scores. What is left out is said in the picture. Of a circuit
+            of whole nodes the nodes alone are drawn, unless a number of edges is given.
         effect: what the circuit's scores are, for the legend, as in `rise of kl_div`.
         notes: sentences to put under the picture.
 
@@ -123,7 +123,7 @@ def compose(
 
 
 def _boxes(circuit: Circuit) -> tuple[Circuit, list[str], dict[str, str]]:
-    """What a circuit of whole nodes is drawn as, no lines: its nodes, what is to be said, and what they have by name."""
+    """What a circuit of whole nodes is drawn as, no lines: its nodes, what is to be said, and the nodes' numbers."""
     if not circuit:
         return circuit, ["The circuit is empty."], {}
     scores, names = node_scores(circuit), circuit.nodes()

@@ -59,8 +59,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
     if record.get("under_way") is not None:
         far = record["under_way"]
         raise EdgewiseError(
-            f"the search in {str(folder)!r} has not ended ({far['decided']:,} of {far['of']:,} {unit_of(record)} decided): it "
-            f"still runs, or was killed and goes on with: edgewise resume {folder}"
+            f"the search in {str(folder)!r} has not ended ({far['decided']:,} of {far['of']:,} {unit_of(record)} "
+            f"decided): it still runs, or was killed and goes on with: edgewise resume {folder}"
         )
     return record, load_circuit(folder / "circuit.json", "the circuit of the run")
 

@@ -62,8 +62,8 @@ def _nodes(within: Within, experiment: Experiment, progress: StepProgress | None
         found = _given(within, experiment.graph)
         if not found.whole_nodes:
             raise EdgewiseError(
-                "a search of nodes (--level node) chooses among whole nodes, and the shortlist (--within) is a circuit of "
-                f"{found.n_edges:,} edges; give a number of nodes, or a run that was made with --level node"
+                "a search of nodes (--level node) chooses among whole nodes, and the shortlist (--within) is a circuit "
+                f"of {found.n_edges:,} edges; give a number of nodes, or a run that was made with --level node"
             )
     if not found:
         raise EdgewiseError("the shortlist (--within) is empty: it has no node")

@@ -227,7 +227,7 @@ def _first_theta(experiment: Experiment, warm_start: bool) -> Tensor:
 
 
 def _spread(theta: Floats, scores: Floats) -> None:
-    """Add to parameters from one below to one above, evenly by rank: scores themselves differ by orders of magnitude."""
+    """Add to parameters from one below to one above, evenly by rank: scores differ by orders of magnitude."""
     order = np.argsort(np.abs(scores), kind="stable")
     theta[order] += np.linspace(-1, 1, len(order)) if len(order) else 0.0
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Decision
@@ -21,6 +23,9 @@ class Source:
 
     Attributes:
         label: what the page calls it: the folder's name, made unique among the runs of a page.
+        circuit: as the page shows it. Of one of whole nodes each node is one edge, to the logits, which stands for
+            all that it writes; `steps`, `shortlist` and the counts of `result` follow that.
+        real: the run's own circuit.
         shortlist: the edges that a search chose from, where those were not all of the graph's.
         known: the circuit that people worked out for the run's task and model, or None.
         known_groups: that circuit's groups of components, by name.
@@ -30,6 +35,7 @@ class Source:
     folder: Path
     record: dict[str, Any]
     circuit: Circuit
+    real: Circuit
     steps: tuple[Decision, ...]
     shortlist: Circuit | None
     known: Circuit | None
@@ -41,7 +47,21 @@ class Source:
 
     @property
     def result(self) -> dict[str, Any]:
-        return self.record["result"]
+        found = self.record["result"]
+        if not self.real.whole_nodes:
+            return found
+        nodes = {"n_edges": found["n_nodes"], "n_graph_edges": found["n_graph_nodes"], "n_edges_connected": None}
+        return {**found, **nodes}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of how the page shows it."""
+        if not self.real.whole_nodes:
+            return []
+        return [
+            "This is a circuit of whole nodes. Each is shown by its edge to the logits, which stands for all that it "
+            "writes; what is counted as edges are its nodes."
+        ]
 
     @property
     def finished(self) -> bool:
@@ -73,11 +93,25 @@ def read_sources(folders: Sequence[Path]) -> list[Source]:
 
 def _read(folder: Path, label: str) -> Source:
     record, circuit = read_run(folder)
-    _check_result(record, folder)
+    _check_result(record, folder, nodes=circuit.whole_nodes)
     known, groups = _known(record, circuit)
     steps = read_trace(folder, circuit.graph)
     shortlist = unpacked_shortlist(record["shortlist"], circuit.graph) if record.get("shortlist") else None
-    return Source(label, folder, record, circuit, steps, shortlist, known, groups)
+    if not circuit.whole_nodes:
+        return Source(label, folder, record, circuit, circuit, steps, shortlist, known, groups)
+    steps = tuple(replace(step, edge=f"{step.edge}->logits") for step in steps)
+    shown = None if shortlist is None else to_logits(shortlist)
+    return Source(label, folder, record, to_logits(circuit), circuit, steps, shown, None, groups)
+
+
+def to_logits(circuit: Circuit) -> Circuit:
+    """A circuit of whole nodes with nothing but each node's edge to the logits, and its score."""
+    edges, scores = np.zeros_like(circuit.edges), None
+    edges[:, -1] = circuit.edges[:, -1]
+    if circuit.scores is not None:
+        scores = np.zeros_like(circuit.scores)
+        scores[:, -1] = circuit.scores[:, -1]
+    return replace(circuit, edges=edges, scores=scores, whole_nodes=False)
 
 
 # What a page says first about a run.
@@ -90,8 +124,8 @@ _NUMBERS: dict[str, type] = {
 }
 
 
-def _check_result(record: dict[str, Any], folder: Path) -> None:
-    for name, kind in _NUMBERS.items():
+def _check_result(record: dict[str, Any], folder: Path, *, nodes: bool) -> None:
+    for name, kind in {**_NUMBERS, **({"n_nodes": int, "n_graph_nodes": int} if nodes else {})}.items():
         part(record, f"result.{name}", kind, f"the run record of {str(folder)!r}")
 
 
