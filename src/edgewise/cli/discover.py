@@ -124,19 +124,19 @@ def show(found: Run, written: Path, *, as_json: bool) -> None:
 
 
 def _say_stopped(run: Any, written: Path) -> None:
-    stopped, unit = run.record["stopped"], run.circuit.unit
+    stopped, circuit, unit = run.record["stopped"], run.circuit, run.circuit.unit
     if stopped["whole"]:
         typer.echo(
             f"edgewise: {stopped['why']} at {stopped['at']}; the largest circuit of at most "
-            f"{run.record['settings']['edges']:,} {run.circuit.unit} so far, of {run.circuit.size:,}, is kept in {written}; "
+            f"{run.record['settings']['edges']:,} {unit} so far, of {circuit.size:,}, is kept in {written}; "
             f"edgewise resume {written} goes on",
             err=True,
         )
         return
     typer.echo(
         f"edgewise: {stopped['why']}. {stopped['decided']:,} of {stopped['of']:,} {unit} were decided, up to "
-        f"{stopped['at']}; that much is kept in {written}, with every other {unit[:-1]} still in the circuit; edgewise resume "
-        f"{written} goes on",
+        f"{stopped['at']}; that much is kept in {written}, with every other {unit[:-1]} still in the circuit; edgewise "
+        f"resume {written} goes on",
         err=True,
     )
 

@@ -95,7 +95,8 @@ def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple
     how_far = f", {counts[0]:,} of {counts[1]:,} {unit} decided" if all(type(one) is int for one in counts) else ""
     at = f" at {stopped['at']}" if "at" in stopped else ""
     return decided, [
-        f"The search was stopped{at}{how_far}: these are the {unit} it had kept; those it had not come to are not drawn."
+        f"The search was stopped{at}{how_far}: these are the {unit} it had kept; those it had not come to are not "
+        "drawn."
     ]
 
 

@@ -15,7 +15,7 @@ from edgewise.evaluation.bootstrap import CONFIDENCE, Bootstrap, Interval, inter
 from edgewise.evaluation.by_example import ByExample
 from edgewise.evaluation.roc import RocPoint, roc_point
 from edgewise.evaluation.share import SMALLEST_WAY, share_of_way
-from edgewise.graph import Circuit, as_shown
+from edgewise.graph import Circuit, as_shown, complement
 from edgewise.graph.circuit import Floats
 from edgewise.models import Decoder
 from edgewise.patching import Experiment
@@ -203,7 +203,8 @@ def evaluate_in(
     task, chosen, graph = experiment.task, experiment.metric, experiment.graph
     circuit = circuit.on(graph)
     metrics = [chosen, *(one for one in metrics_of(task) if one.name != chosen.name)]
-    runs = {"circuit": circuit, "full": Circuit.full(graph), "ablated": Circuit.empty(graph), "complement": ~circuit}
+    rest = complement(circuit)
+    runs = {"circuit": circuit, "full": Circuit.full(graph), "ablated": Circuit.empty(graph), "complement": rest}
     logits: dict[str, Tensor] = {}
     for name, one in runs.items():
         logits[name] = experiment.logits(one)

@@ -68,6 +68,23 @@ def node_scores(circuit: Circuit) -> Floats | None:
     return None if circuit.scores is None else circuit.scores[:, -1]  # every sender's edge to the logits has it
 
 
+def complement(circuit: Circuit) -> Circuit:
+    """What is left when a circuit is ablated: all other edges; of one of whole nodes all other nodes and the embedding.
+
+    The embedding stays, as without it nothing of the prompt comes in and nothing could be said about the other nodes.
+    """
+    if not circuit.whole_nodes:
+        return ~circuit
+    rows = ~circuit.rows
+    rows[: circuit.graph.n_embeddings] = True
+    return of_nodes(circuit.graph, rows, node_scores(circuit))
+
+
+def without_node(circuit: Circuit, name: str) -> Circuit:
+    """A circuit of whole nodes without the node called `name`."""
+    return circuit - of_node_names(circuit.graph, [name])
+
+
 def as_shown(circuit: Circuit) -> Circuit:
     """What is to be seen of a circuit: of one of whole nodes the edges between its nodes, of any other all edges."""
     if not circuit.whole_nodes:

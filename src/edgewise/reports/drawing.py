@@ -102,7 +102,7 @@ def compose(
     if circuit.whole_nodes and edges is None:
         chosen, said, values = _boxes(circuit)
     else:
-        chosen, said = _choose(as_shown(circuit), edges)
+        chosen, said = _choose(_edges_of_nodes(circuit), edges)
     layout = place(chosen, groups)
     lines = [] if values else list(_edges(chosen))
     scored = len({abs(line.score) for line in lines}) > 1
@@ -135,6 +135,16 @@ def _boxes(circuit: Circuit) -> tuple[Circuit, list[str], dict[str, str]]:
     edges = circuit.edges.copy()
     edges[:, :-1] = False  # nodes stand where they do without what they read
     return replace(circuit, edges=edges, whole_nodes=False), [said], found
+
+
+def _edges_of_nodes(circuit: Circuit) -> Circuit:
+    """A circuit; of one of whole nodes the edges between them, as strong as the weaker of their two nodes."""
+    shown, scores, graph = as_shown(circuit), node_scores(circuit), circuit.graph
+    if not circuit.whole_nodes or scores is None:
+        return shown
+    readers = [graph.nodes_reading(place) for place in graph.inputs]
+    reading = np.array([max((abs(scores[row]) for row in rows), default=np.inf) for rows in readers])
+    return shown.with_scores(np.where(shown.edges, np.minimum(abs(scores)[:, None], reading[None, :]), 0.0))
 
 
 def _choose(circuit: Circuit, edges: int | None) -> tuple[Circuit, list[str]]:

@@ -234,13 +234,13 @@ def _benchmarked(
     known = task.known_circuit
     try:
         found = replace(found, mib=mib_scores(model, task, circuit, progress=progress))
-        if known is not None:
+        if known is not None and not circuit.whole_nodes:  # which is about edges
             found = replace(found, mib_roc=mib_auroc(circuit, known.on(circuit.graph)))
     except EdgewiseError as error:
         notes.append(f"no measures of the MIB benchmark: {error}")
     else:
         if scored_by not in (None, METRIC):
-            notes.append(f"the edges were scored by {scored_by}, the benchmark's measures are about {METRIC}")
+            notes.append(f"the {circuit.unit} were scored by {scored_by}, the benchmark's measures are about {METRIC}")
     return replace(found, notes=tuple(notes))
 
 
