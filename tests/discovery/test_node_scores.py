@@ -1,4 +1,4 @@
-"""Scores of whole nodes: exact ones by circuit runs, estimates by the gradient of a mask; and circuits cut from them."""
+"""Scores of whole nodes: exact ones by circuit runs, estimates by the gradient of a mask; circuits cut from them."""
 
 from __future__ import annotations
 

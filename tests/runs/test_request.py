@@ -62,6 +62,7 @@ REQUESTS = (
     SearchRequest("edge-attribution-ig", edges=5, select="greedy", ablation="zero", options={"steps": 2}),
     SearchRequest("head-importance", share=0.25, metric="l2", ports=False),
     SearchRequest("edge-pruning", edges=4, seed=1, options={"seed": 8, "steps": 7}),
+    SearchRequest(level="node", threshold=0.1, passes=2, ports=False),
 )
 
 
