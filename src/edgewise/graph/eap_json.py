@@ -158,8 +158,8 @@ def _of_whole_nodes(graph: Graph, nodes: dict[str, Any], edges: Bools, scored: b
     circuit = of_nodes(graph, there, scores if scored else None)
     if (as_shown(circuit).edges != edges).any():
         raise EdgewiseError(
-            f"{what}: its nodes have scores, so it is one of whole nodes, but some of the edges between the nodes in the "
-            "graph are left out"
+            f"{what}: its nodes have scores, so it is one of whole nodes, but some of the edges between the nodes in "
+            "the graph are left out"
         )
     return circuit
 

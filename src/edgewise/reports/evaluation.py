@@ -178,9 +178,10 @@ def _random_circuits(found: Hypotheses) -> Iterator[Text]:
     if found.random:
         ordered = sorted(found.random)
         low, most = found.random_edges
+        size = f"{low:,}" if low == most else f"{low:,} to {most:,}"
         yield Text()
         yield Text(
-            f"controls: {len(ordered)} random circuits of {low:,} to {most:,} {found.unit} recover "
+            f"controls: {len(ordered)} random circuits of {size} {found.unit} recover "
             f"{percent(ordered[len(ordered) // 2])} (median), {percent(ordered[-1])} at most"
         )
 

@@ -1,7 +1,8 @@
 """Circuits in the form in which the MIB benchmark takes submissions: one folder per task and model.
 
 A folder holds the importance of every edge, or of every node, as EAP-IG's JSON or as the same in a `.pt` file
-(`torch.save` of plain tensors and names). The graph there has no port edges, and a key and a value input per query head.
+(`torch.save` of plain tensors and names). The graph there has no port edges, and a key and a value input per query
+head.
 """
 
 from __future__ import annotations

@@ -35,10 +35,10 @@ from edgewise.graph import Circuit, node_scores, of_nodes
 from edgewise.graph.circuit import Floats
 from edgewise.models.matmul import fast_matmul
 from edgewise.patching import Experiment
-from edgewise.patching.ablation import cut_rows
-from edgewise.patching.gradients import place_weights, rows_of
+from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.node_running import node_run
 from edgewise.patching.running import circuit_run
+from edgewise.tasks import Prompts
 
 FIRST_THETA = 2.0
 STEPS, LEARNING_RATE, LAMBDA_RATE = 300, 0.1, 0.5
@@ -71,9 +71,15 @@ def edge_pruning(
     if not 1 <= target <= graph.n_edges:
         raise EdgewiseError(f"cannot prune to {target:,} edges: the graph has {graph.n_edges:,}")
     exists = torch.from_numpy(np.concatenate([graph.edges.ravel(), graph.port_edges])).to(device)
+
+    def run(rows: Prompts, ablated: Ablated, mask: Tensor) -> Tensor:
+        every = torch.zeros(exists.shape, dtype=mask.dtype, device=mask.device).masked_scatter(exists, mask)
+        edges, ports = every[: graph.edges.size].view(graph.edges.shape), every[graph.edges.size :]
+        return circuit_run(experiment.decoder, graph, rows.clean, rows.mask, ablated, edges, ports)
+
     theta, loss = _learned(
         lambda: _first_theta(experiment, warm_start).to(device)[exists],
-        lambda mask: _metric(experiment, mask, exists),
+        lambda mask: _metric(experiment, mask, run),
         target,
         steps=steps,
         learning_rate=learning_rate,
@@ -113,7 +119,6 @@ def node_pruning(
         raise EdgewiseError(
             f"cannot prune to {target:,} nodes: the graph has {count:,}, and the embedding is always there"
         )
-    pieces = list(rows_of(experiment))
 
     def first() -> Tensor:
         theta = np.full(count, FIRST_THETA)
@@ -123,22 +128,13 @@ def node_pruning(
             _spread(theta[always:], found[always:])
         return torch.from_numpy(theta[always:]).float().to(device)
 
-    def metric(mask: Tensor) -> float:
-        total = 0.0
-        for rows in pieces:
-            with torch.enable_grad(), fast_matmul():
-                present = torch.cat([mask.new_ones(always), mask])[None]
-                prompts, ablated = rows.prompts, rows.ablated
-                final = node_run(experiment.decoder, graph, prompts.clean, prompts.mask, ablated, present)[0]
-                logits = experiment.decoder.logits(final[prompts.scored_rows, prompts.scored_positions])
-                value = (experiment.metric(logits, rows.reference) * place_weights(experiment, rows)).sum()
-                value.backward(inputs=[mask])  # and not the weights, whose gradients would stay
-            total += value.item()
-        return total
+    def run(rows: Prompts, ablated: Ablated, mask: Tensor) -> Tensor:
+        present = torch.cat([mask.new_ones(always), mask])[None]
+        return node_run(experiment.decoder, graph, rows.clean, rows.mask, ablated, present)[0]
 
     theta, loss = _learned(
         first,
-        metric,
+        lambda mask: _metric(experiment, mask, run),
         target - always,
         steps=steps,
         learning_rate=learning_rate,
@@ -232,19 +228,21 @@ def _spread(theta: Floats, scores: Floats) -> None:
     theta[order] += np.linspace(-1, 1, len(order)) if len(order) else 0.0
 
 
-def _metric(experiment: Experiment, mask: Tensor, exists: Tensor) -> float:
-    """The metric under soft masks; its gradient is added to the mask's."""
-    graph, decoder, prompts = experiment.graph, experiment.decoder, experiment.task.prompts
+def _metric(experiment: Experiment, mask: Tensor, run: Callable[[Prompts, Ablated, Tensor], Tensor]) -> float:
+    """The metric under soft masks; its gradient is added to the mask's.
+
+    Args:
+        run: the final stream `[batch, pos, d_model]` of some rows of prompts under the mask.
+    """
+    decoder, prompts = experiment.decoder, experiment.task.prompts
     places, total, step = len(prompts.scored_rows), 0.0, experiment.rows_at_once()
     for first in range(0, len(prompts), step):
         stop = min(first + step, len(prompts))
         rows = prompts.rows(first, stop)
         inside = (prompts.scored_rows >= first) & (prompts.scored_rows < stop)
-        every = torch.zeros(exists.shape, dtype=mask.dtype, device=mask.device).masked_scatter(exists, mask)
-        edges, ports = every[: graph.edges.size].view(graph.edges.shape), every[graph.edges.size :]
         ablated = cut_rows(experiment.ablated_activations, first, stop)
         with torch.enable_grad(), fast_matmul():
-            final = circuit_run(decoder, graph, rows.clean, rows.mask, ablated, edges, ports)
+            final = run(rows, ablated, mask)
             logits = decoder.logits(final[rows.scored_rows, rows.scored_positions])
             value = experiment.metric(logits, experiment.reference.at(inside)).sum() / places
             value.backward(inputs=[mask])  # and not the weights, whose gradients would stay
