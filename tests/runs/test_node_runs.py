@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,11 +21,12 @@ from edgewise.runs import SearchRequest, discover, load_run, plan_discovery, rea
 from edgewise.runs.reading import read_trace
 from edgewise.runs.scores import load_scores
 
-MODEL, TASK = tiny.gpt2(layers=2), tiny.task()
+MODEL = tiny.gpt2(layers=2)
+TASK = replace(tiny.task(), settings={"task": "random", "examples": len(tiny.task())})
 
 
 def test_a_run_by_nodes_is_itself_again_from_its_folder(tmp_path):
-    run = discover(MODEL, TASK, level="node", threshold=0.05)
+    run = discover(MODEL, TASK, level="node", threshold=0.003)
     assert run.record["settings"]["level"] == "node"
     assert run.record["settings"]["ports"] is False
     result = run.record["result"]
@@ -75,14 +77,14 @@ def test_families_with_coupled_or_shared_heads_are_searched_by_nodes_too(name):
 
 
 def test_a_search_by_nodes_that_was_stopped_goes_on(tmp_path):
-    whole = discover(MODEL, TASK, level="node", threshold=0.05)
+    whole = discover(MODEL, TASK, level="node", threshold=0.003)
 
     def stop(progress):
         if progress.tests == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(ew.RunInterrupted) as stopped:
-        discover(MODEL, TASK, level="node", threshold=0.05, progress=stop, out=tmp_path / "run")
+        discover(MODEL, TASK, level="node", threshold=0.003, progress=stop, out=tmp_path / "run")
     assert stopped.value.run.record["stopped"]["of"] == 11
     again = ew.resume(tmp_path / "run", model=MODEL, task=TASK)
     assert again.circuit == whole.circuit
@@ -100,7 +102,7 @@ def test_a_shortlist_of_nodes_is_a_number_or_a_circuit_of_nodes(tmp_path):
         "m0",
         "a1.h1",
     }
-    edges = discover(MODEL, TASK, threshold=0.05)
+    edges = discover(MODEL, TASK, threshold=0.001)
     with pytest.raises(EdgewiseError, match=r"chooses among whole nodes, and the shortlist .* is a circuit of"):
         discover(MODEL, TASK, level="node", within=edges, threshold=0.01)
     inside = discover(MODEL, TASK, within=given, threshold=0.0)  # first nodes, then edges among them
@@ -140,10 +142,10 @@ def test_a_plan_says_how_many_nodes_are_tested():
 
 def test_pictures_and_pages_show_nodes_not_all_their_edges(tmp_path):
     for name, choice in {
-        "search": dict(threshold=0.05),
-        "passes": dict(threshold=0.05, passes=2),
+        "search": dict(threshold=0.003),
+        "passes": dict(threshold=0.003, passes=2),
         "scores": dict(method="exact", edges=5),
-        "short": dict(threshold=0.05, within=7),
+        "short": dict(threshold=0.003, within=7),
     }.items():
         run = discover(MODEL, TASK, level="node", **choice)
         folder = run.save(tmp_path / name)

@@ -42,7 +42,7 @@ def acdc_sweep(
     *,
     absolute: bool = False,
     progress: ProgressCallback | None = None,
-    search: Search = acdc,
+    search: Search | None = None,
     **options: Any,
 ) -> Iterator[AtThreshold]:
     """ACDC at each threshold in turn, as `acdc` (or another `search`) would find it; options are `acdc`'s.
@@ -53,7 +53,7 @@ def acdc_sweep(
     """
     if not thresholds:
         raise EdgewiseError("a sweep needs at least one threshold")
-    searches = _Searches(experiment, search, absolute, progress, options)
+    searches = _Searches(experiment, search or acdc, absolute, progress, options)
     journal: Journal | None = options.get("journal")
     for threshold in [] if journal is None else journal.thresholds():
         if threshold not in thresholds:  # its circuit has been given out, and others may be the same
@@ -101,7 +101,7 @@ def acdc_with_edges(
     absolute: bool = False,
     progress: ProgressCallback | None = None,
     tries: int = 16,
-    search: Search = acdc,
+    search: Search | None = None,
     **options: Any,
 ) -> Discovery:
     """The largest circuit of at most `edges` edges that ACDC finds, by a search over thresholds.
@@ -118,7 +118,7 @@ def acdc_with_edges(
     """
     check_options(edges=edges)
     started = time.perf_counter()
-    searches = _Searches(experiment, search, absolute, progress, options)
+    searches = _Searches(experiment, search or acdc, absolute, progress, options)
     found: list[Discovery] = []
 
     def at(threshold: float) -> Discovery:
