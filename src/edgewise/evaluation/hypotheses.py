@@ -168,7 +168,7 @@ class _Tests:
         self.by_example = ByExample(experiment.task)
         graph = circuit.graph
         self.unit = circuit.unit
-        whole = of_nodes(graph, np.ones(len(graph.sources))) if circuit.whole_nodes else Circuit.full(graph)
+        whole = of_nodes(graph, np.ones(len(graph.sources), dtype=bool)) if circuit.whole_nodes else Circuit.full(graph)
         outside = complement(circuit) if options.reference == "outside" else whole
         self.outside = outside if circuit.whole_nodes else outside.connected()
         room = circuit.size <= self.outside.size
