@@ -18,7 +18,8 @@ from edgewise.discovery import Interrupted, Order, acdc_by_node, acdc_with_edges
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, of_nodes
 from edgewise.graph.by_node import node_names, node_scores
-from edgewise.patching import ABLATIONS, Experiment
+from edgewise.patching import ABLATIONS, Experiment, OutOfMemoryError
+from edgewise.patching.node_engine import NodeEngine
 from edgewise.patching.node_running import node_run
 
 MODELS = {**tiny.FAMILIES, "gpt2-parallel": parallel}
@@ -224,3 +225,24 @@ def test_what_cannot_be_searched_by_nodes_is_refused():
         acdc_by_node(plain, 0.1, budget=-1.0)
     with pytest.raises(EdgewiseError, match="finite number"):
         acdc_by_node(plain, float("nan"))
+
+
+def test_a_gpu_that_is_full_for_a_block_halves_the_block(monkeypatch):
+    case = Experiment(tiny.gpt2(layers=2), tiny.task(), ports=False)
+    whole, measured = acdc_by_node(case, 0.003), NodeEngine._measure
+    sizes = []
+
+    def full(engine, column, candidates):
+        sizes.append(len(candidates))
+        if len(candidates) > room:
+            raise torch.OutOfMemoryError
+        return measured(engine, column, candidates)
+
+    monkeypatch.setattr(NodeEngine, "_measure", full)
+    room = 2
+    found = acdc_by_node(case, 0.003)
+    assert found.circuit == whole.circuit
+    assert max(sizes) > 2 >= sizes[-1]
+    room = 0
+    with pytest.raises(OutOfMemoryError, match="no room left for even one candidate"):
+        acdc_by_node(case, 0.003)

@@ -18,7 +18,7 @@ from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.engine import Removed
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.incremental import computing
-from edgewise.patching.memory import MOST_CANDIDATES, plan_memory
+from edgewise.patching.memory import MOST_CANDIDATES, OutOfMemoryError, plan_memory
 from edgewise.patching.node_running import EMBEDDING, NodeWalk, RecordedWalk, removed_from
 from edgewise.patching.scoring import scorer_for
 from edgewise.patching.wiring import Wiring
@@ -71,16 +71,27 @@ class NodeEngine:
     def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
         """The metric of what is present now without some nodes of one component, for each candidate by itself."""
         values: list[float] = []
-        with computing():
-            if column > self.fresh:
+        if column > self.fresh:
+            with computing():
                 self._recorded(self.present)
-                self.fresh = len(self.decoder.components)
-            for first in range(0, len(candidates), self.most):
-                block = [[row for row in one if row is not None] for one in candidates[first : first + self.most]]
-                present = removed_from(self.present, block)
-                final = torch.cat([self._final(column, present, piece) for piece in self._pieces()], dim=1)
-                values += self._score(final).to(torch.float64).mean(dim=1).tolist()
+            self.fresh = len(self.decoder.components)
+        while len(values) < len(candidates):
+            block = candidates[len(values) : len(values) + self.most]
+            try:
+                with computing():
+                    values += self._measure(column, block)
+            except OutOfMemoryError:  # of a GPU that is full: half as many at once, from now on
+                if len(block) == 1:
+                    raise
+                if self.decoder.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                self.most = len(block) // 2
         return values
+
+    def _measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
+        present = removed_from(self.present, [[row for row in one if row is not None] for one in candidates])
+        final = torch.cat([self._final(column, present, piece) for piece in self._pieces()], dim=1)
+        return self._score(final).to(torch.float64).mean(dim=1).tolist()
 
     def commit(self, column: int, removed: Removed) -> None:
         """Remove nodes of one component for good."""
