@@ -103,6 +103,8 @@ def compose(
         chosen, said, values = _boxes(circuit)
     else:
         chosen, said = _choose(_edges_of_nodes(circuit), edges)
+        if circuit.whole_nodes:
+            said.append("Whole nodes were chosen: an edge is as strong as the weaker of its two nodes.")
     layout = place(chosen, groups)
     lines = [] if values else list(_edges(chosen))
     scored = len({abs(line.score) for line in lines}) > 1
