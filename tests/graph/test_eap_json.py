@@ -277,7 +277,7 @@ def refusal(value: dict[str, Any], change: Change) -> str:
         (setting("nodes", "m0", "in_graph", to="no"), "node 'm0' should have an 'in_graph'"),
         (setting("nodes", "m0", to=3), "node 'm0' should have an 'in_graph' .*, not 3"),
         (setting("nodes", "m0", "neurons", to=[True, False]), "node 'm0' has neurons"),
-        (setting("nodes", "m0", "score", to=0.5), "node 'm0' has node scores"),
+        (setting("nodes", "m0", "score", to=0.5), "node 'input' has no 'score', and others have one"),
     ],
 )
 def test_a_broken_eap_ig_file_is_refused_with_what_is_wrong(change: Change, trouble: str) -> None:

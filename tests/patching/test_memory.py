@@ -96,6 +96,20 @@ def test_a_mean_over_texts_takes_what_its_smallest_setting_says(shape):
     assert peak <= needed
 
 
+@pytest.mark.parametrize("method", ["acdc", "exact", "edge-attribution", "edge-pruning"])
+@pytest.mark.parametrize("shape", ["wide", "long-prompts", "one-long-prompt"])
+def test_methods_by_nodes_stay_below_theirs(shape, method):
+    model, task, _ = shaped(shape)
+    plan = memory_of(model, task, model.graph(ports=False))
+    smallest = plan.smallest_for(METHODS[method].memory_for("node"))
+    choice = dict(threshold=0.0) if method == "acdc" else dict(edges=9)
+    options = {"steps": 2} if method == "edge-pruning" else {}
+    search = dict(level="node", method=method, options=options, max_memory=smallest, **choice)
+    assert allocations.peak_of(lambda: discover(model, task, **search)) <= smallest
+    with pytest.raises(EdgewiseError, match=r"smallest setting .* is --max-memory"):
+        discover(model, task, **{**search, "max_memory": smallest - 1})
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_search_stays_below_its_limit_or_ends_there_and_with_the_largest_it_always_ends(share):
     model, task, plan = shaped("long-prompts")

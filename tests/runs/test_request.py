@@ -63,6 +63,7 @@ REQUESTS = (
     SearchRequest(threshold=0.1, ablation="noise", ablation_seed=4),
     SearchRequest("head-importance", share=0.25, metric="l2", ports=False),
     SearchRequest("edge-pruning", edges=4, seed=1, options={"seed": 8, "steps": 7}),
+    SearchRequest(level="node", threshold=0.1, passes=2, ports=False),
 )
 
 

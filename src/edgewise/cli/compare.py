@@ -38,7 +38,7 @@ def compare(
         typer.echo(json.dumps({**dataclasses.asdict(found), "note": note}))
         return
     console = stdout_console()
-    console.print(terminal_table("overlap of edges", overlap_rows(found), right=1))
+    console.print(terminal_table(f"overlap of {found.unit}", overlap_rows(found), right=1))
     console.print()
     console.print(terminal_table("where they differ", component_rows(found), right=1))
     if note:

@@ -12,7 +12,7 @@ import typer
 from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import JsonOption, asks
-from edgewise.cli.printing import OF_A_RUN, Kept, exit_code, headline, sized, stdout_console
+from edgewise.cli.printing import OF_A_RUN, Kept, exit_code, headline, sized, sized_in_nodes, stdout_console
 from edgewise.cli.signals import saving
 from edgewise.errors import EdgewiseError
 from edgewise.runs.request import Request
@@ -124,19 +124,19 @@ def show(found: Run, written: Path, *, as_json: bool) -> None:
 
 
 def _say_stopped(run: Any, written: Path) -> None:
-    stopped = run.record["stopped"]
+    stopped, circuit, unit = run.record["stopped"], run.circuit, run.circuit.unit
     if stopped["whole"]:
         typer.echo(
             f"edgewise: {stopped['why']} at {stopped['at']}; the largest circuit of at most "
-            f"{run.record['settings']['edges']:,} edges so far, of {run.circuit.n_edges:,}, is kept in {written}; "
+            f"{run.record['settings']['edges']:,} {unit} so far, of {circuit.size:,}, is kept in {written}; "
             f"edgewise resume {written} goes on",
             err=True,
         )
         return
     typer.echo(
-        f"edgewise: {stopped['why']}. {stopped['decided']:,} of {stopped['of']:,} edges were decided, up to "
-        f"{stopped['at']}; that much is kept in {written}, with every other edge still in the circuit; edgewise resume "
-        f"{written} goes on",
+        f"edgewise: {stopped['why']}. {stopped['decided']:,} of {stopped['of']:,} {unit} were decided, up to "
+        f"{stopped['at']}; that much is kept in {written}, with every other {unit[:-1]} still in the circuit; edgewise "
+        f"resume {written} goes on",
         err=True,
     )
 
@@ -144,7 +144,8 @@ def _say_stopped(run: Any, written: Path) -> None:
 def _show_run(console: Console, found: Any, written: Path) -> None:
     from edgewise.graph.groups import groups_found
     from edgewise.reports import circuit_table, groups_table, highest_scores, known_table, strongest_edges
-    from edgewise.reports.words import metric_number, percent
+    from edgewise.reports.by_node import node_table, strongest_nodes
+    from edgewise.reports.words import metric_number, percent, worse
 
     result, settings = found.record["result"], found.record["settings"]
     shortlist = found.record.get("shortlist")
@@ -154,19 +155,22 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
         cut = f" at threshold {settings['threshold']:z.4g}"
     else:
         cut = f", scores down to {scoring['cut']:z.4g}" if found.circuit and scoring["cut"] is not None else ""
+    circuit, unit = found.circuit, found.circuit.unit
     size = sized(result["n_edges"], result["n_graph_edges"], result["n_edges_connected"], settings["ablation"])
+    if circuit.whole_nodes:
+        size = sized_in_nodes(result["n_nodes"], result["n_graph_nodes"], result["n_edges"])
     console.print(f"kept {size}{cut}", highlight=False, soft_wrap=True)
     name = settings["metric"]
     if shortlist is not None:
         console.print(
-            f"searched within {shortlist['n_edges']:,} edges, whose {name} is "
+            f"searched within {shortlist[f'n_{unit}']:,} {unit}, whose {name} is "
             f"{metric_number(name, shortlist['metric'])}",
             highlight=False,
             soft_wrap=True,
         )
     metric, full, ablated = (metric_number(name, result[key]) for key in ("metric", "metric_full", "metric_ablated"))
     console.print(
-        f"{name} {metric}; the {whole} model has {full}, with every edge ablated {ablated}",
+        f"{name} {metric}; the {whole} model has {full}, with every {unit[:-1]} ablated {ablated}",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -176,40 +180,41 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
         if result["accuracy"] is not None:
             answers = f"; answered right {percent(result['accuracy'])}, by the model {percent(result['accuracy_full'])}"
         console.print(
-            f"recovered {percent(result['recovered'])} (0% is every edge ablated, 100% the model){answers}",
+            f"recovered {percent(result['recovered'])} (0% is every {unit[:-1]} ablated, 100% the model){answers}",
             highlight=False,
             soft_wrap=True,
         )
     if abs(result["metric_full"] - result["metric_ablated"]) < 1e-9:
         console.print(
-            "note: ablating every edge leaves the metric as it is, so no edge can matter",
+            f"note: ablating every {unit[:-1]} leaves the metric as it is, so no {unit[:-1]} can matter",
             highlight=False,
             soft_wrap=True,
         )
     if scoring is None:
         off = abs(result["metric"] - result["metric_in_search"])
         how = (
-            f"{result['tests']:,} edges tested in {result['seconds']:.1f} s; measured again from scratch, the metric "
+            f"{result['tests']:,} {unit} tested in {result['seconds']:.1f} s; measured again from scratch, the metric "
             f"is {'what the search had' if off == 0 else f'within {off:.0e} of what the search had'}"
         )
     else:
         details = {name: value for name, value in scoring.items() if name not in ("rule", "cut", "taken", "dangling")}
         words = "".join(f", {name.replace('_', ' ')} {value}" for name, value in details.items())
-        how = (
-            f"scored by {settings['method']}{words} in {result['seconds']:.1f} s; {scoring['taken']:,} edges taken, "
-            f"{scoring['dangling']:,} of them dropped because they lay on no path"
-        )
+        how = f"scored by {settings['method']}{words} in {result['seconds']:.1f} s; {scoring['taken']:,} {unit} taken"
+        if not circuit.whole_nodes:
+            how += f", {scoring['dangling']:,} of them dropped because they lay on no path"
     console.print(f"{how}\n", highlight=False, soft_wrap=True)
     # Under these, edges on no path from the embedding carry nothing; under other ablations they may.
-    connected = found.circuit.connected()
-    shown = connected if connected and settings["ablation"] in OF_A_RUN else found.circuit
-    console.print(circuit_table(shown))
+    connected = circuit.connected()
+    shown = connected if connected and settings["ablation"] in OF_A_RUN and unit == "edges" else circuit
+    console.print(node_table(circuit) if circuit.whole_nodes else circuit_table(shown))
     console.print()
-    console.print(
-        strongest_edges([one for one in found.trace if one.edge in found.circuit], name)
-        if scoring is None
-        else highest_scores(found.circuit, absolute=settings["absolute"])
-    )
+    if circuit.whole_nodes:
+        by = "score" if scoring is not None else worse(name)
+        console.print(strongest_nodes(circuit, by, absolute=settings["absolute"]))
+    elif scoring is None:
+        console.print(strongest_edges([one for one in found.trace if one.edge in circuit], name))
+    else:
+        console.print(highest_scores(circuit, absolute=settings["absolute"]))
     own = groups_found(found.task.groups, found.circuit)
     if found.task.known_circuit is not None:
         console.print()

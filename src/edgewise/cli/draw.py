@@ -66,13 +66,13 @@ def draw(
         about |= {"groups": _groups(record) if groups is None else groups, "effect": _effect(record)}
     else:
         found = load_any_circuit(given)
-        about = {"title": given.name, "subtitle": f"{found.n_edges:,} of {found.graph.n_edges:,} edges"}
+        about = {"title": given.name, "subtitle": f"{found.size:,} of {found.most:,} {found.unit}"}
         about |= {"groups": groups}
     if title is not None:
         about["title"] = title
     draw_circuit(found, target, edges=edges, collapse=collapse, **about)
     typer.echo(f"drawn to {target}")
-    if edges is None and not collapse and found.n_edges > PAGEFUL:
+    if edges is None and not collapse and found.n_edges > PAGEFUL and not found.whole_nodes:
         typer.echo(f"{found.n_edges:,} edges are more than fit a page: --edges {PAGEFUL} draws the strongest")
 
 
@@ -90,19 +90,22 @@ def _what_there_is(run: Path, record: dict[str, Any], circuit: Circuit) -> tuple
     """The circuit, and what must be said of it: of a search that was stopped, only what it had decided to keep."""
     if record.get("finished", True):
         return circuit, []
-    from edgewise.graph import Circuit
+    from edgewise.graph import Circuit, of_node_names
     from edgewise.runs import read_trace
 
     last = {decision.edge: decision.kept for decision in read_trace(run, circuit.graph)}  # of several passes
-    decided = Circuit.from_names(circuit.graph, [edge for edge, kept in last.items() if kept]) & circuit
+    named = of_node_names if circuit.whole_nodes else Circuit.from_names
+    decided = named(circuit.graph, [name for name, kept in last.items() if kept]) & circuit
     decided = decided.with_scores(circuit.scores, circuit.port_scores) if circuit.scores is not None else decided
     stopped = record.get("stopped")
     stopped = stopped if isinstance(stopped, dict) else {}
     counts = [stopped.get(key) for key in ("decided", "of")]
-    how_far = f", {counts[0]:,} of {counts[1]:,} edges decided" if all(type(one) is int for one in counts) else ""
+    unit = circuit.unit
+    how_far = f", {counts[0]:,} of {counts[1]:,} {unit} decided" if all(type(one) is int for one in counts) else ""
     at = f" at {stopped['at']}" if "at" in stopped else ""
     return decided, [
-        f"The search was stopped{at}{how_far}: these are the edges it had kept; those it had not come to are not drawn."
+        f"The search was stopped{at}{how_far}: these are the {unit} it had kept; those it had not come to are not "
+        "drawn."
     ]
 
 
@@ -119,11 +122,11 @@ def _subtitle(record: dict[str, Any], circuit: Circuit) -> str:
     threshold = settings.get("threshold")
     if isinstance(threshold, (int, float)):
         how += f" at threshold {threshold:z.4g}"
-    parts = [how, f"{circuit.n_edges:,} of {circuit.graph.n_edges:,} edges"]
+    parts = [how, f"{circuit.size:,} of {circuit.most:,} {circuit.unit}"]
     numbers = [result.get(key) for key in ("metric", "metric_ablated")]
     if record.get("finished", True) and all(isinstance(number, (int, float)) for number in numbers):
         metric, ablated = (readers_value(settings["metric"], number) for number in numbers)
-        parts.append(f"{settings['metric']} {metric:z.4g} ({ablated:z.3g} with every edge ablated)")
+        parts.append(f"{settings['metric']} {metric:z.4g} ({ablated:z.3g} with every {circuit.unit[:-1]} ablated)")
     return "; ".join(parts)
 
 

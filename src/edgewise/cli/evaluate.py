@@ -23,7 +23,7 @@ from edgewise.cli.options import (
     RunModelOption,
     TrustLayoutOption,
 )
-from edgewise.cli.printing import Kept, exit_code, headline, sized, stdout_console
+from edgewise.cli.printing import Kept, exit_code, headline, sized, sized_in_nodes, stdout_console
 from edgewise.errors import EdgewiseError
 from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
 
@@ -210,6 +210,8 @@ def _require_fit(circuit: Circuit, known: Truth | None, groups: Groups | None) -
 def _show_headline(console: Console, found: Assessment, task: Task, model: Decoder, split: str) -> None:
     result = found.evaluation
     size = sized(result.n_edges, result.n_graph_edges, result.n_edges_connected, result.ablation)
+    if result.n_nodes is not None:
+        size = sized_in_nodes(result.n_nodes, result.n_graph_nodes, result.n_edges)
     console.print(f"{size}, measured on {split} prompts", highlight=False, soft_wrap=True)
     console.print(f"{headline(task, model)}\n", highlight=False, markup=False, soft_wrap=True)
 

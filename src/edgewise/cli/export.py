@@ -43,9 +43,11 @@ def export(
             typer.echo(f"note: {run} was interrupted; its circuit still holds every edge that it had not come to")
     for cell in cells:
         what = (
-            "importances of" if cell.scored else f"{cell.circuit.n_edges:,} edges with importance 1, 0 for the rest, of"
+            "importances of"
+            if cell.scored
+            else f"{cell.circuit.size:,} {cell.circuit.unit} with importance 1, 0 for the rest, of"
         )
-        typer.echo(f"{cell.name}: {what} {cell.circuit.graph.n_edges:,} edges")
+        typer.echo(f"{cell.name}: {what} {cell.circuit.most:,} {cell.circuit.unit}")
         if not cell.official:
             typer.echo(f"note: the benchmark has no cell {cell.name!r}; name the one that is meant with --name")
     typer.echo(f"written to {written}")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: edgewise plan prompts.jsonl --model gpt2 --threshold 0.02")
 @asks(
-    *("ablation", "mean_over", "ablation_seed", "metric", "ports", "layer_order", "head_order"),
-    *("absolute", "within", "budget", "max_memory"),
+    *("level", "ablation", "mean_over", "ablation_seed", "metric", "ports", "heads", "positions"),
+    *("layer_order", "head_order", "absolute", "within", "budget", "max_memory"),
     threshold="The threshold to plan for. Default: the task's; without one, several sizes of circuit.",
 )
 def plan(
@@ -39,6 +39,9 @@ def plan(
     if search.threshold is None and spec is not None:
         search = dataclasses.replace(search, threshold=spec.threshold)
     planned = plan_discovery(loaded, prompts, request=search)
+    if search.level == "node":
+        _show_nodes(stdout_console(), planned, prompts, loaded, as_json=as_json)
+        return
     if as_json:
         typer.echo(json.dumps(_plan_summary(planned, prompts, loaded)))
         return
@@ -93,3 +96,23 @@ def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> No
         every, kept = planned.first
         say(f"tried for a moment, {kept} of {every} edges into the logits stay; the whole search, from there:\n")
     console.print(plan_table(planned))
+
+
+def _show_nodes(console: Console, planned: Any, task: Task, model: Decoder, *, as_json: bool) -> None:
+    """What a search by nodes would cost."""
+    from edgewise.patching import size
+    from edgewise.reports.terminal import duration
+
+    nodes, memory = len(planned.graph.sources), planned.memory.smallest_for("nodes")
+    if as_json:
+        found = {"task": task.name, "model": model.name, "n_nodes": nodes, "tests": planned.tests}
+        typer.echo(json.dumps({**found, "seconds": planned.seconds, "memory": {"smallest": memory}}))
+        return
+    lines = (
+        headline(task, model),
+        f"{planned.tests:,} of {nodes:,} nodes are tested, {planned.at_once:,} of a layer at once, at any threshold",
+        f"memory beyond the model: {size(memory)} at the least",
+        f"time of a pass: about {duration(max(1.0, planned.seconds))}",
+    )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -71,6 +71,11 @@ def sized(n_edges: int, n_graph_edges: int, n_connected: int, ablation: str) -> 
     )
 
 
+def sized_in_nodes(n_nodes: int, n_graph_nodes: int, n_edges: int) -> str:
+    """The size of a circuit of whole nodes in words."""
+    return f"{n_nodes:,} of {n_graph_nodes:,} nodes ({n_edges:,} edge{'s' * (n_edges != 1)} between them)"
+
+
 def headline(task: Task, model: Decoder) -> str:
     """The task and the model in a line."""
     from edgewise.reports.words import visible

@@ -7,7 +7,7 @@ from edgewise.discovery.heat import HeatMaps, heat_maps
 from edgewise.discovery.heat_by_gradients import gradient_maps, seconds_to_patch
 from edgewise.discovery.journal import Journal
 from edgewise.discovery.method import Found, Method, Option, Scored, StepProgress
-from edgewise.discovery.methods import ALIASES, METHODS, RANDOM, method_named, register_method
+from edgewise.discovery.methods import ALIASES, METHODS, RANDOM, method_named, register_method, require_nodes
 from edgewise.discovery.methods.attribution_patching import attribution_patching
 from edgewise.discovery.methods.clean_corrupted import clean_corrupted
 from edgewise.discovery.methods.edge_attribution import edge_attribution
@@ -18,8 +18,10 @@ from edgewise.discovery.methods.head_importance import head_importance
 from edgewise.discovery.methods.information_flow import information_flow
 from edgewise.discovery.methods.relp import relp
 from edgewise.discovery.methods.subnetwork_probing import Probe, probe_sweep, subnetwork_probing
+from edgewise.discovery.node_search import acdc_by_node
+from edgewise.discovery.node_selection import choose_nodes
 from edgewise.discovery.order import ORDER_MODES, Order, OrderMode, Visit, visits
-from edgewise.discovery.plan import Estimate, Plan, plan_acdc
+from edgewise.discovery.plan import Estimate, NodePlan, Plan, plan_acdc, plan_nodes
 from edgewise.discovery.rule import Rule, check_budget
 from edgewise.discovery.search import acdc, check_options, without_dead_ends
 from edgewise.discovery.selection import Selected, at_most, by_threshold, greedy, require_count, top
@@ -46,6 +48,7 @@ __all__ = [
     "Interrupted",
     "Journal",
     "Method",
+    "NodePlan",
     "Option",
     "Order",
     "OrderMode",
@@ -61,6 +64,7 @@ __all__ = [
     "Units",
     "Visit",
     "acdc",
+    "acdc_by_node",
     "acdc_sweep",
     "acdc_with_edges",
     "at_most",
@@ -68,6 +72,7 @@ __all__ = [
     "by_threshold",
     "check_budget",
     "check_options",
+    "choose_nodes",
     "clean_corrupted",
     "decides_alike",
     "edge_attribution",
@@ -84,10 +89,12 @@ __all__ = [
     "method_named",
     "one_by_one",
     "plan_acdc",
+    "plan_nodes",
     "probe_sweep",
     "register_method",
     "relp",
     "require_count",
+    "require_nodes",
     "scored_by_units",
     "seconds_to_patch",
     "subnetwork_probing",

@@ -8,6 +8,9 @@ with a_u what u writes on the clean prompt, ã_u what it carries when ablated, a
 input. A positive score means that the edge is needed, in the metric's own units, as for ACDC's effects. Port edges get
 the same: (q̃ - q) . dM/dq for a head's query, likewise its key and value.
 
+A node's score is the same with the gradient at its own output, which is the sum of the scores of all its edges: node
+attribution patching (NAP), and along a path NAP-IG, as in EAP-IG's code and the MIB benchmark.
+
 What differs is where g_r is taken:
 
 * `edge_attribution`: at the clean run (Syed et al. 2023). One forward and one backward pass.
@@ -37,13 +40,15 @@ from torch import Tensor
 
 from edgewise.discovery.method import Scored, StepProgress
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, of_nodes
+from edgewise.graph.circuit import Floats
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import (
     Changed,
     Gradients,
     Rows,
     add_edge_effects,
+    add_node_effects,
     changes_when_ablated,
     gradients_at,
     place_weights,
@@ -133,19 +138,41 @@ def attribute(
             add_edge_effects(scores, experiment, gradients, rows, changes, 1 / points.count)
             _add_port_effects(ports, experiment, gradients, rows, 1 / points.count)
             del gradients  # before the next are made
+    found = _checked(scores, experiment, lambda row, column: f"{graph.sources[row].name}->{graph.inputs[column].name}")
+    every = Circuit.full(graph).with_scores(found, ports.cpu().numpy())
+    return Scored(every, {"gradient_at": points.name, "passes": points.count})
+
+
+def attribute_nodes(
+    experiment: Experiment, points: Points, progress: StepProgress | None, *, relevance: bool = False
+) -> Scored:
+    """Every node's score, as that of all its edges together."""
+    require_gradient(experiment)
+    graph = experiment.graph
+    scores = torch.zeros(len(graph.sources), dtype=torch.float64, device=experiment.decoder.device)
+    for rows in rows_of(experiment):
+        weights = place_weights(experiment, rows)
+        for gradients in gradients_of(experiment, rows, weights, points, progress, relevance=relevance):
+            add_node_effects(scores, gradients, rows, 1 / points.count)
+            del gradients  # before the next are made
+    found = _checked(scores, experiment, lambda row: graph.sources[row].name)
+    every = of_nodes(graph, np.ones(len(graph.sources), dtype=bool), found)
+    return Scored(every, {"gradient_at": points.name, "passes": points.count})
+
+
+def _checked(scores: Tensor, experiment: Experiment, name: Callable[..., str]) -> Floats:
+    """Scores as numbers; an EdgewiseError if one is none, or all of them are rounding."""
     found = scores.cpu().numpy()
     if not np.isfinite(found).all():
-        row, column = np.argwhere(~np.isfinite(found))[0]
-        edge = f"{graph.sources[row].name}->{graph.inputs[column].name}"
-        raise EdgewiseError(f"the score of {edge} came out as {found[row, column]}: the model's gradients overflow")
+        at = tuple(np.argwhere(~np.isfinite(found))[0])
+        raise EdgewiseError(f"the score of {name(*at)} came out as {found[at]}: the model's gradients overflow")
     whole = mean_over_places(experiment.metric(experiment.reference.logits, experiment.reference))
     if experiment.decoder.original is None and np.abs(found).max() <= ROUNDING * abs(experiment.ablated() - whole):
         raise EdgewiseError(
             f"metric {experiment.metric.name!r} has no gradient at any input of model {experiment.decoder.name!r} on "
             "these prompts, so scores would be nothing but rounding"
         )
-    every = Circuit.full(graph).with_scores(found, ports.cpu().numpy())
-    return Scored(every, {"gradient_at": points.name, "passes": points.count})
+    return found
 
 
 def gradients_of(

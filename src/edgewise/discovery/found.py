@@ -35,6 +35,7 @@ class Progress:
     passes: int = 1
     resumed: int = 0
     absent: int = 0
+    unit: str = "edges"
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -46,7 +47,7 @@ class Discovery:
 
     Attributes:
         circuit: the edges kept; scores are their effects when last tested, 0 for edges that fell without a test.
-        trace: every tested edge in order, pass after pass.
+        trace: every tested edge (node, of a search of whole nodes) in order, pass after pass.
         metric, metric_full, metric_ablated: of the circuit, the whole model, and no edge at all.
         threshold: the one that gave this circuit.
         seconds: wall time of the search.
@@ -80,5 +81,5 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, discovery: Discovery, progress: Progress, *, whole: bool = False) -> None:
-        super().__init__(f"stopped with {progress.decided:,} of {progress.edges:,} edges decided")
+        super().__init__(f"stopped with {progress.decided:,} of {progress.edges:,} {progress.unit} decided")
         self.discovery, self.progress, self.whole = discovery, progress, whole

@@ -14,6 +14,7 @@ from edgewise.discovery.selection import at_most
 from edgewise.discovery.units import Units
 from edgewise.errors import EdgewiseError, quoted, unknown
 from edgewise.graph import Circuit
+from edgewise.graph.by_node import Level
 from edgewise.patching import Experiment, MemoryKind
 
 StepProgress = Callable[[int, int], None]
@@ -101,6 +102,7 @@ class Method:
         counts: what its progress counts.
         score: how it scores edges, called with an experiment, `progress` and its options by name; None for ACDC, which
             decides.
+        score_nodes: likewise how it scores whole nodes, as scores on the circuit of all of them; None where it cannot.
         metric_units: its scores are in the metric's units, so that a task's threshold makes sense for them.
         units: its scores are of whole queries, keys, values and MLPs, so that edges of one score come and go together.
         sized: the size of a score without its sign means something.
@@ -121,6 +123,7 @@ class Method:
     takes: tuple[Option, ...] = ()
     counts: str = "prompts"
     score: Callable[..., Scored] | None = None
+    score_nodes: Callable[..., Scored] | None = None
     metric_units: bool = True
     units: bool = False
     sized: bool = True
@@ -151,19 +154,36 @@ class Method:
         self,
         experiment: Experiment,
         *,
+        level: Level = "edge",
         max_memory: int | None = None,
         progress: StepProgress | None = None,
         **options: Any,
     ) -> Scored:
-        """Every edge's score, within so many bytes beyond the model's weights.
+        """Every edge's (node's) score, within so many bytes beyond the model's weights.
 
         Raises:
-            EdgewiseError: whatever the method raises.
+            EdgewiseError: whatever the method raises; or it cannot score nodes.
         """
-        assert self.score is not None
+        score, kind = self.score, self.memory_for(level)
+        if level == "node":
+            if not self.by_node:
+                raise EdgewiseError(f"method {self.name!r} does not score whole nodes")
+            score = self.score_nodes
+        assert score is not None
         if self.memory == "every edge":
             options["max_memory"] = max_memory
-        return self.score(experiment.within(max_memory, self.memory), progress=progress, **options)
+        return score(experiment.within(max_memory, kind), progress=progress, **options)
+
+    def memory_for(self, level: Level) -> MemoryKind:
+        """What takes memory in it, by edges or by nodes."""
+        if level == "edge":
+            return self.memory
+        return "nodes" if self.memory in ("search", "every edge") else "gradients"
+
+    @property
+    def by_node(self) -> bool:
+        """Whether it can find circuits of whole nodes."""
+        return self.score is None or self.score_nodes is not None
 
     def circuits(
         self,

@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
 from edgewise.discovery.found import Interrupted, Progress
+from edgewise.discovery.node_search import require_whole_nodes
 from edgewise.discovery.order import Order
 from edgewise.discovery.search import acdc, check_options
 from edgewise.discovery.time_left import TimeLeft
 from edgewise.graph import Circuit, Graph
-from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan, calibrate
+from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan, calibrate, plan_memory
+from edgewise.patching.node_engine import NodeEngine
+from edgewise.patching.node_running import EMBEDDING
 
 TRIED_SECONDS = 4.0
 """How long a search is tried where there is a threshold to plan for."""
@@ -54,6 +59,24 @@ class Plan:
     estimates: tuple[Estimate, ...]
     first: tuple[int, int] | None
     learning: float | None = None
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """What a search by nodes would cost.
+
+    Attributes:
+        graph, memory: as of `Plan`.
+        tests: nodes that would be tested.
+        seconds: of one pass of the search, from the calibration.
+        at_once: nodes of one component that are tested together.
+    """
+
+    graph: Graph
+    memory: MemoryPlan
+    tests: int
+    seconds: float
+    at_once: int
 
 
 def plan_acdc(
@@ -117,6 +140,31 @@ def plan_acdc(
         for tests, more in zip(spread, (low, (low + high) / 2, high), strict=True)
     )
     return Plan(graph, memory, costs, ends, first)
+
+
+def plan_nodes(experiment: Experiment, *, start: Circuit | None = None, max_memory: int | None = None) -> NodePlan:
+    """Measure what a test costs on this machine, and work out what a search by nodes would take.
+
+    All nodes are tested, whatever the threshold. A test runs from its node on, so one from the first component and one
+    from the last are timed, in the whole model, and all take the mean of these.
+
+    Raises:
+        EdgewiseError: the search does not fit into memory.
+    """
+    graph = experiment.graph
+    require_whole_nodes(graph)
+    rows = np.ones(len(graph.sources), dtype=bool) if start is None else start.rows
+    engine = NodeEngine(experiment, rows, max_memory)
+    memory = plan_memory(experiment.decoder, experiment.task, graph, max_memory, "nodes")
+    ends = (EMBEDDING, len(experiment.decoder.components) - 1)
+    for column in ends:  # the first calls warm up
+        engine.measure(column, [()])
+    started = time.perf_counter()
+    for column in ends:
+        engine.measure(column, [()])
+    seconds = (time.perf_counter() - started) / len(ends)
+    tests = int(rows.sum())
+    return NodePlan(graph, memory, tests, tests * seconds, engine.most)
 
 
 def estimate(graph: Graph, costs: Costs, share: float) -> Estimate:

@@ -82,13 +82,13 @@ def acdc(
     started = time.perf_counter()
     if start is not None:
         start = without_dead_ends(experiment.graph, start)
-    metric_ablated = _finite(experiment.ablated(), experiment, "with every edge ablated")
+    metric_ablated = finite(experiment.ablated(), experiment, "with every edge ablated")
     rule = Rule(threshold, absolute, budget)
     search = _Search(experiment, rule, order or Order(), passes, start, engine, max_memory, progress, journal)
-    metric_start = _finite(
+    metric_start = finite(
         search.metric, experiment, "of what the search starts from" if start else "of the whole model"
     )
-    metric_full = metric_start if start is None else _finite(experiment.full(), experiment, "of the whole model")
+    metric_full = metric_start if start is None else finite(experiment.full(), experiment, "of the whole model")
     rule.check_start(metric_start)
 
     def found() -> Discovery:
@@ -129,7 +129,8 @@ def check_options(
         raise unknown("engine", engine, ENGINES)
 
 
-def _finite(value: float, experiment: Experiment, where: str) -> float:
+def finite(value: float, experiment: Experiment, where: str) -> float:
+    """The value of a metric; an EdgewiseError that says `where` it came out as no number."""
     if math.isfinite(value):
         return value
     raise EdgewiseError(f"metric {experiment.metric.name!r} came out as {value} {where}, so nothing can be compared")
@@ -272,7 +273,7 @@ class _Search:
         answers = decide(self.engine, visit.column, rows, self.metric, self.rule.removes)
         for row, before, after, gone in answers:
             name = self._name(row, visit)
-            _finite(after, self.experiment, f"after removing {name}")
+            finite(after, self.experiment, f"after removing {name}")
             self._take(Decision(name, before, after, kept=not gone), row, visit)
             if self.journal is not None:
                 self.journal.add(self.trace[-1])

@@ -19,6 +19,9 @@ from edgewise.discovery.search import acdc, check_options
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
 
+Search = Callable[..., Discovery]
+"""`acdc`, or what is called like it."""
+
 
 @dataclass(frozen=True)
 class AtThreshold:
@@ -39,9 +42,10 @@ def acdc_sweep(
     *,
     absolute: bool = False,
     progress: ProgressCallback | None = None,
+    search: Search | None = None,
     **options: Any,
 ) -> Iterator[AtThreshold]:
-    """ACDC at each threshold in turn, as `acdc` would find it; options are `acdc`'s.
+    """ACDC at each threshold in turn, as `acdc` (or another `search`) would find it; options are `acdc`'s.
 
     Raises:
         EdgewiseError: there is no threshold, or whatever `acdc` raises.
@@ -49,7 +53,7 @@ def acdc_sweep(
     """
     if not thresholds:
         raise EdgewiseError("a sweep needs at least one threshold")
-    searches = _Searches(experiment, absolute, progress, options)
+    searches = _Searches(experiment, search or acdc, absolute, progress, options)
     journal: Journal | None = options.get("journal")
     for threshold in [] if journal is None else journal.thresholds():
         if threshold not in thresholds:  # its circuit has been given out, and others may be the same
@@ -62,8 +66,14 @@ class _Searches:
     """Searches of one experiment, none of which is made twice."""
 
     def __init__(
-        self, experiment: Experiment, absolute: bool, progress: ProgressCallback | None, options: dict[str, Any]
+        self,
+        experiment: Experiment,
+        search: Search,
+        absolute: bool,
+        progress: ProgressCallback | None,
+        options: dict[str, Any],
     ) -> None:
+        self.search = search
         self.experiment, self.absolute, self.progress, self.options = experiment, absolute, progress, options
         self.searched: list[tuple[float, float, Discovery]] = []
         self.asked = 0
@@ -79,7 +89,7 @@ class _Searches:
             if self.progress is not None:
                 self.progress(replace(one, attempt=self.asked))
 
-        found = acdc(self.experiment, threshold, absolute=self.absolute, progress=report, **self.options)
+        found = self.search(self.experiment, threshold, absolute=self.absolute, progress=report, **self.options)
         self.searched.append((*decides_alike(found, absolute=self.absolute), found))
         return AtThreshold(threshold, found, None)
 
@@ -91,9 +101,12 @@ def acdc_with_edges(
     absolute: bool = False,
     progress: ProgressCallback | None = None,
     tries: int = 16,
+    search: Search | None = None,
     **options: Any,
 ) -> Discovery:
     """The largest circuit of at most `edges` edges that ACDC finds, by a search over thresholds.
+
+    With `search=acdc_by_node`, `edges` counts nodes.
 
     The threshold is halved on a logarithmic scale between bounds that give more and at most `edges` edges. Sizes do not
     fall strictly as thresholds rise, so this is the largest among the circuits tried, the smaller threshold if two are
@@ -105,36 +118,36 @@ def acdc_with_edges(
     """
     check_options(edges=edges)
     started = time.perf_counter()
-    searches = _Searches(experiment, absolute, progress, options)
+    searches = _Searches(experiment, search or acdc, absolute, progress, options)
     found: list[Discovery] = []
 
-    def search(threshold: float) -> Discovery:
+    def at(threshold: float) -> Discovery:
         found.append(searches.at(threshold).discovery)
         return found[-1]
 
     def best(otherwise: Discovery | None = None) -> Discovery | None:
         """The largest that fits, with the record of all searches."""
-        fitting = [one for one in found if one.circuit.n_edges <= edges]
-        chosen = max(fitting, key=lambda one: (one.circuit.n_edges, -one.threshold), default=otherwise)
+        fitting = [one for one in found if one.circuit.size <= edges]
+        chosen = max(fitting, key=lambda one: (one.circuit.size, -one.threshold), default=otherwise)
         return chosen and replace(
             chosen,
             seconds=time.perf_counter() - started,
             tests=sum(one.tests for one in found) + (0 if otherwise is None else otherwise.tests),
-            tried=tuple((one.threshold, one.circuit.n_edges) for one in found),
+            tried=tuple((one.threshold, one.circuit.size) for one in found),
         )
 
     try:
-        _halve(search, edges, tries, experiment)
+        _halve(at, edges, tries, experiment)
     except Interrupted as stop:
         chosen = best(stop.discovery)
         assert chosen is not None
-        whole = any(one.circuit.n_edges <= edges for one in found)
+        whole = any(one.circuit.size <= edges for one in found)
         raise Interrupted(chosen, stop.progress, whole=whole) from stop.__cause__
     chosen = best()
     if chosen is None:
         raise EdgewiseError(
-            f"no threshold tried gives a circuit of at most {edges} edges; the smallest has "
-            f"{min(one.circuit.n_edges for one in found)}"
+            f"no threshold tried gives a circuit of at most {edges} {found[0].circuit.unit}; the smallest has "
+            f"{min(one.circuit.size for one in found)}"
         )
     return chosen
 
@@ -148,7 +161,7 @@ def _halve(search: Callable[[float], Discovery], edges: int, tries: int, experim
     def too_many(threshold: float) -> bool:
         nonlocal size, left
         left -= 1
-        size = search(threshold).circuit.n_edges
+        size = search(threshold).circuit.size
         return size > edges
 
     while left and too_many(high):

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.bootstrap import jaccard
+from edgewise.evaluation.random_circuits import chosen_of
 from edgewise.graph import Circuit, Graph
 
 
@@ -59,6 +60,7 @@ class CircuitComparison:
         in_all, in_any: how many edges are in all of them, and in any.
         pairs: every two.
         components: nodes where they differ, late ones first.
+        unit: what is counted: `edges`, or `nodes` where all are circuits of whole nodes.
     """
 
     names: tuple[str, ...]
@@ -67,6 +69,7 @@ class CircuitComparison:
     in_any: int
     pairs: tuple[Pair, ...]
     components: tuple[Component, ...]
+    unit: str = "edges"
 
 
 def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
@@ -93,7 +96,13 @@ def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
     )
     own = [_only(circuit, [other for other in every if other is not circuit]) for circuit in every]
     components = []
-    for name in _components(graph):
+    graph_unit = "nodes" if all(one.whole_nodes for one in every) else "edges"
+    for name in _components(graph) if graph_unit == "edges" else graph.source_index:
+        if graph_unit == "nodes":
+            there = tuple(int(one.rows[graph.source_index[name]]) for one in every)
+            if len(set(there)) > 1:
+                components.append(Component(name, there, 0, ((),) * len(every)))
+            continue
         touching = [_touching(circuit, name) for circuit in every]
         shared = _touching(in_all, name)
         if any(one.n_edges != shared.n_edges for one in touching):
@@ -101,11 +110,12 @@ def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
             components.append(Component(name, tuple(one.n_edges for one in touching), shared.n_edges, alone))
     return CircuitComparison(
         names,
-        tuple(one.n_edges for one in every),
-        in_all.n_edges,
-        in_any.n_edges,
+        tuple(one.size for one in every),
+        in_all.size,
+        in_any.size,
         pairs,
         tuple(reversed(components)),
+        graph_unit,
     )
 
 
@@ -115,10 +125,10 @@ def _pair(first: str, second: str, one: Circuit, other: Circuit) -> Pair:
     return Pair(
         first,
         second,
-        common=(one & other).n_edges,
-        only_first=(one - other).n_edges,
-        only_second=(other - one).n_edges,
-        jaccard=jaccard(one.present, other.present),
+        common=(one & other).size,
+        only_first=(one - other).size,
+        only_second=(other - one).size,
+        jaccard=jaccard(chosen_of(one), chosen_of(other)),
         nodes=len(nodes[0] & nodes[1]) / len(union) if union else 1.0,
     )
 

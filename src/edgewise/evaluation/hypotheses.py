@@ -14,6 +14,8 @@ Two ask whether it is better than chance, and a small p-value says that it is:
   those that share no edge with it (in a small graph hardly any other random circuit misses what the model needs).
 
 Random circuits are made of random paths from the embedding to the logits, until they have as many edges (a few more).
+Of a circuit of whole nodes everything is said of nodes instead: random circuits are the embedding and as many other
+nodes, drawn at random, and the embedding stays when a circuit is ablated.
 With many edges Bonferroni's correction asks less of each, so that large circuits look minimal more easily: take more
 random circuits for them.
 
@@ -39,9 +41,9 @@ from edgewise.evaluation.p_values import (
     hsic_test,
     minimality_p_value,
 )
-from edgewise.evaluation.random_circuits import inflated, random_circuit
+from edgewise.evaluation.random_circuits import inflated, parts_of, random_like, without_part
 from edgewise.evaluation.share import share_of_way
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, complement, of_nodes
 from edgewise.graph.circuit import Floats
 from edgewise.patching import Experiment
 from edgewise.tasks import METRICS, Metric, mean_over_places, metrics_of
@@ -100,10 +102,11 @@ class Hypotheses:
 
     Attributes:
         score: the metric whose negative is s.
-        effects: every edge of the circuit that was tried, the least needed first.
+        effects: every edge (node, of a circuit of whole nodes) that was tried, the least needed first.
         random: `recovered` of each random circuit of the circuit's size, in the experiment's metric.
-        random_edges: the fewest and the most edges that they have.
+        random_edges: the fewest and the most edges (nodes) that they have.
         left_out: what was not tried for want of time, in words; None if everything was.
+        unit: what circuits are made of: `edges` or `nodes`.
     """
 
     score: str
@@ -112,6 +115,7 @@ class Hypotheses:
     random: tuple[float, ...]
     random_edges: tuple[int, int]
     left_out: str | None = None
+    unit: str = "edges"
 
 
 class TestsInterrupted(KeyboardInterrupt):
@@ -163,9 +167,14 @@ class _Tests:
         self.compares = self.metric.name in SCORES
         self.by_example = ByExample(experiment.task)
         graph = circuit.graph
-        self.outside = (~circuit if options.reference == "outside" else Circuit.full(graph)).connected()
-        room = circuit.n_edges <= self.outside.n_edges
-        self.asked = Share(options.circuits, options.circuits * room, options.circuits * bool(circuit), circuit.n_edges)
+        self.unit = circuit.unit
+        whole = of_nodes(graph, np.ones(len(graph.sources), dtype=bool)) if circuit.whole_nodes else Circuit.full(graph)
+        outside = complement(circuit) if options.reference == "outside" else whole
+        self.outside = outside if circuit.whole_nodes else outside.connected()
+        room = circuit.size <= self.outside.size
+        fits = not circuit.whole_nodes or circuit.size >= graph.n_embeddings
+        circuits = options.circuits * fits
+        self.asked = Share(circuits, circuits * room, options.circuits * bool(circuit), circuit.size)
         self.share, self.done = self.asked, 0
         self.random: list[tuple[int, Floats, float]] = []  # edges, scores and metric of random circuits
         self.without_random: list[float] = []  # loss when a random circuit is ablated
@@ -191,7 +200,7 @@ class _Tests:
         self.model, self.full = self.run(Circuit.full(self.circuit.graph))
         started = time.perf_counter()
         self.found, self.own = self.run(self.circuit)
-        self.rest, _ = self.run(~self.circuit)
+        self.rest, _ = self.run(complement(self.circuit))
         each = (time.perf_counter() - started) / 2
         self.ablated = self.experiment.ablated()
         options = self.options
@@ -202,16 +211,16 @@ class _Tests:
 
     def compare(self) -> None:
         """Random circuits, edges of the circuit and random ones beside them, random circuits ablated."""
-        graph, size, share = self.circuit.graph, self.circuit.n_edges, self.share
+        share = self.share
         seeds = [self.options.seed * 1_000_003 + number for number in range(self.options.circuits)]
         for seed in seeds[: share.sufficiency]:
-            sample = random_circuit(graph, size, seed)
-            self.random.append((sample.n_edges, *self.run(sample)))
+            sample = random_like(self.circuit, seed)
+            self.random.append((sample.size, *self.run(sample)))
             self.told()
         self.compare_edges(share)
         for seed in seeds[: share.necessity]:
-            sample = random_circuit(graph, size, seed, self.outside)
-            self.without_random.append(self.loss(self.run(~sample)[0]))
+            sample = random_like(self.circuit, seed, self.outside)
+            self.without_random.append(self.loss(self.run(complement(sample))[0]))
             self.told()
 
     def compare_edges(self, share: Share) -> None:
@@ -222,14 +231,16 @@ class _Tests:
                 self.no_path = True
                 break
             with_path, edge = larger
-            change = self.run(with_path)[0] - self.run(with_path.remove(edge))[0]
+            change = self.run(with_path)[0] - self.run(without_part(with_path, edge))[0]
             self.random_edges.append(float(np.abs(change).mean()))
             self.told()
             self.told()
         # In an order of chance, so that those tried until there is no more time are a sample of all.
-        names = np.random.default_rng([self.options.seed, 1]).permutation(np.array(self.circuit.names(), dtype=object))
+        names = np.random.default_rng([self.options.seed, 1]).permutation(
+            np.array(parts_of(self.circuit), dtype=object)
+        )
         for name in names[: share.edges]:
-            scores, value = self.run(self.circuit.remove(name))
+            scores, value = self.run(without_part(self.circuit, name))
             effect = float(np.abs(self.found - scores).mean())
             self.effects[name] = EdgeEffect(name, value - self.own, effect)
             self.told()
@@ -241,15 +252,16 @@ class _Tests:
         shares = [share_of_way(value, self.ablated, self.full) for _, _, value in self.random]
         sizes = [size for size, _, _ in self.random] or [0]
         random = tuple(share for share in shares if share is not None)
-        return Hypotheses(self.metric.name, tests, effects, random, (min(sizes), max(sizes)), self.left_out(why))
+        between = min(sizes), max(sizes)
+        return Hypotheses(self.metric.name, tests, effects, random, between, self.left_out(why), self.unit)
 
     def left_out(self, why: str) -> str | None:
         asked = self.asked
         tried = (
             (len(self.random), asked.sufficiency, "random circuits"),
             (len(self.without_random), asked.necessity, "random circuits ablated"),
-            (len(self.random_edges), asked.pairs * (not self.no_path), "random edges"),
-            (len(self.effects), asked.edges, "edges of the circuit"),
+            (len(self.random_edges), asked.pairs * (not self.no_path), f"random {self.unit}"),
+            (len(self.effects), asked.edges, f"{self.unit} of the circuit"),
         )
         words = [f"{made:,} of {of:,} {what}" for made, of, what in tried if made < of]
         return f"{why}: {', '.join(words)}" if words else None
@@ -287,13 +299,14 @@ class _Tests:
         return Test("independence", p_value, statistic, passed, verdict)
 
     def minimality(self) -> tuple[Test, tuple[EdgeEffect, ...]]:
-        order = [self.effects[name] for name in self.circuit.names() if name in self.effects]
+        order = [self.effects[name] for name in parts_of(self.circuit) if name in self.effects]
         effects = sorted(order, key=lambda one: one.effect)
         others = np.array(self.random_edges)
         if not self.circuit:
-            return Test("minimality", None, 0.0, None, "the circuit has no edges"), ()
+            return Test("minimality", None, 0.0, None, f"the circuit has no {self.unit}"), ()
         if self.no_path:
-            return Test("minimality", None, 0.0, None, "no random path adds an edge to the circuit"), tuple(effects)
+            why = "no random path adds an edge to the circuit" if self.unit == "edges" else "it has every node"
+            return Test("minimality", None, 0.0, None, why), tuple(effects)
         if not effects or len(others) < min(FEWEST_PAIRS, self.options.circuits):
             return Test("minimality", None, 0.0, None, NOT_MADE), tuple(effects)
         p_values = [minimality_p_value(one.effect, others, self.options.quantile) for one in effects]
@@ -301,9 +314,9 @@ class _Tests:
         judged = [replace(one, needed=p_value >= level) for one, p_value in zip(effects, p_values, strict=True)]
         needed = sum(bool(one.needed) for one in judged)
         share = f"{self.options.quantile:.0%}"
-        tried = "" if len(judged) == self.circuit.n_edges else " tried"
+        tried, unit = "" if len(judged) == self.circuit.size else " tried", self.unit
         verdict = (
-            f"{needed:,} of {len(judged):,} edges{tried} pass for edges that matter more than {share} of random ones"
+            f"{needed:,} of {len(judged):,} {unit}{tried} pass for {unit} that matter more than {share} of random ones"
         )
         smallest = min(1.0, min(p_values) * len(effects))
         return Test("minimality", smallest, needed / len(judged), needed == len(judged), verdict), tuple(judged)
@@ -320,6 +333,8 @@ class _Tests:
     def partial_necessity(self) -> Test:
         if not self.asked.necessity:
             why = f"only {self.outside.n_edges:,} edges outside the circuit lie on a path, fewer than it has"
+            if self.unit == "nodes":
+                why = f"with the embedding, {self.outside.size:,} nodes are outside the circuit, fewer than it has"
             return Test("partial necessity", None, 0.0, None, why)
         losses = np.array(self.without_random)
         wins = int((self.loss(self.rest) > losses).sum())

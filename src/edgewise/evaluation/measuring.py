@@ -15,7 +15,7 @@ from edgewise.evaluation.bootstrap import CONFIDENCE, Bootstrap, Interval, inter
 from edgewise.evaluation.by_example import ByExample
 from edgewise.evaluation.roc import RocPoint, roc_by_group, roc_point
 from edgewise.evaluation.share import SMALLEST_WAY, share_of_way
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, as_shown, complement
 from edgewise.graph.circuit import Floats
 from edgewise.graph.groups import GivenGroups, GroupFound, groups_found
 from edgewise.models import Decoder
@@ -128,6 +128,8 @@ class Evaluation:
         roc: the circuit's point against the known circuit, by `edges` and by `nodes`; empty without one.
         roc_by_group: the same for the edges that touch each group of nodes, the user's own or the known circuit's.
         examples, confidence: how many examples there were, and of what confidence the intervals are.
+        n_nodes, n_graph_nodes: of a circuit of whole nodes, how many of how many; its edges are those between them.
+            None of any other.
     """
 
     metric: str
@@ -144,6 +146,8 @@ class Evaluation:
     roc_by_group: dict[str, RocPoint] = field(default_factory=dict)
     examples: int = 0
     confidence: float = CONFIDENCE
+    n_nodes: int | None = None
+    n_graph_nodes: int = 0
 
     @property
     def value(self) -> float:
@@ -160,8 +164,11 @@ class Evaluation:
             said += f", recovered {one.recovered:.1%}"
         if self.accuracy is not None:
             said += f", right on {self.accuracy.circuit:.1%} (model {self.accuracy.full:.1%})"
+        size = f"{self.n_edges:,} of {self.n_graph_edges:,} edges"
+        if self.n_nodes is not None:
+            size = f"{self.n_nodes:,} of {self.n_graph_nodes:,} nodes"
         return (
-            f"<Evaluation: {self.n_edges:,} of {self.n_graph_edges:,} edges on {self.examples} example"
+            f"<Evaluation: {size} on {self.examples} example"
             f"{'s' * (self.examples != 1)}; {self.metric} {values[0]} (model {values[1]}, ablated {values[2]}){said}>"
         )
 
@@ -206,7 +213,8 @@ def evaluate_in(
     task, chosen, graph = experiment.task, experiment.metric, experiment.graph
     circuit = circuit.on(graph)
     metrics = [chosen, *(one for one in metrics_of(task) if one.name != chosen.name)]
-    runs = {"circuit": circuit, "full": Circuit.full(graph), "ablated": Circuit.empty(graph), "complement": ~circuit}
+    rest = complement(circuit)
+    runs = {"circuit": circuit, "full": Circuit.full(graph), "ablated": Circuit.empty(graph), "complement": rest}
     logits: dict[str, Tensor] = {}
     for name, one in runs.items():
         logits[name] = experiment.logits(one)
@@ -226,12 +234,13 @@ def evaluate_in(
             spread = Spread(**{name: by_example.means(places[name]) for name in RUNS})
         measured[one.name] = _measured(one.name, places, by_example, bootstrap)
     known = None if task.known_circuit is None else task.known_circuit.on(graph)
+    shown = as_shown(circuit)
     return Evaluation(
         metric=chosen.name,
         measured=measured,
         ablation=experiment.ablation,
-        n_edges=circuit.n_edges,
-        n_edges_connected=circuit.n_edges_connected,
+        n_edges=shown.n_edges,
+        n_edges_connected=shown.n_edges_connected,
         n_graph_edges=graph.n_edges,
         known=None if task.known_circuit is None else task.known_circuit.compare(circuit),
         groups=groups_found(task.groups, circuit),
@@ -241,6 +250,8 @@ def evaluate_in(
         roc_by_group={} if known is None else roc_by_group(circuit, known, task.named_groups),
         examples=len(task),
         confidence=bootstrap.confidence,
+        n_nodes=circuit.size if circuit.whole_nodes else None,
+        n_graph_nodes=len(graph.sources),
     )
 
 

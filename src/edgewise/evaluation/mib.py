@@ -10,13 +10,15 @@ shares p of all edges; the x-axis is p, not what is left after pruning:
 Both by trapezoids from p = 0.001 to 1, so f = 1 throughout has CPR 0.999 and CMD 0. Half of either area comes from p
 above 0.5; the same areas on a logarithmic axis, which weigh every decade of sizes alike, stand beside them, divided by
 its length. The benchmark's graph has no port edges, and a key and a value input per query head.
+
+By nodes p is a share of all nodes that write, the embedding among them, and of the nodes chosen all edges are present.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +27,7 @@ import torch
 from edgewise.discovery import greedy
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.share import SMALLEST_WAY
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, node_scores, of_nodes
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.models import Decoder
 from edgewise.patching import Experiment
@@ -42,7 +44,7 @@ class AtShare:
     """One size of circuit.
 
     Attributes:
-        share, asked: of all edges, and the whole number of edges that this makes (rounded down).
+        share, asked: of all edges (nodes), and the whole number of them that this makes (rounded down).
         n_edges: how many are left when what dangles is pruned.
         faithfulness: 0 is the ablated run, 1 the model.
     """
@@ -62,6 +64,7 @@ class MibScores:
         cpr, cmd: the benchmark's areas, from `signed` and `absolute`.
         cpr_log, cmd_log: the same over log p, divided by the length of that axis.
         average: mean faithfulness of `signed`, as the benchmark's files have it.
+        unit: what `n_graph_edges` and sizes count: `edges`, or `nodes` of a circuit of whole nodes.
     """
 
     metric: str
@@ -73,6 +76,7 @@ class MibScores:
     cpr_log: float
     cmd_log: float
     average: float
+    unit: str = "edges"
 
 
 def mib_scores(
@@ -83,7 +87,7 @@ def mib_scores(
     metric: str = METRIC,
     progress: StepProgress | None = None,
 ) -> MibScores:
-    """CPR and CMD of a circuit with a score for every edge. Port edges of its graph are left aside.
+    """CPR and CMD of a circuit with a score for every edge, or every node. Port edges of its graph are left aside.
 
     Absent edges carry the corrupted prompt's activations, as in the benchmark, whatever the search ablated. Of edges
     with one score those are taken that torch's sort of single-precision scores puts first, as in its code.
@@ -93,6 +97,7 @@ def mib_scores(
             change the metric.
     """
     scored = ungrouped(without_ports(scored))
+    items = scored.most
     if scored.graph.split_embedding:
         raise EdgewiseError("the benchmark's graph has one embedding; this one has tokens and positions apart")
     experiment = Experiment(model, task, metric=metric, ablation="resample", graph=scored.graph)
@@ -106,17 +111,17 @@ def mib_scores(
         nonlocal done
         found = []
         for share in SHARES:
-            asked = int(share * scored.graph.n_edges)
+            asked = int(share * items)
             circuit = strongest(scored, asked, absolute=absolute)
             value = (experiment.value(circuit) - ablated) / (full - ablated)
-            found.append(AtShare(share, asked, circuit.n_edges, value))
+            found.append(AtShare(share, asked, circuit.size, value))
             done += 1
             if progress is not None:
                 progress(done, 2 * len(SHARES))
         return tuple(found)
 
     signed, absolute = at_shares(False), at_shares(True)
-    return scores_from(metric, scored.graph.n_edges, signed, absolute)
+    return replace(scores_from(metric, items, signed, absolute), unit=scored.unit)
 
 
 def strongest(scored: Circuit, count: int, *, absolute: bool) -> Circuit:
@@ -124,12 +129,27 @@ def strongest(scored: Circuit, count: int, *, absolute: bool) -> Circuit:
     graph = scored.graph
     if scored.scores is None:
         raise EdgewiseError("the circuit has no scores to choose edges by")
+    if scored.whole_nodes:
+        return _strongest_nodes(scored, count, absolute=absolute)
     scores = torch.from_numpy(scored.scores.copy()).float()
     scores = scores.abs() if absolute else scores
     scores[~torch.from_numpy(graph.edges.copy())] = -math.inf
     chosen = np.zeros(graph.edges.size, dtype=bool)
     chosen[torch.argsort(scores.flatten(), descending=True)[:count].numpy()] = True
     return Circuit(graph, chosen.reshape(graph.edges.shape), graph.port_edges, scored.scores).connected()
+
+
+def _strongest_nodes(scored: Circuit, count: int, *, absolute: bool) -> Circuit:
+    """The benchmark's choice of `count` nodes, the embedding being one like any other.
+
+    Its code keeps all of them: to its pruning every node of a row that is present looks as if something led there.
+    """
+    found = node_scores(scored)
+    assert found is not None
+    scores = torch.from_numpy(found.copy()).float()
+    rows = np.zeros(len(found), dtype=bool)
+    rows[torch.argsort(scores.abs() if absolute else scores, descending=True)[:count].numpy()] = True
+    return of_nodes(scored.graph, rows, found)
 
 
 def scores_from(

@@ -1,11 +1,16 @@
-"""Random circuits to hold a circuit against: made of whole paths from the embedding to the logits."""
+"""Random circuits to hold a circuit against: made of whole paths from the embedding to the logits.
+
+Of a circuit of whole nodes: the embedding and random other nodes, as many as it has.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Graph, node_names, of_node_names, of_nodes
+from edgewise.graph.by_node import without_node
+from edgewise.graph.graph import Bools
 
 
 def random_path(graph: Graph, generator: np.random.Generator, within: Circuit | None = None) -> Circuit:
@@ -54,6 +59,46 @@ def random_circuit(graph: Graph, n_edges: int, seed: int, within: Circuit | None
     return circuit
 
 
+def random_like(circuit: Circuit, seed: int, within: Circuit | None = None) -> Circuit:
+    """A random circuit of the size of another: of at least as many edges, or of as many whole nodes.
+
+    Args:
+        within: take no other edges, or nodes, than these; the embedding is always taken.
+
+    Raises:
+        EdgewiseError: there are fewer.
+    """
+    graph, size = circuit.graph, circuit.size
+    if not circuit.whole_nodes:
+        return random_circuit(graph, size, seed, within)
+    allowed = np.ones(len(graph.sources), dtype=bool) if within is None else within.rows
+    others = np.flatnonzero(allowed[graph.n_embeddings :]) + graph.n_embeddings
+    wanted = size - graph.n_embeddings
+    if not 0 <= wanted <= len(others):
+        raise EdgewiseError(
+            f"a random circuit can have {graph.n_embeddings:,} to {graph.n_embeddings + len(others):,} nodes here, not "
+            f"{size:,}"
+        )
+    rows = np.arange(len(graph.sources)) < graph.n_embeddings
+    rows[np.random.default_rng(seed).choice(others, size=wanted, replace=False)] = True
+    return of_nodes(graph, rows)
+
+
+def parts_of(circuit: Circuit) -> list[str]:
+    """The names of what a circuit is made of: its edges, or its nodes."""
+    return node_names(circuit) if circuit.whole_nodes else circuit.names()
+
+
+def chosen_of(circuit: Circuit) -> Bools:
+    """What is in a circuit, as one row to count or compare: of edges `Circuit.present`, of whole nodes `[sources]`."""
+    return circuit.rows if circuit.whole_nodes else circuit.present
+
+
+def without_part(circuit: Circuit, name: str) -> Circuit:
+    """A circuit without one of its edges, or nodes."""
+    return without_node(circuit, name) if circuit.whole_nodes else circuit.remove(name)
+
+
 def _nearly_whole(whole: Circuit, n_edges: int, generator: np.random.Generator) -> Circuit:
     places = np.argwhere(whole.edges)
     generator.shuffle(places)
@@ -76,8 +121,14 @@ def _of(whole: Circuit, places: np.ndarray) -> Circuit:
 def inflated(circuit: Circuit, generator: np.random.Generator, tries: int = 1000) -> tuple[Circuit, str] | None:
     """The circuit with one more random path, and the name of one of the edges that this added; None if none can be.
 
-    Port edges count as edges of the path.
+    Port edges count as edges of the path. A circuit of whole nodes gets one more node.
     """
+    if circuit.whole_nodes:
+        absent = np.flatnonzero(~circuit.rows)
+        if not len(absent):
+            return None
+        name = circuit.graph.sources[int(generator.choice(absent))].name
+        return circuit | of_node_names(circuit.graph, [name]), name
     for _ in range(tries):
         larger = circuit | random_path(circuit.graph, generator)
         added = (larger - circuit).names()

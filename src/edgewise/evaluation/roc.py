@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, unknown
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, as_shown
 from edgewise.graph.graph import Bools
 from edgewise.graph.groups import Groups
 
@@ -45,12 +45,13 @@ class RocPoint:
 
 
 def roc_point(found: Circuit, known: Circuit, counted: Counted = "edges") -> RocPoint:
-    """The point of one circuit, by whatever method it was found.
+    """The point of one circuit, by whatever method it was found. Of whole nodes, the edges between them count.
 
     Raises:
         EdgewiseError: the circuits are over different graphs.
     """
     found.require_graph(known.graph)
+    found, known = as_shown(found), as_shown(known)
     if counted == "edges":
         hits, truth = found.present, known.present
         everything = known.graph.n_edges

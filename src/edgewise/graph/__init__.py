@@ -1,5 +1,6 @@
 """What there is to find: nodes, edges, graphs, circuits and their files. No model code."""
 
+from edgewise.graph.by_node import as_shown, complement, locate_node, node_names, node_scores, of_node_names, of_nodes
 from edgewise.graph.circuit import Circuit
 from edgewise.graph.eap_json import load as load_circuit
 from edgewise.graph.eap_json import save as save_circuit
@@ -16,7 +17,14 @@ __all__ = [
     "Input",
     "Node",
     "PortEdge",
+    "as_shown",
+    "complement",
     "load_circuit",
+    "locate_node",
+    "node_names",
+    "node_scores",
+    "of_node_names",
+    "of_nodes",
     "parse_edge",
     "parse_input",
     "parse_node",

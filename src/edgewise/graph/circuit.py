@@ -29,6 +29,7 @@ class Circuit:
         ports: `[inputs]`, which port edges are present; all False in a graph without port edges.
         scores: `[sources, inputs]` float64, how much each edge matters by some method, or None.
         port_scores: `[inputs]` float64, the same for port edges, or None.
+        whole_nodes: nodes were chosen, not edges: of each sender all edges are present or none (`graph.by_node`).
     """
 
     graph: Graph
@@ -36,6 +37,7 @@ class Circuit:
     ports: Bools
     scores: Floats | None = None
     port_scores: Floats | None = None
+    whole_nodes: bool = False
     draw: ClassVar[Callable[..., str]]
     _repr_svg_: ClassVar[Callable[..., str | None]]
     """`circuit.draw("circuit.svg")` draws it, as notebooks do: `edgewise.reports.draw`, set where that is defined."""
@@ -61,6 +63,10 @@ class Circuit:
         for present, exists in ((self.edges, self.graph.edges), (self.ports, self.graph.port_edges)):
             if (present & ~exists).any():
                 raise EdgewiseError("a circuit cannot hold edges that its graph does not have")
+        if self.whole_nodes and (self.graph.ports or (self.edges != (self.graph.edges & self.rows[:, None])).any()):
+            raise EdgewiseError(
+                "a circuit of whole nodes has all edges of a sender or none, over a graph without port edges"
+            )
 
     # -- making ------------------------------------------------------------------------------------------------------
 
@@ -107,6 +113,26 @@ class Circuit:
         return self.connected().n_edges
 
     @property
+    def rows(self) -> Bools:
+        """`[sources]`, which senders have an edge that is present."""
+        return np.asarray(self.edges.any(axis=1))
+
+    @property
+    def size(self) -> int:
+        """How much was chosen: nodes of a circuit of whole nodes, edges of any other."""
+        return int(self.rows.sum()) if self.whole_nodes else self.n_edges
+
+    @property
+    def most(self) -> int:
+        """The size of the whole graph, counted likewise."""
+        return len(self.graph.sources) if self.whole_nodes else self.graph.n_edges
+
+    @property
+    def unit(self) -> str:
+        """What `size` counts: `nodes` or `edges`."""
+        return "nodes" if self.whole_nodes else "edges"
+
+    @property
     def present(self) -> Bools:
         """Edges and ports as one row `[sources * inputs + inputs]`, to count or compare."""
         return np.concatenate([self.edges.ravel(), self.ports])
@@ -138,10 +164,13 @@ class Circuit:
         return hash((self.graph.shape, self.edges.tobytes(), self.ports.tobytes()))
 
     def __repr__(self) -> str:
-        return f"Circuit({self.n_edges:,} of {self.graph.n_edges:,} edges; {self.graph.describe()})"
+        return f"Circuit({self.size:,} of {self.most:,} {self.unit}; {self.graph.describe()})"
 
     def nodes(self) -> list[str]:
-        """Names of the nodes that touch a present edge, early to late, `logits` last."""
+        """Names of the nodes that touch a present edge, early to late, `logits` last; of whole nodes, those chosen."""
+        if self.whole_nodes:
+            chosen = [node.name for node, there in zip(self.graph.sources, self.rows, strict=True) if there]
+            return [*chosen, "logits"] if chosen else []
         reading = self.edges.any(axis=0) | self.ports
         touched = [
             node.name
@@ -161,27 +190,31 @@ class Circuit:
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
-    def _with(self, edges: Bools, ports: Bools) -> Circuit:
-        return replace(self, edges=edges, ports=ports)
+    def _with(self, edges: Bools, ports: Bools, *, whole_nodes: bool = False) -> Circuit:
+        return replace(self, edges=edges, ports=ports, whole_nodes=whole_nodes)
+
+    def _both(self, other: Circuit, edges: Bools, ports: Bools) -> Circuit:
+        return self._with(edges, ports, whole_nodes=self.whole_nodes and other.whole_nodes)
 
     def __or__(self, other: Circuit) -> Circuit:
         self.require_graph(other.graph)
-        return self._with(self.edges | other.edges, self.ports | other.ports)
+        return self._both(other, self.edges | other.edges, self.ports | other.ports)
 
     def __and__(self, other: Circuit) -> Circuit:
         self.require_graph(other.graph)
-        return self._with(self.edges & other.edges, self.ports & other.ports)
+        return self._both(other, self.edges & other.edges, self.ports & other.ports)
 
     def __sub__(self, other: Circuit) -> Circuit:
         self.require_graph(other.graph)
-        return self._with(self.edges & ~other.edges, self.ports & ~other.ports)
+        return self._both(other, self.edges & ~other.edges, self.ports & ~other.ports)
 
     def __xor__(self, other: Circuit) -> Circuit:
         self.require_graph(other.graph)
-        return self._with(self.edges ^ other.edges, self.ports ^ other.ports)
+        return self._both(other, self.edges ^ other.edges, self.ports ^ other.ports)
 
     def __invert__(self) -> Circuit:
-        return self._with(self.graph.edges & ~self.edges, self.graph.port_edges & ~self.ports)
+        edges, ports = self.graph.edges & ~self.edges, self.graph.port_edges & ~self.ports
+        return self._with(edges, ports, whole_nodes=self.whole_nodes)
 
     def __le__(self, other: Circuit) -> bool:
         self.require_graph(other.graph)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgewise.graph.by_node import as_shown
 from edgewise.graph.circuit import Circuit
 from edgewise.graph.graph import Graph
 
@@ -41,6 +42,7 @@ def ungrouped(circuit: Circuit) -> Circuit:
         circuit.ports[columns],
         None if scores is None else scores[:, columns],
         None if ports is None else ports[columns],
+        circuit.whole_nodes,
     )
 
 
@@ -56,7 +58,7 @@ def grouped(circuit: Circuit, graph: Graph) -> Circuit:
     for own, column in enumerate(source_columns(graph, wide)):
         edges[:, column] |= circuit.edges[:, own]
         ports[column] |= circuit.ports[own]
-    return Circuit(replace(graph, ports=circuit.graph.ports), edges, ports)
+    return Circuit(replace(graph, ports=circuit.graph.ports), edges, ports, whole_nodes=circuit.whole_nodes)
 
 
 def source_columns(graph: Graph, wide: Graph) -> list[int]:
@@ -74,9 +76,13 @@ def source_columns(graph: Graph, wide: Graph) -> list[int]:
 def in_one_graph(circuits: Sequence[Circuit]) -> tuple[list[Circuit], str]:
     """Circuits of one model in the graph that they have in common, and what was changed for it in words.
 
-    Port edges go if some have none; shared keys and values are asked once per query head if some do that.
+    Port edges go if some have none; shared keys and values are asked once per query head if some do that. Circuits of
+    whole nodes beside others are the edges between their nodes.
     """
     every, changes = list(circuits), []
+    if len({one.whole_nodes for one in every}) > 1:
+        every = [as_shown(one) for one in every]
+        changes.append("of circuits of whole nodes the edges between their nodes are compared")
     if len({one.graph.ports for one in every}) > 1:
         every = [without_ports(one) for one in every]
         changes.append("port edges are left aside, as some of the circuits have none")

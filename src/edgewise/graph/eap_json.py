@@ -9,6 +9,9 @@ edges, shared key/value heads, a split embedding, no MLPs) goes under a fourth k
 and other tools still load the rest: there, an edge into a shared key or value stands once per query head, one into a
 whole head once for each of query, key and value, an edge that is present at some spans is present, with the sum of its
 scores there, and an edge behind an absent port edge, which carries nothing, is not in the graph.
+
+A circuit of whole nodes is written as EAP-IG writes one: each node but `logits` has a `score` beside its `in_graph`,
+edges have the score 0, and those between nodes of the circuit are in the graph.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError, quoted
 from edgewise.files import write_text
+from edgewise.graph.by_node import as_shown, node_scores, of_nodes
 from edgewise.graph.circuit import Circuit, Floats
 from edgewise.graph.graph import Bools, Graph
 from edgewise.graph.names import PortEdge
@@ -42,6 +46,8 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
     if circuit.scores is not None:
         scores = circuit.scores.reshape(*scores.shape, graph.n_spans).sum(axis=2)
 
+    if circuit.whole_nodes:
+        carried, scores = as_shown(circuit).edges, np.zeros(circuit.edges.shape)
     edges: dict[str, dict[str, Any]] = {}
     touched = {node.name for node in plain.sources[: plain.n_embeddings]}
     for name, source, reader, row, column in _eap_edges(plain, graph):
@@ -49,7 +55,12 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
         edges[name] = {"score": float(scores[row, column]), "in_graph": present}
         if present:
             touched |= {source, reader}
-    nodes = {node.name: {"in_graph": node.name in touched} for node in plain.sources}
+    nodes: dict[str, dict[str, Any]] = {node.name: {"in_graph": node.name in touched} for node in plain.sources}
+    if circuit.whole_nodes:
+        own = node_scores(circuit)
+        own = circuit.rows.astype(np.float64) if own is None else own
+        for node, there, score in zip(plain.sources, circuit.rows.tolist(), own.tolist(), strict=True):
+            nodes[node.name] = {"in_graph": there, "score": score}
     nodes["logits"] = {"in_graph": True}
 
     cfg = {
@@ -70,6 +81,8 @@ def _at_any_span(edges: Bools, graph: Graph) -> Bools:
 
 def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
     """The circuit in a JSON object of the form above. An edge of a node that is not in the graph is not, either.
+
+    Where nodes have scores it is a circuit of whole nodes.
 
     Raises:
         EdgewiseError: a part is missing or of the wrong kind, two of them contradict each other, an edge is unknown or
@@ -95,6 +108,8 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
         known = {name for name, *_ in _eap_edges(plain, graph)}
         stranger = next(name for name in listed if name not in known)
         raise EdgewiseError(f"{what}: {quoted(stranger)} is not an edge of {graph.describe()}")
+    if any("score" in node for node in nodes.values()):
+        return _of_whole_nodes(graph, nodes, edges, own is None or own.get("scored", True) is True, what)
     if own is None:
         return Circuit(graph, edges, np.zeros_like(graph.port_edges), scores)
 
@@ -134,10 +149,33 @@ def _node_absent(node: Any, name: str, what: str) -> bool:
         raise EdgewiseError(
             f"{what}: node {quoted(name)} should have an 'in_graph' (true or false), not {quoted(node)}"
         )
-    if "neurons" in node or "score" in node:
-        kind = "neurons" if "neurons" in node else "node scores"
-        raise EdgewiseError(f"{what}: node {quoted(name)} has {kind}; edgewise reads circuits of edges only")
+    if "neurons" in node:
+        raise EdgewiseError(f"{what}: node {quoted(name)} has neurons; edgewise reads circuits of edges or whole nodes")
     return not node.get("in_graph", True)
+
+
+def _of_whole_nodes(graph: Graph, nodes: dict[str, Any], edges: Bools, scored: bool, what: str) -> Circuit:
+    """The circuit of a file whose nodes have scores; `edges` are those that it has, between nodes that it has."""
+    if graph.ports:
+        raise EdgewiseError(f"{what}: its nodes have scores, and whole nodes go with a graph without port edges")
+    scores = np.zeros(len(graph.sources))
+    for row, node in enumerate(graph.sources):
+        if "score" not in nodes.get(node.name, {}):
+            raise EdgewiseError(f"{what}: node {node.name!r} has no 'score', and others have one")
+        score = nodes[node.name]["score"]
+        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+            raise EdgewiseError(
+                f"{what}: the score of node {node.name!r} should be a finite number, not {quoted(score)}"
+            )
+        scores[row] = score
+    there = np.array([nodes[node.name].get("in_graph", True) for node in graph.sources])
+    circuit = of_nodes(graph, there, scores if scored else None)
+    if (as_shown(circuit).edges != edges).any():
+        raise EdgewiseError(
+            f"{what}: its nodes have scores, so it is one of whole nodes, but some of the edges between the nodes in "
+            "the graph are left out"
+        )
+    return circuit
 
 
 def save(circuit: Circuit, path: str | Path) -> None:

@@ -52,6 +52,7 @@ class Gradients:
             values per key/value head, or per query head in a graph that gives each its own.
         codes: per component, at what its nodes hold, `[batch, pos, nodes, width]`.
         final: at the final stream, `[batch, pos, d_model]`.
+        embedding: at the stream that enters the first component, likewise.
         relevance: whether gradients follow LRP's rules (relevance.py).
     """
 
@@ -59,6 +60,7 @@ class Gradients:
     projections: list[Projections]
     codes: list[Tensor]
     final: Tensor
+    embedding: Tensor
     relevance: bool = False
 
 
@@ -109,6 +111,7 @@ class _Tracked(Walk):
         embedding = rows.clean.embedding.sum(dim=0) if changed.embedding is None else changed.embedding
         stream = embedding.to(stream_dtype(decoder.dtype)).detach().requires_grad_()
         super().__init__(decoder, stream, rows.prompts.mask)
+        self.entered = stream
         self.changed, self.wiring = changed, rows.wiring
         self.reads: list[Tensor] = []
         self.projected: list[Projections] = []
@@ -148,13 +151,13 @@ def gradients_at(
         final = walk.run()
         logits = experiment.decoder.logits(final[prompts.scored_rows, prompts.scored_positions])
         total = (experiment.metric(logits, rows.reference) * weights).sum()
-        wanted = [*(one for each in walk.projected for one in each.values()), *walk.codes, final]
+        wanted = [*(one for each in walk.projected for one in each.values()), *walk.codes, final, walk.entered]
         found = torch.autograd.grad(total, wanted, allow_unused=True)
     # What does not reach the metric has no gradient: heads whose output is replaced, for one.
     filled = iter([torch.zeros_like(one) if got is None else got for one, got in zip(wanted, found, strict=True)])
     projections: list[Projections] = [{kind: next(filled) for kind in each} for each in walk.projected]
     codes = [next(filled) for _ in walk.codes]
-    return Gradients(walk.reads, projections, codes, next(filled), relevance)
+    return Gradients(walk.reads, projections, codes, next(filled), next(filled), relevance)
 
 
 def _rules(relevance: bool) -> AbstractContextManager[object]:
@@ -213,6 +216,20 @@ def add_edge_effects(
 def _at(x: Tensor, places: Tensor | None) -> Tensor:
     """`[n, batch, pos, width]` at some places, or all: `[n, places * width]`."""
     return x.flatten(1) if places is None else x.flatten(1, 2)[:, places].flatten(1)
+
+
+def add_node_effects(scores: Tensor, gradients: Gradients, rows: Rows, share: float = 1.0) -> None:
+    """Add every node's first-order effect, times `share`, to `scores` `[sources]`, in place.
+
+    It is the change of what a node holds when it is ablated times the gradient there, summed over positions and
+    prompts: that of all edges from it together.
+    """
+    with torch.no_grad():
+        change = rows.ablated.embedding - rows.clean.embedding
+        effects = [(change * gradients.embedding).double().sum(dim=(1, 2, 3))]
+        for clean, ablated, gradient in zip(rows.clean.codes, rows.ablated.codes, gradients.codes, strict=True):
+            effects.append(((ablated - clean) * gradient).double().sum(dim=(0, 1, 3)))
+        scores += share * torch.cat(effects)
 
 
 def place_weights(experiment: Experiment, rows: Rows) -> Tensor:

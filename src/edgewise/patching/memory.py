@@ -60,6 +60,7 @@ class MemoryPlan:
         learned_row: what each row of prompts takes while the constants of ablation `optimal` are learned.
         text_row: what each of the texts takes that a mean is taken over; 0 where there are none.
         learns: whether constants are learned.
+        node_row: the same in a run of a circuit of whole nodes, which is a forward pass.
         limit: how much may be used; None where nobody can say.
     """
 
@@ -81,6 +82,7 @@ class MemoryPlan:
     constants: int
     learned_row: int
     text_row: int
+    node_row: int
     rows: int
     learns: bool = False
     limit: int | None = None
@@ -111,6 +113,7 @@ class MemoryPlan:
             "gradients": self.gradient_row,
             "probing": self.rows * self.probe_row,
             "masks": max(self.mask_row, self.gradient_row),
+            "nodes": self.clean + self.logits + self.node_row,
         }[kind]
         return max(self.around, self.held + self.logits + row)
 
@@ -149,9 +152,9 @@ class OutOfMemoryError(EdgewiseError):
     """A search has come to where it needs more memory than it may have; what it decided until then stands."""
 
 
-MemoryKind = Literal["search", "every edge", "runs", "gradients", "probing", "masks"]
+MemoryKind = Literal["search", "every edge", "runs", "gradients", "probing", "masks", "nodes"]
 """What a method does: incremental searches, or the same with every edge kept; circuit runs; gradients; masks on units;
-soft masks on edges."""
+soft masks on edges; runs of circuits of whole nodes from the middle on."""
 
 
 def plan_memory(
@@ -284,6 +287,7 @@ def memory_of(
         constants=constants,
         learns=learns,
         probe_row=kept_row + 4 * (layers * saved + gradients + 2 * scores) // 3 + MEASURED * each_logits,
+        node_row=max(attention, written, mlp) + qkv + 3 * z + 4 * stream,
         rows=rows,
         limit=max_memory,
     )

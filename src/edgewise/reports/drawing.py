@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_bytes
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, as_shown, node_scores
 from edgewise.graph.groups import GivenGroups, Groups, group_of, read_groups
 from edgewise.reports.collapsed import collapsed
 from edgewise.reports.layout import place
@@ -54,7 +55,8 @@ def draw(
         collapse: draw each group as one box, and the edges between two of them as one line; nodes of no group stay by
             themselves.
         edges: draw only so many (of a collapsed circuit, lines), those with the largest scores. What is left out is
-            said in the picture.
+            said in the picture. Of a circuit of whole nodes the nodes alone are drawn, unless a number of edges is
+            given.
         effect: what the circuit's scores are, for the legend, as in `rise of kl_div`.
         notes: sentences to put under the picture.
 
@@ -105,10 +107,16 @@ def compose(
 ) -> Scene:
     """The picture that `draw` writes, as a scene."""
     _check(title, edges)
-    chosen, said = _choose(circuit, edges)
+    values: dict[str, str] = {}
+    if circuit.whole_nodes and edges is None:
+        chosen, said, values = _boxes(circuit)
+    else:
+        chosen, said = _choose(_edges_of_nodes(circuit), edges)
+        if circuit.whole_nodes:
+            said.append("Whole nodes were chosen: an edge is as strong as the weaker of its two nodes.")
     home = group_of(groups or {})
     layout = place(chosen, home)
-    lines = list(_edges(chosen))
+    lines = [] if values else list(_edges(chosen))
     scored = len({abs(line.score) for line in lines}) > 1
     width = max(LEAST_WIDTH, layout.width + AXIS + OUTER)
     left = AXIS + (width - AXIS - OUTER - layout.width) / 2
@@ -117,12 +125,12 @@ def compose(
     styles = Styles(lines, scored)
     parts += draw_lines(layout, lines, styles, left, top, chosen)
     for node in layout.nodes:
-        parts += draw_node(node, chosen, styles_of_groups(home, layout), left, top)
+        parts += draw_node(node, chosen, styles_of_groups(home, layout), left, top, values.get(node.name, ""))
     legend = Legend(OUTER, top + layout.height, width - 2 * OUTER)
     explain(legend, layout, lines, styles, effect, home)
     for note in (*said, *styles.notes(), *notes):
         legend.note(note)
-    about = title or f"a circuit of {circuit.n_edges:,} edges"
+    about = title or f"a circuit of {circuit.size:,} {circuit.unit}"
     return Scene(width, legend.y + 12, (*parts, *legend.parts), about)
 
 
@@ -156,6 +164,31 @@ def _check(title: str, edges: int | None) -> None:
         raise EdgewiseError(f"a title has at most {MOST_TITLE} characters, not {len(title):,}")
     if edges is not None and edges < 1:
         raise EdgewiseError(f"the number of edges to draw should be at least 1, not {edges}")
+
+
+def _boxes(circuit: Circuit) -> tuple[Circuit, list[str], dict[str, str]]:
+    """What a circuit of whole nodes is drawn as, no lines: its nodes, what is to be said, and the nodes' numbers."""
+    if not circuit:
+        return circuit, ["The circuit is empty."], {}
+    scores, names = node_scores(circuit), circuit.nodes()
+    found = dict.fromkeys(names, "")
+    said = f"{circuit.size:,} nodes, each with all that it writes; edges between them are not drawn."
+    if scores is not None:
+        found |= {name: f"{scores[circuit.graph.source_index[name]]:z.2g}" for name in names[:-1]}
+        said = f"{said[:-1]}. The number in a box is its node's score."
+    edges = circuit.edges.copy()
+    edges[:, :-1] = False  # nodes stand where they do without what they read
+    return replace(circuit, edges=edges, whole_nodes=False), [said], found
+
+
+def _edges_of_nodes(circuit: Circuit) -> Circuit:
+    """A circuit; of one of whole nodes the edges between them, as strong as the weaker of their two nodes."""
+    shown, scores, graph = as_shown(circuit), node_scores(circuit), circuit.graph
+    if not circuit.whole_nodes or scores is None:
+        return shown
+    readers = [graph.nodes_reading(place) for place in graph.inputs]
+    reading = np.array([max((abs(scores[row]) for row in rows), default=np.inf) for rows in readers])
+    return shown.with_scores(np.where(shown.edges, np.minimum(abs(scores)[:, None], reading[None, :]), 0.0))
 
 
 def _choose(circuit: Circuit, edges: int | None) -> tuple[Circuit, list[str]]:

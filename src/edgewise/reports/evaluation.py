@@ -29,7 +29,8 @@ def assessment_tables(found: Assessment, shown: Assessment | None = None) -> Ite
         yield from _least_needed(found.hypotheses, found.evaluation.metric)
         yield from _random_circuits(found.hypotheses)
     if found.permuted is not None and (shown is None or shown.permuted is None):
-        yield Text(f"controls: the same edges in a permuted network recover {percent(found.permuted)}")
+        unit = "edges" if found.evaluation.n_nodes is None else "nodes"
+        yield Text(f"controls: the same {unit} in a permuted network recover {percent(found.permuted)}")
     if found.mib is not None and (shown is None or shown.mib is None):
         yield Text()
         yield mib_table(found.mib)
@@ -181,9 +182,10 @@ def _random_circuits(found: Hypotheses) -> Iterator[Text]:
     if found.random:
         ordered = sorted(found.random)
         low, most = found.random_edges
+        size = f"{low:,}" if low == most else f"{low:,} to {most:,}"
         yield Text()
         yield Text(
-            f"controls: {len(ordered)} random circuits of {low:,} to {most:,} edges recover "
+            f"controls: {len(ordered)} random circuits of {size} {found.unit} recover "
             f"{percent(ordered[len(ordered) // 2])} (median), {percent(ordered[-1])} at most"
         )
 
@@ -194,7 +196,14 @@ def mib_table(found: MibScores) -> Group:
         f"CPR {found.cpr:z.3f} (log axis {found.cpr_log:z.3f}), CMD {found.cmd:z.3f} (log axis {found.cmd_log:z.3f})"
     )
     table = Table(box=None, pad_edge=False)
-    for column in ("share of edges", "asked", "left, by score", "faithfulness", "left, by size", "faithfulness"):
+    for column in (
+        f"share of {found.unit}",
+        "asked",
+        "left, by score",
+        "faithfulness",
+        "left, by size",
+        "faithfulness",
+    ):
         table.add_column(column, justify="right")
     for one, other in zip(found.signed, found.absolute, strict=True):
         table.add_row(
@@ -209,10 +218,10 @@ def mib_table(found: MibScores) -> Group:
 
 
 def _stability_lines(found: Stability) -> Iterator[Text]:
-    sizes = [circuit.n_edges for circuit in found.circuits]
-    words = {"examples": "from resampled examples", "order": "in other orders of edges"}
+    sizes, unit = [circuit.size for circuit in found.circuits], found.circuits[0].unit
+    words = {"examples": "from resampled examples", "order": f"in other orders of {unit}"}
     yield Text(
-        f"searched again {len(sizes)} times {words[found.what]}: {min(sizes):,} to {max(sizes):,} edges, "
+        f"searched again {len(sizes)} times {words[found.what]}: {min(sizes):,} to {max(sizes):,} {unit}, "
         f"{found.common:,} in all and {found.union:,} in any"
     )
     yield Text(

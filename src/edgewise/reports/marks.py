@@ -157,14 +157,24 @@ def styles_of_groups(groups: Mapping[str, str] | None, layout: Layout) -> dict[s
 
 
 def draw_node(
-    node: Placed, circuit: Circuit, groups: Mapping[str, tuple[str, bool]], left: float, top: float
+    node: Placed,
+    circuit: Circuit,
+    groups: Mapping[str, tuple[str, bool]],
+    left: float,
+    top: float,
+    value: str = "",
 ) -> Iterator[Part]:
+    """A node's box with its name, and its `value`, or a head's marks."""
     fill, dashed = groups.get(node.group or "", (_fill(node), False))
     says = f"{node.name}: {node.group}" if node.group else node.name
     x, y = node.left + left, node.top + top
     yield Box(x, y, node.width, node.height, fill, BORDER, 1.0, 5, dashed, says)
     tabs = list(_tabs(node, circuit, left, top))
-    yield Words(node.x + left, (y + 14) if tabs else node.y + top + 4, node.label, SMALL, "middle")
+    below = bool(value) and node.kind == "head"
+    label = f"{node.label}  {value}" if value and not below else node.label
+    yield Words(node.x + left, (y + 14) if tabs or below else node.y + top + 4, label, SMALL, "middle")
+    if below:
+        yield Words(node.x + left, y + 26, value, 9.5, "middle", GREY)
     yield from tabs
 
 

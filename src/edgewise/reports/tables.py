@@ -110,7 +110,14 @@ def overlap_rows(found: CircuitComparison) -> Rows:
         for one in found.pairs
     ]
     rows.append(["all", f"{found.in_all:,}", f"of {found.in_any:,}", "", "", ""])
-    return ["circuits", "in both", "first only", "second only", "Jaccard: edges", "nodes"], rows
+    return [
+        "circuits",
+        "in both",
+        "first only",
+        "second only",
+        f"Jaccard: {found.unit}",
+        "nodes, logits counted" if found.unit == "nodes" else "nodes",
+    ], rows
 
 
 def component_rows(found: CircuitComparison, names: int = 3) -> Rows:
@@ -123,6 +130,8 @@ def component_rows(found: CircuitComparison, names: int = 3) -> Rows:
             if edges
         ]
         rows.append([one.node, *(f"{count:,}" for count in one.edges), f"{one.shared:,}", "; ".join(own)])
+    if found.unit == "nodes":
+        return ["node", *found.names], [[row[0], *("yes" if one == "1" else "" for one in row[1:-2])] for row in rows]
     return ["node", *(f"edges of {name}" for name in found.names), "in all", "note"], rows
 
 

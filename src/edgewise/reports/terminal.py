@@ -346,7 +346,7 @@ class _View:
         # There is no pace yet when a search has only begun.
         pace = "" if seconds < 0.05 else f", {made / seconds:.0f} tests/s, {about(low, high)} left"
         return (
-            f"{_decided(progress):,} of {_edges(progress):,} edges decided, {progress.kept:,} kept, metric "
+            f"{_decided(progress):,} of {_edges(progress):,} {progress.unit} decided, {progress.kept:,} kept, metric "
             f"{metric_number(self.metric, progress.metric)}, at {progress.at}{pace}"
         )
 

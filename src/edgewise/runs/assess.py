@@ -78,6 +78,11 @@ class Assessment:
             "n_edges": evaluation.n_edges,
             "n_edges_connected": evaluation.n_edges_connected,
             "n_graph_edges": evaluation.n_graph_edges,
+            **(
+                {}
+                if evaluation.n_nodes is None
+                else {"n_nodes": evaluation.n_nodes, "n_graph_nodes": evaluation.n_graph_nodes}
+            ),
             "ablation": evaluation.ablation,
             "examples": evaluation.examples,
             "confidence": evaluation.confidence,
@@ -89,7 +94,7 @@ class Assessment:
             "stability": [
                 {
                     "what": one.what,
-                    "sizes": [circuit.n_edges for circuit in one.circuits],
+                    "sizes": [circuit.size for circuit in one.circuits],
                     "jaccard": one.jaccard,
                     "with_first": list(one.with_first),
                     "common": one.common,
@@ -232,13 +237,13 @@ def _benchmarked(
     known = task.known_circuit
     try:
         found = replace(found, mib=mib_scores(model, task, circuit, progress=progress))
-        if known is not None:
+        if known is not None and not circuit.whole_nodes:  # which is about edges
             found = replace(found, mib_roc=mib_auroc(circuit, known.on(circuit.graph)))
     except EdgewiseError as error:
         notes.append(f"no measures of the MIB benchmark: {error}")
     else:
         if scored_by not in (None, METRIC):
-            notes.append(f"the edges were scored by {scored_by}, the benchmark's measures are about {METRIC}")
+            notes.append(f"the {circuit.unit} were scored by {scored_by}, the benchmark's measures are about {METRIC}")
     return replace(found, notes=tuple(notes))
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +22,7 @@ from edgewise.files import read_bytes
 from edgewise.graph import Graph
 from edgewise.json_files import parse_json, part
 from edgewise.runs.folder import lock, sync
-from edgewise.runs.reading import decision_of
+from edgewise.runs.reading import decision_of, line_of
 
 
 @dataclass
@@ -79,7 +79,7 @@ class DecisionFile:
         while (stop := data.find(b"\n", end)) >= 0:
             try:
                 line = parse_json(data[end:stop].decode(), what)
-                if self.several and isinstance(line, dict) and "edge" not in line:
+                if self.several and isinstance(line, dict) and not {"edge", "node"} & set(line):
                     self.searches.append(_Kept(float(part(line, "threshold", float, what)), stop + 1))
                 else:
                     decision = decision_of(line, self.graph, what)
@@ -124,7 +124,7 @@ class DecisionFile:
     def add(self, decision: Decision) -> None:
         """See `discovery.Journal`."""
         assert self._at is not None
-        self._write(json.dumps(asdict(decision)))
+        self._write(line_of(decision))
         self._at.decisions.append(decision)
         self._at.ends.append(self._end)
 

@@ -55,9 +55,10 @@ class LoadedRun(Run):
 
     def _found(self) -> Discovery:
         result, threshold = self.record["result"], self.record["settings"].get("threshold")
-        tried = tuple((one["threshold"], one["n_edges"]) for one in result["tried"])
+        size = f"n_{self.circuit.unit}"
+        tried = tuple((one["threshold"], one[size]) for one in result["tried"])
         told = {name: result[name] for name in ("metric_full", "metric_ablated", "seconds", "tests")}
-        told["passes"] = tuple((one["tests"], one["n_edges"]) for one in result.get("passes", ()))
+        told["passes"] = tuple((one["tests"], one[size]) for one in result.get("passes", ()))
         metric, at = result["metric_in_search"], math.nan if threshold is None else threshold
         return Discovery(circuit=self.circuit, trace=self.trace, metric=metric, threshold=at, tried=tried, **told)
 

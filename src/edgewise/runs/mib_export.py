@@ -1,7 +1,8 @@
 """Circuits in the form in which the MIB benchmark takes submissions: one folder per task and model.
 
-A folder holds the importance of every edge, as EAP-IG's JSON or as the same in a `.pt` file (`torch.save` of plain
-tensors and names). The graph there has no port edges, and a key and a value input per query head.
+A folder holds the importance of every edge, or of every node, as EAP-IG's JSON or as the same in a `.pt` file
+(`torch.save` of plain tensors and names). The graph there has no port edges, and a key and a value input per query
+head.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Graph, as_shown, node_scores, of_nodes
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.graph.eap_json import to_dict
 from edgewise.json_files import part
@@ -57,7 +58,7 @@ class MibCell:
     Attributes:
         name: the folder's, as in `ioi_gpt2`.
         circuit: in the benchmark's graph.
-        scored: whether every edge has an importance; else the circuit's edges have 1 and all others 0.
+        scored: whether every edge (node) has an importance; else the circuit's have 1 and all others 0.
         official: whether the benchmark has such a cell.
     """
 
@@ -90,7 +91,9 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
     plain = ungrouped(without_ports(circuit))
     plain = plain.on(replace(plain.graph, coupled=False))  # which the benchmark's graph does not know
     scored = record["result"].get("scoring") is not None
-    if not scored:
+    if not scored and plain.whole_nodes:
+        plain = of_nodes(plain.graph, plain.rows, plain.rows.astype(float))
+    elif not scored:
         plain = plain.with_scores(plain.edges.astype(float))
     return MibCell(name or own, plain, scored, (name or own) in CELLS)
 
@@ -123,11 +126,18 @@ def pt_bytes(circuit: Circuit) -> bytes:
     """A circuit without port edges in EAP-IG's `.pt` form.
 
     `cfg`, `src_nodes`, `dst_nodes`, `edges_scores` float32 and `edges_in_graph` bool `[sources, inputs]`,
-    `nodes_in_graph` bool `[sources]`.
+    `nodes_in_graph` bool `[sources]`. Of a circuit of whole nodes `nodes_scores` float32 `[sources]` too; its edges
+    have the score 0, and those between its nodes are in the graph.
     """
-    graph = circuit.graph
+    graph, shown = circuit.graph, as_shown(circuit)
     scores = circuit.scores if circuit.scores is not None else circuit.edges.astype(float)
+    own: dict[str, Any] = {}
+    if circuit.whole_nodes:
+        of_each = node_scores(circuit)
+        of_each = circuit.rows.astype(float) if of_each is None else of_each
+        own["nodes_scores"], scores = torch.from_numpy(of_each.copy()).float(), np.zeros(scores.shape)
     nodes = set(circuit.nodes())
+    always = () if circuit.whole_nodes else ("input",)
     data = {
         "cfg": {
             "n_layers": graph.n_layers,
@@ -138,8 +148,9 @@ def pt_bytes(circuit: Circuit) -> bytes:
         "src_nodes": [node.name for node in graph.sources],
         "dst_nodes": [place.name for place in graph.inputs],
         "edges_scores": torch.from_numpy(scores.copy()).float(),
-        "edges_in_graph": torch.from_numpy(circuit.edges.copy()),
-        "nodes_in_graph": torch.tensor([node.name in nodes or node.kind == "input" for node in graph.sources]),
+        "edges_in_graph": torch.from_numpy(shown.edges.copy()),
+        "nodes_in_graph": torch.tensor([node.name in nodes or node.kind in always for node in graph.sources]),
+        **own,
     }
     buffer = io.BytesIO()
     torch.save(data, buffer)
@@ -196,11 +207,20 @@ def _from_pt(found: Any, size: int) -> Circuit:
             f"the score of '{graph.sources[row].name}->{graph.inputs[column].name}' is {scores[row, column]}, which is "
             "no finite number"
         )
+    there = np.ones(rows, dtype=bool)
     if found.get("nodes_in_graph") is not None:
         there = _tensor(found["nodes_in_graph"], (rows,), "nodes_in_graph").bool().numpy()
         edges &= there[:, None]
         for row in np.flatnonzero(~there):
             edges[:, list(graph.inputs_of(graph.sources[row]))] = False
+    if found.get("nodes_scores") is not None:
+        each = _tensor(found["nodes_scores"], (rows,), "nodes_scores").double().numpy()
+        for row in np.flatnonzero(~np.isfinite(each))[:1]:
+            raise ValueError(f"the score of node {graph.sources[row].name!r} is {each[row]}, which is no finite number")
+        circuit = of_nodes(graph, there, each)
+        if (as_shown(circuit).edges != edges).any():
+            raise ValueError("its nodes have scores, but some of the edges between the nodes in the graph are left out")
+        return circuit
     return Circuit(graph, edges, graph.port_edges, np.where(graph.edges, scores, 0.0))
 
 

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.discovery import Discovery, Order, Progress, ProgressCallback, StepProgress, acdc, acdc_with_edges
+from edgewise.discovery import (
+    Discovery,
+    Order,
+    Progress,
+    ProgressCallback,
+    StepProgress,
+    acdc,
+    acdc_by_node,
+    acdc_with_edges,
+)
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.runs.constants import kept_constants
@@ -86,10 +95,11 @@ class Pruning:
         )
         journal = self._journal()
         try:
+            search = acdc if asked.level == "edge" else acdc_by_node
             if asked.edges is not None:
-                return acdc_with_edges(experiment, asked.edges, journal=journal, **options)
+                return acdc_with_edges(experiment, asked.edges, journal=journal, search=search, **options)
             assert asked.threshold is not None
-            return acdc(experiment, asked.threshold, journal=journal, **options)
+            return search(experiment, asked.threshold, journal=journal, **options)
         finally:
             if journal is not None:
                 journal.close()
@@ -100,10 +110,13 @@ class Pruning:
             return None
         graph = self.experiment.graph
         if "shortlist" in self.more:
-            return unpacked_shortlist(self.more["shortlist"], graph)
+            return unpacked_shortlist(self.more["shortlist"], graph, self.asked.level)
         experiment = self.experiment.within(self.asked.max_memory, "gradients")
-        found = shortlist_of(self.asked.within, experiment, progress=told_in_steps(progress, "prompts"))
+        report = told_in_steps(progress, "prompts")
+        found = shortlist_of(self.asked.within, experiment, level=self.asked.level, progress=report)
         self.more["shortlist"] = {"n_edges": found.n_edges, "edges": packed(found)}
+        if found.whole_nodes:
+            self.more["shortlist"]["n_nodes"] = found.size
         return found
 
     def _journal(self) -> DecisionFile | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_text
-from edgewise.graph import Circuit, Decision, Graph, load_circuit
+from edgewise.graph import Circuit, Decision, Graph, load_circuit, locate_node
 from edgewise.json_files import json_lines, part, read_json
 
 FORM = 1
@@ -34,6 +37,7 @@ _OPTIONAL: dict[str, type] = {
     "settings.mean_over": dict,
     "settings.mean_over.file": str,
     "settings.mean_over.sha256": str,
+    "settings.level": str,
     "settings.task.seed": int,
     "settings.task.variant": str,
     "settings.task.split": str,
@@ -44,7 +48,7 @@ _OPTIONAL: dict[str, type] = {
     "settings.model.folded_value_biases": bool,
     "settings.model.permuted_seed": int,
 }
-_DECISION: dict[str, type] = {"edge": str, "before": float, "after": float, "kept": bool}
+_DECISION: dict[str, type] = {"before": float, "after": float, "kept": bool}
 MOST_EXAMPLES = 1_000_000
 
 
@@ -59,10 +63,15 @@ def read_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
     if record.get("under_way") is not None:
         far = record["under_way"]
         raise EdgewiseError(
-            f"the search in {str(folder)!r} has not ended ({far['decided']:,} of {far['of']:,} edges decided): it "
-            f"still runs, or was killed and goes on with: edgewise resume {folder}"
+            f"the search in {str(folder)!r} has not ended ({far['decided']:,} of {far['of']:,} {unit_of(record)} "
+            f"decided): it still runs, or was killed and goes on with: edgewise resume {folder}"
         )
     return record, load_circuit(folder / "circuit.json", "the circuit of the run")
+
+
+def unit_of(record: Mapping[str, Any]) -> str:
+    """What a run's search counts: `edges` or `nodes`."""
+    return "nodes" if record["settings"].get("level") == "node" else "edges"
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -121,14 +130,22 @@ def decision_of(line: Any, graph: Graph, where: str) -> Decision:
     """The decision that a line of a trace holds.
 
     Raises:
-        EdgewiseError: it is none about an edge of `graph`.
+        EdgewiseError: it is none about an edge, or a node, of `graph`.
     """
     if not isinstance(line, Mapping):
         raise EdgewiseError(f"{where}: should be an object, not a {type(line).__name__}")
-    for name, kind in _DECISION.items():
+    what = "node" if "node" in line and "edge" not in line else "edge"
+    for name, kind in {what: str, **_DECISION}.items():
         part(line, name, kind, where)
     try:
-        graph.locate(line["edge"])
+        (graph.locate if what == "edge" else partial(locate_node, graph))(line[what])
     except EdgewiseError as error:
         raise EdgewiseError(f"{where}: {error}") from None
-    return Decision(**{name: kind(line[name]) for name, kind in _DECISION.items()})
+    return Decision(line[what], **{name: kind(line[name]) for name, kind in _DECISION.items()})
+
+
+def line_of(decision: Decision) -> str:
+    """A decision as a line of a trace: what was tested is its `edge`, or its `node`."""
+    line = asdict(decision)
+    tested = line.pop("edge")
+    return json.dumps({"edge" if "->" in tested else "node": tested, **line})

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from edgewise.discovery import Decision, Discovery
 from edgewise.evaluation import Evaluation, Outcome, evaluate
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Graph, as_shown, node_names
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.graph.groups import groups_found
 from edgewise.models import BUILT_IN, Decoder
@@ -21,7 +21,7 @@ from edgewise.patching import Ablation, Constants, Experiment
 from edgewise.runs.constants import kept_constants
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import kept_known, known_of
-from edgewise.runs.reading import FORM
+from edgewise.runs.reading import FORM, line_of
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.scores import scores_to_bytes
 from edgewise.tasks import METRICS, Task
@@ -55,8 +55,8 @@ class Run:
         settings, circuit = self.record["settings"], self.circuit
         end = "" if self.record["finished"] else ", interrupted"
         return (
-            f"<Run: {settings['method']} on {self.task_name} in {settings['model']['name']}; {circuit.n_edges:,} of "
-            f"{circuit.graph.n_edges:,} edges, {settings['metric']} {self.metric:.4g}{end}>"
+            f"<Run: {settings['method']} on {self.task_name} in {settings['model']['name']}; {circuit.size:,} of "
+            f"{circuit.most:,} {circuit.unit}, {settings['metric']} {self.metric:.4g}{end}>"
         )
 
     @property
@@ -115,7 +115,7 @@ class Run:
         files: dict[str, str | bytes] = {
             "run.json": json.dumps(self.record, indent=2) + "\n",
             "circuit.json": json.dumps(circuit_to_dict(self.circuit)),
-            "trace.jsonl": "".join(json.dumps(asdict(decision)) + "\n" for decision in self.trace),
+            "trace.jsonl": "".join(line_of(decision) + "\n" for decision in self.trace),
         }
         if self.record["result"].get("scoring") is not None:
             files["scores.safetensors"] = scores_to_bytes(self.circuit)
@@ -124,8 +124,10 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """What `edgewise discover --json` prints, without the run folder."""
         result = self.record["result"]
+        circuit = self.circuit
+        nodes = {"nodes": node_names(circuit), "n_nodes": result["n_nodes"]} if circuit.whole_nodes else {}
         return {
-            "edges": self.circuit.names(),
+            **(nodes or {"edges": circuit.names()}),
             **{key: result[key] for key in _COUNTS},
             "groups": result.get("groups"),
             "settings": self.record["settings"],
@@ -197,13 +199,16 @@ def record_of(
     task: Task,
 ) -> dict[str, Any]:
     """All of `run.json`."""
-    known, groups = task.known_circuit, groups_found(task.groups, found.circuit)
+    known, circuit = task.known_circuit, found.circuit
+    shown, groups = as_shown(circuit), groups_found(task.groups, circuit)
+    nodes = {"n_nodes": circuit.size, "n_graph_nodes": circuit.most} if circuit.whole_nodes else {}
     return {
-        **heading(settings, command, found.circuit.graph),
+        **heading(settings, command, circuit.graph),
         "result": {
-            "n_edges": found.circuit.n_edges,
-            "n_edges_connected": found.circuit.n_edges_connected,
-            "n_graph_edges": found.circuit.graph.n_edges,
+            **nodes,
+            "n_edges": shown.n_edges,
+            "n_edges_connected": shown.n_edges_connected,
+            "n_graph_edges": circuit.graph.n_edges,
             "metric": outcome.metric,
             "metric_in_search": found.metric,
             "metric_full": found.metric_full,
@@ -211,12 +216,12 @@ def record_of(
             "recovered": outcome.recovered,
             "accuracy": outcome.accuracy,
             "accuracy_full": accuracy,
-            "known_circuit": None if known is None else asdict(known.compare(found.circuit)),
+            "known_circuit": None if known is None else asdict(known.compare(circuit)),
             "groups": [asdict(one) for one in groups] or None,
             "tests": found.tests,
             "seconds": round(found.seconds, 3),
-            "tried": [{"threshold": threshold, "n_edges": size} for threshold, size in found.tried],
-            "passes": [{"tests": tests, "n_edges": size} for tests, size in found.passes],
+            "tried": [{"threshold": threshold, f"n_{circuit.unit}": size} for threshold, size in found.tried],
+            "passes": [{"tests": tests, f"n_{circuit.unit}": size} for tests, size in found.passes],
         },
         "versions": versions(),
     }

@@ -21,7 +21,8 @@ def scores_to_bytes(scored: Circuit) -> bytes:
     """A circuit's scores in safetensors form.
 
     Tensors: `scores` `[sources, inputs]` and `edges`, which of them the circuit has; `port_scores` and `ports`
-    `[inputs]`. Under `edgewise` the header holds the graph and the names of sources and inputs, as JSON.
+    `[inputs]`. Under `edgewise` the header holds the graph and the names of sources and inputs, as JSON, and whether it
+    is a circuit of whole nodes, of each of which all edges have one score.
     """
     assert scored.scores is not None
     tensors = {
@@ -35,6 +36,7 @@ def scores_to_bytes(scored: Circuit) -> bytes:
         "graph": asdict(scored.graph),
         "sources": [node.name for node in scored.graph.sources],
         "inputs": [place.name for place in scored.graph.inputs],
+        **({"whole_nodes": True} if scored.whole_nodes else {}),
     }
     return save(tensors, metadata={"edgewise": json.dumps(header)})  # one key: the order of several is not settled
 
@@ -85,6 +87,7 @@ def load_scores(path: str | Path, graph: Graph | None = None) -> Circuit:
             tensors["ports"].numpy(),
             tensors["scores"].numpy(),
             None if ports is None else ports.numpy(),
+            header.get("whole_nodes", False) is True,
         )
     except (SafetensorError, EdgewiseError, KeyError, TypeError, ValueError) as error:
         why = f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -17,6 +17,7 @@ from edgewise.discovery import (
     Discovery,
     Interrupted,
     Method,
+    NodePlan,
     Order,
     OrderMode,
     Plan,
@@ -26,14 +27,17 @@ from edgewise.discovery import (
     StepProgress,
     at_most,
     by_threshold,
+    choose_nodes,
     greedy,
     plan_acdc,
+    plan_nodes,
     require_count,
     top,
 )
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.evaluation import Outcome, advice, outcome_of
 from edgewise.graph import Circuit
+from edgewise.graph.by_node import Level
 from edgewise.graph.groups import GivenGroups
 from edgewise.models import Decoder
 from edgewise.patching import Ablation, Constants, Experiment, OutOfMemoryError, plan_memory
@@ -53,6 +57,7 @@ def discover(
     task: Task,
     *,
     method: str = "acdc",
+    level: Level = "edge",
     threshold: float | None = None,
     edges: int | None = None,
     share: float | None = None,
@@ -86,10 +91,11 @@ def discover(
     Args:
         method: `acdc`, or one that scores edges (`METHODS` and `edgewise methods` list them; `eap`, `eap-ig`, `atp`,
             `hisp` and `sp` are short for some).
+        level: what the circuit is made of: `edge`, or `node`, whole heads and MLPs, each with all that it writes.
         threshold: ACDC's threshold, or the lowest score that is kept; in the metric's units, or, for methods whose
             scores have units of their own, in those. By default the task's suggestion.
-        edges: instead of a threshold, the most edges the circuit may have.
-        share: the same as a share of the graph's edges, from 0 to 1.
+        edges: instead of a threshold, the most edges the circuit may have; with level `node`, the most nodes.
+        share: the same as a share of the graph's edges (nodes), from 0 to 1.
         select: how scores become that many edges: `at-most` (as many as leave at most that many when what dangles is
             dropped), `top` (exactly so many, then pruned) or `greedy` (grown from the logits, then pruned).
         ablation: what an absent edge carries: `resample`, `zero`, `mean`, `mean-clean`, `mean-positional`, `noise`,
@@ -99,15 +105,15 @@ def discover(
         ablation_seed: of ablation `noise`, and of what `optimal` learns.
         metric: a metric's name, or a function of logits `[scored, d_vocab]` and a `Reference` that gives one number per
             scored place, lower being better; by default the task's.
-        ports: whether to test heads' port edges too, as the paper does.
+        ports: whether to test heads' port edges too, as the paper does; with level `node` there are none.
         layer_order, head_order: how parents are ordered: `normal`, `reverse` or `shuffle`.
         seed: of shuffled orders, and of the noise that methods learn masks with.
         absolute: compare the size of the metric's change (or of a score) with the threshold, not the signed one.
         heads: edges lead into a head's query, key and value (`split`), or into the head (`whole`), which has no port
             edges then.
         positions: edges hold at all positions (`together`), at `each` by itself, or at the task's `spans` of them.
-        within: search among the best so many edges by edge attribution with integrated gradients, or among those of a
-            circuit (one that scores gave, too), a run, or the path of one; all others are ablated from the start.
+        within: search among the best so many edges (nodes) by attribution with integrated gradients, or among those of
+            a circuit (one that scores gave, too), a run, or the path of one; all others are ablated from the start.
         budget: an edge goes only if, besides, the metric is below this without it.
         passes: how often the edges that are left are tried, from the logits back.
         engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
@@ -178,7 +184,7 @@ def run_search(
     search: Pruning | None = None
     if asked.edges is not None and asked.select != "at-most":
         require_count(whole, asked.edges)  # before anything is scored
-    kind = "runs" if asked.method == "acdc" and asked.engine == "plain" else chosen.memory
+    kind = "runs" if asked.method == "acdc" and asked.engine == "plain" else chosen.memory_for(asked.level)
     ablation = asked.ablating(model, task, constants)
     plan_memory(model, task, whole, asked.max_memory, kind, ablation)  # before an Experiment records anything
     experiment = _experiment(model, task, asked, ablation, told_in_steps(progress, "constants"))
@@ -189,7 +195,7 @@ def run_search(
     scoring: dict[str, Any] | None = None
     try:
         if chosen.score is not None:
-            scored = score_edges(experiment, chosen, asked.options or {}, asked.max_memory, progress)
+            scored = score_edges(experiment, chosen, asked.options or {}, asked.max_memory, progress, asked.level)
             selected = _select(scored, chosen, asked)
             found = _scored_discovery(experiment, selected, time.perf_counter() - started)
             scoring = {
@@ -271,15 +277,21 @@ def score_edges(
     options: Mapping[str, Any],
     max_memory: int | None = None,
     progress: ProgressCallback | None = None,
+    level: Level = "edge",
 ) -> Scored:
-    """Every edge's score by a method, with its progress told in a search's words."""
+    """Every edge's (node's) score by a method, with its progress told in a search's words."""
 
-    report = told_in_steps(progress, method.counts)
-    return method.scores(experiment, max_memory=max_memory, progress=report, **options)
+    counts = "nodes" if level == "node" and method.counts == "edges" else method.counts
+    report = told_in_steps(progress, counts)
+    return method.scores(experiment, level=level, max_memory=max_memory, progress=report, **options)
 
 
 def _select(scored: Scored, method: Method, asked: SearchRequest) -> Selected:
     edges, absolute = asked.edges, asked.absolute
+    if asked.level == "node":
+        return choose_nodes(
+            scored.circuit, count=edges, threshold=asked.threshold, absolute=absolute, above=scored.above
+        )
     if edges is not None:
         if asked.select != "at-most":
             return (greedy if asked.select == "greedy" else top)(scored.circuit, edges, absolute=absolute)
@@ -336,6 +348,7 @@ def plan_discovery(
     mean_over: str | Path | Mapping[str, Any] | None = None,
     ablation_seed: int = 0,
     metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
+    level: Level = "edge",
     ports: bool = True,
     layer_order: OrderMode = "normal",
     head_order: OrderMode = "normal",
@@ -347,7 +360,7 @@ def plan_discovery(
     budget: float | None = None,
     max_memory: int | None = None,
     request: SearchRequest | None = None,
-) -> Plan:
+) -> Plan | NodePlan:
     """What `discover` with ACDC would cost with the same settings: memory, and time from a short calibration.
 
     Args:
@@ -360,12 +373,14 @@ def plan_discovery(
     asked = _asked(locals())
     asked.check()
     carried, whole = asked.ablating(model, task), asked.graph(model, task)
-    plan_memory(model, task, whole, asked.max_memory, ablation=carried)
+    plan_memory(model, task, whole, asked.max_memory, METHODS["acdc"].memory_for(asked.level), ablation=carried)
     order = Order(asked.layer_order, asked.head_order, asked.seed)
     learns = carried.name == "optimal"  # a candidate costs the same whatever was learned
     experiment = _experiment(model, task, asked, Ablation("mean-clean") if learns else carried)
     learning = seconds_to_learn(experiment) if learns else None
-    start = None if asked.within is None else shortlist_of(asked.within, experiment)
+    start = None if asked.within is None else shortlist_of(asked.within, experiment, level=asked.level)
+    if asked.level == "node":
+        return replace(plan_nodes(experiment, start=start, max_memory=asked.max_memory), learning=learning)
     planned = plan_acdc(
         experiment,
         asked.threshold,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
+from edgewise.graph.by_node import Level
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,13 +44,16 @@ class SearchRequest:
     """What to search, and how: the keywords of `discover`, where each is described."""
 
     method: str = asked("acdc", "See: edgewise methods.", completes="METHODS")
+    level: Level = asked("edge", "edge, or node: circuits of whole heads and MLPs, each with all that it writes.")
     threshold: float | None = asked(
         None,
         "Keep an edge if the metric rises by at least this much without it (methods that score edges: if its score is "
         "at least this). Default: the task's; a file has none.",
     )
-    edges: int | None = asked(None, "Instead of a threshold: a circuit of at most this many edges.")
-    share: float | None = asked(None, "The same as a share of the graph's edges, as in 0.05.")
+    edges: int | None = asked(
+        None, "Instead of a threshold: a circuit of at most this many edges (of nodes, with --level node)."
+    )
+    share: float | None = asked(None, "The same as a share of the graph's edges (nodes), as in 0.05.")
     select: Selection = asked(
         "at-most",
         "How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), greedy "
@@ -80,8 +84,8 @@ class SearchRequest:
     absolute: bool = asked(False, "Compare the size of the change, not the signed change.")
     within: int | str | Path | Circuit | Run | None = asked(
         None,
-        "Search among the best so many edges by edge attribution with integrated gradients, or among those of a run or "
-        "a circuit file; all others are ablated from the start.",
+        "Search among the best so many edges (nodes) by attribution with integrated gradients, or among those of a run "
+        "or a circuit file; all others are ablated from the start.",
     )
     budget: float | None = asked(None, "An edge goes only if the metric as a whole, too, is below this without it.")
     passes: int = asked(1, "How often the edges that are left are tried, from the logits back.")
@@ -116,7 +120,7 @@ class SearchRequest:
                 that means nothing, both of threshold and edges, a seed or a number of steps out of bounds, or an option
                 that the method lacks.
         """
-        from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named
+        from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named, require_nodes
         from edgewise.graph.groups import read_groups
         from edgewise.patching import ABLATIONS
         from edgewise.runs.given import check_known
@@ -153,6 +157,14 @@ class SearchRequest:
             raise EdgewiseError("give a threshold or a number of edges (or a share of them), not both")
         if self.share is not None and not 0 < self.share <= 1:
             raise EdgewiseError(f"--share should be above 0 and at most 1, not {self.share}")
+        if self.level not in get_args(Level):
+            raise unknown("level", self.level, get_args(Level))
+        if self.level == "node":
+            require_nodes(method.name)
+            if self.select != "at-most":
+                raise EdgewiseError(
+                    f"selection {self.select!r} chooses edges, and nodes need no such choice; use at-most"
+                )
         if self.select not in get_args(Selection):
             raise unknown("selection", self.select, get_args(Selection))
         if self.select != "at-most" and (acdc or not sized):
@@ -220,6 +232,11 @@ class SearchRequest:
                 "the task suggests no threshold: give --threshold (0.01 is a start for kl_div) or --edges"
             )
 
+    @property
+    def with_ports(self) -> bool:
+        """Whether the graph has port edges: not where heads or nodes are whole, which lack no query, key or value."""
+        return self.ports and self.level == "edge" and self.heads == "split"
+
     def graph(self, model: Decoder, task: Task) -> Graph:
         """The graph that is searched.
 
@@ -230,15 +247,16 @@ class SearchRequest:
 
         _, spans = told_apart(task, self.positions)
         split, whole = task.split_embedding, self.heads == "whole"
-        return model.graph(ports=self.ports, split_embedding=split, whole_heads=whole, spans=spans)
+        return model.graph(ports=self.with_ports, split_embedding=split, whole_heads=whole, spans=spans)
 
     def settled(self, task: Task, graph: Graph) -> Self:
-        """The same with nothing left to the method or to the task, but for ablation and metric; a share as edges."""
+        """The same with nothing left to the method or to the task, but for ablation and metric; a share as a number."""
         from edgewise.discovery import METHODS, method_named
         from edgewise.graph.groups import read_groups
 
         method = METHODS[method_named(self.method)]
-        edges = self.edges if self.share is None else max(1, int(self.share * graph.n_edges))
+        whole = graph.n_edges if self.level == "edge" else len(graph.sources)
+        edges = self.edges if self.share is None else max(1, int(self.share * whole))
         options = {
             **method.options,
             **({"seed": self.seed} if "seed" in method.options else {}),
@@ -250,8 +268,8 @@ class SearchRequest:
         if threshold is None and edges is None and not method.rounds:
             threshold = task.threshold
         groups = None if self.groups is None else read_groups(self.groups, graph)
-        settled = {"method": method.name, "threshold": threshold, "edges": edges, "options": options, "groups": groups}
-        return replace(self, share=None, **settled)
+        settled = {"threshold": threshold, "edges": edges, "share": None, "options": options, "groups": groups}
+        return replace(self, method=method.name, ports=self.with_ports, **settled)
 
     def ablating(self, model: Decoder, task: Task, constants: Constants | None = None) -> Ablation:
         """The ablation that is asked for, with the texts that a mean is taken over.
@@ -334,7 +352,7 @@ class SearchRequest:
 
 _UNNAMED = "(a circuit)"
 _LATER = (
-    *("select", "share", "max_memory", "within", "budget", "passes"),
+    *("level", "select", "share", "max_memory", "within", "budget", "passes"),
     *("heads", "positions", "mean_over", "ablation_seed", "groups", "known"),
 )
 """What records may lack: what is not always said, and what older ones did not know."""

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgewise.discovery import METHODS, StepProgress, at_most, without_dead_ends
+from edgewise.discovery import METHODS, StepProgress, at_most, choose_nodes, without_dead_ends
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
+from edgewise.graph.by_node import Level
 from edgewise.graph.convert import onto
 from edgewise.json_files import part
 from edgewise.patching import Experiment
@@ -23,27 +24,49 @@ SCORED_BY = "edge-attribution-ig"
 """The method that scores edges for a shortlist of so many."""
 
 
-def shortlist_of(within: Within, experiment: Experiment, *, progress: StepProgress | None = None) -> Circuit:
-    """The edges that `within` stands for, without those that lead to nothing.
+def shortlist_of(
+    within: Within, experiment: Experiment, *, level: Level = "edge", progress: StepProgress | None = None
+) -> Circuit:
+    """The edges that `within` stands for, without those that lead to nothing; with level `node`, the nodes.
 
     A number stands for the circuit of at most so many edges, port edges counted, whose scores by edge attribution with
     integrated gradients are largest in size (`at_most`): an edge without which the metric is lower may be one that
     others are needed to make up for. Anything else holds a circuit over the experiment's graph; one without port edges
-    gets those of the inputs that read something.
+    gets those of the inputs that read something. A search of edges may be made among those of whole nodes, of which the
+    ones into absent nodes lead to nothing; one of nodes chooses among whole nodes only.
 
     Raises:
-        EdgewiseError: there is no such circuit, it is of another graph, or nothing is in it.
+        EdgewiseError: there is no such circuit, it is of another graph, or nothing is in it; or it is one of edges, and
+            nodes are searched.
     """
     graph = experiment.graph
+    if level == "node":
+        return _nodes(within, experiment, progress)
     if isinstance(within, int):
         scored = METHODS[SCORED_BY].scores(experiment, progress=progress)
         found = at_most(scored.circuit, within, absolute=True).circuit
     else:
         found = _given(within, graph)
-    found = without_dead_ends(graph, replace(found, scores=None, port_scores=None))
+    found = without_dead_ends(graph, replace(found, scores=None, port_scores=None, whole_nodes=False))
     if not found:
         raise EdgewiseError("the shortlist (--within) is empty: no edge in it leads to the logits; allow more")
     return found
+
+
+def _nodes(within: Within, experiment: Experiment, progress: StepProgress | None) -> Circuit:
+    if isinstance(within, int):
+        scored = METHODS[SCORED_BY].scores(experiment, level="node", progress=progress)
+        found = choose_nodes(scored.circuit, count=within, absolute=True).circuit
+    else:
+        found = _given(within, experiment.graph)
+        if not found.whole_nodes:
+            raise EdgewiseError(
+                "a search of nodes (--level node) chooses among whole nodes, and the shortlist (--within) is a circuit "
+                f"of {found.n_edges:,} edges; give a number of nodes, or a run that was made with --level node"
+            )
+    if not found:
+        raise EdgewiseError("the shortlist (--within) is empty: it has no node")
+    return replace(found, scores=None, port_scores=None)
 
 
 def _given(within: Within, graph: Graph) -> Circuit:
@@ -57,13 +80,14 @@ def _given(within: Within, graph: Graph) -> Circuit:
     return onto(circuit, graph)
 
 
-def unpacked_shortlist(kept: Any, graph: Graph) -> Circuit:
+def unpacked_shortlist(kept: Any, graph: Graph, level: Level = "edge") -> Circuit:
     """The shortlist that a run's record keeps.
 
     Raises:
         EdgewiseError: it keeps something else there.
     """
     try:
-        return unpacked(part({"shortlist": kept}, "shortlist.edges", str, "the run record"), graph)
-    except ValueError as error:
+        found = unpacked(part({"shortlist": kept}, "shortlist.edges", str, "the run record"), graph)
+        return replace(found, whole_nodes=level == "node")
+    except (EdgewiseError, ValueError) as error:
         raise EdgewiseError(f"the run record is broken: 'shortlist.edges': {error}") from None

@@ -12,6 +12,7 @@ from edgewise.discovery import OrderMode
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import mean_jaccard
 from edgewise.evaluation.bootstrap import jaccard
+from edgewise.evaluation.random_circuits import chosen_of, parts_of
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
 from edgewise.runs.request import SearchRequest
@@ -29,10 +30,10 @@ class Stability:
     Attributes:
         what: what changed from one to the next: `examples` or `order`.
         circuits: all of them.
-        jaccard: the mean over pairs of |A and B| / |A or B| of their edges.
+        jaccard: the mean over pairs of |A and B| / |A or B| of their edges (nodes, of circuits of whole nodes).
         with_first: the same between each of them and the circuit that is looked into.
-        common, union: how many edges are in all of them, and in any.
-        frequencies: edges by the share of circuits that have them, the most frequent first.
+        common, union: how many edges (nodes) are in all of them, and in any.
+        frequencies: edges (nodes) by the share of circuits that have them, the most frequent first.
     """
 
     what: str
@@ -116,15 +117,15 @@ def _searched(
 
 def compare_all(what: str, circuit: Circuit, found: list[Circuit]) -> Stability:
     """How far circuits agree with each other and with one of them all."""
-    sets = [one.present for one in found]
-    counts = Counter(name for one in found for name in one.names())
+    sets = [chosen_of(one) for one in found]
+    counts = Counter(name for one in found for name in parts_of(one))
     every = np.stack(sets)
     mean = mean_jaccard(sets)
     return Stability(
         what=what,
         circuits=tuple(found),
         jaccard=1.0 if mean is None else mean,
-        with_first=tuple(jaccard(one, circuit.present) for one in sets),
+        with_first=tuple(jaccard(one, chosen_of(circuit)) for one in sets),
         common=int(every.all(axis=0).sum()),
         union=int(every.any(axis=0).sum()),
         frequencies=tuple((name, count / len(found)) for name, count in counts.most_common()),

@@ -13,6 +13,7 @@ from edgewise.files import write_text
 from edgewise.graph import Graph
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.journal import DecisionFile
+from edgewise.runs.reading import unit_of
 
 TOLD_EVERY = 1.0
 """Seconds after which `run.json` says anew how far the search has got."""
@@ -54,7 +55,8 @@ def keep_going(
         seconds = round(before + time.perf_counter() - started, 3)
         return json.dumps({**record, "finished": False, "under_way": {**far, "seconds": seconds}}, indent=2) + "\n"
 
-    nothing = {"decided": 0, "of": graph.n_edges, "kept": 0, "tests": 0, "max_memory": max_memory}
+    count = len(graph.sources) if unit_of(record) == "nodes" else graph.n_edges
+    nothing = {"decided": 0, "of": count, "kept": 0, "tests": 0, "max_memory": max_memory}
     if journal is None:
         begun = folder.begin({"run.json": text(nothing), **files})
         journal = journal_of(begun, graph, record["settings"])

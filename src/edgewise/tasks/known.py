@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from edgewise.errors import EdgewiseError, quoted
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Graph, as_shown
 from edgewise.graph.convert import onto
 from edgewise.graph.groups import GroupFound, Groups, group_of, groups_found
 from edgewise.models import Decoder
@@ -88,8 +88,9 @@ class Truth:
         Raises:
             EdgewiseError: the circuit is over another model's graph.
         """
-        known = self.on(circuit.graph)
-        return Comparison(self.source, known.n_edges, (known & circuit).n_edges, self.groups_in(circuit))
+        known = as_shown(self.on(circuit.graph))
+        found = (known & as_shown(circuit)).n_edges
+        return Comparison(self.source, known.n_edges, found, self.groups_in(circuit))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from edgewise.discovery.methods import (
     relp,
     subnetwork_probing,
 )
-from edgewise.errors import unknown
+from edgewise.errors import EdgewiseError, unknown
 from edgewise.registry import Registry
 
 _OWN = (
@@ -45,6 +45,21 @@ def register_method(method: Method) -> None:
         EdgewiseError: the name is taken.
     """
     METHODS.add(getattr(method, "name", ""), method)
+
+
+def require_nodes(name: str) -> None:
+    """Refuse a method, by its full name, that cannot find circuits of whole nodes.
+
+    Raises:
+        EdgewiseError: it cannot; the message names those that can.
+    """
+    method = METHODS[name]
+    if not method.by_node:
+        what = "queries, keys, values and MLPs" if method.units else "edges"
+        able = [other for other, one in METHODS.items() if one.by_node]
+        raise EdgewiseError(
+            f"method {name!r} scores {what}, not whole nodes (--level node); these can: {', '.join(able)}"
+        )
 
 
 def method_named(name: str) -> str:

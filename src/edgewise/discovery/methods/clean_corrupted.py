@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.discovery.attribution import STEPS, Points, along, attribute, moves, with_embeddings
+from edgewise.discovery.attribution import STEPS, Points, along, attribute, attribute_nodes, moves, with_embeddings
 from edgewise.discovery.method import Method, Scored, StepProgress
 from edgewise.patching import Experiment
 
@@ -13,10 +13,22 @@ def clean_corrupted(experiment: Experiment, *, progress: StepProgress | None = N
     Raises:
         EdgewiseError: as `edge_attribution`.
     """
+    return attribute(experiment, _points(experiment), progress)
+
+
+def clean_corrupted_nodes(experiment: Experiment, *, progress: StepProgress | None = None) -> Scored:
+    """The same of whole nodes.
+
+    Raises:
+        EdgewiseError: as `edge_attribution`.
+    """
+    return attribute_nodes(experiment, _points(experiment), progress)
+
+
+def _points(experiment: Experiment) -> Points:
     if not moves(experiment):
-        return attribute(experiment, along(experiment, "activations", STEPS), progress)
-    both = Points("clean-corrupted", 2, lambda rows: with_embeddings(rows, [0.0, 1.0]))
-    return attribute(experiment, both, progress)
+        return along(experiment, "activations", STEPS)
+    return Points("clean-corrupted", 2, lambda rows: with_embeddings(rows, [0.0, 1.0]))
 
 
 METHOD = Method(
@@ -26,4 +38,5 @@ METHOD = Method(
     paper="Hanna et al. 2024",
     when="cheaper than a path",
     score=clean_corrupted,
+    score_nodes=clean_corrupted_nodes,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.discovery.attribution import attribute, clean_or_path
+from edgewise.discovery.attribution import attribute, attribute_nodes, clean_or_path
 from edgewise.discovery.method import Method, Scored, StepProgress
 from edgewise.patching import Experiment
 
@@ -16,6 +16,15 @@ def edge_attribution(experiment: Experiment, *, progress: StepProgress | None = 
     return attribute(experiment, clean_or_path(experiment), progress)
 
 
+def node_attribution(experiment: Experiment, *, progress: StepProgress | None = None) -> Scored:
+    """NAP: the same of whole nodes.
+
+    Raises:
+        EdgewiseError: as `edge_attribution`.
+    """
+    return attribute_nodes(experiment, clean_or_path(experiment), progress)
+
+
 METHOD = Method(
     name="edge-attribution",
     short="eap",
@@ -24,4 +33,5 @@ METHOD = Method(
     paper="Syed et al. 2023",
     when="a first look at a large model",
     score=edge_attribution,
+    score_nodes=node_attribution,
 )

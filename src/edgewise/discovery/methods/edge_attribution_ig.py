@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from edgewise.discovery.attribution import PATHS, STEPS, Path, along, attribute, flat_at_clean
+from edgewise.discovery.attribution import (
+    PATHS,
+    STEPS,
+    Path,
+    Points,
+    along,
+    attribute,
+    attribute_nodes,
+    flat_at_clean,
+)
 from edgewise.discovery.method import MOST_STEPS, Method, Option, Scored, StepProgress
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.patching import Experiment
@@ -20,6 +29,21 @@ def edge_attribution_ig(
     Raises:
         EdgewiseError: as `edge_attribution`; an unknown path, or fewer than one step.
     """
+    return attribute(experiment, _points(experiment, path, steps), progress)
+
+
+def node_attribution_ig(
+    experiment: Experiment, *, path: Path = "inputs", steps: int = STEPS, progress: StepProgress | None = None
+) -> Scored:
+    """NAP-IG: the same of whole nodes.
+
+    Raises:
+        EdgewiseError: as `edge_attribution_ig`.
+    """
+    return attribute_nodes(experiment, _points(experiment, path, steps), progress)
+
+
+def _points(experiment: Experiment, path: Path, steps: int) -> Points:
     if path not in PATHS:
         raise unknown("path", path, PATHS)
     if steps < 1:
@@ -28,7 +52,7 @@ def edge_attribution_ig(
         raise EdgewiseError(
             f"1 step is the clean run, where metric {experiment.metric.name!r} has no gradient; take more than 1 step"
         )
-    return attribute(experiment, along(experiment, path, steps), progress)
+    return along(experiment, path, steps)
 
 
 METHOD = Method(
@@ -43,4 +67,5 @@ METHOD = Method(
         Option("steps", STEPS, "points of the path, the clean end included", least=1, most=MOST_STEPS),
     ),
     score=edge_attribution_ig,
+    score_nodes=node_attribution_ig,
 )

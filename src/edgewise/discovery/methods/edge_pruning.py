@@ -10,12 +10,16 @@ target over the first part of the steps. Adam lowers the loss in theta and raise
 until the target is met (the paper's Lagrangian). Afterwards edges are ranked by theta.
 
 Masks start from attribution scores if asked for: edges with the higher scores start higher. That, and leaving out the
-paper's masks on whole nodes, is what differs from it.
+paper's masks on whole nodes beside those on edges, is what differs from it.
+
+By nodes there is one mask for each node, on all that it writes, and none on edges.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,13 +29,16 @@ from torch import Tensor
 from edgewise.discovery.attribution import require_gradient
 from edgewise.discovery.hard_concrete import alive, sample
 from edgewise.discovery.method import MOST_STEPS, SEED, STEPS_HELP, Method, Option, Scored, StepProgress
-from edgewise.discovery.methods.edge_attribution_ig import edge_attribution_ig
+from edgewise.discovery.methods.edge_attribution_ig import edge_attribution_ig, node_attribution_ig
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, node_scores, of_nodes
+from edgewise.graph.circuit import Floats
 from edgewise.models.matmul import fast_matmul
 from edgewise.patching import Experiment
-from edgewise.patching.ablation import cut_rows
+from edgewise.patching.ablation import Ablated, cut_rows
+from edgewise.patching.node_running import node_run
 from edgewise.patching.running import circuit_run
+from edgewise.tasks import Prompts
 
 FIRST_THETA = 2.0
 STEPS, LEARNING_RATE, LAMBDA_RATE = 300, 0.1, 0.5
@@ -63,13 +70,113 @@ def edge_pruning(
     require_gradient(experiment)
     if not 1 <= target <= graph.n_edges:
         raise EdgewiseError(f"cannot prune to {target:,} edges: the graph has {graph.n_edges:,}")
+    exists = torch.from_numpy(np.concatenate([graph.edges.ravel(), graph.port_edges])).to(device)
+
+    def run(rows: Prompts, ablated: Ablated, mask: Tensor) -> Tensor:
+        every = torch.zeros(exists.shape, dtype=mask.dtype, device=mask.device).masked_scatter(exists, mask)
+        edges, ports = every[: graph.edges.size].view(graph.edges.shape), every[graph.edges.size :]
+        return circuit_run(experiment.decoder, graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans)
+
+    theta, loss = _learned(
+        lambda: _first_theta(experiment, warm_start).to(device)[exists],
+        lambda mask: _metric(experiment, mask, run),
+        target,
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+        progress=progress,
+    )
+    scores = torch.full(exists.shape, -torch.inf, dtype=torch.float64)
+    scores[exists.cpu()] = theta
+    scores = torch.where(exists.cpu(), scores, 0.0).numpy()
+    edges, ports = scores[: graph.edges.size].reshape(graph.edges.shape), scores[graph.edges.size :]
+    options = {"target": target, "steps": steps, "learning_rate": learning_rate, "warm_start": warm_start, "seed": seed}
+    details = {**options, "loss_metric": loss.metric, "expected_edges": loss.expected}
+    return Scored(Circuit.full(graph).with_scores(edges, ports), details, above=-math.inf)
+
+
+def node_pruning(
+    experiment: Experiment,
+    target: int,
+    *,
+    steps: int = STEPS,
+    learning_rate: float = LEARNING_RATE,
+    warm_start: bool = True,
+    seed: int = 0,
+    progress: StepProgress | None = None,
+) -> Scored:
+    """The same with one mask for each node: learn which `target` nodes a task needs.
+
+    The embedding counts among them and has no mask: it is always there. Arguments as of `edge_pruning`.
+
+    Raises:
+        EdgewiseError: as `edge_pruning`.
+    """
+    graph, device = experiment.graph, experiment.decoder.device
+    require_gradient(experiment)
+    always, count = graph.n_embeddings, len(graph.sources)
+    if not always < target <= count:
+        raise EdgewiseError(
+            f"cannot prune to {target:,} nodes: the graph has {count:,}, and the embedding is always there"
+        )
+
+    def first() -> Tensor:
+        theta = np.full(count, FIRST_THETA)
+        if warm_start:
+            found = node_scores(node_attribution_ig(experiment).circuit)
+            assert found is not None
+            _spread(theta[always:], found[always:])
+        return torch.from_numpy(theta[always:]).float().to(device)
+
+    def run(rows: Prompts, ablated: Ablated, mask: Tensor) -> Tensor:
+        present = torch.cat([mask.new_ones(always), mask])[None]
+        return node_run(experiment.decoder, graph, rows.clean, rows.mask, ablated, present)[0]
+
+    theta, loss = _learned(
+        first,
+        lambda mask: _metric(experiment, mask, run),
+        target - always,
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+        progress=progress,
+    )
+    scores = torch.cat([theta.max().expand(always) + 1, theta]).numpy()
+    options = {"target": target, "steps": steps, "learning_rate": learning_rate, "warm_start": warm_start, "seed": seed}
+    details = {**options, "loss_metric": loss.metric, "expected_nodes": always + loss.expected}
+    return Scored(of_nodes(graph, np.ones(count, dtype=bool), scores), details, above=-math.inf)
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """The metric at the last step, and how many masks were expected not to be zero."""
+
+    metric: float
+    expected: float
+
+
+def _learned(
+    first: Callable[[], Tensor],
+    metric_of: Callable[[Tensor], float],
+    target: int,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    progress: StepProgress | None,
+) -> tuple[Tensor, _Loss]:
+    """Learn masks of which `target` are to be left: their parameters as float64 on CPU.
+
+    Args:
+        first: gives the parameters to start from.
+        metric_of: the metric under masks, whose gradient it adds to theirs.
+    """
     if steps < 2 or not (math.isfinite(learning_rate) and learning_rate > 0):
         raise EdgewiseError(
             f"edge pruning needs at least 2 steps and a learning rate above 0, not {steps} and {learning_rate}"
         )
-    exists = torch.from_numpy(np.concatenate([graph.edges.ravel(), graph.port_edges])).to(device)
-    theta = _first_theta(experiment, warm_start).to(device)[exists].requires_grad_()
-    lambdas = torch.zeros(2, device=device, requires_grad=True)
+    theta = first().requires_grad_()
+    lambdas = torch.zeros(2, device=theta.device, requires_grad=True)
     optimizer = torch.optim.Adam(
         [{"params": [theta], "lr": learning_rate}, {"params": [lambdas], "lr": LAMBDA_RATE, "maximize": True}]
     )
@@ -80,7 +187,7 @@ def edge_pruning(
         wanted = 1 - (1 - target / len(theta)) * min(1.0, step / (SHRINKING * steps))
         mask = sample(theta, generator)
         leaf = mask.detach().requires_grad_()
-        metric = _metric(experiment, leaf, exists)
+        metric = metric_of(leaf)
         share = alive(theta).mean()
         expected = share.item() * len(theta)
         if not math.isfinite(metric):
@@ -94,15 +201,7 @@ def edge_pruning(
             raise EdgewiseError(f"edge pruning diverged: after step {step} a mask is no number")
         if progress is not None:
             progress(step, steps)
-    scores = torch.full(exists.shape, -torch.inf, dtype=torch.float64)
-    scores[exists.cpu()] = theta.detach().double().cpu()
-    scores = torch.where(exists.cpu(), scores, 0.0).numpy()
-    edges, ports = scores[: graph.edges.size].reshape(graph.edges.shape), scores[graph.edges.size :]
-    details = {
-        **{"target": target, "steps": steps, "learning_rate": learning_rate, "warm_start": warm_start, "seed": seed},
-        **{"loss_metric": metric, "expected_edges": round(expected, 1)},
-    }
-    return Scored(Circuit.full(graph).with_scores(edges, ports), details, above=-math.inf)
+    return theta.detach().double().cpu(), _Loss(metric, round(expected, 1))
 
 
 def _first_theta(experiment: Experiment, warm_start: bool) -> Tensor:
@@ -117,26 +216,33 @@ def _first_theta(experiment: Experiment, warm_start: bool) -> Tensor:
             (0, scored.scores.ravel(), graph.edges.ravel()),
             (graph.edges.size, scored.port_scores, graph.port_edges),
         ):
-            places = np.flatnonzero(exists)
-            order = places[np.argsort(np.abs(scores[places]), kind="stable")]
-            # From one below to one above, evenly by rank: scores themselves differ by orders of magnitude.
-            first[start + order] += np.linspace(-1, 1, len(order)) if len(order) else 0.0
+            theirs = first[start : start + len(exists)][exists]
+            _spread(theirs, scores[exists])
+            first[start : start + len(exists)][exists] = theirs
     return torch.from_numpy(first).float()
 
 
-def _metric(experiment: Experiment, mask: Tensor, exists: Tensor) -> float:
-    """The metric under soft masks; its gradient is added to the mask's."""
-    graph, decoder, prompts = experiment.graph, experiment.decoder, experiment.task.prompts
+def _spread(theta: Floats, scores: Floats) -> None:
+    """Add to parameters from one below to one above, evenly by rank: scores differ by orders of magnitude."""
+    order = np.argsort(np.abs(scores), kind="stable")
+    theta[order] += np.linspace(-1, 1, len(order)) if len(order) else 0.0
+
+
+def _metric(experiment: Experiment, mask: Tensor, run: Callable[[Prompts, Ablated, Tensor], Tensor]) -> float:
+    """The metric under soft masks; its gradient is added to the mask's.
+
+    Args:
+        run: the final stream `[batch, pos, d_model]` of some rows of prompts under the mask.
+    """
+    decoder, prompts = experiment.decoder, experiment.task.prompts
     places, total, step = len(prompts.scored_rows), 0.0, experiment.rows_at_once()
     for first in range(0, len(prompts), step):
         stop = min(first + step, len(prompts))
         rows = prompts.rows(first, stop)
         inside = (prompts.scored_rows >= first) & (prompts.scored_rows < stop)
-        every = torch.zeros(exists.shape, dtype=mask.dtype, device=mask.device).masked_scatter(exists, mask)
-        edges, ports = every[: graph.edges.size].view(graph.edges.shape), every[graph.edges.size :]
         ablated = cut_rows(experiment.ablated_activations, first, stop)
         with torch.enable_grad(), fast_matmul():
-            final = circuit_run(decoder, graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans)
+            final = run(rows, ablated, mask)
             logits = decoder.logits(final[rows.scored_rows, rows.scored_positions])
             value = experiment.metric(logits, experiment.reference.at(inside)).sum() / places
             value.backward(inputs=[mask])  # and not the weights, whose gradients would stay
@@ -148,6 +254,12 @@ def _score(experiment: Experiment, *, target: int | None, **options: Any) -> Sco
     if target is None:
         raise EdgewiseError("edge pruning needs a target: the number of edges that its masks are pressed to")
     return edge_pruning(experiment, min(target, experiment.graph.n_edges), **options)
+
+
+def _score_nodes(experiment: Experiment, *, target: int | None, **options: Any) -> Scored:
+    if target is None:
+        raise EdgewiseError("edge pruning needs a target: the number of nodes that its masks are pressed to")
+    return node_pruning(experiment, min(target, len(experiment.graph.sources)), **options)
 
 
 METHOD = Method(
@@ -165,6 +277,7 @@ METHOD = Method(
     ),
     counts="steps",
     score=_score,
+    score_nodes=_score_nodes,
     memory="masks",
     metric_units=False,
     sized=False,

@@ -1,8 +1,9 @@
-"""Exact patching of every edge: the ground truth that approximations are judged against.
+"""Exact patching of every edge, or every node: the ground truth that approximations are judged against.
 
 The score of an edge is how much the metric rises when that edge alone is ablated and every other one is present. The
 incremental evaluator computes it: everything upstream of the edge is reused, and edges into one input are one batch.
-Attribution estimates the same number by gradients.
+The score of a node is how much it rises when all that the node writes is ablated. Attribution estimates the same
+numbers by gradients.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from edgewise.discovery.method import Method, Scored, StepProgress
-from edgewise.discovery.order import visits
+from edgewise.discovery.node_search import walk_of
+from edgewise.discovery.order import Order, visits
+from edgewise.discovery.search import finite
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, of_nodes
 from edgewise.patching import Experiment, IncrementalEngine
+from edgewise.patching.node_engine import NodeEngine
+from edgewise.patching.wiring import Wiring
 
 
 def exact_effects(
@@ -55,6 +60,29 @@ def exact_effects(
     return Scored(Circuit.full(graph).with_scores(scores, ports))
 
 
+def exact_node_effects(
+    experiment: Experiment, *, max_memory: int | None = None, progress: StepProgress | None = None
+) -> Scored:
+    """Every node's effect on the metric, as scores on the circuit of all nodes; arguments as of `exact_effects`.
+
+    Raises:
+        EdgewiseError: it does not fit into memory, or the metric without some node is not a finite number.
+    """
+    graph = experiment.graph
+    everything = np.ones(len(graph.sources), dtype=bool)
+    engine = NodeEngine(experiment, everything, max_memory)
+    walk = walk_of(graph, Wiring.of(experiment.decoder, graph), Order())
+    (whole,) = engine.measure(walk[0][0], [()])
+    scores, done = np.zeros(len(graph.sources)), 0
+    for column, rows in walk:
+        for row, metric in zip(rows, engine.measure(column, [(row,) for row in rows]), strict=True):
+            scores[row] = finite(metric, experiment, f"without {graph.sources[row].name}") - whole
+        done += len(rows)
+        if progress is not None:
+            progress(done, len(graph.sources))
+    return Scored(of_nodes(graph, everything, scores))
+
+
 METHOD = Method(
     name="exact",
     summary="ablate every edge alone and measure",
@@ -63,5 +91,6 @@ METHOD = Method(
     when="the ground truth that scores are judged against; small models",
     counts="edges",
     score=exact_effects,
+    score_nodes=exact_node_effects,
     memory="every edge",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.discovery.attribution import attribute, clean_or_path
+from edgewise.discovery.attribution import attribute, attribute_nodes, clean_or_path
 from edgewise.discovery.method import Method, Scored, StepProgress
 from edgewise.patching import Experiment
 
@@ -18,6 +18,15 @@ def relp(experiment: Experiment, *, progress: StepProgress | None = None) -> Sco
     return attribute(experiment, clean_or_path(experiment), progress, relevance=True)
 
 
+def relp_nodes(experiment: Experiment, *, progress: StepProgress | None = None) -> Scored:
+    """The same of whole nodes.
+
+    Raises:
+        EdgewiseError: as `edge_attribution`.
+    """
+    return attribute_nodes(experiment, clean_or_path(experiment), progress, relevance=True)
+
+
 METHOD = Method(
     name="relp",
     summary="edge attribution with a backward pass by the rules of relevance propagation",
@@ -25,4 +34,5 @@ METHOD = Method(
     paper="Jafari et al. 2025",
     when="a first look at a large model with MLPs",
     score=relp,
+    score_nodes=relp_nodes,
 )

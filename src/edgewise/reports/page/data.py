@@ -48,7 +48,11 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
     return {
         "form": FORM,
         "version": version,
-        "graph": {**asdict(graph), "words": graph.describe(), "edges": graph.n_edges},
+        "graph": {
+            **asdict(graph),
+            "words": graph.describe(),
+            "edges": sources[0].real.most,
+        },
         "nodes": [_node(place, groups) for place in found],
         "groups": list(groups),
         "edges": _edges(graph, listed, index),
@@ -138,13 +142,14 @@ def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapp
         "groups": _groups(source),
         "values": None,
         "attention": None,
-        "notes": [],
+        "notes": source.notes,
     }
     if order.replay is not None:
         data["slider"] = _trace_slider(order.replay, listed)
     elif order.entering is not None:
         data["slider"] = _score_slider(order.entering, listed, source.circuit)
     data.update({key: value for key, value in measured.items() if value is not None})
+    data["notes"] = [*source.notes, *measured.get("notes", ())]
     return {**data, "notes": [_public(note) for note in data["notes"]]}
 
 

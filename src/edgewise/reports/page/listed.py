@@ -12,7 +12,7 @@ import numpy as np
 from edgewise.graph import Circuit, Graph
 from edgewise.graph.circuit import Floats
 from edgewise.graph.graph import Bools
-from edgewise.reports.page.order import Entering, Replay, entering, replay
+from edgewise.reports.page.order import Entering, Replay, entering, entering_nodes, replay, replay_nodes
 from edgewise.reports.page.source import Source
 
 MOST_EDGES = 1500
@@ -54,7 +54,7 @@ class Coming:
         if source.scored:
             assert circuit.scores is not None
             strength = np.abs(circuit.scores) if source.settings.get("absolute") else circuit.scores
-            order = entering(graph, strength)
+            order = entering_nodes(graph, strength) if source.real.whole_nodes else entering(graph, strength)
             return cls(order.edges, order.ports, order, None, decided)
         strength, ports = np.full(graph.edges.shape, -np.inf), np.full(graph.port_edges.shape, -np.inf)
         for step in source.steps:
@@ -65,7 +65,8 @@ class Coming:
                 strength[row, column] = step.after - step.before
         again = None
         if source.steps:
-            again = replay(circuit, source.steps, source.result["metric_full"], source.shortlist)
+            again_of = replay_nodes if source.real.whole_nodes else replay
+            again = again_of(circuit, source.steps, source.result["metric_full"], source.shortlist)
         return cls(strength, ports, None, again, decided)
 
 
@@ -83,7 +84,7 @@ def listed_edges(sources: Sequence[Source], orders: Sequence[Coming]) -> list[Li
             chosen |= source.known.edges
             chosen_ports |= source.known.ports
     room = MOST_EDGES - int(chosen.sum() + chosen_ports.sum())
-    if graph.n_edges <= MOST_EDGES:
+    if graph.n_edges <= MOST_EDGES and not all(source.real.whole_nodes for source in sources):
         chosen, chosen_ports = graph.edges.copy(), graph.port_edges.copy()
     elif room > 0:
         for order in orders:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgewise.discovery import choose_nodes
 from edgewise.evaluation.answers import token_text
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
@@ -66,14 +67,14 @@ def measure(
     thresholds = _curve_thresholds(source)
     total = len(thresholds) + 2
     report = progress or (lambda done, of: None)
-    values, worst = _values(source.circuit, experiment, notes)
+    values, worst = _values(source.real, experiment, notes)
     report(1, total)
     attention = _attention(source, decoder, task, _chosen(len(task), prompts, worst), notes)
     report(2, total)
     sizes = []
     for done, (circuit, threshold) in enumerate(thresholds, start=3):
         if metric == source.settings["metric"]:
-            sizes.append([circuit.n_edges, number(experiment.value(circuit)), number(threshold)])
+            sizes.append([circuit.size, number(experiment.value(circuit)), number(threshold)])
         report(done, total)
     return {"values": values, "attention": attention, "sizes": sizes or None, "notes": notes}
 
@@ -126,8 +127,10 @@ def _curve_thresholds(source: Source) -> list[tuple[Circuit, float]]:
     """Circuits of growing size, cut from the scores, from the first edges to a few times the run's own size."""
     if not source.scored:
         return []
-    circuit = source.circuit
+    circuit = source.real
     assert circuit.scores is not None
+    if circuit.whole_nodes:
+        return _node_thresholds(circuit, absolute=bool(source.settings.get("absolute")))
     strength = np.abs(circuit.scores) if source.settings.get("absolute") else circuit.scores
     order = entering(circuit.graph, strength)
     every = np.concatenate([order.edges.ravel(), order.ports.ravel()])
@@ -140,6 +143,15 @@ def _curve_thresholds(source: Source) -> list[tuple[Circuit, float]]:
     wanted = np.geomspace(max(1, sizes[0]), sizes[inside[-1]], CURVE_SIZES)
     chosen = sorted({min(inside, key=lambda at: abs(sizes[at] - size)) for size in wanted})
     return [(order.at(circuit.graph, float(thresholds[at])), float(thresholds[at])) for at in chosen]
+
+
+def _node_thresholds(circuit: Circuit, *, absolute: bool) -> list[tuple[Circuit, float]]:
+    """The same of whole nodes."""
+    first, every = circuit.graph.n_embeddings, len(circuit.graph.sources)
+    most = min(every, max(4 * circuit.size, 20))
+    counts = np.unique(np.geomspace(first + 1, most, CURVE_SIZES).round().astype(int)) if most > first else []
+    found = [choose_nodes(circuit, count=int(count), absolute=absolute, above=-np.inf) for count in counts]
+    return [(one.circuit, one.cut) for one in found]
 
 
 def _chosen(rows: int, prompts: int, worst: int) -> list[int]:

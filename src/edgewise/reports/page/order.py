@@ -55,6 +55,15 @@ def entering(graph: Graph, strength: Floats) -> Entering:
     return Entering(edges, ports)
 
 
+def entering_nodes(graph: Graph, strength: Floats) -> Entering:
+    """When each node enters, by its edge to the logits; the embedding comes with the first of the others."""
+    own = np.where(graph.edges[:, -1], strength[:, -1], -np.inf)
+    own[: graph.n_embeddings] = own[graph.n_embeddings :].max(initial=-np.inf)
+    edges = np.full(graph.edges.shape, -np.inf)
+    edges[:, -1] = own
+    return Entering(edges, np.full(len(graph.inputs), -np.inf))
+
+
 @dataclass(frozen=True)
 class Replay:
     """ACDC's search again, from its trace.
@@ -100,6 +109,31 @@ def replay(circuit: Circuit, steps: Sequence[Decision], metric_full: float, star
     metric = [metric_full if not steps else steps[0].before]
     metric += [step.before if step.kept else step.after for step in steps]
     return Replay(gone, ports_gone, present, metric, passes)
+
+
+def replay_nodes(
+    circuit: Circuit, steps: Sequence[Decision], metric_full: float, start: Circuit | None = None
+) -> Replay:
+    """The same of a search of whole nodes, each of which is its edge to the logits here; other edges are none."""
+    graph = circuit.graph
+    gone = np.zeros(graph.edges.shape, dtype=np.int64)
+    gone[:, -1] = -1 if start is None else np.where(start.edges[:, -1], -1, 0)
+    passes: list[int] = []
+    seen: set[str] = set()
+    for now, step in enumerate(steps):
+        if not passes or step.edge in seen:
+            passes.append(now)
+            seen = set()
+        seen.add(step.edge)
+        row, _ = graph.locate(step.edge)
+        if not step.kept and row is not None:
+            gone[row, -1] = now + 1
+    went = gone[:, -1]
+    falls = np.bincount(went[went >= 0], minlength=len(steps) + 1)[: len(steps) + 1]
+    present = (len(graph.sources) - np.cumsum(falls)).tolist()
+    metric = [metric_full if not steps else steps[0].before]
+    metric += [step.before if step.kept else step.after for step in steps]
+    return Replay(gone, np.zeros(len(graph.inputs), dtype=np.int64), present, metric, passes)
 
 
 def _walk_again(

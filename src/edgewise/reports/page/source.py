@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Decision
@@ -23,6 +25,9 @@ class Source:
 
     Attributes:
         label: what the page calls it: the folder's name, made unique among the runs of a page.
+        circuit: as the page shows it. Of one of whole nodes each node is one edge, to the logits, which stands for
+            all that it writes; `steps`, `shortlist` and the counts of `result` follow that.
+        real: the run's own circuit.
         shortlist: the edges that a search chose from, where those were not all of the graph's.
         known: the circuit that people worked out for the run's task and model, or that a user gave, or None.
         known_as: who worked it out, or what the user calls it.
@@ -34,6 +39,7 @@ class Source:
     folder: Path
     record: dict[str, Any]
     circuit: Circuit
+    real: Circuit
     steps: tuple[Decision, ...]
     shortlist: Circuit | None
     known: Circuit | None
@@ -47,7 +53,21 @@ class Source:
 
     @property
     def result(self) -> dict[str, Any]:
-        return self.record["result"]
+        found = self.record["result"]
+        if not self.real.whole_nodes:
+            return found
+        nodes = {"n_edges": found["n_nodes"], "n_graph_edges": found["n_graph_nodes"], "n_edges_connected": None}
+        return {**found, **nodes}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of how the page shows it."""
+        if not self.real.whole_nodes:
+            return []
+        return [
+            "This is a circuit of whole nodes. Each is shown by its edge to the logits, which stands for all that it "
+            "writes; what is counted as edges are its nodes."
+        ]
 
     @property
     def finished(self) -> bool:
@@ -86,23 +106,38 @@ def read_sources(
 
 def _read(folder: Path, label: str, known: Truth | None, groups: GivenGroups | None) -> Source:
     record, circuit = read_run(folder)
-    _check_result(record, folder)
+    _check_result(record, folder, nodes=circuit.whole_nodes)
     truth = known or _known(folder, record, circuit)
     own = read_groups(groups, circuit.graph) if groups is not None else groups_in(record["settings"])
     steps = read_trace(folder, circuit.graph)
     shortlist = unpacked_shortlist(record["shortlist"], circuit.graph) if record.get("shortlist") else None
+    shown = circuit
+    if circuit.whole_nodes:
+        steps = tuple(replace(step, edge=f"{step.edge}->logits") for step in steps)
+        shown, shortlist = to_logits(circuit), None if shortlist is None else to_logits(shortlist)
     return Source(
         label,
         folder,
         record,
+        shown,
         circuit,
         steps,
         shortlist,
-        known=None if truth is None else truth.on(circuit.graph),
+        known=None if truth is None or circuit.whole_nodes else truth.on(circuit.graph),
         known_as="" if truth is None else truth.source,
         known_given=isinstance(truth, GivenCircuit),
         groups=own or ({} if truth is None else truth.groups),
     )
+
+
+def to_logits(circuit: Circuit) -> Circuit:
+    """A circuit of whole nodes with nothing but each node's edge to the logits, and its score."""
+    edges, scores = np.zeros_like(circuit.edges), None
+    edges[:, -1] = circuit.edges[:, -1]
+    if circuit.scores is not None:
+        scores = np.zeros_like(circuit.scores)
+        scores[:, -1] = circuit.scores[:, -1]
+    return replace(circuit, edges=edges, scores=scores, whole_nodes=False)
 
 
 # What a page says first about a run.
@@ -115,8 +150,8 @@ _NUMBERS: dict[str, type] = {
 }
 
 
-def _check_result(record: dict[str, Any], folder: Path) -> None:
-    for name, kind in _NUMBERS.items():
+def _check_result(record: dict[str, Any], folder: Path, *, nodes: bool) -> None:
+    for name, kind in {**_NUMBERS, **({"n_nodes": int, "n_graph_nodes": int} if nodes else {})}.items():
         part(record, f"result.{name}", kind, f"the run record of {str(folder)!r}")
 
 

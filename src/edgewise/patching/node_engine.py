@@ -1,0 +1,170 @@
+"""Engines that measure circuits of whole nodes: one that starts where a node stands, and its slow twin.
+
+A search by nodes asks about nodes that write together: an embedding, the heads of a layer, an MLP. What lies before
+them does not change when they go, so `NodeEngine` keeps the streams of the circuit as it is now and runs on from there,
+for several candidates at once. `PlainNodeEngine` makes one whole circuit run per candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from edgewise.graph import of_nodes
+from edgewise.graph.graph import Bools
+from edgewise.patching.ablation import Ablated, cut_rows
+from edgewise.patching.engine import Removed
+from edgewise.patching.experiment import Experiment
+from edgewise.patching.incremental import computing
+from edgewise.patching.memory import MOST_CANDIDATES, OutOfMemoryError, plan_memory
+from edgewise.patching.node_running import EMBEDDING, NodeWalk, RecordedWalk, removed_from
+from edgewise.patching.scoring import scorer_for
+from edgewise.patching.wiring import Wiring
+from edgewise.tasks import Prompts
+
+
+def component_of(wiring: Wiring, row: int) -> int:
+    """The component that a sender belongs to; `EMBEDDING` for one of the embedding's."""
+    found = wiring.node[row]
+    return EMBEDDING if found is None else found[0]
+
+
+class NodeEngine:
+    """Measures circuits of whole nodes from the component on in which they differ (see `patching.Engine`).
+
+    Its columns are components, `EMBEDDING` first; what goes is rows of senders.
+    """
+
+    def __init__(self, experiment: Experiment, start: Bools, max_memory: int | None = None) -> None:
+        """
+        Args:
+            start: `[sources]`, which nodes are present.
+            max_memory: bytes that may be used beyond the model's weights (see `plan_memory`).
+
+        Raises:
+            EdgewiseError: it cannot be done in so little.
+        """
+        self.experiment, self.decoder, self.graph = experiment, experiment.decoder, experiment.graph
+        plan = plan_memory(self.decoder, experiment.task, self.graph, max_memory, "nodes")
+        rows = len(experiment.task)
+        room = plan.rows_at_once(plan.node_row, plan.held + plan.clean + 2 * plan.logits)
+        at_once = (
+            room if plan.limit is None else (plan.limit - plan.held - plan.clean - 2 * plan.logits) // plan.node_row
+        )
+        self.rows = min(rows, room)
+        block = max(1, plan.block // max(1, plan.stream))
+        self.most = max(1, min(MOST_CANDIDATES, block, at_once // rows if self.rows == rows else 1))
+        self.present = torch.from_numpy(start.copy()).to(self.decoder.device)
+        self.reads = (*self.decoder.reads, len(self.decoder.components))
+        with computing():
+            clean = self._recorded(torch.ones_like(self.present), keep=False)
+            self._score = scorer_for(self.decoder, experiment.metric, experiment.reference, clean, plan.chunk)
+            self._recorded(self.present)
+        self.fresh = len(self.decoder.components)  # the streams up to the one before this component are as they are now
+
+    def at_once(self, column: int) -> int:
+        """How many candidates of a component to ask about at once."""
+        return self.most
+
+    def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
+        """The metric of what is present now without some nodes of one component, for each candidate by itself."""
+        values: list[float] = []
+        if column > self.fresh:
+            with computing():
+                self._recorded(self.present)
+            self.fresh = len(self.decoder.components)
+        while len(values) < len(candidates):
+            block = candidates[len(values) : len(values) + self.most]
+            try:
+                with computing():
+                    values += self._measure(column, block)
+            except OutOfMemoryError:  # of a GPU that is full: half as many at once, from now on
+                if len(block) == 1:
+                    raise
+                if self.decoder.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                self.most = len(block) // 2
+        return values
+
+    def _measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
+        present = removed_from(self.present, [[row for row in one if row is not None] for one in candidates])
+        final = torch.cat([self._final(column, present, piece) for piece in self._pieces()], dim=1)
+        return self._score(final).to(torch.float64).mean(dim=1).tolist()
+
+    def commit(self, column: int, removed: Removed) -> None:
+        """Remove nodes of one component for good."""
+        if removed:
+            self.present[[row for row in removed if row is not None]] = False
+            self.fresh = min(self.fresh, column)
+
+    def _pieces(self) -> Iterator[tuple[slice, Prompts, Ablated]]:
+        prompts = self.experiment.task.prompts
+        for first in range(0, len(prompts), self.rows):
+            stop = min(first + self.rows, len(prompts))
+            yield (
+                slice(first, stop),
+                prompts.rows(first, stop),
+                cut_rows(self.experiment.ablated_activations, first, stop),
+            )
+
+    def _embed(self, prompts: Prompts) -> Tensor:
+        return self.decoder.embed(prompts.clean, split=self.graph.split_embedding)
+
+    def _recorded(self, present: Tensor, *, keep: bool = True) -> Tensor:
+        """Run one circuit, keep its streams and codes, and give its final streams `[scored, d_model]`."""
+        streams: list[list[Tensor]] = [[] for _ in self.decoder.components]
+        own: list[list[Tensor]] = [[] for _ in self.decoder.components]
+        finals = []
+        for _, prompts, ablated in self._pieces():
+            walk = RecordedWalk(self.decoder, self.graph, prompts.mask, ablated, present[None])
+            walk.stream = walk.embedded(self._embed(prompts))
+            final = walk.run()
+            finals.append(final[prompts.scored_rows, prompts.scored_positions])
+            if keep:
+                for index, (stream, code) in enumerate(zip(walk.streams, walk.own, strict=True)):
+                    streams[index].append(stream)
+                    own[index].append(code)
+        if keep:
+            self.streams = [torch.cat(streams.pop(0)) for _ in range(len(streams))]
+            self.own = [torch.cat(own.pop(0)) for _ in range(len(own))]
+        return torch.cat(finals)
+
+    def _final(self, column: int, present: Tensor, piece: tuple[slice, Prompts, Ablated]) -> Tensor:
+        """Final streams `[candidates, scored, d_model]` of circuits that differ from component `column` on."""
+        rows, prompts, ablated = piece
+        walk = NodeWalk(self.decoder, self.graph, prompts.mask, ablated, present)
+        if column == EMBEDDING:
+            walk.stream = walk.embedded(self._embed(prompts))
+            final = walk.run()
+        else:
+            count = len(present)
+            code = walk.settled(column, self.own[column][None, rows])
+            written = self.decoder.components[column].write_total(code.flatten(0, 1)).unflatten(0, (len(code), -1))
+            stream = self.streams[column][None, rows] + written
+            walk.stream = stream.expand(count, *stream.shape[1:]).flatten(0, 1)
+            read = self.streams[self.reads[column]][rows].repeat(count, 1, 1)
+            final = walk.run(column + 1, read)
+        return final.unflatten(0, (len(present), -1))[:, prompts.scored_rows, prompts.scored_positions]
+
+
+class PlainNodeEngine:
+    """One whole circuit run, edge by edge, per candidate: slow, simple, and the judge of the other one."""
+
+    def __init__(self, experiment: Experiment, start: Bools, max_memory: int | None = None) -> None:
+        self.experiment, self.present = experiment.within(max_memory), start.copy()
+
+    def at_once(self, column: int) -> int:
+        return 1
+
+    def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
+        return [self._without(removed) for removed in candidates]
+
+    def _without(self, removed: Removed) -> float:
+        present = self.present.copy()
+        present[[row for row in removed if row is not None]] = False
+        return self.experiment.value(of_nodes(self.experiment.graph, present))
+
+    def commit(self, column: int, removed: Removed) -> None:
+        self.present[[row for row in removed if row is not None]] = False
