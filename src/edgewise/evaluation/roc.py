@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit, as_shown
+from edgewise.graph.convert import lumped
 from edgewise.graph.graph import Bools
 from edgewise.graph.groups import Groups
 
@@ -47,11 +48,13 @@ class RocPoint:
 def roc_point(found: Circuit, known: Circuit, counted: Counted = "edges") -> RocPoint:
     """The point of one circuit, by whatever method it was found. Of whole nodes, the edges between them count.
 
+    An edge that is present at some positions counts as one edge.
+
     Raises:
         EdgewiseError: the circuits are over different graphs.
     """
     found.require_graph(known.graph)
-    found, known = as_shown(found), as_shown(known)
+    found, known = lumped(as_shown(found)), lumped(as_shown(known))
     if counted == "edges":
         hits, truth = found.present, known.present
         everything = known.graph.n_edges

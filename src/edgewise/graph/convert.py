@@ -73,6 +73,21 @@ def source_columns(graph: Graph, wide: Graph) -> list[int]:
     return columns
 
 
+def at_every_span(circuit: Circuit, graph: Graph) -> Circuit:
+    """A circuit that does not tell positions apart in `graph`, which does: an edge is present at every span."""
+    edges, ports = (one.repeat(graph.n_spans, axis=-1) for one in (circuit.edges, circuit.ports))
+    return Circuit(graph, edges, ports)
+
+
+def lumped(circuit: Circuit) -> Circuit:
+    """A circuit in the graph that does not tell positions apart: an edge is present if it is at some span."""
+    graph = circuit.graph
+    if not graph.spans:
+        return circuit
+    edges = circuit.edges.reshape(len(circuit.edges), -1, graph.n_spans).any(axis=2)
+    return Circuit(graph.lumped, edges, circuit.ports.reshape(-1, graph.n_spans).any(axis=1))
+
+
 def in_one_graph(circuits: Sequence[Circuit]) -> tuple[list[Circuit], str]:
     """Circuits of one model in the graph that they have in common, and what was changed for it in words.
 
@@ -95,12 +110,15 @@ def in_one_graph(circuits: Sequence[Circuit]) -> tuple[list[Circuit], str]:
 def onto(circuit: Circuit, graph: Graph) -> Circuit:
     """A circuit in `graph`, whose port edges and shared keys and values may be otherwise than its own. No scores.
 
-    Where only `graph` has port edges, an input that reads something has its own.
+    Where only `graph` has port edges, an input that reads something has its own; where only it has spans, an edge is
+    present at all of them.
 
     Raises:
         EdgewiseError: it is another model's, or its embedding is split otherwise.
     """
     circuit = replace(circuit, scores=None, port_scores=None)
+    if graph.spans and not circuit.graph.spans:
+        return at_every_span(onto(circuit, graph.lumped), graph)
     if graph.n_heads == circuit.graph.n_heads:
         if circuit.graph.n_kv_heads == graph.n_heads > graph.n_kv_heads:
             circuit = grouped(circuit, graph)

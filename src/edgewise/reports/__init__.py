@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgewise.reports.circuits import circuit_table, highest_scores, strongest_edges
     from edgewise.reports.drawing import draw
     from edgewise.reports.evaluation import assessment_tables, evaluation_table
     from edgewise.reports.head_plots import head_plot
@@ -16,15 +17,12 @@ if TYPE_CHECKING:
     from edgewise.reports.progress import section_progress, sweep_progress
     from edgewise.reports.prompts import show_pair
     from edgewise.reports.terminal import (
-        circuit_table,
         groups_table,
         heat_tables,
-        highest_scores,
         known_table,
         plan_table,
         search_progress,
         step_progress,
-        strongest_edges,
     )
 
 # Imported when first asked for: a circuit is drawn without waiting for torch.
@@ -32,14 +30,14 @@ _PUBLIC = {
     "Layout": "layout",
     "Placed": "layout",
     "assessment_tables": "evaluation",
-    "circuit_table": "terminal",
+    "circuit_table": "circuits",
     "draw": "drawing",
     "evaluation_table": "evaluation",
     "head_plot": "head_plots",
     "head_tables": "heads",
     "heat_plot": "plots",
     "heat_tables": "terminal",
-    "highest_scores": "terminal",
+    "highest_scores": "circuits",
     "groups_table": "terminal",
     "known_table": "terminal",
     "path_headline": "paths",
@@ -52,7 +50,7 @@ _PUBLIC = {
     "show_pair": "prompts",
     "size_plot": "plots",
     "step_progress": "terminal",
-    "strongest_edges": "terminal",
+    "strongest_edges": "circuits",
     "sweep_progress": "progress",
     "threshold_plot": "plots",
 }

@@ -161,6 +161,8 @@ class SearchRequest:
             raise unknown("level", self.level, get_args(Level))
         if self.level == "node":
             require_nodes(method.name)
+            if (self.heads, self.positions) != ("split", "together"):
+                raise EdgewiseError("--heads and --positions say what edges are, and with --level node there are none")
             if self.select != "at-most":
                 raise EdgewiseError(
                     f"selection {self.select!r} chooses edges, and nodes need no such choice; use at-most"

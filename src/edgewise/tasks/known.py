@@ -14,7 +14,7 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError, quoted
 from edgewise.graph import Circuit, Graph, as_shown
-from edgewise.graph.convert import onto
+from edgewise.graph.convert import lumped, onto
 from edgewise.graph.groups import GroupFound, Groups, group_of, groups_found
 from edgewise.models import Decoder
 
@@ -85,11 +85,13 @@ class Truth:
     def compare(self, circuit: Circuit) -> Comparison:
         """A circuit beside this one, in the circuit's own graph: without port edges if that has none.
 
+        Of edges at spans of positions, those that are present somewhere count.
+
         Raises:
             EdgewiseError: the circuit is over another model's graph.
         """
-        known = as_shown(self.on(circuit.graph))
-        found = (known & as_shown(circuit)).n_edges
+        known = lumped(as_shown(self.on(circuit.graph)))
+        found = (known & lumped(as_shown(circuit))).n_edges
         return Comparison(self.source, known.n_edges, found, self.groups_in(circuit))
 
 
@@ -161,7 +163,7 @@ class KnownCircuit(Truth):
                 for group in rule.receivers
                 for name in self._members(group, graph)
                 for column in graph.inputs_of(graph.node(name))
-                if graph.inputs[column].kind in (*rule.at, "mlp", "logits")
+                if graph.inputs[column].kind in (*rule.at, "head", "mlp", "logits")
             ]
             edges[np.ix_(rows, columns)] = True
         edges &= graph.edges

@@ -40,17 +40,22 @@ class Entering:
 def entering(graph: Graph, strength: Floats) -> Entering:
     """When each edge enters as the threshold on `strength` `[sources, inputs]` falls."""
     strength = np.where(graph.edges, strength, -np.inf)
-    forward = np.full(len(graph.sources), -np.inf)
+    span = np.arange(len(graph.inputs)) % graph.n_spans
+    forward = np.full((len(graph.sources), graph.n_spans), -np.inf)
     forward[: graph.n_embeddings] = np.inf
     for row in range(graph.n_embeddings, len(graph.sources)):
         columns = list(graph.inputs_moving(graph.sources[row]))
-        forward[row] = np.minimum(strength[:, columns], forward[:, None]).max()
+        reached = np.minimum(strength[:, columns], forward[:, span[columns]]).max(axis=0)
+        for column, value in zip(columns, reached, strict=True):
+            at = slice(None) if graph.seen_through(column) == slice(None) else span[column]
+            forward[row, at] = np.maximum(forward[row, at], value)
     backward = np.full(len(graph.inputs), -np.inf)
-    backward[-1] = np.inf
-    for column in range(len(graph.inputs) - 2, -1, -1):
-        rows = list(graph.nodes_moved_by(graph.inputs[column]))
-        backward[column] = np.minimum(strength[rows], backward[None, :]).max()
-    edges = np.minimum(np.minimum(strength, forward[:, None]), backward[None, :])
+    logits = graph.columns("logits")
+    backward[logits] = np.inf
+    for column in range(logits.start - 1, -1, -1):
+        rows, seen = list(graph.nodes_moved_by(graph.inputs[column])), graph.seen_through(column)
+        backward[column] = np.minimum(strength[rows, seen], backward[None, seen]).max()
+    edges = np.minimum(np.minimum(strength, forward[:, span]), backward[None, :])
     ports = np.where(graph.port_edges, edges.max(axis=0), -np.inf)
     return Entering(edges, ports)
 
