@@ -1,8 +1,9 @@
-"""A search on a real pretrained model: time, tests, edges, share of certified values, stages and peak memory
-(the model's own included).
+"""A search on a real pretrained model: time, processor time, tests, edges, stages, peak memory (the model's own
+included), and what the search said at half time that was left, as a multiple of what was.
 
 With `--against`, an older commit's checkout runs the same search in turn with this one, twice each, every run in a
 process of its own with that checkout's `src` first on its path; both have to take the same decisions but for near ties.
+They are compared by processor time, which other processes on the machine change least.
 
 Usage: python benchmarks/real_model.py --model FOLDER --prompts ioi.jsonl [--pairs 16] [--threshold 0.03]
            [--within 2000] [--against CHECKOUT] [--repeats 2] [--limit SECONDS] [--out FILE.json]
@@ -11,7 +12,6 @@ Usage: python benchmarks/real_model.py --model FOLDER --prompts ioi.jsonl [--pai
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import os
 import platform
@@ -27,8 +27,7 @@ HERE = Path(__file__).resolve().parents[1]
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One search, in this process, with whatever edgewise is on the path."""
-    from edgewise.discovery import acdc  # first, so that it tunes the process before torch comes
-    from edgewise.discovery.search import Interrupted
+    from edgewise.discovery import Interrupted, acdc  # first, so that it tunes the process before torch comes
     from edgewise.models import load_model
     from edgewise.patching import Experiment, IncrementalEngine
     from edgewise.tasks import load_task
@@ -39,41 +38,71 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     decoder = load_model(str(options.model))
     experiment = Experiment(decoder, load_task(options.prompts, decoder, examples=options.pairs))
     search: dict[str, Any] = {}
+    began = time.process_time()
     if options.within is not None:
-        if "within" not in inspect.signature(acdc).parameters:
-            return {"failed": "this checkout's search has no `within`"}
-        search["within"] = options.within
+        try:
+            from edgewise.runs.shortlist import shortlist_of
+        except ImportError:
+            return {"failed": "this checkout has no shortlists"}
+        search["start"] = shortlist_of(options.within, experiment)
+    scores = time.process_time() - began
     made: list[Any] = []
+    make = IncrementalEngine.__init__
 
-    def engine(given: Experiment, max_memory: int | None) -> Any:
-        made.append(IncrementalEngine(given, max_memory))
-        return made[-1]
+    def keep(engine: IncrementalEngine, *arguments: Any) -> None:  # one that starts from a circuit, too
+        made.append(engine)
+        make(engine, *arguments)
 
-    def progress(_: object) -> None:
+    IncrementalEngine.__init__ = keep  # pyright: ignore[reportAttributeAccessIssue]
+    said: list[tuple[int, float, Any]] = []
+
+    def progress(now: Any) -> None:
+        if not said or now.tests >= said[-1][0] + 20:
+            said.append((now.tests, time.process_time() - began, getattr(now, "to_come", None)))
         if options.limit is not None and time.perf_counter() - started > options.limit:
             raise KeyboardInterrupt
 
-    started, whole = time.perf_counter(), True
+    started, began, whole = time.perf_counter(), time.process_time(), True
     try:
-        found = acdc(experiment, options.threshold, engine=engine, progress=progress, **search)
+        found = acdc(experiment, options.threshold, progress=progress, **search)
     except Interrupted as cause:
         found, whole = cause.discovery, False
-    seconds, peak = time.perf_counter() - started, resident("VmHWM") - start
+    seconds, processor, peak = time.perf_counter() - started, time.process_time() - began, resident("VmHWM") - start
     return {
         "model": decoder.config.architecture,
         "threads": torch.get_num_threads(),
         "edges": experiment.graph.n_edges,
         "whole": whole,
         "seconds": seconds,
+        "processor": processor,
+        "scores": scores,
+        "at_half": said_at_half(said, processor) if whole else None,
         "tests": found.tests,
         "kept": sum(one.kept for one in found.trace),
         "metric": found.metric,
         "metric_ablated": found.metric_ablated,
-        "certified": getattr(made[0], "certified", None),
-        "stages": made[0].live.watch.seconds,
+        "stages": getattr(getattr(made[0], "live", None), "watch", made[0]).seconds,
         "peak": peak,
         "trace": [(one.edge, one.before, one.after, one.kept) for one in found.trace],
     }
+
+
+def said_at_half(marks: list[tuple[int, float, Any]], whole: float) -> float | None:
+    """What a search says at half time is left, over what is; None for a checkout that does not say.
+
+    Args:
+        marks: tests made, seconds spent, and what was to come then.
+    """
+    try:
+        from edgewise.discovery.time_left import TimeLeft
+    except ImportError:
+        return None
+    left = TimeLeft()
+    for tests, spent, to_come in marks:
+        low, high = left.range(spent, tests, to_come)
+        if spent >= whole / 2:
+            return (low + high) / 2 / (whole - spent)
+    return None
 
 
 def resident(name: str, *, reset: bool = False) -> int:
@@ -101,18 +130,20 @@ def line(name: str, one: dict[str, Any]) -> str:
         return f"| {name} | failed: {one['failed']} |"
     stages = sum(one["stages"].values())
     shares = " / ".join(f"{100 * seconds / stages:.0f}%" for seconds in one["stages"].values())
-    certified = "-" if one["certified"] is None else f"{100 * one['certified']:.0f}%"
+    scores = f" and {one['scores']:.1f} s for the scores" if one["scores"] >= 0.05 else ""
+    half = "-" if one["at_half"] is None else f"{one['at_half']:.2f}"
     return (
-        f"| {name} | {one['seconds']:.1f} s{'' if one['whole'] else ' (stopped)'} | {one['tests']:,} | "
-        f"{1e3 * one['seconds'] / max(1, one['tests']):.1f} ms | {one['kept']:,} of {one['edges']:,} | "
-        f"{one['metric']:.4f} of {one['metric_ablated']:.4f} | {certified} | {shares} | {one['peak'] / 1e9:.2f} GB | "
+        f"| {name} | {one['seconds']:.1f} s{'' if one['whole'] else ' (stopped)'} | {one['processor']:.1f} s{scores} | "
+        f"{one['tests']:,} | {1e3 * one['processor'] / max(1, one['tests']):.1f} ms | "
+        f"{one['kept']:,} of {one['edges']:,} | "
+        f"{one['metric']:.4f} of {one['metric_ablated']:.4f} | {half} | {shares} | {one['peak'] / 1e9:.2f} GB | "
         f"{os.getloadavg()[0]:.1f} |"
     )
 
 
 HEAD = (
-    "| checkout | search | tested | per tested edge | kept | metric | certified | "
-    "senders / attention / MLPs / vocabulary | peak memory | load |\n|" + "---|" * 10
+    "| checkout | search | processor time | tested | per tested edge | kept | metric | said at half time | "
+    "senders / attention / MLPs / vocabulary | peak memory | load |\n|" + "---|" * 11
 )
 
 
@@ -156,7 +187,7 @@ def main() -> None:
             print(line(name, runs[name][-1]), flush=True)
     if options.against is not None and not any("failed" in one for each in runs.values() for one in each):
         # Per tested edge, since a search that is stopped makes fewer tests.
-        ours, theirs = (statistics.median(one["seconds"] / one["tests"] for one in each) for each in runs.values())
+        ours, theirs = (statistics.median(one["processor"] / one["tests"] for one in each) for each in runs.values())
         vocabulary = [
             statistics.median(one["stages"]["vocabulary"] / one["tests"] for one in each) for each in runs.values()
         ]

@@ -339,3 +339,17 @@ def test_what_changes_at_one_token_alone_changes_what_looks_at_it(family):
     assert len(effects) == experiment.graph.n_edges
     assert effects["input->a0.h0<v>"] > 1e-4
     assert effects["a1.h0->logits"] == pytest.approx(0, abs=1e-12)
+
+
+def test_nothing_moves_before_the_first_token_that_differs_whatever_rounding_does_there():
+    model = load_model("tiny-ioi")
+    experiment = Experiment(model, load_task("ioi", model, examples=4))
+    prompts = experiment.task.prompts
+    differs = (prompts.clean != prompts.corrupt).cumsum(dim=1) > 0
+    before = (~differs & prompts.mask).nonzero()
+    assert len(before)
+    for code in experiment.ablated_activations.codes:
+        code[before[:, 0], before[:, 1]] *= 1 + 1e-6
+    assert torch.equal(IncrementalEngine(experiment).live.moves, differs & prompts.mask)
+    zeroed = IncrementalEngine(Experiment(model, experiment.task, ablation="zero"))
+    assert torch.equal(zeroed.live.moves, prompts.mask)

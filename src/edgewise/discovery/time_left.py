@@ -2,11 +2,14 @@
 
 What is left depends on the circuit that a search has yet to find. An input is tested if a node that reads it is alive:
 if some edge leads from it to what was kept. So some tests are certain to come (nodes that kept edges start from), and
-others are likely: every input still to be tested keeps some more edges, at the rate of those tested so far, and these
-bring nodes of earlier layers to life. A test costs the more the more nodes lie between its input and the logits.
+others are likely: every input still to be tested keeps some more edges, and some of these bring nodes of earlier layers
+to life, at the rate at which edges tested so far did. A test costs the more the more nodes lie between its input and
+the logits.
 """
 
 from __future__ import annotations
+
+import math
 
 from edgewise.graph import Circuit, Graph
 
@@ -42,22 +45,25 @@ class ToCome:
         self.edges[-1] = self.into_logits
         self._known: set[int] = set()
         self._alive: set[int] = set()
-        self.tested = [0, 0]  # edges, port edges
-        self.kept = [0, 0]
+        # Tested and of those kept: port edges, and edges from nodes that were not alive.
+        self.of_ports, self.dormant = [0, 0], [0, 0]
 
     def test(self, column: int, row: int | None, kept: bool) -> None:
         """An edge (a port edge if `row` is None) has been tested."""
         place, port = self.graph.inputs[column], row is None
         (self.ports if port else self.edges)[place.layer] -= 1
-        self.tested[port] += 1
-        self.kept[port] += kept
         if row is None:
+            self.of_ports[0] += 1
+            self.of_ports[1] += kept
             senders = self.into[column]
             self.behind[place.layer] -= senders
             self.edges[place.layer] += senders * kept
-        elif kept and row not in self._alive:
-            self._alive.add(row)
-            self._open(row)
+        elif row not in self._alive:
+            self.dormant[0] += 1
+            self.dormant[1] += kept
+            if kept:
+                self._alive.add(row)
+                self._open(row)
 
     def _open(self, row: int) -> None:
         node = self.graph.sources[row]
@@ -78,9 +84,10 @@ class ToCome:
     def expected(self) -> tuple[float, float, float]:
         """Tests certain to come, tests likely to come in all, and by how much live nodes will multiply."""
         graph = self.graph
-        # Twice what was kept so far: edges from the nearest layers are kept most, and those bring the next tests.
-        rate = min(0.95, 2 * (self.kept[0] + 0.5) / (self.tested[0] + 25))
-        stays = (self.kept[1] + 0.5) / (self.tested[1] + 1) if graph.ports else 1.0
+        # How often an edge brings a node to life: twice as often as so far, since edges of the nearest layers are kept
+        # most, and those bring the next tests. Kept edges from nodes that live already say nothing of it.
+        rate = min(0.95, 2 * (self.dormant[1] + 0.5) / (self.dormant[0] + 25))
+        stays = (self.of_ports[1] + 0.5) / (self.of_ports[0] + 1) if graph.ports else 1.0
         alive = 1 + sum(map(sum, self.nodes))
         known, every, nodes = float(self.edges[-1]), float(self.edges[-1]), float(alive)
         reading = self.edges[-1] / max(1, self.into_logits)  # inputs that are tested above
@@ -118,7 +125,7 @@ class TimeLeft:
             (0.0, 0),
         )
         each = (seconds - since) / max(1, tests - before)
-        dearer = (1 + growth) / 2  # half of what a test costs is the nodes after it, and they come one by one
+        dearer = math.sqrt(growth)  # the vocabulary costs the same with many nodes, and nodes near the logits little
         middle = every * each * (1 + dearer) / 2
         surplus = max(every - known, 0.0) / max(every, 1.0)
         return middle * (1 - surplus / 2), middle * (1 + surplus / 2)

@@ -124,7 +124,8 @@ class LivePart:
         self.deltas = [there - here for there, here in zip(ablated.codes, clean.codes, strict=True)]
         self._fallback = prompts.mask.sum(dim=1) - 1
         self._streams: list[tuple[int, Places, Tensor]] = []
-        self.moves = self._where_it_moves() & prompts.mask
+        at_same = prompts.alignment is None and prompts.corrupt_positions is None
+        self.moves = self._where_it_moves(follows=experiment.ablation == "resample" and at_same) & prompts.mask
         scored = torch.zeros_like(prompts.mask)
         scored[prompts.scored_rows, prompts.scored_positions] = True
         self._sees: dict[int, list[list[int]]] = {}
@@ -135,9 +136,11 @@ class LivePart:
         for column in self.logits:
             self.readings[column] = self._read(column, self._places(scored, column))
 
-    def _where_it_moves(self) -> Tensor:
+    def _where_it_moves(self, *, follows: bool) -> Tensor:
+        """`follows`: whether the ablated run differs from the clean one by what it reads alone."""
         moves = (self._embedding_deltas != 0).any(dim=-1).any(dim=0)
-        for delta in self.deltas:
+        # Of a run on other prompts all follows from the tokens; before the first that differs, deltas are rounding.
+        for delta in [] if follows else self.deltas:
             moves = moves | (delta != 0).flatten(2).any(dim=-1)
         # What moves at one position moves everything that may look at it.
         for allowed in self.allowed:
