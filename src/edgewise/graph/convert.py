@@ -84,8 +84,8 @@ def lumped(circuit: Circuit) -> Circuit:
     graph = circuit.graph
     if not graph.spans:
         return circuit
-    edges = circuit.edges.reshape(len(circuit.edges), -1, graph.n_spans).any(axis=2)
-    return Circuit(graph.lumped, edges, circuit.ports.reshape(-1, graph.n_spans).any(axis=1))
+    edges = np.asarray(circuit.edges.reshape(len(circuit.edges), -1, graph.n_spans).any(axis=2))
+    return Circuit(graph.lumped, edges, np.asarray(circuit.ports.reshape(-1, graph.n_spans).any(axis=1)))
 
 
 def in_one_graph(circuits: Sequence[Circuit]) -> tuple[list[Circuit], str]:
