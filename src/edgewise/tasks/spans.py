@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from edgewise.errors import EdgewiseError, listed, unknown
+from edgewise.errors import EdgewiseError, unknown
 from edgewise.tasks.task import Prompts, Task
 
 Positions = Literal["together", "each", "spans"]
@@ -121,5 +121,5 @@ def with_spans(task: Task, spans: tuple[str, ...]) -> Task:
         raise EdgewiseError(
             f"the circuit has {len(spans)} positions, and the prompts of task {task.name!r} {len(names)}"
         )
-    has = listed([*task.span_names]) if task.span_names else "none"
-    raise EdgewiseError(f"the circuit has the spans {listed([*spans])}; task {task.name!r} has {has}")
+    has = ", ".join(task.span_names) or "none"
+    raise EdgewiseError(f"the circuit has the spans {', '.join(spans)}; task {task.name!r} has {has}")

@@ -71,12 +71,7 @@ def edge_pruning(
     if not 1 <= target <= graph.n_edges:
         raise EdgewiseError(f"cannot prune to {target:,} edges: the graph has {graph.n_edges:,}")
     exists = torch.from_numpy(np.concatenate([graph.edges.ravel(), graph.port_edges])).to(device)
-
-    def run(rows: Prompts, ablated: Ablated, mask: Tensor) -> Tensor:
-        every = torch.zeros(exists.shape, dtype=mask.dtype, device=mask.device).masked_scatter(exists, mask)
-        edges, ports = every[: graph.edges.size].view(graph.edges.shape), every[graph.edges.size :]
-        return circuit_run(experiment.decoder, graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans)
-
+    run = _run_of_edges(experiment, exists)
     theta, loss = _learned(
         lambda: _first_theta(experiment, warm_start).to(device)[exists],
         lambda mask: _metric(experiment, mask, run),
@@ -93,6 +88,18 @@ def edge_pruning(
     options = {"target": target, "steps": steps, "learning_rate": learning_rate, "warm_start": warm_start, "seed": seed}
     details = {**options, "loss_metric": loss.metric, "expected_edges": loss.expected}
     return Scored(Circuit.full(graph).with_scores(edges, ports), details, above=-math.inf)
+
+
+def _run_of_edges(experiment: Experiment, exists: Tensor) -> Callable[[Prompts, Ablated, Tensor], Tensor]:
+    """The run of some rows under a mask for every edge and port edge that `exists` `[sources * inputs + inputs]`."""
+    graph = experiment.graph
+
+    def run(rows: Prompts, ablated: Ablated, mask: Tensor) -> Tensor:
+        every = torch.zeros(exists.shape, dtype=mask.dtype, device=mask.device).masked_scatter(exists, mask)
+        edges, ports = every[: graph.edges.size].view(graph.edges.shape), every[graph.edges.size :]
+        return circuit_run(experiment.decoder, graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans)
+
+    return run
 
 
 def node_pruning(

@@ -33,7 +33,7 @@ def information_flow(experiment: Experiment, *, progress: StepProgress | None = 
     scores = torch.zeros(graph.edges.shape, dtype=torch.float64, device=device)
     for rows in rows_of(experiment):
         outputs = _outputs(experiment, rows)
-        weights = _weights(rows, graph).to(outputs.dtype)
+        weights = _weights(rows, graph, outputs.dtype)
         for columns, stream in _streams(experiment, rows):
             senders = outputs[: graph.n_senders(graph.inputs[columns[0]])]
             nearer = stream.norm(p=1, dim=-1) - torch.stack([(stream - one).norm(p=1, dim=-1) for one in senders])
@@ -49,13 +49,13 @@ def information_flow(experiment: Experiment, *, progress: StepProgress | None = 
     return Scored(Circuit.full(graph).with_scores(found, np.where(graph.port_edges, found.max(axis=0), 0.0)))
 
 
-def _weights(rows: Rows, graph: Graph) -> Tensor:
+def _weights(rows: Rows, graph: Graph, dtype: torch.dtype) -> Tensor:
     """What each position counts in a prompt's mean, by span: `[spans, batch, pos]`."""
     real = rows.prompts.mask[None]
     if graph.spans:
         assert rows.prompts.spans is not None
         real = torch.stack([rows.prompts.spans == span for span in range(graph.n_spans)])
-    return real / real.sum(dim=2, keepdim=True).clamp_min(1)
+    return real.to(dtype) / real.sum(dim=2, keepdim=True).clamp_min(1)
 
 
 def _outputs(experiment: Experiment, rows: Rows) -> Tensor:
