@@ -57,6 +57,7 @@ class Graph:
     def __post_init__(self) -> None:
         if self.n_kv_heads == 0:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
+        object.__setattr__(self, "spans", tuple(self.spans))  # files have lists
         if self.n_layers < 1 or self.n_heads < 1 or self.n_kv_heads < 1:
             raise EdgewiseError(f"a graph needs at least one layer and one head, not {self.describe()}")
         if self.n_heads % self.n_kv_heads:

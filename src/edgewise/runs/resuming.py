@@ -96,7 +96,7 @@ class Resumable:
             EdgewiseError: the model's graph is another one, or whatever `discover` raises.
             RunInterrupted: as `discover`.
         """
-        graph = model.graph(ports=self.request.ports, split_embedding=task.split_embedding)
+        graph = self.request.graph(model, task)
         if graph.shape != self._journal.graph.shape:
             raise EdgewiseError(f"the run record of {str(self.folder.path)!r} is broken: its graph is not the model's")
         then, now = self.record.get("versions") or {}, versions()
