@@ -48,6 +48,9 @@ def plan(
     _show_plan(stdout_console(), planned, prompts, loaded)
 
 
+_LEARNING = "learning what absent edges carry takes about {} before the search begins"
+
+
 def _plan_summary(planned: Any, task: Task, model: Decoder) -> dict[str, Any]:
     memory = planned.memory
     return {
@@ -89,7 +92,7 @@ def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> No
         f"{memory.candidates(1, 0, 0)} candidates at once"
     )
     if planned.learning is not None:
-        say(f"learning what absent edges carry takes about {duration(planned.learning)} before the search begins")
+        say(_LEARNING.format(duration(planned.learning)))
     if planned.first is None:
         say("time, by how many of the nodes stay in the circuit:\n")
     else:
@@ -106,13 +109,16 @@ def _show_nodes(console: Console, planned: Any, task: Task, model: Decoder, *, a
     nodes, memory = len(planned.graph.sources), planned.memory.smallest_for("nodes")
     if as_json:
         found = {"task": task.name, "model": model.name, "n_nodes": nodes, "tests": planned.tests}
-        typer.echo(json.dumps({**found, "seconds": planned.seconds, "memory": {"smallest": memory}}))
+        found |= {"seconds": planned.seconds, "seconds_to_learn": planned.learning, "memory": {"smallest": memory}}
+        typer.echo(json.dumps(found))
         return
-    lines = (
+    lines = [
         headline(task, model),
         f"{planned.tests:,} of {nodes:,} nodes are tested, {planned.at_once:,} of a layer at once, at any threshold",
         f"memory beyond the model: {size(memory)} at the least",
         f"time of a pass: about {duration(max(1.0, planned.seconds))}",
-    )
+    ]
+    if planned.learning is not None:
+        lines.append(_LEARNING.format(duration(planned.learning)))
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

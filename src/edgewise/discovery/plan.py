@@ -70,6 +70,7 @@ class NodePlan:
         tests: nodes that would be tested.
         seconds: of one pass of the search, from the calibration.
         at_once: nodes of one component that are tested together.
+        learning: as of `Plan`.
     """
 
     graph: Graph
@@ -77,6 +78,7 @@ class NodePlan:
     tests: int
     seconds: float
     at_once: int
+    learning: float | None = None
 
 
 def plan_acdc(
