@@ -155,18 +155,29 @@ def test_dead_ends_are_found_by_span():
     assert Circuit.from_names(graph, ["input->a0.h0<q>@a", "a0.h0->logits@b"]).connected().n_edges == 0
 
 
-@pytest.mark.parametrize(("positions", "whole"), UNITS)
-@pytest.mark.parametrize("name", [*tiny.FAMILIES, *COUPLED])
+EVERY_RUN = ["gpt2", "llama", "parallel", "gemma2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "positions", "whole"),
+    [
+        pytest.param(
+            *(name, positions, whole),
+            marks=[] if name in EVERY_RUN and (positions != "each" or name == "gpt2") else pytest.mark.slow,
+        )
+        for name in (*tiny.FAMILIES, *COUPLED)
+        for positions, whole in UNITS
+    ],
+)
 def test_searches_take_the_decisions_of_the_twin(name, positions, whole):
     experiment = experiment_of(name, positions, whole, seed=1)
     span = abs(experiment.full() - experiment.ablated())
     kept = []
-    for share in (0.002, 0.02):
+    for share in (0.01, 0.1):
         fast, slow = both(experiment, share * span)
         assert same_decisions(fast, slow, torch.float64, says=(name, positions, whole, share))
         kept.append(slow.circuit.n_edges / experiment.graph.n_edges)
         again = acdc(experiment, share * span, start=slow.circuit.connected(), passes=2)
         judged = acdc(experiment, share * span, start=slow.circuit.connected(), passes=2, engine="plain")
         assert same_decisions(again, judged, torch.float64, says=(name, positions, whole, share, "passes"))
-    assert 0.02 < kept[1] < kept[0]
-    assert kept[1] < 0.98
+    assert 0 < kept[1] < kept[0]
