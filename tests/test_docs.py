@@ -82,6 +82,11 @@ def test_the_table_of_the_readme_comes_out(circuits, tmp_path, monkeypatch, caps
     assert run(monkeypatch, capsys, "discover", "or-gate")["edges"] == ["a0.h0->m0", "m0->logits"]
     assert run(monkeypatch, capsys, "discover", "or-gate", "--head-order", "reverse")["edges"][0] == "a0.h1->m0"
     assert run(monkeypatch, capsys, "check", "tiny-ioi")["difference"] < 2e-6
+    units = (ROOT / "docs" / "units.md").read_text()
+    for option, edges in ((["--positions", "spans"], "3,162"), (["--heads", "whole"], "207")):
+        found = run(monkeypatch, capsys, "discover", "ioi", *option)
+        assert stands_in(units, f"{found['n_edges']} of {edges} | {found['metric']:.4f}")
+    assert "36 of 3,162 edges kept" in readme
 
 
 def test_what_is_said_of_paths_and_heads_comes_out(tmp_path, monkeypatch, capsys):

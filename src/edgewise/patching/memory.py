@@ -271,7 +271,7 @@ def memory_of(
         stream=rows * stream,
         candidate=rows * max(mlp, score, written, together),
         # Streams of all inputs and MLPs, heads' values beside them, and what waits for nodes further on.
-        whole_graph=rows * (len(graph.inputs) + 2 * layers + len(graph.sources) + 3) * stream
+        whole_graph=rows * (len(graph.lumped.inputs) + 2 * layers + len(graph.sources) + 3) * stream
         + rows * layers * (2 * qkv + z * coupled),
         block=CPU_BLOCK if on_cpu else CUDA_BLOCK,
         chunk=min(max(CPU_CHUNK if on_cpu else CUDA_CHUNK, 256 * scored * wide), MOST_CANDIDATES * logits),
