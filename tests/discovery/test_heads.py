@@ -6,7 +6,7 @@ import oracle
 import pytest
 import tiny
 import torch
-from models.family_models import CONFIGS, InFloat64, family, source
+from family_models import CONFIGS, InFloat64, family, source
 
 from edgewise.discovery import head_parts
 from edgewise.errors import EdgewiseError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from models.family_models import family
+from family_models import family
 from oracle import mask_gradients
 from tiny import FAMILIES
 

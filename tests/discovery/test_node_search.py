@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from models.family_models import family
+from family_models import family
 from oracle import oracle_logits
 from test_incremental_random import in_one_dtype, parallel
 from test_stopped_searches import Killed, Memory

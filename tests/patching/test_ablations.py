@@ -10,7 +10,7 @@ import oracle
 import pytest
 import tiny
 import torch
-from models.family_models import InFloat64, family
+from family_models import InFloat64, family
 
 import edgewise as ew
 from edgewise.discovery import acdc, edge_attribution

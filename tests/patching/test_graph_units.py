@@ -177,7 +177,10 @@ def test_searches_take_the_decisions_of_the_twin(name, positions, whole):
         fast, slow = both(experiment, share * span)
         assert same_decisions(fast, slow, torch.float64, says=(name, positions, whole, share))
         kept.append(slow.circuit.n_edges / experiment.graph.n_edges)
-        again = acdc(experiment, share * span, start=slow.circuit.connected(), passes=2)
-        judged = acdc(experiment, share * span, start=slow.circuit.connected(), passes=2, engine="plain")
+        start = slow.circuit.connected()
+        if not start:  # at the higher threshold
+            continue
+        again = acdc(experiment, share * span, start=start, passes=2)
+        judged = acdc(experiment, share * span, start=start, passes=2, engine="plain")
         assert same_decisions(again, judged, torch.float64, says=(name, positions, whole, share, "passes"))
     assert 0 < kept[1] < kept[0]

@@ -4,7 +4,7 @@ import oracle
 import pytest
 import tiny
 import torch
-from models.family_models import InFloat64, family
+from family_models import InFloat64, family
 
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import patch_paths

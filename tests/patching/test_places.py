@@ -42,10 +42,13 @@ def test_places_are_the_true_positions_of_each_row_or_its_fallback(drawn):
 
 
 @given(masks(), masks())
-def test_places_are_equal_if_their_positions_are(one, other):
+def test_places_are_equal_if_their_positions_are_and_the_rows_that_were_meant(one, other):
     places, others = Places.of(*one), Places.of(*other)
-    assert places == Places.of(places.mask, one[1])
-    assert (places == others) == (chosen(*one) == chosen(*other) and one[0].shape == other[0].shape)
+    assert places == Places.of(*one)
+    alike = chosen(*one) == chosen(*other) and one[0].shape == other[0].shape
+    meant = alike and torch.equal(one[0].any(dim=1), other[0].any(dim=1))
+    assert (places == others) == meant
+    assert (Places.of(places.mask, one[1]) == places) == bool(one[0].any(dim=1).all())
     assert places != "something else"
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cli.word_models import save_tokenizer, write_prompts
-from models.family_models import source
+from family_models import source
 
 import edgewise as ew
 from edgewise.discovery import METHODS, acdc

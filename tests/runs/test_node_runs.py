@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
-from models.family_models import family
+from family_models import family
 
 import edgewise as ew
 from edgewise.discovery import METHODS, NodePlan
