@@ -20,23 +20,23 @@ edges can change; `PlainEngine`, the judge, with one whole circuit run per edge.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from edgewise.discovery.engines import DEFAULT_ENGINE, ENGINES, EngineFactory, make_engine
-from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressCallback
-from edgewise.discovery.guess import decide
-from edgewise.discovery.journal import Journal, not_this_search
+from edgewise.discovery.found import Discovery, Progress, ProgressCallback
+from edgewise.discovery.journal import Journal
 from edgewise.discovery.order import Order, Visit, visits
 from edgewise.discovery.rule import Rule, check_budget
 from edgewise.discovery.time_left import ToCome
+from edgewise.discovery.walking import SearchWalk, search
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit, Decision, Graph, Input
 from edgewise.graph.graph import Bools
 from edgewise.graph.names import Edge, PortEdge
-from edgewise.patching import Engine, Experiment, OutOfMemoryError, Removed
+from edgewise.patching import Engine, Experiment, Removed
 
 RECKON_EVERY = 20
 """Tests after which it is worked out anew what is left of a search."""
@@ -79,38 +79,11 @@ def acdc(
     """
     check_options(threshold=threshold, engine=engine)
     check_budget(budget, passes)
-    started = time.perf_counter()
     if start is not None:
         start = without_dead_ends(experiment.graph, start)
-    metric_ablated = finite(experiment.ablated(), experiment, "with every edge ablated")
     rule = Rule(threshold, absolute, budget)
-    search = _Search(experiment, rule, order or Order(), passes, start, engine, max_memory, progress, journal)
-    metric_start = finite(
-        search.metric, experiment, "of what the search starts from" if start else "of the whole model"
-    )
-    metric_full = metric_start if start is None else finite(experiment.full(), experiment, "of the whole model")
-    rule.check_start(metric_start)
-
-    def found() -> Discovery:
-        return Discovery(
-            circuit=search.circuit(),
-            trace=tuple(search.trace),
-            metric=search.metric,
-            metric_full=metric_full,
-            metric_ablated=metric_ablated,
-            threshold=threshold,
-            seconds=time.perf_counter() - started,
-            tests=len(search.trace),
-            passes=tuple(search.ended),
-            metric_start=metric_start,
-        )
-
-    try:
-        search.run()
-    except (KeyboardInterrupt, SystemExit, OutOfMemoryError) as cause:
-        search.settle()
-        raise Interrupted(found(), search.progress_at(search.at)) from cause
-    return found()
+    walk = _Search(experiment, rule, order or Order(), passes, start, engine, max_memory, progress, journal)
+    return search(walk, len(experiment.graph.inputs) - 1, start)
 
 
 def check_options(
@@ -127,13 +100,6 @@ def check_options(
         raise EdgewiseError(f"--edges should be at least 1, not {edges}")
     if isinstance(engine, str) and engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
-
-
-def finite(value: float, experiment: Experiment, where: str) -> float:
-    """The value of a metric; an EdgewiseError that says `where` it came out as no number."""
-    if math.isfinite(value):
-        return value
-    raise EdgewiseError(f"metric {experiment.metric.name!r} came out as {value} {where}, so nothing can be compared")
 
 
 def without_dead_ends(graph: Graph, circuit: Circuit) -> Circuit:
@@ -159,8 +125,8 @@ def _alive(graph: Graph, edges: Bools, ports: Bools, visit: Visit) -> bool:
     return place.kind == "logits" or bool(edges[rows][:, graph.seen_through(visit.column)].any())
 
 
-class _Search:
-    """The walk over one graph, with what is still present of it."""
+class _Search(SearchWalk):
+    """The walk over one graph's edges, with what is still present of them."""
 
     def __init__(
         self,
@@ -174,65 +140,48 @@ class _Search:
         progress: ProgressCallback | None,
         journal: Journal | None,
     ) -> None:
-        self.experiment, self.graph, self.rule, self.passes = experiment, experiment.graph, rule, passes
-        self.progress, self.journal = progress, journal
+        super().__init__(experiment, rule, passes, progress, journal)
         self._make = lambda present: make_engine(engine, experiment, max_memory, present)
         self.parents = order.parents(self.graph)
         begun = Circuit.full(self.graph) if start is None else start
         self.edges, self.ports = begun.edges.copy(), begun.ports.copy()
         self.scores = np.zeros(self.edges.shape)
         self.port_scores = np.zeros(self.ports.shape)
-        self.trace: list[Decision] = []
-        self.ended: list[tuple[int, int]] = []  # passes
-        self.past = [] if journal is None else list(journal.search(rule.threshold))
-        self.resumed = 0
-        self._begin_pass()
-        self.metric = self.past[0].before if self.past else self.engine.measure(len(self.graph.inputs) - 1, [()])[0]
+
+    @property
+    def count(self) -> int:
+        return self.graph.n_edges
+
+    def left(self) -> int:
+        return int(self.edges.sum() + self.ports.sum())
+
+    def circuit(self) -> Circuit:
+        return Circuit(self.graph, self.edges, self.ports, self.scores, self.port_scores)
 
     def _begin_pass(self) -> None:
+        super()._begin_pass()
         self.start = self.circuit()
-        self._engine: Engine | None = None
         self._told: list[tuple[int, Removed, bool]] = []  # what an engine has to be told before it is asked anything
-        self.first = len(self.trace)
-        self.kept = 0
         # Of each layer, and last of the logits: edges kept, dropped and to come, of those that are left.
         self.layers = [[0, 0, 0] for _ in range(self.graph.n_layers + 1)]
         left = self.edges.sum(axis=0) + self.ports
         for place, to_come in zip(self.graph.inputs, left.tolist(), strict=True):
             self.layers[place.layer][2] += to_come
-        self.decided = self.absent = self.graph.n_edges - self.start.n_edges
         self.at = "logits"
         self.coming, self.to_come = ToCome(self.graph, self.start), (0.0, 0.0, 1.0)
         self.reckoned = len(self.trace) - RECKON_EVERY
 
-    @property
-    def engine(self) -> Engine:
-        """The engine, in the state that this pass has come to.
+    def _make_engine(self) -> Engine:
+        """It is told of every input what went there, as the search that took those decisions told its own.
 
-        It is told of every input what went there, as the search that took those decisions told its own, so that what it
-        answers from here on is the same in every bit.
+        What it answers from here on is then the same in every bit.
         """
-        if self._engine is None:
-            self._engine = self._make(self.start)
-            for column, removed, asked in self._told:
-                if asked:
-                    self._engine.at_once(column)
-                self._engine.commit(column, removed)
-        return self._engine
-
-    def circuit(self) -> Circuit:
-        return Circuit(self.graph, self.edges, self.ports, self.scores, self.port_scores)
-
-    def run(self) -> None:
-        for number in range(self.passes):
-            if number:
-                self._begin_pass()
-            self._walk()
-            self.ended.append((len(self.trace) - self.first, int(self.edges.sum() + self.ports.sum())))
-            if number and self.ended[-1][1] == self.ended[-2][1]:
-                break
-        if len(self.past) > len(self.trace):
-            raise not_this_search(self.past[len(self.trace)].edge)
+        engine = self._make(self.start)
+        for column, removed, asked in self._told:
+            if asked:
+                engine.at_once(column)
+            engine.commit(column, removed)
+        return engine
 
     def _walk(self) -> None:
         for visit in visits(self.graph):
@@ -241,10 +190,11 @@ class _Search:
             if not _alive(self.graph, self.edges, self.ports, visit):
                 self._drop(visit)
             elif visit.kind == "port":
-                self._test(visit, [None] if self.ports[visit.column] else [])
+                self._try([None] if self.ports[visit.column] else [], visit.column, visit.name)
             else:
-                self._test(visit, [row for row in self.parents if self.edges[row, visit.column]])
-            self._report(visit)
+                rows = [row for row in self.parents if self.edges[row, visit.column]]
+                self._try(rows, visit.column, visit.name)
+            self._report(visit.name)
 
     def _drop(self, visit: Visit) -> None:
         if visit.kind == "port":
@@ -267,91 +217,40 @@ class _Search:
         layer[1] += dropped
         layer[2] -= kept + dropped
 
-    def _test(self, visit: Visit, rows: Sequence[int | None]) -> None:
-        if not rows or self._taken_before(visit, rows):
-            return
-        answers = decide(self.engine, visit.column, rows, self.metric, self.rule.removes)
-        for row, before, after, gone in answers:
-            name = self._name(row, visit)
-            finite(after, self.experiment, f"after removing {name}")
-            self._take(Decision(name, before, after, kept=not gone), row, visit)
-            if self.journal is not None:
-                self.journal.add(self.trace[-1])
-            self._report(visit)
-        if self.journal is not None:
-            self.journal.flush(self.progress_at(visit.name))
-
-    def _taken_before(self, visit: Visit, rows: Sequence[int | None]) -> bool:
-        """Take the decisions about an input that are known, if all of them are; else none, and no more after it."""
-        known = self.past[len(self.trace) : len(self.trace) + len(rows)]
-        if len(known) < len(rows):
-            if self.past:
-                assert self.journal is not None
-                self.journal.cut(len(self.trace))
-                self.past = []
-            return False
-        removed: Removed = ()
-        for row, decision in zip(rows, known, strict=True):
-            right = not self.rule.removes(decision.before, decision.after)
-            if (decision.edge, decision.before, decision.kept) != (self._name(row, visit), self.metric, right):
-                raise not_this_search(decision.edge)
-            self._take(decision, row, visit)
-            removed = removed if decision.kept else (*removed, row)
-        self._told.append((visit.column, removed, True))
-        self.resumed = len(self.trace)
-        return True
-
-    def _name(self, row: int | None, visit: Visit) -> str:
-        place = self.graph.inputs[visit.column]
+    def _name(self, row: int | None, column: int) -> str:
+        place = self.graph.inputs[column]
         return PortEdge(place).name if row is None else Edge(self.graph.sources[row], place).name
 
-    def _take(self, decision: Decision, row: int | None, visit: Visit) -> None:
-        self.trace.append(decision)
-        self._write(row, visit.column)
-        self.coming.test(visit.column, row, decision.kept)
-        self.decided += 1
-        self.kept += decision.kept
-        self._count(self.graph.inputs[visit.column], kept=int(decision.kept), dropped=int(not decision.kept))
+    def _locate(self, name: str) -> tuple[int | None, int]:
+        return self.graph.locate(name)
+
+    def _taken_before(self, rows: Sequence[int | None], column: int) -> bool:
+        taken = super()._taken_before(rows, column)
+        if taken:
+            decisions = zip(rows, self.trace[-len(rows) :], strict=True)
+            self._told.append((column, tuple(row for row, one in decisions if not one.kept), True))
+        return taken
+
+    def _take(self, decision: Decision, row: int | None, column: int) -> None:
+        super()._take(decision, row, column)
+        self.coming.test(column, row, decision.kept)
+        self._count(self.graph.inputs[column], kept=int(decision.kept), dropped=int(not decision.kept))
 
     def _write(self, row: int | None, column: int) -> None:
-        """Do what the trace's last line says."""
+        super()._write(row, column)
         decision = self.trace[-1]
-        self.metric = decision.before if decision.kept else decision.after
         if row is None:
             self.ports[column], self.port_scores[column] = decision.kept, decision.effect
         else:
             self.edges[row, column], self.scores[row, column] = decision.kept, decision.effect
 
-    def settle(self) -> None:
-        """After an interruption in the middle of a step: what the trace says, and nothing beyond it."""
-        if self.trace:
-            self._write(*self.graph.locate(self.trace[-1].edge))
-        self.kept = sum(decision.kept for decision in self.trace[self.first :])
-        present = int(self.edges.sum() + self.ports.sum())
-        self.decided = self.graph.n_edges - present + self.kept
-
     def progress_at(self, name: str) -> Progress:
-        """How far the search has got, at the input or node called `name`."""
         if len(self.trace) - self.reckoned >= RECKON_EVERY:
             self.to_come, self.reckoned = self.coming.expected(), len(self.trace)
         made = len(self.trace) - self.reckoned
         certain, likely, growth = self.to_come
-        return Progress(
-            self.decided,
-            self.graph.n_edges,
-            self.kept,
-            len(self.trace),
-            self.metric,
-            name,
-            self.rule.threshold,
+        return replace(
+            super().progress_at(name),
             layers=tuple((kept, dropped, left) for kept, dropped, left in self.layers),
             to_come=(max(0.0, certain - made), max(0.0, likely - made), growth),
-            passes=1 + len(self.ended),
-            resumed=self.resumed,
-            absent=self.absent,
         )
-
-    def _report(self, visit: Visit) -> None:
-        self.at = visit.name
-        if self.progress is not None and len(self.trace) >= len(self.past):
-            self.progress(self.progress_at(self.at))

@@ -13,7 +13,7 @@ import numpy as np
 from edgewise.discovery.method import Method, Scored, StepProgress
 from edgewise.discovery.node_search import walk_of
 from edgewise.discovery.order import Order, visits
-from edgewise.discovery.search import finite
+from edgewise.discovery.walking import finite
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, of_nodes
 from edgewise.patching import Experiment, IncrementalEngine
