@@ -32,8 +32,8 @@ from edgewise.patching import Experiment
 from edgewise.patching.frozen import Frozen
 from edgewise.patching.gradients import Rows, rows_of
 from edgewise.patching.memory import size
+from edgewise.patching.scoring import mean_column
 from edgewise.tasks import Reference
-from edgewise.tasks.task import NO_TOKEN
 
 CONSTANTS, BIAS = "constants", "bias"
 MOST_BYTES = 2**31
@@ -104,7 +104,7 @@ def head_parts(experiment: Experiment, head: str, *, query: int | None = None, k
     index = next(
         index for index, one in enumerate(decoder.components) if one.layer == node.layer and isinstance(one, Attention)
     )
-    names = tuple(sender.name for sender in graph.sources[: graph.n_senders(graph.input(f"{head}<q>"))])
+    names = tuple(sender.name for sender in graph.sources[: graph.n_senders(graph.inputs[graph.inputs_of(node)[0]])])
     parts = (*names, CONSTANTS, BIAS)
     prompts = experiment.task.prompts
     places = len(prompts.scored_rows) if query is None else len(prompts)
@@ -283,15 +283,11 @@ def answer_direction(decoder: Decoder, reference: Reference) -> Tensor:
 
     What the final norm gives is multiplied by it; biases are left out.
     """
-    weight, dtype = decoder.unembedding.weight, stream_dtype(decoder.dtype)
-
-    def mean(ids: Tensor) -> Tensor:
-        real = ids != NO_TOKEN
-        return torch.einsum("sk,skd->sd", real.to(dtype), weight[ids.clamp_min(0)].to(dtype)) / real.sum(dim=1)[:, None]
-
     assert reference.answers is not None
-    right = mean(reference.answers)
-    return right - (weight.to(dtype).mean(dim=0) if reference.wrong is None else mean(reference.wrong))
+    right, _ = mean_column(decoder, reference.answers)
+    if reference.wrong is None:
+        return right - decoder.unembedding.weight.to(stream_dtype(decoder.dtype)).mean(dim=0)
+    return right - mean_column(decoder, reference.wrong)[0]
 
 
 def require_whole(parts: Tensor, whole: Tensor, dtype: torch.dtype, what: str) -> None:

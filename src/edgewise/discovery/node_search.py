@@ -31,7 +31,7 @@ from edgewise.graph import Circuit, Decision, Graph, of_nodes
 from edgewise.graph.by_node import locate_node
 from edgewise.graph.graph import Bools
 from edgewise.patching import Engine, Experiment
-from edgewise.patching.node_engine import NodeEngine, PlainNodeEngine, component_of
+from edgewise.patching.node_engine import NodeEngine, PlainNodeEngine
 from edgewise.patching.wiring import Wiring
 
 NodeEngineFactory = Callable[[Experiment, Bools, "int | None"], Engine]
@@ -49,7 +49,7 @@ def require_whole_nodes(graph: Graph) -> None:
 def walk_of(graph: Graph, wiring: Wiring, order: Order) -> list[tuple[int, list[int]]]:
     """Components (`EMBEDDING` for the embedding) in the order of a search, each with rows that are tried together."""
     rows = order.parents(graph)
-    return [(column, list(some)) for column, some in groupby(rows, lambda row: component_of(wiring, row))]
+    return [(column, list(some)) for column, some in groupby(rows, wiring.component_of)]
 
 
 def acdc_by_node(
@@ -139,7 +139,7 @@ class _Search(SearchWalk):
 
     def _locate(self, name: str) -> tuple[int | None, int]:
         row = locate_node(self.graph, name)
-        return row, component_of(self.wiring, row)
+        return row, self.wiring.component_of(row)
 
     def _take(self, decision: Decision, row: int | None, column: int) -> None:
         super()._take(decision, row, column)

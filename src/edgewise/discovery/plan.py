@@ -15,7 +15,7 @@ from edgewise.discovery.time_left import TimeLeft
 from edgewise.graph import Circuit, Graph
 from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan, calibrate, plan_memory
 from edgewise.patching.node_engine import NodeEngine
-from edgewise.patching.node_running import EMBEDDING
+from edgewise.patching.wiring import EMBEDDING
 
 TRIED_SECONDS = 4.0
 """How long a search is tried where there is a threshold to plan for."""

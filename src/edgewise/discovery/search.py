@@ -118,11 +118,9 @@ def without_dead_ends(graph: Graph, circuit: Circuit) -> Circuit:
 
 def _alive(graph: Graph, edges: Bools, ports: Bools, visit: Visit) -> bool:
     """Whether anything present still depends on a port edge, or on what flows into an input."""
-    place = graph.inputs[visit.column]
     if visit.kind == "input" and graph.port_edges[visit.column]:
         return bool(ports[visit.column])
-    rows = list(graph.nodes_moved_by(place))
-    return place.kind == "logits" or bool(edges[rows][:, graph.seen_through(visit.column)].any())
+    return graph.shows(edges, visit.column)
 
 
 class _Search(SearchWalk):

@@ -201,6 +201,11 @@ class Graph:
             return slice(None)
         return slice(column % self.n_spans, None, self.n_spans)
 
+    def shows(self, edges: Bools, column: int) -> bool:
+        """Whether what an input reads can show in what some edges carry; always at the logits."""
+        rows = list(self.nodes_moved_by(self.inputs[column]))
+        return self.inputs[column].kind == "logits" or bool(edges[rows][:, self.seen_through(column)].any())
+
     # -- edges -------------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -11,7 +11,8 @@ import torch
 
 from edgewise.models.attention import Attention
 from edgewise.models.components import Projections
-from edgewise.patching.incremental import IncrementalEngine, computing
+from edgewise.patching.blocks import computing
+from edgewise.patching.incremental import IncrementalEngine
 from edgewise.patching.live import LiveNode
 from edgewise.patching.memory import MOST_CANDIDATES
 from edgewise.patching.places import Places

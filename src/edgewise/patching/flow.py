@@ -65,7 +65,7 @@ class Flow:
         row, span = divmod(unit, self.live.n_spans)
         if self.live.coupled(row):
             rows = self.live.together(row)
-            self._move_together([one * self.live.n_spans + span for one in range(rows.start, rows.stop)])
+            self._move_together([self.live.unit(one, span) for one in range(rows.start, rows.stop)])
             return
         live = self.live.nodes[unit]
         with self.live.watch.timed("mlps" if live.node.kind == "mlp" else "attention"):
@@ -184,7 +184,7 @@ class Flow:
 
     def _still(self, row: int, column: int) -> Tensor:
         """What a sender that does not change adds to the ablated run's stream at an input, `[b, n, d_model]`."""
-        unit = row * self.live.n_spans + column % self.live.n_spans
+        unit = self.live.unit(row, column)
         live = self.live.nodes.get(unit)
         if live is None:
             return -self.live.delta(row, self.live.readings[column])

@@ -21,41 +21,25 @@ Shapes: c candidates, b rows of prompts, p positions, n places (the live positio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from edgewise.models.matmul import fast_matmul
+from edgewise.patching.blocks import InBlocks, computing
 from edgewise.patching.engine import Removed
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.flow import FEW, Flow
 from edgewise.patching.live import LivePart, Reading
-from edgewise.patching.memory import MOST_CANDIDATES, OutOfMemoryError, plan_memory
+from edgewise.patching.memory import MOST_CANDIDATES, plan_memory
 from edgewise.patching.scoring import scorer_for
 
-_NO_ROOM = (
-    "the GPU has no room left for even one candidate at a time. Use fewer prompts with --examples, a higher threshold, "
-    "or --dtype bfloat16"
-)
 
-
-@contextmanager
-def computing() -> Iterator[None]:
-    """Without gradients, with fast matrix products; a GPU that is full becomes an error that a search can end with."""
-    try:
-        with torch.no_grad(), fast_matmul():
-            yield
-    except torch.OutOfMemoryError:
-        raise OutOfMemoryError(_NO_ROOM) from None
-
-
-class IncrementalEngine:
+class IncrementalEngine(InBlocks):
     """Measures circuits by recomputing only what an edge can change (see `patching.Engine`).
 
     Attributes:
-        plan: how it fits into memory; `most`: candidates at once, fewer after a GPU has been full.
+        plan: how it fits into memory.
         live: the live part of the model; `live.watch.seconds` has the time spent in each of `STAGES`.
         blocks, computed: batches of edges tried, and edges in them; port edges stand alone and do not count.
     """
@@ -96,15 +80,7 @@ class IncrementalEngine:
         with computing():
             self._settle(column)
             reading = self.live.open(column)
-        metrics: list[float] = []
-        while len(metrics) < len(candidates):
-            block = candidates[len(metrics) : len(metrics) + self.most]
-            try:
-                with torch.no_grad(), fast_matmul():
-                    metrics += self._measure(reading, block)
-            except torch.OutOfMemoryError:
-                self._fewer(len(block))
-        return metrics
+        return self.in_blocks(candidates, lambda block: self._measure(reading, block))
 
     def _measure(self, reading: Reading, candidates: Sequence[Removed]) -> list[float]:
         if self.live.spans is not None and reading.places.nowhere:  # nothing reads what it would change
@@ -144,14 +120,6 @@ class IncrementalEngine:
         if self._pending is not None and self._pending != column:
             before, self._pending = self._pending, None
             Flow(self.live, keep=True).run(before, self.live.readings[before].stream[None].clone())
-
-    def _fewer(self, tried: int) -> None:
-        """After the GPU had no room for a block: half as many candidates, from now on."""
-        if tried == 1:
-            raise OutOfMemoryError(_NO_ROOM)
-        if self.decoder.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.most = tried // 2
 
     def _streams(self, reading: Reading, candidates: Sequence[Removed]) -> _Block:
         """The streams of an input without some edges, `[c, b, n, d_model]`.

@@ -56,7 +56,6 @@ class LiveNode:
     Where a graph splits positions by spans, a node is one of these for each span, its unit.
 
     Attributes:
-        span: the number of its span.
         reads: the columns that it reads, and what it is made of of each.
         component, number: which of the model's components it belongs to, and which node of that it is.
         code: what is kept of it, a head's z `[b, n, d_head]`, an MLP's output `[b, n, d_model]`.
@@ -71,7 +70,6 @@ class LiveNode:
     code: Tensor
     readers: dict[int, Tensor | None]
     activation: Tensor | None = None
-    span: int = 0
     reads: tuple[tuple[int, tuple[Slot, ...]], ...] = ()
 
 
@@ -221,7 +219,11 @@ class LivePart:
             return []
         spans = [span] if place.kind in ("q", "mlp") else self.sees(component, span)
         rows = self.graph.nodes_moved_by(place)
-        return [unit for row in rows for one in spans if (unit := row * self.n_spans + one) in self.nodes]
+        return [unit for row in rows for one in spans if (unit := self.unit(row, one)) in self.nodes]
+
+    def unit(self, row: int, column: int) -> int:
+        """The unit of a sender at the positions of a column, or of a span by its number."""
+        return row * self.n_spans + column % self.n_spans
 
     def _alive(self, rows: Sequence[int], spans: Sequence[int]) -> list[int]:
         """The units of some nodes that something reads; of coupled ones all, if something reads one of them."""
@@ -229,14 +231,13 @@ class LivePart:
         for row in rows:
             together = self.together(row) if self.coupled(row) else slice(row, row + 1)
             for span in spans:
-                if self._read_at(together, span).any():
-                    units.append(row * self.n_spans + span)
+                if self.read_at(together, span).any():
+                    units.append(self.unit(row, span))
         return units
 
     def alive(self, column: int) -> bool:
         """Whether what an input reads can still reach the logits."""
-        rows = list(self.graph.nodes_moved_by(self.graph.inputs[column]))
-        return column in self.logits or bool(self.edges[rows][:, self.graph.seen_through(column)].any())
+        return self.graph.shows(self.edges, column)
 
     def together(self, row: int) -> slice:
         """The rows of all nodes of a node's component, which is what moves with it where nodes are coupled."""
@@ -258,18 +259,18 @@ class LivePart:
         component, number = found
         # Coupled nodes are needed wherever one of them is, those that nobody reads too.
         rows = self.together(row) if self.coupled(row) else slice(row, row + 1)
-        read = [int(one) * self.n_spans + span for one in np.flatnonzero(self._read_at(rows, span).any(axis=0))]
+        read = [int(one) * self.n_spans + span for one in np.flatnonzero(self.read_at(rows, span).any(axis=0))]
         places = Places.of(self._needed(self.readings[column].places for column in read), self._fallback)
         code = places.take(self.clean.codes[component][:, :, number])
-        own = [int(one) * self.n_spans + span for one in np.flatnonzero(self._read_at(row, span))]
+        own = [int(one) * self.n_spans + span for one in np.flatnonzero(self.read_at(row, span))]
         readers = {column: self.readings[column].places.within(places) for column in own}
         node, reads = self.graph.sources[row], self._reads_of(row, span)
-        self.nodes[unit] = LiveNode(node, component, number, places, code, readers, span=span, reads=reads)
+        self.nodes[unit] = LiveNode(node, component, number, places, code, readers, reads=reads)
         return self.nodes[unit]
 
-    def _read_at(self, rows: int | slice, span: int) -> Bools:
-        """Which inputs read a node, or each of some, at the positions of a span."""
-        return self.edges[rows, span :: self.n_spans]
+    def read_at(self, rows: int | slice, column: int) -> Bools:
+        """Which inputs read a node, or each of some, at the positions of a column, or of a span by its number."""
+        return self.edges[rows, column % self.n_spans :: self.n_spans]
 
     def _reads_of(self, row: int, span: int) -> tuple[tuple[int, tuple[Slot, ...]], ...]:
         """The columns that a unit reads, and what it is made of of each: keys and values of those of every span."""

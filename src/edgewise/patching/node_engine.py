@@ -15,23 +15,17 @@ from torch import Tensor
 from edgewise.graph import of_nodes
 from edgewise.graph.graph import Bools
 from edgewise.patching.ablation import Ablated, cut_rows
+from edgewise.patching.blocks import InBlocks, computing
 from edgewise.patching.engine import Removed
 from edgewise.patching.experiment import Experiment
-from edgewise.patching.incremental import computing
-from edgewise.patching.memory import MOST_CANDIDATES, OutOfMemoryError, plan_memory
-from edgewise.patching.node_running import EMBEDDING, NodeWalk, RecordedWalk, removed_from
+from edgewise.patching.memory import MOST_CANDIDATES, plan_memory
+from edgewise.patching.node_running import NodeWalk, RecordedWalk, removed_from
 from edgewise.patching.scoring import scorer_for
-from edgewise.patching.wiring import Wiring
+from edgewise.patching.wiring import EMBEDDING
 from edgewise.tasks import Prompts
 
 
-def component_of(wiring: Wiring, row: int) -> int:
-    """The component that a sender belongs to; `EMBEDDING` for one of the embedding's."""
-    found = wiring.node[row]
-    return EMBEDDING if found is None else found[0]
-
-
-class NodeEngine:
+class NodeEngine(InBlocks):
     """Measures circuits of whole nodes from the component on in which they differ (see `patching.Engine`).
 
     Its columns are components, `EMBEDDING` first; what goes is rows of senders.
@@ -70,23 +64,11 @@ class NodeEngine:
 
     def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
         """The metric of what is present now without some nodes of one component, for each candidate by itself."""
-        values: list[float] = []
         if column > self.fresh:
             with computing():
                 self._recorded(self.present)
             self.fresh = len(self.decoder.components)
-        while len(values) < len(candidates):
-            block = candidates[len(values) : len(values) + self.most]
-            try:
-                with computing():
-                    values += self._measure(column, block)
-            except OutOfMemoryError:  # of a GPU that is full: half as many at once, from now on
-                if len(block) == 1:
-                    raise
-                if self.decoder.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                self.most = len(block) // 2
-        return values
+        return self.in_blocks(candidates, lambda block: self._measure(column, block))
 
     def _measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
         present = removed_from(self.present, [[row for row in one if row is not None] for one in candidates])

@@ -19,9 +19,6 @@ from edgewise.models.walk import Walk
 from edgewise.patching.ablation import Ablated
 from edgewise.patching.wiring import Wiring
 
-EMBEDDING = -1
-"""The embedding among the components, before the first."""
-
 
 def node_run(decoder: Decoder, graph: Graph, tokens: Tensor, mask: Tensor, ablated: Ablated, present: Tensor) -> Tensor:
     """Run circuits of whole nodes on clean prompts.
@@ -47,8 +44,7 @@ class NodeWalk(Walk):
     """
 
     def __init__(self, decoder: Decoder, graph: Graph, mask: Tensor, ablated: Ablated, present: Tensor) -> None:
-        self.ablated, self.wiring, self.n_embeddings = ablated, Wiring.of(decoder, graph), graph.n_embeddings
-        self.present = present
+        self.ablated, self.wiring, self.present = ablated, Wiring.of(decoder, graph), present
         super().__init__(decoder, ablated.streams[0], mask.repeat(len(present), 1))
 
     def embedded(self, embedding: Tensor) -> Tensor:

@@ -36,11 +36,8 @@ from edgewise.models.forward import forward
 from edgewise.models.walk import Walk
 from edgewise.patching.ablation import cut_rows
 from edgewise.patching.experiment import Experiment
-from edgewise.patching.wiring import Wiring
+from edgewise.patching.wiring import EMBEDDING, Wiring
 from edgewise.tasks import Prompts
-
-EMBEDDING = -1
-"""Stands for a component in the address of an embedding."""
 
 
 class Sender(NamedTuple):

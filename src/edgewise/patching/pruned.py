@@ -7,16 +7,14 @@ beginning, in the state that a circuit run leaves it in, and an input can be ask
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 from torch import Tensor
 
 from edgewise.graph import Circuit
-from edgewise.graph.names import InputKind
+from edgewise.patching.blocks import computing
 from edgewise.patching.engine import Removed
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.flow import Flow
-from edgewise.patching.incremental import IncrementalEngine, computing
+from edgewise.patching.incremental import IncrementalEngine
 from edgewise.patching.live import LivePart, Reading
 from edgewise.patching.places import narrow
 
@@ -44,13 +42,12 @@ class PrunedEngine(IncrementalEngine):
     def commit(self, column: int, removed: Removed) -> None:
         """See `patching.Engine`."""
         super().commit(column, removed)
-        live, spans = self.live, self.live.n_spans
+        live = self.live
         for row in removed:
-            unit = None if row is None else row * spans + column % spans
-            if row is None or unit not in live.nodes:
+            if row is None or (unit := live.unit(row, column)) not in live.nodes:
                 continue
             live.nodes[unit].readers.pop(column, None)
-            if not live.edges[row, column % spans :: spans].any() and not self.graph.coupled:
+            if not live.read_at(row, column).any() and not self.graph.coupled:
                 del live.nodes[unit]  # what it would read may be shared with others, and wake it
 
 
@@ -64,25 +61,19 @@ class _LiveCircuit(LivePart):
         """
         vars(self).update(vars(clean))
         self.edges[:] = start.edges
-        for component in reversed(self.wiring.columns):
-            for column in columns_of(component):
+        for component in reversed(range(len(self.wiring.columns))):
+            for column in self.wiring.columns_of(component):
                 if self.alive(column):
                     self.open(column)
         _Filling(self, start).run_all()
 
     def delta(self, row: int, reading: Reading) -> Tensor:
         """What a stream gains when a sender's present value gives way to its ablated one, `[b, n, d_model]`."""
-        live = self.nodes.get(row * self.n_spans + reading.column % self.n_spans)
+        live = self.nodes.get(self.unit(row, reading.column))
         if live is None:
             return super().delta(row, reading)
         old = live.places.take(self.ablated.codes[live.component][:, :, live.number])
         return narrow(self.difference(live, old, live.code)[None], reading.places.within(live.places))[0]
-
-
-def columns_of(component: Mapping[InputKind, slice]) -> Iterator[int]:
-    """A component's columns, each once: a whole head's query, key and value read one."""
-    for columns in dict.fromkeys((one.start, one.stop) for one in component.values()):
-        yield from range(*columns)
 
 
 class _Filling(Flow):
@@ -94,8 +85,8 @@ class _Filling(Flow):
 
     def run_all(self) -> None:
         live = self.live
-        for rows, columns in zip(live.wiring.rows, live.wiring.columns, strict=True):
-            for column in columns_of(columns):
+        for component, rows in enumerate(live.wiring.rows):
+            for column in live.wiring.columns_of(component):
                 if column in live.readings:
                     self._fill(column)
             for unit in range(rows.start * live.n_spans, rows.stop * live.n_spans):

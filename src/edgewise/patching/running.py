@@ -13,6 +13,8 @@ edges of its span. This is the definition that every other engine is checked aga
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -86,23 +88,23 @@ class _CircuitRun(Walk):
         if self.spans is not None:
             return self._streams_by_span(weights.unflatten(1, (-1, self.graph.n_spans)), base)
         total = base[None].expand(weights.shape[1], *base.shape)
-        row = 0
-        for delta in self.deltas:
-            weight = weights[row : row + len(delta)]
-            row += len(delta)
-            if weight.requires_grad or weight.any():
-                total = total + (weight.T @ delta.flatten(1)).view(-1, *base.shape)
+        for weight, delta in self._present_blocks(weights):
+            total = total + (weight.T @ delta.flatten(1)).view(-1, *base.shape)
         return total.permute(1, 2, 0, 3)
 
-    def _streams_by_span(self, weights: Tensor, base: Tensor) -> Tensor:
-        """The same from weights by span, `[rows, inputs, spans]`."""
-        total = base.flatten(0, 1)[None].repeat(weights.shape[1], 1, 1)  # [inputs, batch * pos, d_model]
+    def _present_blocks(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each block of differences with its rows of the weights `[rows, ...]`, without those of which nothing is."""
         row = 0
         for delta in self.deltas:
             block = weights[row : row + len(delta)]
             row += len(delta)
-            if not (block.requires_grad or block.any()):
-                continue
+            if block.requires_grad or block.any():
+                yield block, delta
+
+    def _streams_by_span(self, weights: Tensor, base: Tensor) -> Tensor:
+        """The same from weights by span, `[rows, inputs, spans]`."""
+        total = base.flatten(0, 1)[None].repeat(weights.shape[1], 1, 1)  # [inputs, batch * pos, d_model]
+        for block, delta in self._present_blocks(weights):
             for weight, places in zip(block.unbind(dim=2), self.places, strict=True):
                 part = delta.flatten(1, 2)[:, places]
                 total = total.index_add(1, places, (weight.T @ part.flatten(1)).view(-1, *part.shape[1:]))

@@ -70,6 +70,15 @@ def _normed(decoder: Decoder, x: Tensor) -> Tensor:
     return decoder.final_norm(x.to(decoder.dtype))
 
 
+def mean_column(decoder: Decoder, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The unembedding's mean column `[scored, d_model]` and mean bias `[scored]` of some tokens `[scored, k]`."""
+    head, real, dtype = decoder.unembedding, ids != NO_TOKEN, stream_dtype(decoder.dtype)
+    share = real.to(dtype) / real.sum(dim=1, keepdim=True)
+    columns = head.weight[ids.clamp_min(0)].to(dtype)
+    bias = torch.zeros_like(share) if head.bias is None else head.bias[ids.clamp_min(0)].to(dtype)
+    return torch.einsum("sk,skd->sd", share, columns), (share * bias).sum(dim=1)
+
+
 class _LogitDiff:
     """Minus (mean logit of the answers - mean logit of the wrong ones): one direction in d_model per scored place."""
 
@@ -78,16 +87,8 @@ class _LogitDiff:
         self.dtype = stream_dtype(decoder.dtype)
         assert reference.answers is not None
         assert reference.wrong is not None
-        answers, wrong = (self._mean(ids) for ids in (reference.answers, reference.wrong))
+        answers, wrong = (mean_column(decoder, ids) for ids in (reference.answers, reference.wrong))
         self.direction, self.constant = wrong[0] - answers[0], wrong[1] - answers[1]
-
-    def _mean(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        # ids [scored, k] -> mean column of the unembedding [scored, d_model] and mean bias [scored]
-        head, real = self.decoder.unembedding, ids != NO_TOKEN
-        share = real.to(self.dtype) / real.sum(dim=1, keepdim=True)
-        columns = head.weight[ids.clamp_min(0)].to(self.dtype)
-        bias = torch.zeros_like(share) if head.bias is None else head.bias[ids.clamp_min(0)].to(self.dtype)
-        return torch.einsum("sk,skd->sd", share, columns), (share * bias).sum(dim=1)
 
     def __call__(self, x: Tensor) -> Tensor:
         return (_normed(self.decoder, x).to(self.dtype) * self.direction).sum(dim=-1) + self.constant

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from edgewise.graph import Graph
 from edgewise.graph.names import InputKind
 from edgewise.models import Decoder
+
+EMBEDDING = -1
+"""The embedding among the components, before the first."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,13 @@ class Wiring:
                     for column in range(at.start + number * graph.n_spans, at.start + (number + 1) * graph.n_spans):
                         reader[column], asks[column][kind] = index, one
         return cls(tuple(rows), tuple(columns), tuple(asked), tuple(node), tuple(reader), tuple(asks))
+
+    def component_of(self, row: int) -> int:
+        """The component that a sender belongs to; `EMBEDDING` for one of the embedding's."""
+        found = self.node[row]
+        return EMBEDDING if found is None else found[0]
+
+    def columns_of(self, component: int) -> Iterator[int]:
+        """A component's columns, each once: a whole head's query, key and value read one."""
+        for first, stop in dict.fromkeys((one.start, one.stop) for one in self.columns[component].values()):
+            yield from range(first, stop)

@@ -132,7 +132,7 @@ def node_pruning(
         if warm_start:
             found = node_scores(node_attribution_ig(experiment).circuit)
             assert found is not None
-            _spread(theta[always:], found[always:])
+            theta[always:] += _spread(found[always:])
         return torch.from_numpy(theta[always:]).float().to(device)
 
     def run(rows: Prompts, ablated: Ablated, mask: Tensor) -> Tensor:
@@ -223,16 +223,15 @@ def _first_theta(experiment: Experiment, warm_start: bool) -> Tensor:
             (0, scored.scores.ravel(), graph.edges.ravel()),
             (graph.edges.size, scored.port_scores, graph.port_edges),
         ):
-            theirs = first[start : start + len(exists)][exists]
-            _spread(theirs, scores[exists])
-            first[start : start + len(exists)][exists] = theirs
+            first[start : start + len(exists)][exists] += _spread(scores[exists])
     return torch.from_numpy(first).float()
 
 
-def _spread(theta: Floats, scores: Floats) -> None:
-    """Add to parameters from one below to one above, evenly by rank: scores differ by orders of magnitude."""
-    order = np.argsort(np.abs(scores), kind="stable")
-    theta[order] += np.linspace(-1, 1, len(order)) if len(order) else 0.0
+def _spread(scores: Floats) -> Floats:
+    """From -1 to 1, evenly by rank: scores differ by orders of magnitude."""
+    offsets = np.empty(len(scores))
+    offsets[np.argsort(np.abs(scores), kind="stable")] = np.linspace(-1, 1, len(scores))
+    return offsets
 
 
 def _metric(experiment: Experiment, mask: Tensor, run: Callable[[Prompts, Ablated, Tensor], Tensor]) -> float:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from edgewise.discovery.method import Method, Scored, StepProgress
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit
 from edgewise.models.components import stream_dtype
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Rows, rows_of
@@ -33,7 +33,7 @@ def information_flow(experiment: Experiment, *, progress: StepProgress | None = 
     scores = torch.zeros(graph.edges.shape, dtype=torch.float64, device=device)
     for rows in rows_of(experiment):
         outputs = _outputs(experiment, rows)
-        weights = _weights(rows, graph, outputs.dtype)
+        weights = _weights(experiment, rows, outputs.dtype)
         for columns, stream in _streams(experiment, rows):
             senders = outputs[: graph.n_senders(graph.inputs[columns[0]])]
             nearer = stream.norm(p=1, dim=-1) - torch.stack([(stream - one).norm(p=1, dim=-1) for one in senders])
@@ -49,12 +49,10 @@ def information_flow(experiment: Experiment, *, progress: StepProgress | None = 
     return Scored(Circuit.full(graph).with_scores(found, np.where(graph.port_edges, found.max(axis=0), 0.0)))
 
 
-def _weights(rows: Rows, graph: Graph, dtype: torch.dtype) -> Tensor:
+def _weights(experiment: Experiment, rows: Rows, dtype: torch.dtype) -> Tensor:
     """What each position counts in a prompt's mean, by span: `[spans, batch, pos]`."""
-    real = rows.prompts.mask[None]
-    if graph.spans:
-        assert rows.prompts.spans is not None
-        real = torch.stack([rows.prompts.spans == span for span in range(graph.n_spans)])
+    spans = experiment.span_masks(rows.prompts)
+    real = rows.prompts.mask[None] if spans is None else spans
     return real.to(dtype) / real.sum(dim=2, keepdim=True).clamp_min(1)
 
 
@@ -70,8 +68,7 @@ def _streams(experiment: Experiment, rows: Rows) -> list[tuple[list[int], Tensor
     """The clean streams `[batch, pos, d_model]` and the inputs that read them."""
     streams = rows.clean.streams
     read = [
-        ([*dict.fromkeys(column for part in columns.values() for column in range(part.start, part.stop))], streams[at])
-        for columns, at in zip(rows.wiring.columns, experiment.decoder.reads, strict=True)
+        ([*rows.wiring.columns_of(component)], streams[at]) for component, at in enumerate(experiment.decoder.reads)
     ]
     last = experiment.graph.columns("logits")
     return [*read, ([*range(last.start, last.stop)], streams[-1])]

@@ -1,0 +1,61 @@
+"""Candidates measured many at a time, and fewer at a time after a GPU has been full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from edgewise.models import Decoder
+from edgewise.models.matmul import fast_matmul
+from edgewise.patching.engine import Removed
+from edgewise.patching.memory import OutOfMemoryError
+
+_NO_ROOM = (
+    "the GPU has no room left for even one candidate at a time. Use fewer prompts with --examples, a higher threshold, "
+    "or --dtype bfloat16"
+)
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Without gradients, with fast matrix products; a GPU that is full becomes an error that a search can end with."""
+    try:
+        with torch.no_grad(), fast_matmul():
+            yield
+    except torch.OutOfMemoryError:
+        raise OutOfMemoryError(_NO_ROOM) from None
+
+
+class InBlocks:
+    """An engine that measures candidates in blocks.
+
+    Attributes:
+        most: candidates at once; fewer after a GPU has been full.
+    """
+
+    decoder: Decoder
+    most: int
+
+    def in_blocks(
+        self, candidates: Sequence[Removed], measure: Callable[[Sequence[Removed]], list[float]]
+    ) -> list[float]:
+        """What `measure` says of candidates, block after block.
+
+        Raises:
+            OutOfMemoryError: a GPU has no room for one by itself.
+        """
+        values: list[float] = []
+        while len(values) < len(candidates):
+            block = candidates[len(values) : len(values) + self.most]
+            try:
+                with computing():
+                    values += measure(block)
+            except OutOfMemoryError:
+                if len(block) == 1:
+                    raise
+                if self.decoder.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                self.most = len(block) // 2
+        return values
