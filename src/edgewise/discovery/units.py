@@ -66,16 +66,11 @@ def scored_by_units(graph: Graph, units: Units) -> Circuit:
     always = abs(max(values.max() for values in by_kind.values() if values.size)) + 1.0
     reader = np.full(len(graph.inputs), always)
     for column, place in enumerate(graph.inputs):
-        if place.kind == "head":  # which is kept as long as one of its three is
-            reader[column] = max(
-                by_kind[kind][place.layer][place.head * by_kind[kind].shape[1] // graph.n_heads]
-                for kind in ("q", "k", "v")
-            )
-        elif place.kind in ("q", "k", "v"):
-            row = by_kind[place.kind][place.layer]
-            # A graph may give every query head a key and a value input of its own.
-            inputs = graph.n_heads if place.kind == "q" else graph.n_kv_heads
-            reader[column] = row[place.head * len(row) // inputs]
+        if place.kind in graph.head_kinds:
+            # A whole head is kept as long as one of its three is. A graph may give every query head a key and a value
+            # input of its own.
+            rows = [by_kind[kind][place.layer] for kind in (("q", "k", "v") if graph.whole_heads else (place.kind,))]
+            reader[column] = max(row[place.head * len(row) // graph.n_inputs(place.kind)] for row in rows)
         elif place.kind == "mlp":
             reader[column] = by_kind["mlp"][place.layer]
     sender = np.full(len(graph.sources), always)

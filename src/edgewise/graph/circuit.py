@@ -236,8 +236,8 @@ class Circuit:
         through all of them.
         """
         graph, spans = self.graph, self.graph.n_spans
-        present = self.edges.reshape(len(graph.sources), -1, spans)  # [sources, inputs, spans]
-        open_ports: Bools = (self.ports | ~graph.port_edges).reshape(-1, spans)
+        present = graph.by_span(self.edges)
+        open_ports = graph.by_span(self.ports | ~graph.port_edges)
         layers = range(graph.n_layers)
         reached = np.zeros((len(graph.sources), spans), dtype=bool)
         reached[: graph.n_embeddings] = True

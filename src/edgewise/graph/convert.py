@@ -64,10 +64,10 @@ def grouped(circuit: Circuit, graph: Graph) -> Circuit:
 def source_columns(graph: Graph, wide: Graph) -> list[int]:
     """For every input of an ungrouped graph, the column of the grouped graph's input that it reads like."""
     columns = []
-    for place in wide.inputs:
+    for column, place in enumerate(wide.inputs):
         if place.kind in ("k", "v"):
             group = graph.columns(place.kind, place.layer).start + place.head // graph.share * graph.n_spans
-            columns.append(group + (graph.spans.index(place.span) if place.span else 0))
+            columns.append(group + column % graph.n_spans)
         else:
             columns.append(graph.input_index[place.name])
     return columns
@@ -84,8 +84,7 @@ def lumped(circuit: Circuit) -> Circuit:
     graph = circuit.graph
     if not graph.spans:
         return circuit
-    edges = np.asarray(circuit.edges.reshape(len(circuit.edges), -1, graph.n_spans).any(axis=2))
-    return Circuit(graph.lumped, edges, np.asarray(circuit.ports.reshape(-1, graph.n_spans).any(axis=1)))
+    return Circuit(graph.lumped, graph.at_any_span(circuit.edges), graph.at_any_span(circuit.ports))
 
 
 def in_one_graph(circuits: Sequence[Circuit]) -> tuple[list[Circuit], str]:

@@ -41,11 +41,10 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
     graph = circuit.graph
     plain = _eap_graph(graph)
     behind = circuit.edges & ~(circuit.ports | ~graph.port_edges)[None, :]
-    carried = _at_any_span(circuit.edges & ~behind, graph)
+    carried = graph.at_any_span(circuit.edges & ~behind)
     scores = carried.astype(np.float64)
     if circuit.scores is not None:
-        scores = circuit.scores.reshape(*scores.shape, graph.n_spans).sum(axis=2)
-
+        scores = np.asarray(graph.by_span(circuit.scores).sum(axis=-1))
     if circuit.whole_nodes:
         carried, scores = as_shown(circuit).edges, np.zeros(circuit.edges.shape)
     edges: dict[str, dict[str, Any]] = {}
@@ -73,10 +72,6 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
     if graph != replace(plain, mlps=True, split_embedding=False):
         value["edgewise"] = _own_section(circuit, behind)
     return value
-
-
-def _at_any_span(edges: Bools, graph: Graph) -> Bools:
-    return np.asarray(edges.reshape(len(edges), -1, graph.n_spans).any(axis=2))
 
 
 def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
@@ -135,7 +130,7 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
             raise EdgewiseError(f"{what}: {name!r} is listed in 'behind_absent_ports', but it is a port edge")
         edges[row, column] = True
     carried = edges & (ports | ~graph.port_edges)[None, :]
-    if graph.spans and (_at_any_span(carried, graph) != lumped).any():
+    if graph.spans and (graph.at_any_span(carried) != lumped).any():
         raise EdgewiseError(f"{what}: 'edges' and those of the spans do not have the same edges in the graph")
     scored = own.get("scored", True)
     if not isinstance(scored, bool):

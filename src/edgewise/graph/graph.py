@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, near_matches, quoted
-from edgewise.graph.names import SPAN, Input, InputKind, Node, PortEdge, parse_edge, parse_input, parse_node
+from edgewise.graph.names import Input, InputKind, Node, PortEdge, check_span, parse_edge, parse_input, parse_node
 
 Bools = NDArray[np.bool_]
+Value = TypeVar("Value", bound=np.generic)
 
 MOST_PLACES = 2**30
 """Entries of a matrix of edges: those of a decoder of 126 layers of 128 heads, each with its own key and value."""
@@ -72,10 +74,7 @@ class Graph:
         if len(set(self.spans)) < len(self.spans):
             raise EdgewiseError(f"two spans have one name: {', '.join(self.spans)}")
         for span in self.spans:
-            if not SPAN.fullmatch(span):
-                raise EdgewiseError(
-                    f"a span's name is 1 to 40 characters without blanks, '@', '<' or '>', not {quoted(span)}"
-                )
+            check_span(span)
         rows = self.n_embeddings + self.n_layers * (self.n_heads + self.mlps)
         columns = (1 + self.n_layers * self._inputs_per_layer) * self.n_spans
         if rows * columns > MOST_PLACES:
@@ -348,8 +347,16 @@ class Graph:
 
     @cached_property
     def lumped(self) -> Graph:
-        """The graph that does not tell positions apart. Its columns are these, `n_spans` at a time."""
+        """The graph that does not tell positions apart. Its columns are these, `n_spans` at a time (see `by_span`)."""
         return replace(self, spans=())
+
+    def by_span(self, values: NDArray[Value]) -> NDArray[Value]:
+        """Values of all inputs, `[..., inputs]`, by input of the lumped graph and by span, `[..., inputs, spans]`."""
+        return values.reshape(*values.shape[:-1], -1, self.n_spans)
+
+    def at_any_span(self, present: Bools) -> Bools:
+        """Of what is present at some inputs, `[..., inputs]`, what is at any span, `[..., lumped inputs]`."""
+        return np.asarray(self.by_span(present).any(axis=-1))
 
     @cached_property
     def shape(self) -> Graph:

@@ -99,6 +99,12 @@ SPAN = re.compile(r"[^\s@<>]{1,40}")
 """The name of a span."""
 
 
+def check_span(name: str) -> None:
+    """Raise an EdgewiseError if a span cannot have this name."""
+    if not SPAN.fullmatch(name):
+        raise EdgewiseError(f"a span's name is 1 to 40 characters without blanks, '@', '<' or '>', not {quoted(name)}")
+
+
 @dataclass(frozen=True, slots=True)
 class EdgePath:
     """A chain of edges: what `start` writes reaches the last of `reads` through the nodes of those before it.

@@ -21,17 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
-from torch.overrides import TorchFunctionMode
 
 from edgewise.errors import EdgewiseError
 from edgewise.models.plain_transformer import PlainActivation
+from edgewise.patching.norms import NormScales
 
 _ELEMENTWISE = (functional.gelu, functional.silu, functional.relu, torch.relu)
-_ROOTS = (torch.rsqrt, torch.sqrt, Tensor.rsqrt, Tensor.sqrt)
 _PRODUCTS = (torch.mul, Tensor.mul, Tensor.__mul__)
 
 
-class relevance_rules(TorchFunctionMode):  # noqa: N801 - used like a function
+class relevance_rules(NormScales):  # noqa: N801 - used like a function
     """Within it, backward passes follow the rules above; forward values stay as they are.
 
     Raises:
@@ -46,18 +45,11 @@ class relevance_rules(TorchFunctionMode):  # noqa: N801 - used like a function
         self._hook.remove()
         super().__exit__(*error)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in (functional.layer_norm, torch.layer_norm):
-            return _layer_norm(*args, **kwargs)
-        if func in _ROOTS:
-            return func(args[0].detach(), *args[1:], **kwargs)
+    def scale(self, make: Callable[[], Tensor]) -> Tensor:
+        with torch.no_grad():
+            return make()
+
+    def other(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if func in _ELEMENTWISE:
             return _identity_rule(lambda x: func(x, *args[1:], **kwargs), args[0])
         if func in _PRODUCTS and _both_activations(args):
@@ -98,20 +90,3 @@ def _both_activations(args: Sequence[Any]) -> bool:
         and all(isinstance(one, Tensor) and one.requires_grad and not one.is_leaf for one in args)
         and args[0].shape == args[1].shape
     )
-
-
-def _layer_norm(
-    x: Tensor,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-    *more: Any,
-) -> Tensor:
-    assert len(normalized_shape) == 1, "transformers norm their last dimension"
-    centred = x - x.mean(dim=-1, keepdim=True)
-    with torch.no_grad():
-        scale = (centred.square().mean(dim=-1, keepdim=True) + eps).sqrt()
-    y = centred / scale
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias

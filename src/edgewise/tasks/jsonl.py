@@ -27,7 +27,7 @@ from typing import Any, Literal, get_args
 
 from edgewise.errors import EdgewiseError, near_matches, shorten, unknown
 from edgewise.files import decode, read_bytes
-from edgewise.graph.names import SPAN
+from edgewise.graph.names import check_span
 from edgewise.json_files import parse_json
 from edgewise.tasks.alignment import Part
 from edgewise.tasks.task import PromptText
@@ -241,8 +241,7 @@ _MARK = re.compile(r"\{([^\s{}:@<>]{1,40}):([^{}]+)\}")
 
 def _part(name: str, given: Any) -> Part:
     """A named part of a prompt: its text, `[first, stop]` in tokens, or `{"characters": [first, stop]}`."""
-    if not SPAN.fullmatch(name):
-        raise EdgewiseError(f"a span's name is 1 to 40 characters without blanks, '@', '<' or '>', not {name!r}")
+    check_span(name)
     if is_text(given):
         return given
     unit, places = "tokens", given

@@ -43,12 +43,12 @@ def entering(graph: Graph, strength: Floats) -> Entering:
     span = np.arange(len(graph.inputs)) % graph.n_spans
     forward = np.full((len(graph.sources), graph.n_spans), -np.inf)
     forward[: graph.n_embeddings] = np.inf
+    everywhere = np.array([graph.seen_through(column) == slice(None) for column in range(len(graph.inputs))])
     for row in range(graph.n_embeddings, len(graph.sources)):
         columns = list(graph.inputs_moving(graph.sources[row]))
         reached = np.minimum(strength[:, columns], forward[:, span[columns]]).max(axis=0)
-        for column, value in zip(columns, reached, strict=True):
-            at = slice(None) if graph.seen_through(column) == slice(None) else span[column]
-            forward[row, at] = np.maximum(forward[row, at], value)
+        np.maximum.at(forward[row], span[columns], reached)
+        forward[row] = np.maximum(forward[row], reached[everywhere[columns]].max(initial=-np.inf))
     backward = np.full(len(graph.inputs), -np.inf)
     logits = graph.columns("logits")
     backward[logits] = np.inf
