@@ -42,6 +42,15 @@ UNITS = [("together", True), ("spans", False), ("spans", True), ("each", False)]
 COUPLED = ["gemma2", "olmo2"]
 
 
+def units_of(every_run):
+    """Each kind of unit in each family; only those of `every_run` are not slow."""
+    return [
+        pytest.param(name, *units, marks=[] if (name, *units) in every_run else pytest.mark.slow)
+        for name in (*tiny.FAMILIES, *COUPLED)
+        for units in UNITS
+    ]
+
+
 @pytest.fixture(autouse=True)
 def _float64_throughout():
     with InFloat64():
@@ -92,8 +101,10 @@ def test_an_edge_at_every_span_is_the_edge(name, whole):
     assert split.ablated() == pytest.approx(lumped.ablated(), abs=1e-12)
 
 
-@pytest.mark.parametrize(("positions", "whole"), UNITS)
-@pytest.mark.parametrize("name", [*tiny.FAMILIES, *COUPLED])
+EXACT_EVERY_RUN = [("gpt2", "spans", False), ("llama", "spans", True), ("gemma2", "together", True)]
+
+
+@pytest.mark.parametrize(("name", "positions", "whole"), units_of(EXACT_EVERY_RUN))
 def test_attribution_is_the_gradient_of_masks(name, positions, whole):
     experiment = experiment_of(name, positions, whole, metric="logit_diff")
     edges, ports = oracle.mask_gradients(experiment)
@@ -103,8 +114,10 @@ def test_attribution_is_the_gradient_of_masks(name, positions, whole):
     assert np.allclose(scored.port_scores, np.where(experiment.graph.port_edges, ports, 0), atol=1e-9)
 
 
-@pytest.mark.parametrize(("positions", "whole"), UNITS)
-@pytest.mark.parametrize("name", [*tiny.FAMILIES, *COUPLED])
+EXACT_EVERY_RUN = [("gpt2", "spans", False), ("llama", "spans", True), ("gemma2", "together", True)]
+
+
+@pytest.mark.parametrize(("name", "positions", "whole"), units_of(EXACT_EVERY_RUN))
 def test_exact_patching_is_a_run_without_each_edge(name, positions, whole):
     experiment = experiment_of(name, positions, whole, metric="logit_diff")
     graph, scored = experiment.graph, exact_effects(experiment).circuit
@@ -155,32 +168,36 @@ def test_dead_ends_are_found_by_span():
     assert Circuit.from_names(graph, ["input->a0.h0<q>@a", "a0.h0->logits@b"]).connected().n_edges == 0
 
 
-EVERY_RUN = ["gpt2", "llama", "parallel", "gemma2"]
+SEARCHED_EVERY_RUN = [
+    *(("gpt2", *units) for units in UNITS[:3]),
+    ("llama", "spans", True),
+    ("parallel", "together", True),
+    ("gemma2", "spans", True),
+    ("plain-attention-only", "each", False),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "positions", "whole"),
-    [
-        pytest.param(
-            *(name, positions, whole),
-            marks=[] if name in EVERY_RUN and (positions != "each" or name == "gpt2") else pytest.mark.slow,
-        )
-        for name in (*tiny.FAMILIES, *COUPLED)
-        for positions, whole in UNITS
-    ],
-)
+@pytest.mark.parametrize(("name", "positions", "whole"), units_of(SEARCHED_EVERY_RUN))
 def test_searches_take_the_decisions_of_the_twin(name, positions, whole):
+    assert 0 < searched(name, positions, whole, 0.1) < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("positions", "whole"), UNITS)
+@pytest.mark.parametrize("name", [*tiny.FAMILIES, *COUPLED])
+def test_large_circuits_too(name, positions, whole):
+    assert searched(name, positions, whole, 0.01) > 0.01
+
+
+def searched(name, positions, whole, share):
+    """The share of edges that a search and its twin keep, at a threshold of a share of what there is to lose."""
     experiment = experiment_of(name, positions, whole, seed=1)
-    span = abs(experiment.full() - experiment.ablated())
-    kept = []
-    for share in (0.01, 0.1):
-        fast, slow = both(experiment, share * span)
-        assert same_decisions(fast, slow, torch.float64, says=(name, positions, whole, share))
-        kept.append(slow.circuit.n_edges / experiment.graph.n_edges)
-        start = slow.circuit.connected()
-        if not start:  # at the higher threshold
-            continue
-        again = acdc(experiment, share * span, start=start, passes=2)
-        judged = acdc(experiment, share * span, start=start, passes=2, engine="plain")
+    threshold = share * abs(experiment.full() - experiment.ablated())
+    fast, slow = both(experiment, threshold)
+    assert same_decisions(fast, slow, torch.float64, says=(name, positions, whole, share))
+    start = slow.circuit.connected()
+    if start:  # not at a high threshold
+        again = acdc(experiment, threshold, start=start, passes=2)
+        judged = acdc(experiment, threshold, start=start, passes=2, engine="plain")
         assert same_decisions(again, judged, torch.float64, says=(name, positions, whole, share, "passes"))
-    assert 0 < kept[1] < kept[0]
+    return slow.circuit.n_edges / experiment.graph.n_edges

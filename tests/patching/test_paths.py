@@ -110,7 +110,7 @@ def test_a_path_is_what_the_source_models_own_modules_make_of_it(name, ablation)
     with InFloat64():
         experiment = Experiment(family(name, torch.float64), tiny.task(), ablation=ablation)
         paths = paths_in(experiment.graph)
-        for path in paths[:: 5 if name == "deepseek_v2" else 1]:  # whose modules take long
+        for path in paths[:: {"gpt2": 1, "deepseek_v2": 5}.get(name, 2)]:  # other modules take long
             found = path_logits(experiment, [path])
             assert near(found, oracle_path(experiment, path)), path
             moved = (found - experiment.reference.logits).abs().max()
@@ -121,10 +121,9 @@ def test_a_path_is_what_the_source_models_own_modules_make_of_it(name, ablation)
 def test_restoring_a_path_is_patching_it_in_the_run_on_the_corrupted_prompts(name):
     with InFloat64():
         experiment = Experiment(family(name, torch.float64), tiny.task())
-        for path in paths_in(experiment.graph):
-            assert near(path_logits(experiment, [path], restore=True), oracle_path(experiment, path, restore=True)), (
-                path
-            )
+        for path in paths_in(experiment.graph)[1::3]:
+            patched = path_logits(experiment, [path], restore=True)
+            assert near(patched, oracle_path(experiment, path, restore=True)), path
         effects = patch_paths(experiment, *paths_in(experiment.graph)[:2], restore=True)
         assert effects[0].before == pytest.approx(experiment.ablated(), rel=1e-9)
         assert effects[0].other == pytest.approx(experiment.full(), abs=1e-9)

