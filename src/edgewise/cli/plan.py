@@ -97,7 +97,7 @@ def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> No
         say("time, by how many of the nodes stay in the circuit:\n")
     else:
         every, kept = planned.first
-        say(f"tried for a moment, {kept} of {every} edges into the logits stay; the whole search, from there:\n")
+        say(f"tried for a moment, {kept} of {every} edges into the logits stay; the whole search:\n")
     console.print(plan_table(planned))
 
 

@@ -99,10 +99,10 @@ def plan_acdc(
 ) -> Plan:
     """Measure what a candidate costs on this machine and work out what a search would take.
 
-    With a threshold, the search itself is tried for `TRIED_SECONDS`. If that is not its end, attribution scores foretell
-    which edges it will keep, and so what it has to test (forecast.py); for a metric without a gradient it is worked out
-    as in the live view. The estimates are three then, from the least to what may be. Without a threshold they are for
-    `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
+    With a threshold, the search itself is tried for `TRIED_SECONDS`. If that is not its end, attribution scores
+    foretell which edges it will keep, and so what it has to test (forecast.py); for a metric without a gradient it is
+    worked out as in the live view. The estimates are three then, from the least to what may be. Without a threshold
+    they are for `SHARES`. How long a search takes depends on the circuit it finds, so this gives orders of magnitude.
 
     Raises:
         EdgewiseError: a threshold that is no number, or a search that does not fit into memory.
@@ -176,7 +176,8 @@ def _foretell(
         effects = attribute(within, along(within, "inputs", STEPS), None).circuit
     except (EdgewiseError, OutOfMemoryError):
         return None
-    assert effects.scores is not None and effects.port_scores is not None
+    assert effects.scores is not None
+    assert effects.port_scores is not None
     stays = Circuit(
         effects.graph,
         effects.edges & (np.abs(effects.scores) >= threshold),
