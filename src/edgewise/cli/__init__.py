@@ -5,6 +5,7 @@
 from edgewise.cli import (
     discover,
     resume,
+    batch,
     plan,
     patch,
     evaluate,
@@ -20,6 +21,7 @@ from edgewise.cli import (
 from edgewise.cli.entry import main
 
 __all__ = [
+    "batch",
     "compare",
     "discover",
     "draw",

@@ -98,11 +98,7 @@ def _request(given: dict[str, Any]) -> Request:
         given["max_memory"] = parse_size(given["max_memory"])
     options = {name.removeprefix("method_"): given[name] for name in METHOD_OPTIONS if given.get(name) is not None}
     given["options"] = options or None
-
-    def part(kind: Any) -> Any:
-        return kind(**{one.name: given[one.name] for one in dataclasses.fields(kind) if one.name in given})
-
-    return Request(part(ModelRequest), part(TaskRequest), part(SearchRequest))
+    return Request.of(given)
 
 
 RevisionOption = Annotated[str | None, _option("revision")]

@@ -9,8 +9,9 @@ not wait for torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
 from edgewise.errors import EdgewiseError, check_seed, quoted
 from edgewise.runs.search_request import SearchRequest, asked
@@ -158,6 +159,20 @@ class Request:
     model: ModelRequest = ModelRequest()
     task: TaskRequest = TaskRequest()
     search: SearchRequest = SearchRequest()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """What values by the names of fields ask for; one that several parts have, the seed, is all of theirs."""
+
+        def part(kind: Any) -> Any:
+            return kind(**{one.name: given[one.name] for one in fields(kind) if one.name in given})
+
+        return cls(part(ModelRequest), part(TaskRequest), part(SearchRequest))
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """The names that `of` knows."""
+        return {one.name for kind in (ModelRequest, TaskRequest, SearchRequest) for one in fields(kind)}
 
     def check(self) -> TaskSpec | None:
         """The built-in task, or None for a file; an EdgewiseError for what can be refused before anything is loaded."""

@@ -1,0 +1,287 @@
+"""Many searches, each in a run folder of its own: one after another, or side by side on many machines by Ray.
+
+A folder keeps what was asked for (batch.json) and how each run ended (batch.csv, remade from the runs themselves). What
+has ended there is not done again, and what was stopped goes on. A run is locked while it is searched, so that several
+drivers may share the work of one folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from edgewise.errors import EdgewiseError, quoted
+from edgewise.files import read_text, write_text
+from edgewise.models import Decoder
+from edgewise.patching import OutOfMemoryError
+from edgewise.runs.folder import RunFolder, lock, remove_leftovers
+from edgewise.runs.jobs import Job
+from edgewise.runs.reading import read_record
+from edgewise.runs.request import ModelRequest
+from edgewise.runs.resuming import resume
+from edgewise.runs.run import RunInterrupted
+from edgewise.runs.search import kept, run_search
+
+ASKED, TABLE = "batch.json", "batch.csv"
+MARKS = (ASKED,)
+"""What a folder of a batch has."""
+
+How = Literal["done", "resumed", "there", "elsewhere", "failed"]
+"""Searched now; gone on with; there already; searched by another process just now; or not to be had."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        name: the run's.
+        how: what was done.
+        why: it failed, or is somebody else's.
+        seconds: that this took.
+    """
+
+    name: str
+    how: How
+    why: str = ""
+    seconds: float = 0.0
+
+
+def ask(folder: Path, jobs: Sequence[Job]) -> None:
+    """Keep what was asked for. Runs of before may be left out or joined by others, but not be asked for differently.
+
+    Raises:
+        EdgewiseError: a run of that name was asked for with other settings, or the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / ".batch.lock", wait=True):
+        path = folder / ASKED
+        before: dict[str, Any] = {}
+        if path.exists():
+            try:
+                before = dict(json.loads(read_text(path, "the batch's record"))["runs"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise EdgewiseError(f"the batch's record {str(path)!r} is broken: {error}") from None
+        now = {job.name: json.loads(json.dumps(dict(job.given))) for job in jobs}
+        for name, given in now.items():
+            if name in before and before[name] != given:
+                changed = sorted(
+                    one for one in {*before[name], *given} if before[name].get(one, _NO) != given.get(one, _NO)
+                )
+                raise EdgewiseError(
+                    f"run {quoted(name)} in {str(folder)!r} was asked for with another {' and '.join(changed)}; give "
+                    "it another name, or the batch another folder (--out)"
+                )
+        write_text(path, json.dumps({"runs": {**before, **now}}, indent=2) + "\n")
+
+
+_NO = object()
+
+
+@contextlib.contextmanager
+def _alone(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file; what it protects is this process's alone, or an EdgewiseError."""
+    with path.open("wb") as file:
+        while True:
+            try:
+                lock(file, path)
+                break
+            except EdgewiseError:
+                if not wait:
+                    raise
+                time.sleep(0.05)
+        yield
+
+
+def run_job(job: Job, folder: Path) -> Ended:
+    """Make one run of a batch, or go on with it, or leave it as it is.
+
+    Raises nothing that the run's settings are to blame for: that is told in what is returned.
+    """
+    path, started = folder / job.name, time.perf_counter()
+    try:
+        with _alone(folder / f".{job.name}.lock"):
+            how = _search(job, path)
+    except EdgewiseError as error:
+        elsewhere = "another process is writing" in str(error)
+        return Ended(job.name, "elsewhere" if elsewhere else "failed", str(error), time.perf_counter() - started)
+    except RunInterrupted as stop:
+        if not isinstance(stop.__cause__, OutOfMemoryError):
+            raise
+        return Ended(job.name, "failed", str(stop), time.perf_counter() - started)
+    with contextlib.suppress(OSError):
+        (folder / f".{job.name}.lock").unlink()
+    return Ended(job.name, how, seconds=time.perf_counter() - started)
+
+
+def _search(job: Job, path: Path) -> How:
+    if (path / "run.json").exists():
+        if read_record(path).get("finished", True):
+            return "there"
+        resume(path)
+        return "resumed"
+    asked = job.request
+    spec = asked.check()
+    model = _model(asked.model, lambda: asked.model.load(spec, asked.task.variant), asked.task.task)
+    task = asked.task.load(model, asked.search.ablation or "resample")
+    remove_leftovers(path)
+    command = ["edgewise", "batch", job.name]
+    with RunFolder.claim(path) as claimed:
+        kept(claimed, lambda: run_search(model, task, asked.search, command=command, folder=claimed))
+    return "done"
+
+
+_LOADED: dict[tuple[ModelRequest, str], Decoder] = {}
+
+
+def _model(asked: ModelRequest, load: Callable[[], Decoder], task: str) -> Decoder:
+    """The model of a run; the one before it stays if it is the same."""
+    key = (asked, task if asked.model is None else "")
+    if key not in _LOADED:
+        _LOADED.clear()
+        _LOADED[key] = load()
+    return _LOADED[key]
+
+
+def one_by_one(jobs: Sequence[Job], folder: Path, retries: int = 0) -> Iterator[Ended]:
+    """Make the runs in this process. One that fails for no fault of its settings is tried so many times more."""
+    for job in jobs:
+        for left in reversed(range(retries + 1)):
+            try:
+                yield run_job(job, folder)
+                break
+            except Exception as error:  # whatever happens to one, the others are made
+                _LOADED.clear()
+                if not left:
+                    yield Ended(job.name, "failed", f"{type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where runs are made side by side.
+
+    Attributes:
+        workers: runs at a time where Ray is started here; where it is joined, as many as it has room for.
+        address: of a Ray cluster to join, `auto` for the one that this machine belongs to; None starts Ray here.
+        cpus, gpus: that a run takes; a part of a GPU lets several share it.
+        retries: how often a run is tried again whose worker died, or which failed for no fault of its settings.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    retries: int = 2
+
+    def check(self) -> None:
+        """Refuse what Ray could not be asked for.
+
+        Raises:
+            EdgewiseError: a number that is none, or Ray is not installed.
+        """
+        if self.workers is not None and self.workers < 1:
+            raise EdgewiseError(f"--workers should be at least 1, not {self.workers}")
+        if self.cpus <= 0 or self.gpus < 0:
+            raise EdgewiseError(f"a run takes more than 0 CPUs and 0 or more GPUs, not {self.cpus:g} and {self.gpus:g}")
+        if self.retries < 0:
+            raise EdgewiseError(f"--retries should be 0 or more, not {self.retries}")
+        _ray()
+
+
+def _ray() -> Any:
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise EdgewiseError(
+            "several workers need Ray, which is not installed: pip install 'edgewise[ray]'; without --workers and "
+            "--ray runs are made one after another"
+        ) from None
+    return ray
+
+
+def by_ray(jobs: Sequence[Job], folder: Path, cluster: Cluster) -> Iterator[Ended]:
+    """Make the runs as tasks of Ray, which gives them out, and tries those again whose worker died.
+
+    The folder has to be one that every machine of the cluster sees under the same path. In Ray's dashboard a run has
+    its own name.
+
+    Raises:
+        EdgewiseError: there is no cluster at that address.
+    """
+    ray = _ray()
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if cluster.address is not None:
+        options["address"] = cluster.address
+    else:
+        options["num_cpus"] = (cluster.workers or 1) * cluster.cpus
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EdgewiseError(f"no Ray cluster at {cluster.address!r}: {error}".splitlines()[0]) from None
+    try:
+        work = ray.remote(_at_work)
+        resources = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
+        retries = {"max_retries": cluster.retries, "retry_exceptions": True}
+        here, threads = str(Path.cwd()), max(1, int(cluster.cpus))
+        under_way = {
+            work.options(name=job.name, **resources, **retries).remote(job, folder.absolute(), here, threads): job
+            for job in jobs
+        }
+        while under_way:
+            (ready,), _ = ray.wait(list(under_way), num_returns=1)
+            job = under_way.pop(ready)
+            try:
+                yield ray.get(ready)
+            except ray.exceptions.RayError as error:
+                lines = [line for line in str(error).splitlines() if line.strip()]
+                yield Ended(job.name, "failed", lines[-1].strip() if lines else type(error).__name__)
+    finally:
+        ray.shutdown()
+
+
+def _at_work(job: Job, folder: Path, here: str, threads: int) -> Ended:
+    """A run in a worker, where relative paths mean what they do to whoever asked."""
+    torch.set_num_threads(threads)
+    with contextlib.suppress(OSError):
+        os.chdir(here)
+    return run_job(job, folder)
+
+
+def table(folder: Path, jobs: Sequence[Job]) -> str:
+    """What has come of each run, as CSV: whether it has ended, its edges, metric and seconds."""
+    written = io.StringIO()
+    rows = csv.DictWriter(written, ["run", "finished", "edges", "metric", "value", "recovered", "tests", "seconds"])
+    rows.writeheader()
+    for job in jobs:
+        rows.writerow({"run": job.name, **summary(folder / job.name)})
+    return written.getvalue()
+
+
+def summary(path: Path) -> Mapping[str, Any]:
+    """What one run has come to."""
+    if not (path / "run.json").exists():
+        return {"finished": "no"}
+    record = read_record(path)
+    if not record.get("finished", True):
+        return {"finished": "no"}
+    result = record["result"]
+    return {
+        "finished": "yes",
+        "edges": result["n_edges"],
+        "metric": record["settings"]["metric"],
+        "value": result["metric"],
+        "recovered": result["recovered"],
+        "tests": result["tests"],
+        "seconds": result["seconds"],
+    }
