@@ -68,7 +68,7 @@ def batch(
     folder = (some_path(out, "--out") if out is not None else Path("runs") / path.stem).expanduser()
     if dry_run:
         if as_json:
-            typer.echo(json.dumps([{"run": job.name, **job.given} for job in mine]))
+            typer.echo(json.dumps({"runs": [{"run": job.name, **job.given} for job in mine]}))
             return
         for job in mine:
             typer.echo(f"{job.name}: {', '.join(f'{name} {value}' for name, value in job.given.items())}")
