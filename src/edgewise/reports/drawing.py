@@ -20,10 +20,24 @@ from edgewise.files import write_bytes
 from edgewise.graph import Circuit, as_shown, node_scores
 from edgewise.graph.groups import GivenGroups, Groups, group_of, read_groups
 from edgewise.reports.collapsed import collapsed
-from edgewise.reports.layout import place
+from edgewise.reports.columns import place_columns
 from edgewise.reports.legend import Legend, heading
-from edgewise.reports.marks import OUTER, Drawn, Styles, bands, draw_lines, draw_node, explain, styles_of_groups
-from edgewise.reports.scene import Scene, to_svg
+from edgewise.reports.marks import (
+    NAME_ROOM,
+    NAME_SIZE,
+    OUTER,
+    TALL,
+    Drawn,
+    Styles,
+    bands,
+    column_names,
+    draw_attention,
+    draw_lines,
+    draw_node,
+    explain,
+    styles_of_groups,
+)
+from edgewise.reports.scene import Scene, text_width, to_svg
 
 FORMATS = (".svg", ".png", ".pdf")
 MOST_UNSCORED = 3000
@@ -42,6 +56,7 @@ def draw(
     subtitle: str = "",
     groups: GivenGroups | None = None,
     collapse: bool = False,
+    columns: bool = True,
     edges: int | None = None,
     effect: str = "score",
     notes: Sequence[str] = (),
@@ -54,6 +69,8 @@ def draw(
         groups: groups of nodes, which have colours: names and nodes, or a JSON or TOML file of them.
         collapse: draw each group as one box, and the edges between two of them as one line; nodes of no group stay by
             themselves.
+        columns: of a circuit that tells positions apart, a column for each span. False for all spans in one, with a
+            line for each span of an edge.
         edges: draw only so many (of a collapsed circuit, lines), those with the largest scores. What is left out is
             said in the picture. Of a circuit of whole nodes the nodes alone are drawn, unless a number of edges is
             given.
@@ -71,7 +88,10 @@ def draw(
     suffix = None if path is None else require_format(Path(path))
     named = {} if groups is None else read_groups(groups, circuit.graph)
     about: dict[str, Any] = {"title": title, "subtitle": subtitle, "edges": edges, "effect": effect, "notes": notes}
-    scene = (compose_collapsed if collapse else compose)(circuit, groups=named, **about)
+    if collapse:
+        scene = compose_collapsed(circuit, groups=named, **about)
+    else:
+        scene = compose(circuit, groups=named, columns=columns, **about)
     text = to_svg(scene)
     if path is not None:
         if suffix == ".svg":
@@ -101,6 +121,7 @@ def compose(
     title: str = "",
     subtitle: str = "",
     groups: Groups | None = None,
+    columns: bool = True,
     edges: int | None = None,
     effect: str = "score",
     notes: Sequence[str] = (),
@@ -115,19 +136,33 @@ def compose(
         if circuit.whole_nodes:
             said.append("Whole nodes were chosen: an edge is as strong as the weaker of its two nodes.")
     home = group_of(groups or {})
-    layout = place(chosen, home)
+    heads = {span: text_width(span, NAME_SIZE, bold=True) + NAME_ROOM for span in chosen.graph.spans}
+    placed = place_columns(chosen, home, apart=columns and not values, least_widths=heads)
     lines = [] if values else list(_edges(chosen))
     scored = len({abs(line.score) for line in lines}) > 1
-    width = max(LEAST_WIDTH, layout.width + AXIS + OUTER)
-    left = AXIS + (width - AXIS - OUTER - layout.width) / 2
+    width = max(LEAST_WIDTH, placed.width + AXIS + OUTER)
+    left = AXIS + (width - AXIS - OUTER - placed.width) / 2
     parts, top = heading(title, subtitle, OUTER, width - 2 * OUTER)
-    parts += bands(layout, top, width)
+    top += NAME_ROOM if placed.named else 0.0
+    bottom = top + placed.height + (NAME_ROOM if placed.named and placed.height > TALL else 0.0)
+    parts += bands(placed.together, top, width)
+    attention, arrowheads = draw_attention(placed, left, top)
+    if placed.named:
+        parts += column_names(placed, left, top, bottom)
+        parts += attention
     styles = Styles(lines, scored)
-    parts += draw_lines(layout, lines, styles, left, top, chosen)
-    for node in layout.nodes:
-        parts += draw_node(node, chosen, styles_of_groups(home, layout), left, top, values.get(node.name, ""))
-    legend = Legend(OUTER, top + layout.height, width - 2 * OUTER)
-    explain(legend, layout, lines, styles, effect, home)
+    fills = styles_of_groups(home, placed.together)
+    for column in placed.columns:
+        own = [line for line in lines if line.span == column.name] if placed.named else lines
+        parts += draw_lines(column.layout, own, styles, left + column.left, top, column.circuit)
+    parts += arrowheads
+    for column in placed.columns:
+        for node in column.layout.nodes:
+            parts += draw_node(node, column.circuit, fills, left + column.left, top, values.get(node.name, ""))
+    legend = Legend(OUTER, bottom, width - 2 * OUTER)
+    explain(legend, placed, lines, styles, effect, home)
+    if placed.left_out:
+        said.append(f"Spans at which the circuit has nothing are left out: {', '.join(placed.left_out)}.")
     for note in (*said, *styles.notes(), *notes):
         legend.note(note)
     about = title or f"a circuit of {circuit.size:,} {circuit.unit}"
@@ -153,6 +188,8 @@ def compose_collapsed(
     legend = Legend(OUTER, top + picture.layout.height, width - 2 * OUTER)
     picture.explain(legend, effect)
     said = [] if circuit else ["The circuit is empty."]
+    if circuit.graph.spans:
+        said.append("Groups are drawn without columns: a line holds the edges at all spans of positions.")
     for note in (*said, *notes):
         legend.note(note)
     about = title or f"a circuit of {circuit.n_edges:,} edges"
@@ -238,6 +275,7 @@ def _edges(circuit: Circuit) -> Iterator[Drawn]:
             target.owner,
             target.kind,
             score if math.isfinite(score) else 0.0,
+            target.span,
         )
 
 

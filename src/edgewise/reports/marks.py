@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgewise.graph import Circuit
+from edgewise.reports.columns import Columns
 from edgewise.reports.layout import Layout, Placed
 from edgewise.reports.legend import GREY, SMALL, Legend, Part
-from edgewise.reports.routing import Wire, curve, route
+from edgewise.reports.routing import Wire, curve, rounded, route
 from edgewise.reports.scene import Box, Line, Words
 
 IN_FULL = 100
@@ -29,11 +30,17 @@ KIND_COLOURS = {
 }
 KIND_WORDS = {"q": "query", "k": "key", "v": "value", "head": "head", "mlp": "MLP", "logits": "logits"}
 SHARED_COLOUR = "#9a9a9a"
+ATTENTION_COLOUR, ATTENTION_WIDTH = "#9fb1cc", 1.6
 # Paul Tol's light colours, made for dark words on them.
 GROUP_COLOURS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00")
 BORDER, HEAD_FILL, MLP_FILL, BAR_FILL, BAND = "#6b6b6b", "#ffffff", "#e9e9e9", "#f1f1f1", "#f6f7f9"
 
 OUTER = 12.0
+NAME_SIZE, NAME_ROOM = 12.0, 20.0
+"""Of a column's name."""
+TALL = 560.0
+"""Columns higher than this have their names below, too."""
+BETWEEN_COLUMNS = "#d9dee6"
 TAB_WIDTH, TAB_HEIGHT, TAB_STEP = 13.0, 11.0, 16.0
 
 
@@ -46,6 +53,7 @@ class Drawn:
     target: str
     kind: str
     score: float
+    span: str = ""
 
 
 class Styles:
@@ -116,6 +124,33 @@ def draw_lines(
     return parts
 
 
+def draw_attention(placed: Columns, left: float, top: float) -> tuple[list[Part], list[Part]]:
+    """What attention carries on from column to column, and arrowheads where it gets to."""
+    lines: list[Part] = []
+    heads: dict[tuple[float, float], Part] = {}
+    for arc in placed.arcs:
+        one = arc.carried
+        corners = [(x + left, y + top) for x, y in arc.corners]
+        what = " and ".join(KIND_WORDS[kind] for kind in one.kinds)
+        says = f"{one.node} at {placed.spans[one.to]} looks at {placed.spans[one.at]}: {what} of {one.reader}"
+        lines.append(Line(corners[0], rounded(corners, 5.0), ATTENTION_COLOUR, ATTENTION_WIDTH, says=says))
+        (x, y), back = corners[-1], math.copysign(5.5, corners[-2][1] - corners[-1][1])
+        wings = (x - 3, y + back), [((x, y + back / 6),), ((x + 3, y + back),)]
+        heads[x, y] = Line(*wings, ATTENTION_COLOUR, ATTENTION_WIDTH)
+    return lines, [*heads.values()]
+
+
+def column_names(placed: Columns, left: float, top: float, bottom: float) -> Iterator[Part]:
+    """The name of every column above it, and below one that is tall; a line between two columns."""
+    for column in placed.columns:
+        x = left + column.left
+        if column.left:
+            yield Line((x, top - NAME_ROOM + 4), [((x, bottom),)], BETWEEN_COLUMNS, 1.0)
+        yield Words(x + column.layout.width / 2, top - 4, column.name, NAME_SIZE, "middle", bold=True)
+        if placed.height > TALL:
+            yield Words(x + column.layout.width / 2, bottom - 5, column.name, NAME_SIZE, "middle", bold=True)
+
+
 def _shared_readers(layout: Layout, circuit: Circuit) -> Iterator[tuple[str, str]]:
     """Each shared key/value head in the picture with every query head in it that reads it."""
     share = circuit.graph.share
@@ -166,7 +201,7 @@ def draw_node(
 ) -> Iterator[Part]:
     """A node's box with its name, and its `value`, or a head's marks."""
     fill, dashed = groups.get(node.group or "", (_fill(node), False))
-    says = f"{node.name}: {node.group}" if node.group else node.name
+    says = f"{node.full_name}: {node.group}" if node.group else node.full_name
     x, y = node.left + left, node.top + top
     yield Box(x, y, node.width, node.height, fill, BORDER, 1.0, 5, dashed, says)
     tabs = list(_tabs(node, circuit, left, top))
@@ -184,6 +219,7 @@ def _fill(node: Placed) -> str:
 
 def _tabs(node: Placed, circuit: Circuit, left: float, top: float) -> Iterator[Part]:
     """A head's q, k and v: filled where edges lead in, an outline where only the port edge is there."""
+    at = f"@{node.span}" if node.span else ""
     for kind in ("q", "k", "v"):
         column = circuit.graph.input_index.get(f"{node.name}<{kind}>")
         if column is None or not (circuit.ports[column] or circuit.edges[:, column].any()):
@@ -193,14 +229,14 @@ def _tabs(node: Placed, circuit: Circuit, left: float, top: float) -> Iterator[P
         colour = KIND_COLOURS[kind]
         yield Box(
             x - TAB_WIDTH / 2, y, TAB_WIDTH, TAB_HEIGHT, colour if filled else "#ffffff", colour, radius=2.5,
-            says=f"{node.name}<{kind}>",
+            says=f"{node.name}<{kind}>{at}",
         )  # fmt: skip
         yield Words(x, y + 8.6, kind, 9.0, "middle", "#ffffff" if filled and kind != "k" else "#1a1a1a", True)
 
 
 def explain(
     legend: Legend,
-    layout: Layout,
+    placed: Columns,
     lines: Sequence[Drawn],
     styles: Styles,
     effect: str,
@@ -209,11 +245,14 @@ def explain(
     kinds = [kind for kind in KIND_COLOURS if any(line.kind == kind for line in lines)]
     if kinds:
         legend.lines("edges into", {KIND_WORDS[kind]: (KIND_COLOURS[kind], 2.5, False) for kind in kinds})
-    if any(node.kind == "group" for node in layout.nodes):
+    if placed.arcs:
+        entry = {"carries a key or a value on to where its head is used": (ATTENTION_COLOUR, ATTENTION_WIDTH, False)}
+        legend.lines("attention", entry)
+    if any(node.kind == "group" for node in placed.together.nodes):
         legend.lines("a key/value head", {"read by query heads": (SHARED_COLOUR, 1.0, True)})
     if styles.scored:
         legend.lines(effect, width_steps(styles, lines))
-    fills = styles_of_groups(groups, layout)
+    fills = styles_of_groups(groups, placed.together)
     if fills:
         legend.boxes("components", {name: (fill, BORDER, dashed) for name, (fill, dashed) in fills.items()})
 
