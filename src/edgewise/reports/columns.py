@@ -70,6 +70,7 @@ class Columns:
     """The columns of a picture, side by side, and the lines of attention between them.
 
     Attributes:
+        carried: what attention carries on, also inside one column.
         spans: names of all spans, as `Carried` counts them.
     """
 
@@ -77,6 +78,7 @@ class Columns:
     arcs: tuple[Arc, ...]
     width: float
     height: float
+    carried: tuple[Carried, ...] = ()
     spans: tuple[str, ...] = ()
 
     @property
@@ -143,7 +145,8 @@ def place_columns(
         for level in own
         for member, x, _ in heads.across(level)
     }
-    lines = [one for one in carried(circuit) if one.at != one.to]
+    every = carried(circuit)
+    lines = [one for one in every if one.at != one.to]
     lanes = _lanes(lines, spans, x_of, level_of)
     above: dict[int, float] = {}
     for one, lane in zip(lines, lanes, strict=True):
@@ -166,7 +169,7 @@ def place_columns(
         for one, lane in zip(lines, lanes, strict=True)
         for gutter in [None if level_of[one.node] <= level_of[one.reader] + 1 else lefts[spans[one.to]] + MARGIN / 2]
     )
-    return Columns(columns, arcs, left, height, spans)
+    return Columns(columns, arcs, left, height, tuple(every), spans)
 
 
 def _lanes(
