@@ -118,7 +118,8 @@ function nodePanel(
   if (ports.length) {
     parts.push(h("h3", {}, "its own inputs"), edgeList(run, by(ports), choose, ""));
   }
-  if (data.kind !== "logits" && data.kind !== "group") {
+  const elsewhere = spans.length > 0 && !outOf.length && neighbours.carriedTo(node, shown).length > 0;
+  if (data.kind !== "logits" && data.kind !== "group" && !elsewhere) {
     parts.push(h("h3", {}, `feeds ${count(outOf.length)}`), edgeList(run, by(outOf), choose, "nothing that is shown"));
   }
   const attention = attentionOf(model, state, data.name);

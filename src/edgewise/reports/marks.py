@@ -131,7 +131,7 @@ def draw_attention(placed: Columns, left: float, top: float) -> tuple[list[Part]
     for arc in placed.arcs:
         one = arc.carried
         corners = [(x + left, y + top) for x, y in arc.corners]
-        what = " and ".join(KIND_WORDS[kind] for kind in one.kinds)
+        what = " and ".join(KIND_WORDS[kind] for kind in (("k", "v") if one.kinds == ("head",) else one.kinds))
         says = f"{one.node} at {placed.spans[one.to]} looks at {placed.spans[one.at]}: {what} of {one.reader}"
         lines.append(Line(corners[0], rounded(corners, 5.0), ATTENTION_COLOUR, ATTENTION_WIDTH, says=says))
         (x, y), back = corners[-1], math.copysign(5.5, corners[-2][1] - corners[-1][1])
