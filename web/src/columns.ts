@@ -70,3 +70,10 @@ function columnOf(model: Model, layout: Layout, wanted: string) {
   const [, left, width, top, height] = columns[at];
   return { at, left, width, top, height };
 }
+
+/** Whether the columns together are so many times as wide as they are high. */
+export function isWide(model: Model, times: number): boolean {
+  const { columns } = model.data.columns.close;
+  const width = columns.reduce((sum, [, , width]) => sum + width, 0);
+  return width > times * Math.max(...columns.map(([, , , , height]) => height), 1);
+}

@@ -1,5 +1,6 @@
 // The page: reads what was sent, keeps what is chosen, and has every part show it.
 
+import { isWide } from "./columns";
 import { type Model, read, weight } from "./data";
 import { count, h, on, plural, replace } from "./dom";
 import { GraphView } from "./graph";
@@ -80,7 +81,7 @@ class Page {
       "div",
       { class: "stage" },
       toolbar(this.model, this.state, this.searchField(), this.results, (change) => this.set(change)),
-      h("div", { class: "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, h("div", { class: "foot" }, this.counter, zooms)), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
+      h("div", { class: isWide(this.model, 2) ? "split wide" : "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, h("div", { class: "foot" }, this.counter, zooms)), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
       this.spoken,
     );
   }
