@@ -13,29 +13,21 @@ from functools import cached_property
 
 from edgewise.graph import Carried, Circuit, at_span, carried
 from edgewise.graph.convert import lumped
+from edgewise.reports.lanes import Arc, Lanes
 from edgewise.reports.layout import (
     MARGIN,
     NARROW_MIDDLE,
     HeadColumns,
     Layout,
     Member,
-    Placed,
     between,
+    heights,
     levels_of,
     place,
     stacked,
     stand,
 )
-from edgewise.reports.ways import Point
 
-LANE = 6.0
-"""From one lane of attention to the next."""
-FIRST_LANE = 10.0
-"""From a level to its lowest lane."""
-INSET = 7.0
-"""How far inside its box's side a lane's line stands: outside of where edges leave."""
-UNDER = 9.0
-"""A line that enters a box from below turns so far under it."""
 FEW_HEADS = 4
 """So many heads of a span have a place of their own in every level; more are as close together as levels allow."""
 
@@ -55,14 +47,6 @@ class SpanColumn:
     left: float
     layout: Layout
     circuit: Circuit
-
-
-@dataclass(frozen=True)
-class Arc:
-    """The line of what attention carries on: its corners, from the copy that reads to the copy that is used."""
-
-    carried: Carried
-    corners: tuple[Point, ...]
 
 
 @dataclass(frozen=True)
@@ -134,11 +118,7 @@ def place_columns(
         least = (least_widths or {}).get(name, 0.0)
         heads = HeadColumns(circuit.graph.lumped, own, most=most, middle=NARROW_MIDDLE, least_width=least)
         standing[name] = own, heads
-    lefts, left = {}, 0.0
-    for name, (_, heads) in standing.items():
-        lefts[name] = left
-        left += heads.width
-    level_of = {member.name: number for number, level in enumerate(levels) for member in level}
+    lefts = side_by_side({name: heads.width for name, (_, heads) in standing.items()})
     x_of = {
         (member.name, name): lefts[name] + x
         for name, (own, heads) in standing.items()
@@ -146,71 +126,40 @@ def place_columns(
         for member, x, _ in heads.across(level)
     }
     every = carried(circuit)
-    lines = [one for one in every if one.at != one.to]
-    lanes = _lanes(lines, spans, x_of, level_of)
-    above: dict[int, float] = {}
-    for one, lane in zip(lines, lanes, strict=True):
-        level = level_of[one.reader]
-        above[level] = max(above.get(level, 0.0), FIRST_LANE + LANE * lane)
-    heights, height = stacked(levels, max(between(part) for part in parts.values()), above)
+    row_of = {member.name: number for number, level in enumerate(levels) for member in level}
+    lanes = Lanes([one for one in every if one.at != one.to], spans, x_of, row_of)
+    tall = heights(levels)
+    middles, height = stacked(tall, max(between(part) for part in parts.values()), lanes.above)
     columns = tuple(
         SpanColumn(
-            name, lefts[name], Layout(stand(own, heights, heads, groups, name), heads.width, height), parts[name]
+            name, lefts[name], Layout(stand(own, middles, heads, groups, name), heads.width, height), parts[name]
         )
         for name, (own, heads) in standing.items()
     )
+    return joined(columns, lanes, [y - own / 2 for y, own in zip(middles, tall, strict=True)], every)
+
+
+def side_by_side(widths: Mapping[str, float]) -> dict[str, float]:
+    """Where each column begins, by its name."""
+    lefts, left = {}, 0.0
+    for name, width in widths.items():
+        lefts[name] = left
+        left += width
+    return lefts
+
+
+def joined(columns: tuple[SpanColumn, ...], lanes: Lanes, tops: Sequence[float], every: Sequence[Carried]) -> Columns:
+    """Columns with the lines between them.
+
+    Args:
+        tops: how high every row of boxes reaches.
+        every: what attention carries on, also inside a column.
+    """
     boxes = {
         (node.name, column.name): replace(node, x=node.x + column.left)
         for column in columns
         for node in column.layout.nodes
     }
-    arcs = tuple(
-        Arc(one, _corners(boxes[one.reader, spans[one.at]], boxes[one.node, spans[one.to]], lane, gutter))
-        for one, lane in zip(lines, lanes, strict=True)
-        for gutter in [None if level_of[one.node] <= level_of[one.reader] + 1 else lefts[spans[one.to]] + MARGIN / 2]
-    )
-    return Columns(columns, arcs, left, height, tuple(every), spans)
-
-
-def _lanes(
-    lines: Sequence[Carried],
-    spans: Sequence[str],
-    x_of: Mapping[tuple[str, str], float],
-    level_of: Mapping[str, int],
-) -> list[int]:
-    """The lane of every line above its level, 0 the lowest.
-
-    All lines from one reader to its right share a lane, and so do those to its left: what joins it reaches whatever
-    is further along. Short ones have low lanes, so that longer ones pass above them.
-    """
-    extents: dict[tuple[str, bool], list[float]] = {}
-    keys = [(one.reader, one.to > one.at) for one in lines]
-    for one, key in zip(lines, keys, strict=True):
-        extents.setdefault(key, []).extend((x_of[one.reader, spans[one.at]], x_of[one.node, spans[one.to]]))
-    taken: dict[int, list[list[tuple[float, float]]]] = {}
-    lane_of: dict[tuple[str, bool], int] = {}
-    for key in sorted(extents, key=lambda key: (max(extents[key]) - min(extents[key]), key)):
-        low, high = min(extents[key]), max(extents[key])
-        lanes = taken.setdefault(level_of[key[0]], [])
-        free = (number for number, lane in enumerate(lanes) if all(high < one or other < low for one, other in lane))
-        lane_of[key] = next(free, len(lanes))
-        if lane_of[key] == len(lanes):
-            lanes.append([])
-        lanes[lane_of[key]].append((low, high))
-    return [lane_of[key] for key in keys]
-
-
-def _corners(start: Placed, end: Placed, lane: int, gutter: float | None) -> tuple[Point, ...]:
-    """Up from one box, along a lane, and into the other: from above, or into a reader of shared keys from below.
-
-    Args:
-        gutter: where the line can rise past other heads of the layer, if there are any between the two.
-    """
-    side = 1.0 if end.x > start.x else -1.0
-    out, y = start.x + side * (start.width / 2 - INSET), start.top - FIRST_LANE - LANE * lane
-    if end.y == start.y:
-        into = end.x - side * (end.width / 2 - INSET)
-        return (out, start.top), (out, y), (into, y), (into, end.top)
-    into, under = end.x + end.width / 2 - INSET, end.bottom + UNDER
-    rise = () if gutter is None else ((gutter, y), (gutter, under), (into, under))
-    return (out, start.top), (out, y), *(rise or ((into, y),)), (into, end.bottom)
+    arcs = lanes.arcs(boxes, tops, {column.name: column.left + MARGIN / 2 for column in columns})
+    width = columns[-1].left + columns[-1].layout.width
+    return Columns(columns, arcs, width, columns[-1].layout.height, tuple(every), tuple(lanes.spans))

@@ -113,22 +113,27 @@ def place(circuit: Circuit, groups: Mapping[str, str] | None = None) -> Layout:
     """
     levels = levels_of(circuit)
     columns = HeadColumns(circuit.graph, levels)
-    heights, height = stacked(levels, between(circuit))
-    return Layout(stand(levels, heights, columns, groups), columns.width, height)
+    middles, height = stacked(heights(levels), between(circuit))
+    return Layout(stand(levels, middles, columns, groups), columns.width, height)
+
+
+def heights(levels: Sequence[Sequence[Member]]) -> list[float]:
+    """How high each level is."""
+    return [max(_height(member) for member in level) for level in levels]
 
 
 def stacked(
-    levels: Sequence[Sequence[Member]], between: float, above: Mapping[int, float] | None = None
+    tall: Sequence[float], between: float, above: Mapping[int, float] | None = None
 ) -> tuple[list[float], float]:
-    """The height of the middle of every level, lowest level first, and that of the whole picture.
+    """How far down the middle of every level is, lowest level first, and how high the whole picture.
 
     Args:
+        tall: how high each level is.
         between: from one level to the next.
         above: more room above some levels, by their number.
     """
     above = above or {}
-    tall = [max(_height(member) for member in level) for level in levels]
-    height = 2 * MARGIN + sum(tall) + between * max(0, len(levels) - 1) + sum(above.values())
+    height = 2 * MARGIN + sum(tall) + between * max(0, len(tall) - 1) + sum(above.values())
     bottom, middles = height - MARGIN, []
     for number, own in enumerate(tall):
         middles.append(round(bottom - own / 2, 2))
@@ -138,14 +143,14 @@ def stacked(
 
 def stand(
     levels: Sequence[Sequence[Member]],
-    heights: Sequence[float],
+    middles: Sequence[float],
     columns: HeadColumns,
     groups: Mapping[str, str] | None,
     span: str = "",
 ) -> tuple[Placed, ...]:
     """The members of all levels in their places; some levels may have none."""
     placed: list[Placed] = []
-    for level, y in zip(levels, heights, strict=True):
+    for level, y in zip(levels, middles, strict=True):
         for member, x, width in columns.across(level):
             name, group = member.name, (groups or {}).get(member.name)
             own = _height(member)
