@@ -16,9 +16,9 @@ import edgewise as ew
 from edgewise.graph import Circuit, Graph, carried
 from edgewise.graph.convert import at_every_span
 from edgewise.reports.columns import Columns, place_columns
-from edgewise.reports.drawing import compose, draw
+from edgewise.reports.drawing import compose, compose_collapsed, draw
 from edgewise.reports.layout import place
-from edgewise.reports.marks import ATTENTION_COLOUR, KIND_COLOURS
+from edgewise.reports.marks import ATTENTION_COLOUR, KIND_COLOURS, left_out
 from edgewise.reports.scene import Box, Line, Scene, Words
 
 SPANS = ("IO", "S1", "nothing", "END")
@@ -56,7 +56,7 @@ def test_every_node_stands_once_in_the_column_of_every_span_where_it_takes_part(
     assert len(names) == len(set(names))
     assert set(names) == copies(BY_HAND)
     assert [column.name for column in placed.columns] == ["IO", "S1", "END"]
-    assert placed.left_out == ["nothing"]
+    assert left_out(placed) == ["Spans at which the circuit has nothing are left out: nothing."]
     assert_in_their_columns(placed)
 
 
@@ -171,13 +171,18 @@ def smooth(line: Line) -> Line:
     return replace(line, pieces=pieces)
 
 
-@settings(max_examples=25, deadline=None)
-@given(circuits(most_layers=3, most_heads=4), st.integers(0, 99))
-def test_circuits_of_every_shape_are_drawn_whole_and_clear(circuit, seed):
+def at_some_spans(circuit: Circuit, seed: int) -> Circuit:
+    """A part of the circuit's edges at each of three spans."""
     graph = replace(circuit.graph, spans=("name", "rest", "END"))
     kept = np.random.default_rng(seed).random(graph.edges.shape) < 0.4
     every = at_every_span(circuit, graph)
-    some = with_random_scores(Circuit(graph, every.edges & kept, every.ports & kept[0]), seed)
+    return Circuit(graph, every.edges & kept, every.ports & kept[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(circuits(most_layers=3, most_heads=4), st.integers(0, 99))
+def test_circuits_of_every_shape_are_drawn_whole_and_clear(circuit, seed):
+    some = with_random_scores(at_some_spans(circuit, seed), seed)
     scene = compose(some)
     assert set(edge_lines(scene)) == {name for name in some.names() if "<" not in name.split("->")[0]}
     assert len(attention(scene)) == sum(one.at != one.to for one in carried(some))
@@ -224,6 +229,41 @@ def test_a_circuit_without_spans_has_its_layout_for_its_only_column(shape):
     placed = place_columns(circuit)
     assert placed.together == placed.columns[0].layout == place(circuit)
     assert (placed.named, placed.arcs) == (False, ())
+
+
+HALVES = {"early": ["a0.h0", "a0.h1", "m0"], "late": ["a1.h0", "a1.h1", "m1"]}
+
+
+def test_groups_have_a_box_in_each_column_and_attention_leads_between_these():
+    scene = compose_collapsed(BY_HAND, groups=HALVES)
+    assert set(node_boxes(scene)) == {
+        *("input@IO", "early@IO", "late@IO", "input@S1", "early@S1", "late@S1", "early@END", "late@END", "logits@END")
+    }
+    assert set(edge_lines(scene)) == {
+        *("input->early@IO", "input->early@S1", "early->late@S1", "early->late@END", "late->logits@END")
+    }
+    assert set(attention(scene)) == {
+        "early at S1 looks at IO: key and value of early",
+        "early at END looks at IO: key and value of early",
+        "early at END looks at S1: key and value of early",
+        "late at END looks at IO: key of late",
+        "late at END looks at S1: value of late",
+    }
+    together = compose_collapsed(BY_HAND, groups=HALVES, columns=False)
+    assert set(node_boxes(together)) == {"input", "early", "late", "logits"}
+    assert attention(together) == {}
+
+
+@settings(max_examples=15, deadline=None)
+@given(circuits(most_layers=3, most_heads=4), st.integers(0, 99), st.booleans())
+def test_groups_of_every_shape_are_drawn_clear_in_columns(circuit, seed, with_scores):
+    some = at_some_spans(circuit, seed)
+    nodes = [node.name for node in some.graph.sources[some.graph.n_embeddings :]]
+    scene = compose_collapsed(
+        with_random_scores(some, seed) if with_scores else some, groups={"odd": nodes[::2], "fourth": nodes[1::4]}
+    )
+    assert touching_words(scene) == []
+    assert through_other_boxes(scene) == []
 
 
 def test_columns_are_written_in_every_format(tmp_path):

@@ -1,7 +1,7 @@
 """What there is to find: nodes, edges, graphs, circuits and their files. No model code."""
 
 from edgewise.graph.by_node import as_shown, complement, locate_node, node_names, node_scores, of_node_names, of_nodes
-from edgewise.graph.by_span import Carried, at_span, carried
+from edgewise.graph.by_span import Carried, at_span, carried, only_at
 from edgewise.graph.circuit import Circuit
 from edgewise.graph.eap_json import load as load_circuit
 from edgewise.graph.eap_json import save as save_circuit
@@ -29,6 +29,7 @@ __all__ = [
     "node_scores",
     "of_node_names",
     "of_nodes",
+    "only_at",
     "parse_edge",
     "parse_input",
     "parse_node",

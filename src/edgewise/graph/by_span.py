@@ -10,7 +10,7 @@ at which its head is used, as the spans of some prompts stand in another order, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -44,6 +44,12 @@ def at_span(circuit: Circuit, span: int) -> Circuit:
     edges, ports = graph.by_span(circuit.edges)[..., span], graph.by_span(circuit.ports)[..., span]
     scores = _floats(graph, circuit.scores, span)
     return Circuit(graph.lumped, edges, ports, scores, _floats(graph, circuit.port_scores, span))
+
+
+def only_at(circuit: Circuit, span: int) -> Circuit:
+    """The part of a circuit that is at one span, over the circuit's own graph."""
+    there = np.arange(len(circuit.graph.inputs)) % circuit.graph.n_spans == span
+    return replace(circuit, edges=circuit.edges & there, ports=circuit.ports & there)
 
 
 def _floats(graph: Graph, values: Floats | None, span: int) -> Floats | None:

@@ -70,12 +70,6 @@ class Columns:
         """Whether there is a column for each span, and not one for all positions."""
         return bool(self.spans)
 
-    @property
-    def left_out(self) -> list[str]:
-        """Spans at which the circuit has nothing."""
-        there = {column.name for column in self.columns}
-        return [name for name in self.spans if name not in there]
-
     @cached_property
     def together(self) -> Layout:
         """All nodes in pixels from the left of the picture. A name stands in it once for each span."""

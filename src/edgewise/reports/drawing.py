@@ -23,21 +23,20 @@ from edgewise.reports.collapsed import collapsed
 from edgewise.reports.columns import place_columns
 from edgewise.reports.legend import Legend, heading
 from edgewise.reports.marks import (
-    NAME_ROOM,
-    NAME_SIZE,
     OUTER,
-    TALL,
     Drawn,
     Styles,
     bands,
-    column_names,
     draw_attention,
     draw_lines,
     draw_node,
     explain,
+    left_out,
+    names_of_columns,
     styles_of_groups,
+    widths_of_names,
 )
-from edgewise.reports.scene import Scene, text_width, to_svg
+from edgewise.reports.scene import Scene, to_svg
 
 FORMATS = (".svg", ".png", ".pdf")
 MOST_UNSCORED = 3000
@@ -87,11 +86,9 @@ def draw(
     """
     suffix = None if path is None else require_format(Path(path))
     named = {} if groups is None else read_groups(groups, circuit.graph)
-    about: dict[str, Any] = {"title": title, "subtitle": subtitle, "edges": edges, "effect": effect, "notes": notes}
-    if collapse:
-        scene = compose_collapsed(circuit, groups=named, **about)
-    else:
-        scene = compose(circuit, groups=named, columns=columns, **about)
+    about: dict[str, Any] = {"title": title, "subtitle": subtitle, "columns": columns, "edges": edges}
+    about |= {"effect": effect, "notes": notes}
+    scene = (compose_collapsed if collapse else compose)(circuit, groups=named, **about)
     text = to_svg(scene)
     if path is not None:
         if suffix == ".svg":
@@ -136,20 +133,15 @@ def compose(
         if circuit.whole_nodes:
             said.append("Whole nodes were chosen: an edge is as strong as the weaker of its two nodes.")
     home = group_of(groups or {})
-    heads = {span: text_width(span, NAME_SIZE, bold=True) + NAME_ROOM for span in chosen.graph.spans}
-    placed = place_columns(chosen, home, apart=columns and not values, least_widths=heads)
+    placed = place_columns(chosen, home, apart=columns and not values, least_widths=widths_of_names(chosen.graph.spans))
     lines = [] if values else list(_edges(chosen))
     scored = len({abs(line.score) for line in lines}) > 1
     width = max(LEAST_WIDTH, placed.width + AXIS + OUTER)
     left = AXIS + (width - AXIS - OUTER - placed.width) / 2
     parts, top = heading(title, subtitle, OUTER, width - 2 * OUTER)
-    top += NAME_ROOM if placed.named else 0.0
-    bottom = top + placed.height + (NAME_ROOM if placed.named and placed.height > TALL else 0.0)
-    parts += bands(placed.together, top, width)
+    names, top, bottom = names_of_columns(placed, left, top)
     attention, arrowheads = draw_attention(placed, left, top)
-    if placed.named:
-        parts += column_names(placed, left, top, bottom)
-        parts += attention
+    parts += [*bands(placed.together, top, width), *names, *attention]
     styles = Styles(lines, scored)
     fills = styles_of_groups(home, placed.together)
     for column in placed.columns:
@@ -161,9 +153,7 @@ def compose(
             parts += draw_node(node, column.circuit, fills, left + column.left, top, values.get(node.name, ""))
     legend = Legend(OUTER, bottom, width - 2 * OUTER)
     explain(legend, placed, lines, styles, effect, home)
-    if placed.left_out:
-        said.append(f"Spans at which the circuit has nothing are left out: {', '.join(placed.left_out)}.")
-    for note in (*said, *styles.notes(), *notes):
+    for note in (*said, *left_out(placed), *styles.notes(), *notes):
         legend.note(note)
     about = title or f"a circuit of {circuit.size:,} {circuit.unit}"
     return Scene(width, legend.y + 12, (*parts, *legend.parts), about)
@@ -175,22 +165,23 @@ def compose_collapsed(
     title: str = "",
     subtitle: str = "",
     groups: Groups | None = None,
+    columns: bool = True,
     edges: int | None = None,
     effect: str = "score",
     notes: Sequence[str] = (),
 ) -> Scene:
     """The picture that `draw` writes of a circuit whose groups are collapsed."""
     _check(title, edges)
-    picture = collapsed(circuit, groups or {}, edges)
-    width = picture.width + 2 * OUTER
+    picture = collapsed(circuit, groups or {}, edges, columns=columns)
+    width = max(LEAST_WIDTH, picture.placed.width + 2 * OUTER)
+    left = (width - picture.placed.width) / 2
     parts, top = heading(title, subtitle, OUTER, width - 2 * OUTER)
-    parts += picture.draw(OUTER, top)
-    legend = Legend(OUTER, top + picture.layout.height, width - 2 * OUTER)
+    names, top, bottom = names_of_columns(picture.placed, left, top)
+    parts += [*names, *picture.draw(left, top)]
+    legend = Legend(OUTER, bottom, width - 2 * OUTER)
     picture.explain(legend, effect)
     said = [] if circuit else ["The circuit is empty."]
-    if circuit.graph.spans:
-        said.append("Groups are drawn without columns: a line holds the edges at all spans of positions.")
-    for note in (*said, *notes):
+    for note in (*said, *left_out(picture.placed), *notes):
         legend.note(note)
     about = title or f"a circuit of {circuit.n_edges:,} edges"
     return Scene(width, legend.y + 12, (*parts, *legend.parts), about)

@@ -11,7 +11,7 @@ from edgewise.reports.columns import Columns
 from edgewise.reports.layout import Layout, Placed
 from edgewise.reports.legend import GREY, SMALL, Legend, Part
 from edgewise.reports.routing import Wire, curve, rounded, route
-from edgewise.reports.scene import Box, Line, Words
+from edgewise.reports.scene import Box, Line, Words, text_width
 
 IN_FULL = 100
 """Where there are more than `FADING` edges with scores, all but so many are faded."""
@@ -140,15 +140,36 @@ def draw_attention(placed: Columns, left: float, top: float) -> tuple[list[Part]
     return lines, [*heads.values()]
 
 
-def column_names(placed: Columns, left: float, top: float, bottom: float) -> Iterator[Part]:
-    """The name of every column above it, and below one that is tall; a line between two columns."""
+def widths_of_names(spans: Sequence[str]) -> dict[str, float]:
+    """How wide columns have to be for their names."""
+    return {span: text_width(span, NAME_SIZE, bold=True) + NAME_ROOM for span in spans}
+
+
+def names_of_columns(placed: Columns, left: float, top: float) -> tuple[list[Part], float, float]:
+    """The name of every column above it, and below one that is tall, and a line between two columns.
+
+    Returns:
+        These, how far down columns begin, and where what stands below them does.
+    """
+    if not placed.named:
+        return [], top, top + placed.height
+    first = top + NAME_ROOM
+    last = first + placed.height + (NAME_ROOM if placed.height > TALL else 0.0)
+    parts: list[Part] = []
     for column in placed.columns:
         x = left + column.left
         if column.left:
-            yield Line((x, top - NAME_ROOM + 4), [((x, bottom),)], BETWEEN_COLUMNS, 1.0)
-        yield Words(x + column.layout.width / 2, top - 4, column.name, NAME_SIZE, "middle", bold=True)
-        if placed.height > TALL:
-            yield Words(x + column.layout.width / 2, bottom - 5, column.name, NAME_SIZE, "middle", bold=True)
+            parts.append(Line((x, top + 4), [((x, last),)], BETWEEN_COLUMNS, 1.0))
+        for y in (first - 4, last - 5) if placed.height > TALL else (first - 4,):
+            parts.append(Words(x + column.layout.width / 2, y, column.name, NAME_SIZE, "middle", bold=True))
+    return parts, first, last
+
+
+def left_out(placed: Columns) -> list[str]:
+    """What is to be said of spans that have no column."""
+    there = {column.name for column in placed.columns}
+    missing = [span for span in placed.spans if span not in there]
+    return [f"Spans at which the circuit has nothing are left out: {', '.join(missing)}."] if missing else []
 
 
 def _shared_readers(layout: Layout, circuit: Circuit) -> Iterator[tuple[str, str]]:
@@ -234,6 +255,12 @@ def _tabs(node: Placed, circuit: Circuit, left: float, top: float) -> Iterator[P
         yield Words(x, y + 8.6, kind, 9.0, "middle", "#ffffff" if filled and kind != "k" else "#1a1a1a", True)
 
 
+def explain_attention(legend: Legend, placed: Columns) -> None:
+    if placed.arcs:
+        entry = {"carries a key or a value on to where its head is used": (ATTENTION_COLOUR, ATTENTION_WIDTH, False)}
+        legend.lines("attention", entry)
+
+
 def explain(
     legend: Legend,
     placed: Columns,
@@ -245,9 +272,7 @@ def explain(
     kinds = [kind for kind in KIND_COLOURS if any(line.kind == kind for line in lines)]
     if kinds:
         legend.lines("edges into", {KIND_WORDS[kind]: (KIND_COLOURS[kind], 2.5, False) for kind in kinds})
-    if placed.arcs:
-        entry = {"carries a key or a value on to where its head is used": (ATTENTION_COLOUR, ATTENTION_WIDTH, False)}
-        legend.lines("attention", entry)
+    explain_attention(legend, placed)
     if any(node.kind == "group" for node in placed.together.nodes):
         legend.lines("a key/value head", {"read by query heads": (SHARED_COLOUR, 1.0, True)})
     if styles.scored:

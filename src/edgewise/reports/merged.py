@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Carried, Circuit, Graph, carried
 from edgewise.graph.groups import group_of
 
 
@@ -59,7 +59,7 @@ def merge(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> tuple[list[W
     A group of which the circuit has nothing is left out.
     """
     graph = circuit.graph
-    home = _homes(circuit, groups)
+    home = homes(circuit, groups)
 
     def whole_of(node: str) -> str:
         return home.get(node, node)
@@ -101,7 +101,7 @@ def merge(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> tuple[list[W
 
 def ties(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
     """Each shared key/value head that is a whole by itself, with every whole that has a query head which reads it."""
-    home, there = _homes(circuit, groups), set(circuit.nodes())
+    home, there = homes(circuit, groups), set(circuit.nodes())
     found = {
         (shared, home.get(reader, reader)): None
         for shared, readers in _shared(circuit).items()
@@ -111,7 +111,18 @@ def ties(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> list[tuple[st
     return list(found)
 
 
-def _homes(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def carried_between(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> list[Carried]:
+    """What attention carries on from span to span, between wholes: all between two of them at two spans as one."""
+    home = homes(circuit, groups)
+    kinds: dict[tuple[str, int, str, int], set[str]] = {}
+    for one in carried(circuit):
+        key = home.get(one.reader, one.reader), one.at, home.get(one.node, one.node), one.to
+        if one.at != one.to:
+            kinds.setdefault(key, set()).update(one.kinds)
+    return [Carried(*key, tuple(sorted(found))) for key, found in kinds.items()]
+
+
+def homes(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The group of every node, and of every shared key/value head, that is in one."""
     home, there = group_of(groups), set(circuit.nodes())
     for shared, readers in _shared(circuit).items():
