@@ -31,7 +31,7 @@ from edgewise.reports.marks import (
     width_steps,
     widths_of_names,
 )
-from edgewise.reports.merged import Link, Whole, carried_between, merge, ties
+from edgewise.reports.merged import Link, Whole, carried_between, homes, merge, ties
 from edgewise.reports.routing import Wire, curve, route
 from edgewise.reports.scene import Box, Line, Words, text_width
 from edgewise.reports.ways import Point
@@ -56,10 +56,11 @@ def collapsed(
     """
     if not groups:
         raise EdgewiseError("there are no groups of nodes to collapse: give some with --groups (in Python, groups=)")
-    parts = {"": _merged(circuit, groups)}
+    home = homes(circuit, groups)
+    parts = {"": _merged(circuit, groups, home)}
     if columns and circuit.graph.spans and circuit:
         apart = {name: only_at(circuit, number) for number, name in enumerate(circuit.graph.spans)}
-        parts = {name: _merged(part, groups) for name, part in apart.items() if part}
+        parts = {name: _merged(part, groups, home) for name, part in apart.items() if part}
     links = [link for part in parts.values() for link in part.links]
     scored = len({abs(link.strongest) for link in links}) > 1
     left_out = 0
@@ -76,9 +77,9 @@ def collapsed(
     return Collapsed(circuit, groups, parts, scored, left_out)
 
 
-def _merged(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> Merged:
-    wholes, links = merge(circuit, groups)
-    return Merged(circuit, wholes, links, ties(circuit, groups))
+def _merged(circuit: Circuit, groups: Mapping[str, Sequence[str]], home: Mapping[str, str]) -> Merged:
+    wholes, links = merge(circuit, groups, home)
+    return Merged(circuit, wholes, links, ties(circuit, home))
 
 
 class Collapsed:
@@ -107,7 +108,8 @@ class Collapsed:
         if "" in parts:
             self.placed = place_groups(parts[""])
         else:
-            lines, whole = carried_between(circuit, groups), _merged(circuit, groups)
+            home = homes(circuit, groups)
+            lines, whole = carried_between(circuit, home), _merged(circuit, groups, home)
             self.placed = place_group_columns(whole, parts, lines, spans, widths_of_names(spans))
         self.lines = [_drawn(link) for link in self.links]
         self.styles = Styles(self.lines, scored)
