@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +18,10 @@ from edgewise.graph import Circuit, Graph, carried
 from edgewise.graph.convert import at_every_span
 from edgewise.reports.columns import Columns, place_columns
 from edgewise.reports.drawing import compose, compose_collapsed, draw
+from edgewise.reports.lanes import covering
 from edgewise.reports.layout import place
 from edgewise.reports.marks import ATTENTION_COLOUR, KIND_COLOURS, left_out
+from edgewise.reports.raster import to_png
 from edgewise.reports.scene import Box, Line, Scene, Words
 
 SPANS = ("IO", "S1", "nothing", "END")
@@ -205,6 +208,30 @@ def test_a_heads_lines_share_a_lane_and_two_heads_have_one_each():
         lanes.setdefault(arc.carried.reader, set()).add(arc.corners[1][1])
     assert all(len(heights) == 1 for heights in lanes.values())
     assert lanes["a0.h0"] != lanes["a0.h1"]
+
+
+def test_of_very_many_lines_those_are_drawn_that_look_like_all():
+    spans = tuple(map(str, range(6)))
+    names = [f"{edge}@{span}" for edge in ("input->a0.h0<v>", "input->a0.h1<v>") for span in spans[:5]]
+    names += [f"a0.h{head}->logits@{span}" for head in (0, 1) for span in spans[1:]]
+    placed = place_columns(Circuit.from_names(Graph(1, 2, spans=spans), names))
+    few = covering(placed.arcs)
+    assert len(few) < len(placed.arcs) / 1.5
+    for part in (slice(0, 2), slice(2, 4)):  # up from a box, and down into one
+        assert {arc.corners[part] for arc in few} == {arc.corners[part] for arc in placed.arcs}
+    assert ends_of_lanes(few) == ends_of_lanes(placed.arcs)
+
+
+def ends_of_lanes(arcs) -> dict[float, tuple[float, float]]:
+    lanes: dict[float, list[float]] = {}
+    for arc in arcs:
+        lanes.setdefault(arc.corners[1][1], []).extend((arc.corners[1][0], arc.corners[2][0]))
+    return {y: (min(ends), max(ends)) for y, ends in lanes.items()}
+
+
+def test_a_very_wide_picture_has_fewer_pixels_and_not_too_many():
+    width, height = struct.unpack(">II", to_png(Scene(40_000, 20, (), "wide"))[16:24])
+    assert (width, height) == (30_000, 15)
 
 
 def test_only_so_many_edges_are_drawn_and_only_their_columns(tiny_ioi):

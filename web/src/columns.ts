@@ -3,45 +3,79 @@
 import type cytoscape from "cytoscape";
 import type { Layout, Model } from "./data";
 import { segments } from "./marks";
-
-/** From a node to what sees its key and its value. */
-export interface Tie {
-  tie: cytoscape.EdgeSingular;
-  from: number;
-  to: number;
-  /** To where it runs in a layout. */
-  lead(layout: Layout): void;
-}
+import type { Neighbours, Paths } from "./paths";
 
 /** The ground of a column, with its name. */
 export interface Backdrop {
   stand(layout: Layout): void;
 }
 
-export function addTies(cy: cytoscape.Core, model: Model): Tie[] {
-  const corners = { close: cornersOf(model, "close"), wide: cornersOf(model, "wide") };
-  return model.nodes.flatMap((node, from) =>
-    node.readers.flatMap((name): Tie[] => {
-      const to = model.byName.get(name);
-      if (to === undefined) return [];
-      const id = `t${from}-${to}`;
-      const across = node.span !== model.nodes[to].span;
-      const tie = cy.add({ group: "edges", data: { id, source: `n${from}`, target: `n${to}`, from, to, ...(across ? { attention: 1 } : { tie: 1 }) }, classes: "off" });
-      const lead = (layout: Layout) => {
-        const points = corners[layout].get(id);
-        const boxes = [node[layout], model.nodes[to][layout]];
-        if (points && boxes[0] && boxes[1]) tie.style(segments(points, boxes[0], boxes[1]));
-      };
-      return [{ tie: tie as unknown as cytoscape.EdgeSingular, from, to, lead }];
-    }),
-  );
+/** Lines from nodes to what sees their keys and values; each is made when it is first shown. */
+export class Ties {
+  private readonly corners: Record<Layout, Map<string, [x: number, y: number][]>>;
+  private readonly ties: { from: number; to: number; edge: cytoscape.EdgeSingular | null }[][];
+  private layout: Layout = "close";
+
+  constructor(
+    private readonly cy: cytoscape.Core,
+    private readonly model: Model,
+    private readonly neighbours: Neighbours,
+  ) {
+    this.corners = { close: cornersOf(model, "close"), wide: cornersOf(model, "wide") };
+    this.ties = model.nodes.map((node, from) =>
+      node.readers.flatMap((name) => {
+        const to = model.byName.get(name);
+        return to === undefined ? [] : [{ from, to, edge: null }];
+      }),
+    );
+  }
+
+  /** Those between nodes that are seen, where something is carried on. */
+  show(seen: boolean[], shown: Uint8Array): void {
+    this.ties.forEach((ties, from) => {
+      if (!ties.length) return;
+      const reached = new Set(seen[from] ? this.neighbours.carriedTo(from, shown) : []);
+      for (const tie of ties) {
+        const there = seen[tie.to] && reached.has(tie.to);
+        if (there && !tie.edge) {
+          tie.edge = this.make(from, tie.to);
+          this.run(tie.edge, from, tie.to);
+        }
+        tie.edge?.toggleClass("off", !there);
+      }
+    });
+  }
+
+  /** To where they run in a layout. */
+  lead(layout: Layout): void {
+    this.layout = layout;
+    for (const { edge, from, to } of this.ties.flat()) if (edge) this.run(edge, from, to);
+  }
+
+  /** Those aside of the paths fade. */
+  light(lit: Paths | null): void {
+    for (const { edge, from, to } of this.ties.flat()) edge?.toggleClass("faded", lit !== null && !(lit.nodes.has(from) && lit.nodes.has(to)));
+  }
+
+  private make(from: number, to: number): cytoscape.EdgeSingular {
+    const { nodes } = this.model;
+    const kind = nodes[from].span === nodes[to].span ? { tie: 1 } : { attention: 1 };
+    const data = { id: `t${from}-${to}`, source: `n${from}`, target: `n${to}`, from, to, ...kind };
+    return this.cy.add({ group: "edges", data }) as unknown as cytoscape.EdgeSingular;
+  }
+
+  private run(edge: cytoscape.EdgeSingular, from: number, to: number): void {
+    const points = this.corners[this.layout].get(`${from} ${to}`);
+    const [start, end] = [from, to].map((node) => this.model.nodes[node][this.layout]);
+    if (points && start && end) edge.style(segments(points, start, end));
+  }
 }
 
 function cornersOf(model: Model, layout: Layout): Map<string, [x: number, y: number][]> {
   return new Map(
     model.data.columns[layout].arcs.map(([from, to, ...numbers]) => {
       const points = numbers.flatMap((x, at): [number, number][] => (at % 2 ? [] : [[x, numbers[at + 1]]]));
-      return [`t${model.byName.get(from)}-${model.byName.get(to)}`, points];
+      return [`${model.byName.get(from)} ${model.byName.get(to)}`, points];
     }),
   );
 }

@@ -1,7 +1,7 @@
 // The circuit on a canvas, drawn by Cytoscape.js at the places that edgewise worked out.
 
 import cytoscape from "cytoscape";
-import { addColumns, addTies, type Backdrop, type Tie } from "./columns";
+import { addColumns, type Backdrop, Ties } from "./columns";
 import type { Box, Layout, Model } from "./data";
 import { weight } from "./data";
 import { bends, tabs } from "./marks";
@@ -30,7 +30,7 @@ export class GraphView {
   private readonly nodes: cytoscape.NodeSingular[] = [];
   private readonly edges: (cytoscape.EdgeSingular | null)[] = [];
   /** From a shared key/value head to the query heads that read it, and from a head to itself at other spans. */
-  private readonly ties: Tie[];
+  private readonly ties: Ties;
   private readonly backdrops: Backdrop[];
   private tabs: string[] = [];
   private readonly led: (Layout | undefined)[] = [];
@@ -46,7 +46,7 @@ export class GraphView {
     private readonly container: HTMLElement,
     private readonly model: Model,
     private readonly theme: Theme,
-    private readonly neighbours: Neighbours,
+    neighbours: Neighbours,
     state: State,
     private readonly handlers: Handlers,
   ) {
@@ -69,7 +69,7 @@ export class GraphView {
     for (const edge of model.edges) {
       this.edges.push(edge.port ? null : (this.cy.$id(`e${edge.index}`) as unknown as cytoscape.EdgeSingular));
     }
-    this.ties = addTies(this.cy, model);
+    this.ties = new Ties(this.cy, model, neighbours);
     this.backdrops = addColumns(this.cy, model);
     this.listen(handlers);
     theme.onChange(() => {
@@ -200,9 +200,7 @@ export class GraphView {
     this.nodes.forEach((node, index) => {
       if (node.hasClass("off") === seen[index]) node.toggleClass("off", !seen[index]);
     });
-    for (const { tie, from, to } of this.ties) {
-      tie.toggleClass("off", !seen[from] || !seen[to] || !this.neighbours.carriedTo(from, this.shown).includes(to));
-    }
+    this.ties.show(seen, this.shown);
   }
 
   /** What was put off while the slider moved. */
@@ -233,7 +231,7 @@ export class GraphView {
         if (node.data("width") !== box[2]) node.data({ width: box[2], height: box[3] });
         node.position({ x: box[0], y: box[1] });
       });
-      for (const tie of this.ties) tie.lead(layout);
+      this.ties.lead(layout);
       for (const backdrop of this.backdrops) backdrop.stand(layout);
     }
     this.lead();
@@ -293,7 +291,7 @@ export class GraphView {
           const faded = lit !== null && !lit.nodes.has(index);
           if (node.hasClass("faded") !== faded) node.toggleClass("faded", faded);
         });
-        for (const { tie, from, to } of this.ties) tie.toggleClass("faded", lit !== null && !(lit.nodes.has(from) && lit.nodes.has(to)));
+        this.ties.light(lit);
         this.edges.forEach((edge, index) => {
           if (!edge || !this.shown[index]) return;
           this.brighten(edge, index, focus);
@@ -423,7 +421,7 @@ export class GraphView {
       },
       {
         selector: "edge[attention]",
-        style: { "curve-style": "round-segments", "segment-radii": 5, "line-color": palette.attention, width: 1.6, opacity: 0.9, "target-arrow-shape": "vee", "target-arrow-color": palette.attention, "arrow-scale": 0.7, events: "no", "z-index": 0 },
+        style: { "curve-style": "round-segments", "segment-radii": 5, "line-color": palette.attention, width: 1.6, opacity: 1, "target-arrow-shape": "vee", "target-arrow-color": palette.attention, "arrow-scale": 0.7, events: "no", "z-index": 0 },
       },
       { selector: "edge[tie]", style: { "curve-style": "straight", "line-color": palette.some, "line-style": "dashed", "line-dash-pattern": [4, 3], width: 1.1, opacity: 0.9, events: "no", "z-index": 0 } },
       { selector: `edge.s${Status.Coming}`, style: { width: 1, opacity: dense ? 0.45 : 0.7 } },
@@ -432,6 +430,8 @@ export class GraphView {
       // Of many edges, those aside are left out altogether: so much less to paint, and the rest stands clear.
       { selector: "edge.faded", style: dense ? { visibility: "hidden" } : { opacity: 0.1 } },
       { selector: "node.faded", style: { opacity: 0.28 } },
+      // Lines that share a lane lie upon each other: many faint ones would be a strong one.
+      { selector: "edge[attention].faded", style: { opacity: 0.03 } },
       { selector: "edge.lit", style: { opacity: 0.95, "z-index": 5 } },
       { selector: "edge.far", style: { opacity: dense ? 0.3 : 0.5, "z-index": 4 } },
       {

@@ -9,7 +9,7 @@ at which its head is used, as the spans of some prompts stand in another order, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,22 +80,21 @@ def carried(circuit: Circuit) -> list[Carried]:
             kinds.setdefault(key, []).append(place.kind)
             places[key] = place
     found: list[Carried] = []
+    rows = {row for place in places.values() for row in graph.nodes_reading(place)}
+    used = {row: _used(circuit, row) for row in rows}
     for (reader, at), place in places.items():
         for row in graph.nodes_reading(place):
-            used = list(_used(circuit, row))
-            if not (to := [span for span in used if looks_at(graph.spans, span, at)]):
-                to = used
+            to = [span for span in used[row] if looks_at(graph.spans, span, at)] or used[row]
             node = graph.sources[row].name
             found += [Carried(reader, at, node, span, tuple(kinds[reader, at])) for span in to]
     return [one for one in found if (one.reader, one.at) != (one.node, one.to)]
 
 
-def _used(circuit: Circuit, row: int) -> Iterator[int]:
+def _used(circuit: Circuit, row: int) -> list[int]:
     """The spans at which something reads what a head writes, or its query reads something."""
     graph = circuit.graph
-    written = np.asarray(graph.by_span(circuit.edges[row]).any(axis=0))
-    queries = [column for column in graph.inputs_of(graph.sources[row]) if graph.inputs[column].kind == "q"]
-    for span in range(graph.n_spans):
-        query = [column for column in queries if column % graph.n_spans == span]
-        if written[span] or any(circuit.edges[:, column].any() or circuit.ports[column] for column in query):
-            yield span
+    there = np.asarray(graph.by_span(circuit.edges[row]).any(axis=0))
+    for column in graph.inputs_of(graph.sources[row]):
+        if graph.inputs[column].kind == "q" and (circuit.ports[column] or circuit.edges[:, column].any()):
+            there[column % graph.n_spans] = True
+    return np.flatnonzero(there).tolist()

@@ -27,6 +27,23 @@ class Arc:
     corners: tuple[Point, ...]
 
 
+def covering(arcs: Sequence[Arc]) -> list[Arc]:
+    """Some of the lines that look like all of them: from each box to the furthest, and to each from the furthest."""
+    furthest: dict[tuple[object, ...], Arc] = {}
+    for arc in arcs:
+        one = arc.carried
+        for key in ((_direction(one), one.at), (_direction(one), one.node, one.to)):
+            other = furthest.get(key)
+            if other is None or _length(arc) > _length(other):
+                furthest[key] = arc
+    chosen = {id(arc) for arc in furthest.values()}
+    return [arc for arc in arcs if id(arc) in chosen]
+
+
+def _length(arc: Arc) -> float:
+    return abs(arc.corners[-1][0] - arc.corners[0][0])
+
+
 class Lanes:
     """The lanes of lines between boxes that stand in columns, a column for each span.
 

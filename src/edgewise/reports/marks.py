@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edgewise.graph import Circuit
 from edgewise.reports.columns import Columns
+from edgewise.reports.lanes import covering
 from edgewise.reports.layout import Layout, Placed
 from edgewise.reports.legend import GREY, SMALL, Legend, Part
 from edgewise.reports.routing import Wire, curve, rounded, route
@@ -31,6 +32,8 @@ KIND_COLOURS = {
 KIND_WORDS = {"q": "query", "k": "key", "v": "value", "head": "head", "mlp": "MLP", "logits": "logits"}
 SHARED_COLOUR = "#9a9a9a"
 ATTENTION_COLOUR, ATTENTION_WIDTH = "#9fb1cc", 1.6
+EVERY_ARC = 1000
+"""Of more lines of attention, only as many are drawn as it takes to look the same."""
 # Paul Tol's light colours, made for dark words on them.
 GROUP_COLOURS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00")
 BORDER, HEAD_FILL, MLP_FILL, BAR_FILL, BAND = "#6b6b6b", "#ffffff", "#e9e9e9", "#f1f1f1", "#f6f7f9"
@@ -128,7 +131,7 @@ def draw_attention(placed: Columns, left: float, top: float) -> tuple[list[Part]
     """What attention carries on from column to column, and arrowheads where it gets to."""
     lines: list[Part] = []
     heads: dict[tuple[float, float], Part] = {}
-    for arc in placed.arcs:
+    for arc in placed.arcs if len(placed.arcs) <= EVERY_ARC else covering(placed.arcs):
         one = arc.carried
         corners = [(x + left, y + top) for x, y in arc.corners]
         what = " and ".join(KIND_WORDS[kind] for kind in (("k", "v") if one.kinds == ("head",) else one.kinds))
