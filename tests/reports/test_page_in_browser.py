@@ -337,7 +337,8 @@ def test_spans_are_columns_with_lines_of_attention_between_them(browser, spans):
 def test_paths_go_on_where_attention_carries_keys_and_values(browser, spans):
     opened, page = browser.open(spans.file), browser.page
     page.locator("#missed").click()
-    choose = f"(id) => {GRAPH}.nodes().filter((n) => `${{n.data('label')}}@${{n.data('span')}}` === id).emit('tap')"
+    node = "(n) => `${n.data('label')}@${n.data('span')}` === id"
+    choose = f"(id) => {{ {GRAPH}.nodes().filter({node}).emit('tap'); }}"
     page.evaluate(choose, "a0.h0@0")
     title = page.locator("#panel h2")
     sync_api.expect(title).to_have_text("a0.h0@0")
