@@ -4,6 +4,7 @@ import type cytoscape from "cytoscape";
 import type { Layout, Model } from "./data";
 import { segments } from "./marks";
 import type { Neighbours, Paths } from "./paths";
+import type { Palette } from "./theme";
 
 /** The ground of a column, with its name. */
 export interface Backdrop {
@@ -111,3 +112,31 @@ export function isWide(model: Model, times: number): boolean {
   const width = columns.reduce((sum, [, , width]) => sum + width, 0);
   return width > times * Math.max(...columns.map(([, , , , height]) => height), 1);
 }
+
+export function columnStyles(palette: Palette) {
+  return [
+    {
+      selector: "node[column]",
+      style: {
+        shape: "rectangle",
+        "background-color": palette.ink,
+        "background-opacity": (node: cytoscape.NodeSingular) => (node.data("column") % 2 ? 0 : 0.035),
+        "border-width": 0,
+        "font-size": 14,
+        "font-weight": 700,
+        "text-valign": "top",
+        "text-margin-y": -4,
+        events: "no",
+        "z-index": 0,
+        "z-index-compare": "manual",
+      },
+    },
+    {
+      selector: "edge[attention]",
+      style: { "curve-style": "round-segments", "segment-radii": 5, "line-color": palette.attention, width: 1.6, opacity: 1, "target-arrow-shape": "vee", "target-arrow-color": palette.attention, "arrow-scale": 0.7, events: "no", "z-index": 0 },
+    },
+  ];
+}
+
+/** Lines that share a lane lie upon each other: many faint ones would be a strong one. */
+export const fadedAttention = { selector: "edge[attention].faded", style: { opacity: 0.03 } };

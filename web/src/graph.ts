@@ -1,7 +1,7 @@
 // The circuit on a canvas, drawn by Cytoscape.js at the places that edgewise worked out.
 
 import cytoscape from "cytoscape";
-import { addColumns, type Backdrop, Ties } from "./columns";
+import { addColumns, type Backdrop, columnStyles, fadedAttention, Ties } from "./columns";
 import type { Box, Layout, Model } from "./data";
 import { weight } from "./data";
 import { bends, tabs } from "./marks";
@@ -403,26 +403,7 @@ export class GraphView {
           "overlay-padding": 4,
         },
       },
-      {
-        selector: "node[column]",
-        style: {
-          shape: "rectangle",
-          "background-color": palette.ink,
-          "background-opacity": (node: cytoscape.NodeSingular) => (node.data("column") % 2 ? 0 : 0.035),
-          "border-width": 0,
-          "font-size": 14,
-          "font-weight": 700,
-          "text-valign": "top",
-          "text-margin-y": -4,
-          events: "no",
-          "z-index": 0,
-          "z-index-compare": "manual",
-        },
-      },
-      {
-        selector: "edge[attention]",
-        style: { "curve-style": "round-segments", "segment-radii": 5, "line-color": palette.attention, width: 1.6, opacity: 1, "target-arrow-shape": "vee", "target-arrow-color": palette.attention, "arrow-scale": 0.7, events: "no", "z-index": 0 },
-      },
+      ...columnStyles(palette),
       { selector: "edge[tie]", style: { "curve-style": "straight", "line-color": palette.some, "line-style": "dashed", "line-dash-pattern": [4, 3], width: 1.1, opacity: 0.9, events: "no", "z-index": 0 } },
       { selector: `edge.s${Status.Coming}`, style: { width: 1, opacity: dense ? 0.45 : 0.7 } },
       { selector: `edge.s${Status.Missed}`, style: dense ? { width: 1, opacity: 0.3 } : { "line-style": "dashed", "line-dash-pattern": [6, 4], width: 1.8 } },
@@ -430,8 +411,7 @@ export class GraphView {
       // Of many edges, those aside are left out altogether: so much less to paint, and the rest stands clear.
       { selector: "edge.faded", style: dense ? { visibility: "hidden" } : { opacity: 0.1 } },
       { selector: "node.faded", style: { opacity: 0.28 } },
-      // Lines that share a lane lie upon each other: many faint ones would be a strong one.
-      { selector: "edge[attention].faded", style: { opacity: 0.03 } },
+      fadedAttention,
       { selector: "edge.lit", style: { opacity: 0.95, "z-index": 5 } },
       { selector: "edge.far", style: { opacity: dense ? 0.3 : 0.5, "z-index": 4 } },
       {
