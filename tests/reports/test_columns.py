@@ -59,7 +59,7 @@ def test_every_node_stands_once_in_the_column_of_every_span_where_it_takes_part(
     assert len(names) == len(set(names))
     assert set(names) == copies(BY_HAND)
     assert [column.name for column in placed.columns] == ["IO", "S1", "END"]
-    assert left_out(placed) == ["Spans at which the circuit has nothing are left out: nothing."]
+    assert left_out(placed) == ["Spans at which nothing is drawn are left out: nothing."]
     assert_in_their_columns(placed)
 
 
@@ -136,7 +136,7 @@ def test_every_column_has_its_name_above_it():
     names = [part for part in scene.parts if isinstance(part, Words) and part.bold and part.text in SPANS]
     assert [name.text for name in sorted(names, key=lambda name: name.x)] == ["IO", "S1", "END"]
     assert max(name.y for name in names) < min(box.y for box in node_boxes(scene).values())
-    assert "Spans at which the circuit has nothing are left out: nothing." in said(scene)
+    assert "Spans at which nothing is drawn are left out: nothing." in said(scene)
 
 
 def test_the_circuit_of_tiny_ioi_is_clear(tiny_ioi):

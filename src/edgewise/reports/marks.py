@@ -172,7 +172,7 @@ def left_out(placed: Columns) -> list[str]:
     """What is to be said of spans that have no column."""
     there = {column.name for column in placed.columns}
     missing = [span for span in placed.spans if span not in there]
-    return [f"Spans at which the circuit has nothing are left out: {', '.join(missing)}."] if missing else []
+    return [f"Spans at which nothing is drawn are left out: {', '.join(missing)}."] if missing else []
 
 
 def _shared_readers(layout: Layout, circuit: Circuit) -> Iterator[tuple[str, str]]:
