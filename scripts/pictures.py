@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found("ioi", "circuit-31.svg", threshold=0.01)
     found("ioi", "circuit-68.svg", edges=68)
     found("ioi", "groups-31.svg", HALVES, threshold=0.01)
+    found("ioi", "spans-36.svg", threshold=0.01, positions="spans")
+    found("tracr-reverse", "spans-45.svg", positions="each")
     known("greater-than", GREATER_THAN, "circuit-262.svg")
     known("ioi", IOI, "circuit-1041.svg")
     mlps = {"MLPs": tuple(f"m{layer}" for layer in range(12))}
@@ -59,7 +61,7 @@ HALVES = {"early heads": ["a0.h0", "a0.h1", "a0.h2", "a0.h3"], "late heads": ["a
 """Groups of tiny-ioi's heads."""
 
 
-def found(task: str, name: str, collapse: dict[str, list[str]] | None = None, **options: float) -> None:
+def found(task: str, name: str, collapse: dict[str, list[str]] | None = None, **options: float | str) -> None:
     """A circuit found with ACDC on the task's own model; with groups to collapse, one box for each."""
     model = ew.load_model(task if task.startswith("tracr") else f"tiny-{task}")
     prompts = ew.load_task(task, model)

@@ -60,6 +60,18 @@ def test_only_so_many_edges_are_drawn(shell, run):
     assert "the <strongest>" in text
 
 
+def test_spans_are_columns_unless_they_are_not_wanted(shell):
+    shell.works("discover", "tracr-reverse", "--positions", "each", "--out", "x")
+    shell.works("draw", "x")
+    shell.works("draw", "x", "--no-columns", "--out", "together.svg")
+    shell.works("draw", "x", "--collapse")
+    columns, together, groups = map(words, ("x/circuit.svg", "together.svg", "x/groups.svg"))
+    assert "0 1 2 3" in columns
+    assert columns.count("a3.h0") == 3
+    assert together.count("a3.h0") == 1
+    assert groups.count("fetches the letter") == 3
+
+
 def test_the_components_that_people_know_have_colours(shell):
     shell.works("discover", "tracr-xproportion", "--out", "x")
     shell.works("draw", "x")

@@ -20,7 +20,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 import edgewise as ew
 from edgewise.discovery import by_threshold
-from edgewise.graph import Circuit, Graph, load_circuit
+from edgewise.graph import Circuit, Graph, carried, load_circuit
 from edgewise.reports.page import make_page, measure, read_sources
 from edgewise.tasks import GivenCircuit
 
@@ -81,7 +81,8 @@ class Opened:
 
 GRAPH = "document.querySelector('#graph')._cyreg.cy"
 NAME = (
-    "(e) => { const kind = e.data('kind'); const place = 'qkv'.includes(kind) ? `<${kind}>` : '';"
+    "(e) => { const kind = e.data('kind'); const span = e.target().data('span');"
+    " const place = ('qkv'.includes(kind) ? `<${kind}>` : '') + (span === null ? '' : `@${span}`);"
     " return `${e.source().data('label')}->${e.target().data('label')}${place}`; }"
 )
 
@@ -152,6 +153,11 @@ def coupled(ioi, tmp_path_factory) -> Made:
     file = folder.with_suffix(".html")
     file.write_text(make_page(read_sources([folder]), [{}]))
     return Made(ew.load_run(folder), folder, file)
+
+
+@pytest.fixture(scope="module")
+def spans(tmp_path_factory) -> Made:
+    return make(tmp_path_factory.mktemp("spans") / "each", "tracr-reverse", "tracr-reverse", positions="each")
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +307,67 @@ def test_the_page_says_that_heads_are_coupled_and_follows_paths_through_all_of_t
     opened.page.wait_for_timeout(100)
     assert opened.bright() >= {"a0.h1->m0", "m0->logits"}, "through a0.h1, which reads nothing itself"
     opened.page.keyboard.press("Escape")
+
+
+ARCS = (
+    f"() => {GRAPH}.edges('[attention]').filter((e) => !e.hasClass('off') && !e.hasClass('faded'))"
+    ".map((e) => [e.source(), e.target()].map((n) => `${n.data('label')}@${n.data('span')}`).join(' '))"
+)
+
+
+def test_spans_are_columns_with_lines_of_attention_between_them(browser, spans):
+    opened, circuit = browser.open(spans.file), spans.run.circuit
+    opened.page.locator("#missed").click()
+    assert opened.drawn() == lines_of(circuit)
+    boxes = opened.page.evaluate(
+        f"() => {GRAPH}.nodes().filter((n) => !n.hasClass('off')).map((n) => {{"
+        " const box = n.boundingBox({ includeLabels: false });"
+        " return [n.data('label'), n.data('span') ?? null, box.x1, box.x2]; })"
+    )
+    columns = {label: (left, right) for label, span, left, right in boxes if span is None}
+    assert list(columns) == ["0", "1", "2", "3"]
+    assert sorted(columns.values()) == list(columns.values())
+    for label, span, left, right in boxes:
+        assert columns[span or label][0] <= left < right <= columns[span or label][1]
+    wanted = {f"{one.reader}@{one.at} {one.node}@{one.to}" for one in carried(circuit)}
+    assert set(opened.page.evaluate(ARCS)) == wanted
+    assert "a0.h0@0 a0.h0@3" in wanted
+
+
+def test_paths_go_on_where_attention_carries_keys_and_values(browser, spans):
+    opened, page = browser.open(spans.file), browser.page
+    page.locator("#missed").click()
+    node = "(n) => `${n.data('label')}@${n.data('span')}` === id"
+    choose = f"(id) => {{ {GRAPH}.nodes().filter({node}).emit('tap'); }}"
+    page.evaluate(choose, "a0.h0@0")
+    title = page.locator("#panel h2")
+    sync_api.expect(title).to_have_text("a0.h0@0")
+    sync_api.expect(page.locator("#panel")).to_contain_text("layer 0, head 0 at 0")
+    assert page.locator("#panel button.chip").all_inner_texts() == ["a0.h0@1", "a0.h0@2", "a0.h0@3"]
+    bright = opened.bright()
+    assert {"tok->a0.h0<v>@0", "a0.h0->m0@1", "m2->a3.h0<q>@3", "a3.h0->logits@2"} <= bright
+    assert not {name for name in bright if name.startswith("pos->")}, "no path from a0.h0 goes through the position"
+    page.evaluate(choose, "m2@3")
+    assert "a3.h0->logits@3" in opened.bright()
+    assert not {"a3.h0->logits@1", "a3.h0->logits@2"} & opened.bright(), "what a query reads stays at its span"
+    page.evaluate(choose, "m2@1")
+    assert opened.bright() >= {"m2->a3.h0<q>@1", "tok->a0.h0<v>@0"}
+    assert not {name for name in opened.bright() if name.endswith(("@2", "@3"))}
+    wanted = {name for name in spans.run.circuit.names() if "@2" in name}
+    page.keyboard.press("Escape")
+    page.locator("#search").fill("@2")
+    sync_api.expect(page.locator("#results")).to_have_attribute("data-edges", str(len(wanted)))
+    page.locator("#search").fill("tok->a3.h0<v>@2")
+    page.locator("#search").press("Enter")
+    sync_api.expect(title).to_have_text("tok → a3.h0<v>@2")
+    sync_api.expect(page.locator("#panel .unit")).to_contain_text("into a value at 2")
+    assert {"a3.h0->logits@2", "a3.h0->logits@3"} <= opened.bright()
+    assert "a3.h0->logits@1" not in opened.bright()
+    opened.slide(0)
+    opened.shows(424, "size")
+    opened.slide(len(spans.run.trace))
+    opened.shows(spans.run.circuit.n_edges)
+    assert opened.said == []
 
 
 def test_the_slider_of_a_scored_run_cuts_by_score(browser, scored):

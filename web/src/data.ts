@@ -5,9 +5,14 @@ export type NodeKind = "input" | "tok" | "pos" | "head" | "group" | "mlp" | "log
 export type Box = [x: number, y: number, width: number, height: number];
 
 export interface NodeData {
+  /** What no other node is called: `a3.h7`, or `a3.h7@S1` where positions are told apart. */
   id: string;
+  /** `a3.h7`, at all spans. */
+  name: string;
+  span: string | null;
   kind: NodeKind;
   layer: number;
+  /** What sees the key and the value that it reads, in other nodes. */
   readers: string[];
   group: number | null;
   wide: Box;
@@ -126,11 +131,25 @@ export interface RunData {
   notes: string[];
 }
 
+/** A column of nodes at one span: where it begins, and how wide it is. */
+export type Column = [span: string, left: number, width: number, top: number, height: number];
+
+/** A line of attention from one node to another: x and y of its corners, one after another. */
+export type Arc = [from: string, to: string, ...corners: number[]];
+
+export interface Columns {
+  columns: Column[];
+  arcs: Arc[];
+}
+
+export type Layout = "close" | "wide";
+
 export interface PageData {
   form: number;
   version: string;
-  graph: { n_layers: number; n_heads: number; ports: boolean; coupled: boolean; words: string; edges: number };
+  graph: { n_layers: number; n_heads: number; ports: boolean; coupled: boolean; n_kv_heads: number; spans: string[]; words: string; edges: number };
   nodes: NodeData[];
+  columns: Record<Layout, Columns>;
   groups: string[];
   edges: { from: number[]; to: number[]; kind: Kind[] };
   runs: RunData[];
@@ -178,9 +197,9 @@ export function read(text: string): Model {
   const edges = data.edges.kind.map((kind, index): Edge => {
     const from = data.edges.from[index];
     const to = data.edges.to[index];
-    const reader = data.nodes[to].id;
-    const place = reader + (KIND_LETTER[kind] ?? "");
-    const name = from < 0 ? `${place}->${reader}` : `${data.nodes[from].id}->${place}`;
+    const { name: reader, span } = data.nodes[to];
+    const place = reader + (KIND_LETTER[kind] ?? "") + (span === null ? "" : `@${span}`);
+    const name = from < 0 ? `${place}->${reader}` : `${data.nodes[from].name}->${place}`;
     return { index, from, to, kind, port: from < 0, name };
   });
   const flags = (chosen: number[]) => {

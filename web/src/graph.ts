@@ -1,15 +1,14 @@
 // The circuit on a canvas, drawn by Cytoscape.js at the places that edgewise worked out.
 
 import cytoscape from "cytoscape";
-import type { Box, Model } from "./data";
+import { addColumns, type Backdrop, columnStyles, fadedAttention, Ties } from "./columns";
+import type { Box, Layout, Model } from "./data";
 import { weight } from "./data";
 import { bends, tabs } from "./marks";
-import type { Paths } from "./paths";
+import type { Neighbours, Paths } from "./paths";
 import { type Route, routes } from "./routes";
 import { type State, Status } from "./state";
 import type { Palette, Theme } from "./theme";
-
-type Layout = "close" | "wide";
 
 export interface Handlers {
   node(index: number | null): void;
@@ -30,8 +29,9 @@ export class GraphView {
   private layout: Layout | null = null;
   private readonly nodes: cytoscape.NodeSingular[] = [];
   private readonly edges: (cytoscape.EdgeSingular | null)[] = [];
-  /** From a shared key/value head to the query heads that read it. */
-  private readonly ties: { tie: cytoscape.EdgeSingular; from: number; to: number }[] = [];
+  /** From a shared key/value head to the query heads that read it, and from a head to itself at other spans. */
+  private readonly ties: Ties;
+  private readonly backdrops: Backdrop[];
   private tabs: string[] = [];
   private readonly led: (Layout | undefined)[] = [];
   private settling: ReturnType<typeof setTimeout> | undefined;
@@ -46,6 +46,7 @@ export class GraphView {
     private readonly container: HTMLElement,
     private readonly model: Model,
     private readonly theme: Theme,
+    neighbours: Neighbours,
     state: State,
     private readonly handlers: Handlers,
   ) {
@@ -68,7 +69,8 @@ export class GraphView {
     for (const edge of model.edges) {
       this.edges.push(edge.port ? null : (this.cy.$id(`e${edge.index}`) as unknown as cytoscape.EdgeSingular));
     }
-    this.cy.edges("[tie]").forEach((tie) => void this.ties.push({ tie, from: tie.data("from"), to: tie.data("to") }));
+    this.ties = new Ties(this.cy, model, neighbours);
+    this.backdrops = addColumns(this.cy, model);
     this.listen(handlers);
     theme.onChange(() => {
       this.cy.style(this.style());
@@ -85,7 +87,7 @@ export class GraphView {
   private elements(): cytoscape.ElementDefinition[] {
     const nodes = this.model.nodes.map((node, index) => ({
       group: "nodes" as const,
-      data: { id: `n${index}`, index, label: node.id, kind: node.kind, group: node.group, width: node.wide[2], height: node.wide[3] },
+      data: { id: `n${index}`, index, label: node.name, span: node.span, kind: node.kind, group: node.group, width: node.wide[2], height: node.wide[3] },
       position: { x: node.wide[0], y: node.wide[1] },
       classes: "off",
     }));
@@ -96,23 +98,17 @@ export class GraphView {
         data: { id: `e${edge.index}`, index: edge.index, source: `n${edge.from}`, target: `n${edge.to}`, kind: edge.kind },
         classes: "off",
       }));
-    const ties = this.model.nodes.flatMap((node, from) =>
-      node.readers.flatMap((name) => {
-        const to = this.model.byName.get(name);
-        return to === undefined ? [] : [{ group: "edges" as const, data: { id: `t${from}-${to}`, source: `n${from}`, target: `n${to}`, tie: 1, from, to }, classes: "off" }];
-      }),
-    );
-    return [...nodes, ...edges, ...ties];
+    return [...nodes, ...edges];
   }
 
   private listen(handlers: Handlers): void {
     const cy = this.cy;
-    cy.on("tap", "node", (event) => handlers.node(event.target.data("index")));
+    cy.on("tap", "node[kind]", (event) => handlers.node(event.target.data("index")));
     cy.on("tap", "edge[kind]", (event) => handlers.edge(event.target.data("index")));
     cy.on("tap", (event) => {
       if (event.target === cy) handlers.node(null);
     });
-    cy.on("mouseover", "node", (event) => handlers.hover({ node: event.target.data("index") }));
+    cy.on("mouseover", "node[kind]", (event) => handlers.hover({ node: event.target.data("index") }));
     cy.on("mouseover", "edge[kind]", (event) => handlers.hover({ edge: event.target.data("index") }));
     cy.on("mouseout", "node, edge", () => handlers.hover(null));
     // The page scrolls as ever; the graph is zoomed with Ctrl held, as maps are, or with its buttons.
@@ -204,7 +200,7 @@ export class GraphView {
     this.nodes.forEach((node, index) => {
       if (node.hasClass("off") === seen[index]) node.toggleClass("off", !seen[index]);
     });
-    for (const { tie, from, to } of this.ties) tie.toggleClass("off", !seen[from] || !seen[to]);
+    this.ties.show(seen, this.shown);
   }
 
   /** What was put off while the slider moved. */
@@ -235,6 +231,8 @@ export class GraphView {
         if (node.data("width") !== box[2]) node.data({ width: box[2], height: box[3] });
         node.position({ x: box[0], y: box[1] });
       });
+      this.ties.lead(layout);
+      for (const backdrop of this.backdrops) backdrop.stand(layout);
     }
     this.lead();
     if (before !== null && layout !== before) this.fit(true);
@@ -293,6 +291,7 @@ export class GraphView {
           const faded = lit !== null && !lit.nodes.has(index);
           if (node.hasClass("faded") !== faded) node.toggleClass("faded", faded);
         });
+        this.ties.light(lit);
         this.edges.forEach((edge, index) => {
           if (!edge || !this.shown[index]) return;
           this.brighten(edge, index, focus);
@@ -404,6 +403,7 @@ export class GraphView {
           "overlay-padding": 4,
         },
       },
+      ...columnStyles(palette),
       { selector: "edge[tie]", style: { "curve-style": "straight", "line-color": palette.some, "line-style": "dashed", "line-dash-pattern": [4, 3], width: 1.1, opacity: 0.9, events: "no", "z-index": 0 } },
       { selector: `edge.s${Status.Coming}`, style: { width: 1, opacity: dense ? 0.45 : 0.7 } },
       { selector: `edge.s${Status.Missed}`, style: dense ? { width: 1, opacity: 0.3 } : { "line-style": "dashed", "line-dash-pattern": [6, 4], width: 1.8 } },
@@ -411,6 +411,7 @@ export class GraphView {
       // Of many edges, those aside are left out altogether: so much less to paint, and the rest stands clear.
       { selector: "edge.faded", style: dense ? { visibility: "hidden" } : { opacity: 0.1 } },
       { selector: "node.faded", style: { opacity: 0.28 } },
+      fadedAttention,
       { selector: "edge.lit", style: { opacity: 0.95, "z-index": 5 } },
       { selector: "edge.far", style: { opacity: dense ? 0.3 : 0.5, "z-index": 4 } },
       {

@@ -21,6 +21,7 @@ export function showLegend(legend: Element, model: Model, state: State, shown: U
     for (const kind of KINDS) if (model.data.edges.kind.includes(kind)) items.push(item(`k-${kind}`, KIND_NAMES[kind]));
     if (tally(Status.Missed)) items.push(item("missed", "in the known circuit only"));
   }
+  if (model.data.graph.spans.length) items.push(item("attention", "attention carries it on"));
   if (tally(Status.Coming)) items.push(item("coming", `not decided yet (${count(tally(Status.Coming))})`));
   if (state.focus >= 0) items.push(h("span", { class: "item soft" }, model.runs[state.focus].scores ? "width: score" : "width: effect"));
   const groups = model.data.groups.map((name, index) => h("span", { class: "item" }, h("span", { class: `patch g${index % 8}`, "aria-hidden": "true" }), name));

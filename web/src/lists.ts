@@ -48,7 +48,7 @@ export class CircuitList {
         "tr",
         {},
         h("th", { scope: "row" }, place, port ? h("span", { class: "port", title: "the head has this input" }, " ●") : null),
-        h("td", {}, senders.map((index) => model.nodes[model.edges[index].from].id + missed(index)).join(", ") || "–"),
+        h("td", {}, senders.map((index) => model.nodes[model.edges[index].from].name + missed(index)).join(", ") || "–"),
       );
     });
     replace(this.body, ...rows);

@@ -1,5 +1,6 @@
 // The page: reads what was sent, keeps what is chosen, and has every part show it.
 
+import { isWide } from "./columns";
 import { type Model, read, weight } from "./data";
 import { count, h, on, plural, replace } from "./dom";
 import { GraphView } from "./graph";
@@ -53,12 +54,12 @@ class Page {
     this.neighbours = new Neighbours(model);
     this.slider = new Slider((stop) => this.slide(stop));
     this.attention = new AttentionSection(theme, {
-      head: (name) => this.choose({ node: model.byName.get(name) ?? null }),
+      head: (name) => this.choose({ node: this.seenNodes().find((node) => model.nodes[node].name === name) ?? model.byName.get(name) ?? null }),
       prompt: (at) => this.choosePrompt(at),
     });
     this.list = new CircuitList(model);
     root.append(header(model, theme), h("main", {}, notices(model), this.stage(), ...this.below()), this.footer());
-    this.graph = new GraphView(this.canvas, model, theme, this.state, {
+    this.graph = new GraphView(this.canvas, model, theme, this.neighbours, this.state, {
       node: (node) => this.choose({ node: node === this.state.node ? null : node }),
       edge: (edge) => this.choose({ edge: edge === this.state.edge ? null : edge }),
       hover: (what) => this.hover(what),
@@ -80,7 +81,7 @@ class Page {
       "div",
       { class: "stage" },
       toolbar(this.model, this.state, this.searchField(), this.results, (change) => this.set(change)),
-      h("div", { class: "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, h("div", { class: "foot" }, this.counter, zooms)), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
+      h("div", { class: isWide(this.model, 2) ? "split wide" : "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, h("div", { class: "foot" }, this.counter, zooms)), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
       this.spoken,
     );
   }
@@ -189,8 +190,8 @@ class Page {
     const best = list.sort((a, b) => size(b) - size(a))[0];
     if (best !== undefined) return this.choose({ node: up ? model.edges[best].to : model.edges[best].from }, best);
     const node = model.nodes[state.node];
-    const next = up ? node.readers.map((name) => model.byName.get(name)!)[0] : model.nodes.findIndex((other) => other.readers.includes(node.id));
-    if (next !== undefined && next >= 0) this.choose({ node: next });
+    const [next] = up ? this.neighbours.carriedTo(state.node, shown) : this.neighbours.carriedFrom(state.node, shown);
+    if (next !== undefined) this.choose({ node: next });
     else this.spoken.textContent = up ? `${node.id} feeds nothing that is shown` : `${node.id} reads nothing that is shown`;
   }
 
@@ -380,8 +381,8 @@ class Page {
     for (const option of this.components.querySelectorAll<HTMLElement>("[role=option]")) {
       option.setAttribute("aria-selected", String(state.node !== null && option.dataset.node === model.nodes[state.node].id));
     }
-    const seen = new Set(this.seenNodes().map((node) => model.nodes[node].id));
-    const head = state.node === null ? null : model.nodes[state.node].id;
+    const seen = new Set(this.seenNodes().map((node) => model.nodes[node].name));
+    const head = state.node === null ? null : model.nodes[state.node].name;
     const own = head === null ? null : attentionOf(model, state, head);
     const any = own ?? (state.focus < 0 ? model.runs : [model.runs[state.focus]]).find((run) => run.attention)?.attention ?? null;
     this.attention.show(any, own ? head : null, this.prompt, (name) => seen.has(name));

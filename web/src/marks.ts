@@ -25,15 +25,28 @@ export function tabs(wanted: string, width: number, height: number, palette: Pal
 
 /** A route in the words of the library: end points from the nodes' middles, and points beside the line between them. */
 export function bends(route: Route, from: Box, to: Box) {
+  const { ends, weights, distances } = beside(route, from, to);
+  return { ...ends, "control-point-weights": weights, "control-point-distances": distances };
+}
+
+/** The same for a line of straight parts with these corners, the first and the last at the nodes. */
+export function segments(corners: [x: number, y: number][], from: Box, to: Box) {
+  const { ends, weights, distances } = beside({ source: corners[0], target: corners.at(-1)!, through: corners.slice(1, -1) }, from, to);
+  return { ...ends, "segment-weights": weights, "segment-distances": distances };
+}
+
+function beside(route: Route, from: Box, to: Box) {
   const [sx, sy] = route.source;
   const [tx, ty] = route.target;
   const dx = tx - sx;
   const dy = ty - sy;
   const length = Math.hypot(dx, dy) || 1;
   return {
-    "source-endpoint": `${sx - from[0]}px ${sy - from[1]}px`,
-    "target-endpoint": `${tx - to[0]}px ${ty - to[1]}px`,
-    "control-point-weights": route.through.map(([x, y]) => ((x - sx) * dx + (y - sy) * dy) / length ** 2),
-    "control-point-distances": route.through.map(([x, y]) => ((y - sy) * dx - (x - sx) * dy) / length),
+    ends: {
+      "source-endpoint": `${sx - from[0]}px ${sy - from[1]}px`,
+      "target-endpoint": `${tx - to[0]}px ${ty - to[1]}px`,
+    },
+    weights: route.through.map(([x, y]) => ((x - sx) * dx + (y - sy) * dy) / length ** 2),
+    distances: route.through.map(([x, y]) => ((y - sy) * dx - (x - sx) * dy) / length),
   };
 }

@@ -105,24 +105,27 @@ function nodePanel(
     const title = kind === "mlp" || kind === "direct" ? "reads" : `${KIND_WORDS[kind]} reads`;
     parts.push(h("h3", {}, `${title} ${count(edges.length)}`), edgeList(run, by(edges), choose, ""));
   }
-  if (data.readers.length) {
+  const { spans } = model.data.graph;
+  if (data.readers.length && !spans.length) {
     const heads = data.readers.filter((name) => model.byName.has(name));
     parts.push(h("h3", {}, "shared by"), h("p", {}, ...heads.flatMap((name) => [nodeButton(model, name, choose), " "])));
   }
   const shares = model.nodes.filter((other) => other.readers.includes(data.id));
-  if (shares.length) {
+  if (spans.length) parts.push(...carried(model, shown, neighbours, node, choose));
+  else if (shares.length) {
     parts.push(h("h3", {}, "key and value from"), h("p", {}, ...shares.flatMap((other) => [nodeButton(model, other.id, choose), " "])));
   }
   if (ports.length) {
     parts.push(h("h3", {}, "its own inputs"), edgeList(run, by(ports), choose, ""));
   }
-  if (data.kind !== "logits" && data.kind !== "group") {
+  const elsewhere = spans.length > 0 && !outOf.length && neighbours.carriedTo(node, shown).length > 0;
+  if (data.kind !== "logits" && data.kind !== "group" && !elsewhere) {
     parts.push(h("h3", {}, `feeds ${count(outOf.length)}`), edgeList(run, by(outOf), choose, "nothing that is shown"));
   }
-  const attention = attentionOf(model, state, data.id);
+  const attention = attentionOf(model, state, data.name);
   if (attention) {
     const maps = h("div", { class: "sides" });
-    bothSides(maps, attention, data.id, Math.min(prompt, attention.prompts.length - 1), 330);
+    bothSides(maps, attention, data.name, Math.min(prompt, attention.prompts.length - 1), 330);
     parts.push(
       h("h3", {}, "where it looks"),
       promptPicker(attention, Math.min(prompt, attention.prompts.length - 1), choose.prompt),
@@ -131,6 +134,16 @@ function nodePanel(
     );
   }
   return parts;
+}
+
+/** At which spans a head is used that sees this one's key and value, and at which it looks. */
+function carried(model: Model, shown: Uint8Array, neighbours: Neighbours, node: number, choose: Choose): Node[] {
+  const chips = (title: string, nodes: number[]) =>
+    nodes.length ? [h("h3", {}, title), h("p", {}, ...nodes.flatMap((other) => [nodeButton(model, model.nodes[other].id, choose), " "]))] : [];
+  return [
+    ...chips("attention carries it on to", neighbours.carriedTo(node, shown)),
+    ...chips("attention looks at", neighbours.carriedFrom(node, shown)),
+  ];
 }
 
 export function attentionOf(model: Model, state: State, head: string) {
@@ -152,28 +165,31 @@ function heading(text: string, choose: Choose): HTMLElement {
 function whatIs(model: Model, node: number): string {
   const data = model.nodes[node];
   const group = data.group === null ? "" : `, ${model.data.groups[data.group]}`;
-  const number = data.id.replace(/^.*[.]?[hg]/, "");
+  const number = data.name.replace(/^.*[.]?[hg]/, "");
+  const at = data.span === null ? "" : ` at ${data.span}`;
+  const { n_heads, n_kv_heads } = model.data.graph;
   switch (data.kind) {
     case "head":
-      return `layer ${data.layer}, head ${number}${group}`;
+      return `layer ${data.layer}, head ${number}${at}${group}`;
     case "group":
-      return `layer ${data.layer}, a key and a value that ${data.readers.length} query heads share`;
+      return `layer ${data.layer}, a key and a value${at} that ${n_heads / n_kv_heads} query heads share`;
     case "mlp":
-      return `the MLP of layer ${data.layer}${group}`;
+      return `the MLP of layer ${data.layer}${at}${group}`;
     case "logits":
-      return "what the model puts out";
+      return `what the model puts out${at}`;
     case "tok":
-      return "the embedding of tokens";
+      return `the embedding of tokens${at}`;
     case "pos":
-      return "the embedding of positions";
+      return `the embedding of positions${at}`;
     default:
-      return "the embedding";
+      return `the embedding${at}`;
   }
 }
 
 function edgePanel(model: Model, state: State, shown: Uint8Array, index: number, choose: Choose): Node[] {
   const edge = model.edges[index];
-  const reader = model.nodes[edge.to].id;
+  const reader = model.nodes[edge.to];
+  const at = reader.span === null ? "" : ` at ${reader.span}`;
   const parts: Node[] = [heading(edge.name, choose)];
   const into = edge.kind === "direct" ? "into the logits" : edge.kind === "mlp" ? "into an MLP" : `into a ${KIND_WORDS[edge.kind]}`;
   parts.push(
@@ -181,12 +197,12 @@ function edgePanel(model: Model, state: State, shown: Uint8Array, index: number,
       "p",
       { class: "unit" },
       h("span", { class: `dot k-${edge.kind}`, "aria-hidden": "true" }),
-      edge.port ? `port edge: whether ${reader} has its ${KIND_WORDS[edge.kind]} at all` : `${into} · ${statusWords(model, state, shown[index], index)}`,
+      edge.port ? `port edge: whether ${reader.name} has its ${KIND_WORDS[edge.kind]} ${at} at all` : `${into}${at} · ${statusWords(model, state, shown[index], index)}`,
     ),
   );
   const ends = h("p", {});
   if (edge.from >= 0) ends.append("from ", nodeButton(model, model.nodes[edge.from].id, choose), " ");
-  ends.append("to ", nodeButton(model, reader, choose));
+  ends.append("to ", nodeButton(model, reader.id, choose));
   parts.push(ends);
   const runs = state.focus < 0 ? model.runs : [model.runs[state.focus]];
   for (const run of runs) {

@@ -11,7 +11,15 @@ export interface Route {
 
 const PORTS: Record<string, number> = { q: -1, k: 0, v: 1 };
 
+/** Of each edge; edges at one span keep to its column. */
 export function routes(model: Model, boxes: (Box | null)[]): (Route | null)[] {
+  const { spans } = model.data.graph;
+  if (!spans.length) return routesIn(model, boxes);
+  const found = spans.map((span) => routesIn(model, boxes.map((box, node) => (model.nodes[node].span === span ? box : null))));
+  return model.edges.map((edge) => found[spans.indexOf(model.nodes[edge.to].span!)][edge.index]);
+}
+
+function routesIn(model: Model, boxes: (Box | null)[]): (Route | null)[] {
   const levels = [...new Set(boxes.flatMap((box) => (box ? [box[1]] : [])))].sort((a, b) => b - a);
   const standing = levels.map((y) =>
     boxes.flatMap((box, node) => (box && box[1] === y && !isBar(model, node) ? [[box[0] - box[2] / 2, box[0] + box[2] / 2]] : [])),

@@ -19,6 +19,7 @@ export interface Palette {
   extra: string;
   shared: string;
   some: string;
+  attention: string;
   runs: string[];
   groups: string[];
 }
@@ -39,6 +40,7 @@ export const LIGHT: Palette = {
   extra: "#7c8694",
   shared: "#3a4554",
   some: "#98a2af",
+  attention: "#9fb1cc",
   runs: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b08a00", "#5c6878"],
   groups: ["#77aadd", "#ee8866", "#eedd88", "#ffaabb", "#99ddff", "#44bb99", "#bbcc33", "#aaaa00"],
 };
@@ -59,6 +61,7 @@ export const DARK: Palette = {
   extra: "#97a2b0",
   shared: "#dbe2ea",
   some: "#76828f",
+  attention: "#5f7596",
   runs: ["#56a8e8", "#f08a45", "#35c99c", "#e09ac0", "#d9bd4a", "#a8b3c1"],
   groups: ["#2c5580", "#8a4630", "#6b5f24", "#80434f", "#22607d", "#1d6a55", "#5b6615", "#55550a"],
 };

@@ -41,6 +41,14 @@ def draw(
         bool,
         typer.Option("--collapse", help="Draw each group as one box, and all edges between two of them as one line."),
     ] = False,
+    no_columns: Annotated[
+        bool,
+        typer.Option(
+            "--no-columns",
+            help="Draw all spans of positions together, with a line for each span of an edge. Default: a column for "
+            "each span, where a circuit tells positions apart.",
+        ),
+    ] = False,
     title: Annotated[
         str | None, typer.Option(help="What stands above. Default: the task and the model.", show_default=False)
     ] = None,
@@ -70,7 +78,7 @@ def draw(
         about |= {"groups": groups}
     if title is not None:
         about["title"] = title
-    draw_circuit(found, target, edges=edges, collapse=collapse, **about)
+    draw_circuit(found, target, edges=edges, collapse=collapse, columns=not no_columns, **about)
     typer.echo(f"drawn to {target}")
     if edges is None and not collapse and found.n_edges > PAGEFUL and not found.whole_nodes:
         typer.echo(f"{found.n_edges:,} edges are more than fit a page: --edges {PAGEFUL} draws the strongest")

@@ -1,6 +1,7 @@
 """What there is to find: nodes, edges, graphs, circuits and their files. No model code."""
 
 from edgewise.graph.by_node import as_shown, complement, locate_node, node_names, node_scores, of_node_names, of_nodes
+from edgewise.graph.by_span import Carried, at_span, carried, only_at
 from edgewise.graph.circuit import Circuit
 from edgewise.graph.eap_json import load as load_circuit
 from edgewise.graph.eap_json import save as save_circuit
@@ -9,6 +10,7 @@ from edgewise.graph.names import Edge, EdgePath, Input, Node, PortEdge, parse_ed
 from edgewise.graph.trace import Decision
 
 __all__ = [
+    "Carried",
     "Circuit",
     "Decision",
     "Edge",
@@ -18,6 +20,8 @@ __all__ = [
     "Node",
     "PortEdge",
     "as_shown",
+    "at_span",
+    "carried",
     "complement",
     "load_circuit",
     "locate_node",
@@ -25,6 +29,7 @@ __all__ = [
     "node_scores",
     "of_node_names",
     "of_nodes",
+    "only_at",
     "parse_edge",
     "parse_input",
     "parse_node",

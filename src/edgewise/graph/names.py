@@ -97,6 +97,8 @@ class PortEdge:
 
 SPAN = re.compile(r"[^\s@<>]{1,40}")
 """The name of a span."""
+REST = "rest"
+"""The span of the positions that no other span has."""
 
 
 def check_span(name: str) -> None:

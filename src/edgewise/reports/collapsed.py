@@ -1,19 +1,19 @@
-"""A circuit with one box for each group of nodes: where the boxes stand, and the lines between them.
+"""A circuit with one box for each group of nodes: the boxes, the lines between them, and what stands on the lines.
 
-Boxes stand in the order in which their nodes stand in the model, on average, early ones below; nodes of no group are
-small boxes by themselves. Boxes side by side have no line between them. As a group may reach over several layers, a
-line can lead down: it then has an arrowhead at its lower end.
+As a group may reach over several layers, a line can lead down: it then has an arrowhead at its lower end. Where a
+circuit tells positions apart, this is what stands in the column of each span.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit
-from edgewise.reports.layout import BOX_HEIGHT, BOX_WIDTH, MARGIN, Layout, Placed, PlacedKind
+from edgewise.graph import Circuit, only_at
+from edgewise.reports.columns import SpanColumn
+from edgewise.reports.group_layout import LEADING, PADDING, Merged, place_group_columns, place_groups, words_of
 from edgewise.reports.legend import SMALL, Legend, Part
 from edgewise.reports.marks import (
     BAR_FILL,
@@ -26,105 +26,101 @@ from edgewise.reports.marks import (
     SHARED_COLOUR,
     Drawn,
     Styles,
+    draw_attention,
+    explain_attention,
     width_steps,
+    widths_of_names,
 )
-from edgewise.reports.merged import Link, Whole, merge, ties
+from edgewise.reports.merged import Link, Whole, carried_between, homes, merge, ties
 from edgewise.reports.routing import Wire, curve, route
-from edgewise.reports.scene import Box, Line, Words, shorten, text_width, wrap
+from edgewise.reports.scene import Box, Line, Words, text_width
 from edgewise.reports.ways import Point
 
-GROUP_WIDTH = 150.0
-SPREAD = 64.0
-"""Between two boxes side by side."""
-BETWEEN = 64.0
-"""From one row of boxes to the next: room for a line's numbers."""
-ASIDE = 70.0
-"""Room on both sides for lines that pass."""
-LEAST_WIDTH = 460.0
-PADDING, LEADING = 8.0, 14.0
-MOST_ACROSS = 8
-"""Boxes side by side."""
-MOST_LINES = 3
-"""Of a box's list of nodes."""
 FULL_NUMBERS = 60
 """Of more lines only the count of edges stands on them."""
 MIXED = "#8a8a8a"
 """The colour of edges into different kinds of inputs."""
 
 
-def collapsed(circuit: Circuit, groups: Mapping[str, Sequence[str]], edges: int | None) -> Collapsed:
+def collapsed(
+    circuit: Circuit, groups: Mapping[str, Sequence[str]], edges: int | None, *, columns: bool = True
+) -> Collapsed:
     """What `draw` draws of a circuit whose groups are collapsed.
 
     Args:
         edges: only so many lines, those with the strongest edge.
+        columns: a column for each span, where the circuit tells positions apart.
 
     Raises:
         EdgewiseError: there are no groups, or no scores to choose lines by.
     """
     if not groups:
         raise EdgewiseError("there are no groups of nodes to collapse: give some with --groups (in Python, groups=)")
-    wholes, links = merge(circuit, groups)
+    home = homes(circuit, groups)
+    parts = {"": _merged(circuit, groups, home)}
+    if columns and circuit.graph.spans and circuit:
+        apart = {name: only_at(circuit, number) for number, name in enumerate(circuit.graph.spans)}
+        parts = {name: _merged(part, groups, home) for name, part in apart.items() if part}
+    links = [link for part in parts.values() for link in part.links]
     scored = len({abs(link.strongest) for link in links}) > 1
     left_out = 0
     if edges is not None and edges < len(links):
         if not scored:
             raise EdgewiseError("the circuit has no scores, so there is no telling which edges are the strongest")
         left_out = len(links) - edges
-        links = sorted(links, key=lambda link: -abs(link.strongest))[:edges]
-    return Collapsed(circuit, groups, wholes, links, scored, left_out)
+        kept = sorted(links, key=lambda link: -abs(link.strongest))[:edges]
+        chosen = {id(link) for link in kept}
+        parts = {
+            name: replace(part, links=[link for link in (kept if not name else part.links) if id(link) in chosen])
+            for name, part in parts.items()
+        }
+    return Collapsed(circuit, groups, parts, scored, left_out)
+
+
+def _merged(circuit: Circuit, groups: Mapping[str, Sequence[str]], home: Mapping[str, str]) -> Merged:
+    wholes, links = merge(circuit, groups, home)
+    return Merged(circuit, wholes, links, ties(circuit, home))
 
 
 class Collapsed:
     """A circuit whose groups are one box each.
 
+    Args:
+        parts: what stands in each column, by the name of its span; of a circuit in one column, under no name.
+
     Attributes:
-        width: that its boxes and lines take.
+        placed: where boxes stand.
     """
 
     def __init__(
         self,
         circuit: Circuit,
         groups: Mapping[str, Sequence[str]],
-        wholes: list[Whole],
-        links: list[Link],
+        parts: Mapping[str, Merged],
         scored: bool,
         left_out: int,
     ) -> None:
-        self.circuit, self.wholes, self.links, self.scored, self.left_out = circuit, wholes, links, scored, left_out
+        self.links = [link for part in parts.values() for link in part.links]
+        self.scored, self.left_out = scored, left_out
         self.colour = {name: GROUP_COLOURS[at % len(GROUP_COLOURS)] for at, name in enumerate(groups)}
         self.dashed = {name: at >= len(GROUP_COLOURS) for at, name in enumerate(groups)}
-        self.ties = ties(circuit, groups)
-        self.layout = _place(wholes, links, self.ties)
-        self.height_of = {node.name: node.y for node in self.layout.nodes}
-        self.lines = [Drawn(_name(link), link.source, link.target, _kind(link), link.strongest) for link in links]
+        spans = circuit.graph.spans
+        if "" in parts:
+            self.placed = place_groups(parts[""])
+        else:
+            home = homes(circuit, groups)
+            lines, whole = carried_between(circuit, home), _merged(circuit, groups, home)
+            self.placed = place_group_columns(whole, parts, lines, spans, widths_of_names(spans))
+        self.lines = [_drawn(link) for link in self.links]
         self.styles = Styles(self.lines, scored)
-        self.width = self.layout.width
+        self.columns = [_Column(self, column, parts[column.name]) for column in self.placed.columns]
 
     def draw(self, left: float, top: float) -> list[Part]:
         """Lines, the weakest at the bottom, then boxes, then what stands on the lines."""
-        wires = [*self._wires(), *(Wire(*self._upwards(shared, reader)) for shared, reader in self.ties)]
-        ways = [[(x + left, y + top) for x, y in points] for points in route(self.layout, wires)]
-        ways, tied = ways[: len(self.links)], ways[len(self.links) :]
-        parts: list[Part] = [
-            Line(points[0], curve(points), SHARED_COLOUR, 1.0, dashed=True, says=f"{reader} reads {shared}")
-            for (shared, reader), points in zip(self.ties, tied, strict=True)
-        ]
-        for at in sorted(range(len(ways)), key=lambda at: (abs(self.lines[at].score), at)):
-            line, points = self.lines[at], ways[at]
-            pieces, width = curve(points), self._width(self.links[at])
-            colour = KIND_COLOURS.get(line.kind, MIXED)
-            parts.append(Line(points[0], pieces, "#ffffff", width + 2.4, 0.8))
-            parts.append(
-                Line(
-                    points[0], pieces, colour, round(width, 2), 0.9, line.score < 0, _says(self.links[at], self.scored)
-                )
-            )
-            if self._leads_down(self.links[at]):
-                x, y = points[0]
-                parts.append(Line((x - 4, y - 8), [((x, y - 1),), ((x + 4, y - 8),)], colour, max(1.8, width)))
-        for whole in self.wholes:
-            parts += self._box(whole, left, top)
-        return parts + list(self._numbers(ways, left, top))
+        attention, arrowheads = draw_attention(self.placed, left, top)
+        drawn = [column.draw(left, top) for column in self.columns]
+        found = [*attention, *(part for lines, _ in drawn for part in lines), *arrowheads]
+        return found + [part for _, above in drawn for part in above]
 
     def explain(self, legend: Legend, effect: str) -> None:
         """What colours, widths and numbers mean."""
@@ -134,17 +130,17 @@ class Collapsed:
             entries["several of these"] = (MIXED, 2.5, False)
         if entries:
             legend.lines("edges into", entries)
-        if self.ties:
+        explain_attention(legend, self.placed)
+        if any(column.ties for column in self.columns):
             legend.lines("a key/value head", {"read by query heads": (SHARED_COLOUR, 1.0, True)})
         if self.scored:
             legend.lines(f"{effect}, of the strongest edge", width_steps(self.styles, self.lines))
         if self.links:
-            full = self.scored and len(self.links) <= FULL_NUMBERS
             legend.note(
                 "On a line of several edges: how many they are"
-                + ("; the score of the strongest edge, and after a stroke the sum of all." if full else ".")
+                + ("; the score of the strongest edge, and after a stroke the sum of all." if self.full else ".")
             )
-        if any(self._leads_down(link) for link in self.links):
+        if any(column.leads_down(link) for column in self.columns for link in column.links):
             legend.note(
                 "A line with an arrowhead leads down: a group stands where its nodes do on average, and edges can lead "
                 "back."
@@ -155,6 +151,47 @@ class Collapsed:
             )
         if not self.scored and len(self.links) > 1:
             legend.note("The circuit has no scores, so all lines are drawn alike.")
+
+    @property
+    def full(self) -> bool:
+        """Whether scores stand on the lines."""
+        return self.scored and len(self.links) <= FULL_NUMBERS
+
+
+class _Column:
+    """What stands in one column."""
+
+    def __init__(self, picture: Collapsed, column: SpanColumn, part: Merged) -> None:
+        self.picture, self.wholes, self.links, self.ties = picture, part.wholes, part.links, part.ties
+        self.name, self.layout, self.left = column.name, column.layout, column.left
+        self.height_of = {node.name: node.y for node in self.layout.nodes}
+        self.lines = [_drawn(link) for link in self.links]
+
+    def draw(self, left: float, top: float) -> tuple[list[Part], list[Part]]:
+        """Lines, the weakest at the bottom; then boxes and what stands on the lines."""
+        left += self.left
+        wires = [*self._wires(), *(Wire(*self._upwards(shared, reader)) for shared, reader in self.ties)]
+        ways = [[(x + left, y + top) for x, y in points] for points in route(self.layout, wires)]
+        ways, tied = ways[: len(self.links)], ways[len(self.links) :]
+        parts: list[Part] = [
+            Line(points[0], curve(points), SHARED_COLOUR, 1.0, dashed=True, says=f"{reader} reads {shared}")
+            for (shared, reader), points in zip(self.ties, tied, strict=True)
+        ]
+        for at in sorted(range(len(ways)), key=lambda at: (abs(self.lines[at].score), at)):
+            parts += self._line(at, ways[at])
+        boxes = [part for whole in self.wholes for part in self._box(whole, left, top)]
+        return parts, [*boxes, *self._numbers(ways, left, top)]
+
+    def _line(self, at: int, points: Sequence[Point]) -> Iterator[Part]:
+        line, link = self.lines[at], self.links[at]
+        pieces, width = curve(points), self._width(link)
+        colour = KIND_COLOURS.get(line.kind, MIXED)
+        yield Line(points[0], pieces, "#ffffff", width + 2.4, 0.8)
+        says = _says(link, self.picture.scored, self.name)
+        yield Line(points[0], pieces, colour, round(width, 2), 0.9, line.score < 0, says)
+        if self.leads_down(link):
+            x, y = points[0]
+            yield Line((x - 4, y - 8), [((x, y - 1),), ((x + 4, y - 8),)], colour, max(1.8, width))
 
     def _wires(self) -> list[Wire]:
         """Each link from its lower box to its upper one, whose lines end side by side, in the order of the lower."""
@@ -177,9 +214,10 @@ class Collapsed:
         return (one, other) if self.height_of[one] > self.height_of[other] else (other, one)
 
     def _width(self, link: Link) -> float:
-        return self.styles.width(link.strongest)
+        return self.picture.styles.width(link.strongest)
 
-    def _leads_down(self, link: Link) -> bool:
+    def leads_down(self, link: Link) -> bool:
+        """Whether a line leads to a box further down."""
         return self.height_of[link.source] < self.height_of[link.target]
 
     def _box(self, whole: Whole, left: float, top: float) -> Iterator[Part]:
@@ -188,21 +226,23 @@ class Collapsed:
         if not whole.group:
             mlp = whole.name.startswith("m")
             fill = BAR_FILL if node.kind != "whole" else MLP_FILL if mlp else HEAD_FILL
-            yield Box(x, y, node.width, node.height, fill, BORDER, 1.0, 5, says=whole.name)
+            yield Box(x, y, node.width, node.height, fill, BORDER, 1.0, 5, says=node.full_name)
             yield Words(node.x + left, node.y + top + 4, whole.name, SMALL, "middle")
             return
-        says = f"{whole.name}: {' '.join(whole.found)}"
-        fill = self.colour[whole.name]
-        yield Box(x, y, node.width, node.height, fill, BORDER, 1.0, 5, self.dashed[whole.name], says)
+        says = f"{node.full_name}: {' '.join(whole.found)}"
+        fill, dashed = self.picture.colour[whole.name], self.picture.dashed[whole.name]
+        yield Box(x, y, node.width, node.height, fill, BORDER, 1.0, 5, dashed, says)
         baseline = y + PADDING + 10
-        for text, bold, colour in _words(whole):
+        for text, bold, colour in words_of(whole):
             yield Words(node.x + left, baseline, text, SMALL, "middle", colour, bold)
             baseline += LEADING
 
     def _numbers(self, ways: Sequence[Sequence[Point]], left: float, top: float) -> Iterator[Part]:
         """What stands on each line, where there is room for it; the strongest lines choose first."""
-        full = self.scored and len(self.links) <= FULL_NUMBERS
+        full = self.picture.full
         taken = [(n.left + left, n.top + top, n.right + left, n.bottom + top) for n in self.layout.nodes]
+        tips = [(x + left - self.left, y + top) for arc in self.picture.placed.arcs for x, y in arc.corners[-1:]]
+        taken += [(x - 6, y - 9, x + 6, y + 9) for x, y in tips]
         for at in sorted(range(len(ways)), key=lambda at: (-abs(self.lines[at].score), at)):
             link = self.links[at]
             if len(link.edges) == 1 and not full:
@@ -215,92 +255,16 @@ class Collapsed:
             width = text_width(text, 9.5) + 4
             for x, y in _along(ways[at]):
                 place = (x - width / 2, y - 7, x + width / 2, y + 6)
-                if not any(_overlap(place, other) for other in taken):
+                inside = not self.name or left <= place[0] < place[2] <= left + self.layout.width
+                if inside and not any(_overlap(place, other) for other in taken):
                     taken.append(place)
                     yield Box(place[0], place[1], width, 13, "#ffffff", radius=3)
                     yield Words(x, y + 3.5, text, 9.5, "middle")
                     break
 
 
-def _place(wholes: Sequence[Whole], links: Sequence[Link], tied: Sequence[tuple[str, str]]) -> Layout:
-    """Rows of boxes in the order of the wholes, with no line inside a row; the embedding below, the logits above."""
-    pairs = [*((link.source, link.target) for link in links), *tied]
-    linked = {frozenset(pair) for pair in pairs}
-    bottom = [whole for whole in wholes if whole.name in ("input", "tok", "pos")]
-    above = [whole for whole in wholes if whole.name == "logits"]
-    rows: list[list[Whole]] = [bottom] if bottom else []
-    first = len(rows)
-    for whole in wholes:
-        if whole in bottom or whole in above:
-            continue
-        row = rows[-1] if len(rows) > first else None
-        if row is None or len(row) == MOST_ACROSS or any(frozenset((whole.name, one.name)) in linked for one in row):
-            rows.append([whole])
-        else:
-            row.append(whole)
-    rows += [above] if above else []
-    sizes = {whole.name: _size(whole) for whole in wholes}
-    widths = [sum(sizes[one.name][0] for one in row) + SPREAD * (len(row) - 1) for row in rows]
-    width = max([LEAST_WIDTH, *(one + 2 * ASIDE for one in widths)])
-    heights = [max(sizes[one.name][1] for one in row) for row in rows]
-    height = 2 * MARGIN + sum(heights) + BETWEEN * max(0, len(rows) - 1)
-    placed: dict[str, Placed] = {}
-    low = height - MARGIN
-    for row, tall, wide in zip(rows, heights, widths, strict=True):
-        y = round(low - tall / 2, 2)
-        low -= tall + BETWEEN
-        bars = row is bottom or row is above
-        each = (width - 2 * MARGIN - MARGIN * (len(row) - 1)) / len(row)
-        x = MARGIN if bars else (width - wide) / 2
-        for whole in row if bars else _in_order(row, pairs, placed):
-            own = each if bars else sizes[whole.name][0]
-            tall_own = sizes[whole.name][1]
-            kind = _kind_of(whole)
-            placed[whole.name] = Placed(whole.name, kind, -1, -1, round(x + own / 2, 2), y, own, tall_own, whole.name)
-            x += own + (MARGIN if bars else SPREAD)
-    return Layout(tuple(placed.values()), width, height)
-
-
-def _in_order(row: Sequence[Whole], linked: Sequence[tuple[str, str]], placed: Mapping[str, Placed]) -> list[Whole]:
-    """The boxes of a row from left to right: each near the middle of those below that it is linked with."""
-
-    def middle(whole: Whole) -> float:
-        others = [
-            placed[other]
-            for pair in linked
-            for one, other in (pair, pair[::-1])
-            if one == whole.name and other in placed
-        ]
-        xs = [node.x for node in others if node.kind not in ("input", "tok", "pos")]
-        return sum(xs) / len(xs) if xs else 0.0
-
-    return sorted(row, key=middle)
-
-
-def _kind_of(whole: Whole) -> PlacedKind | Literal["whole"]:
-    name = whole.name
-    return name if name == "input" or name == "tok" or name == "pos" or name == "logits" else "whole"
-
-
-def _size(whole: Whole) -> tuple[float, float]:
-    if not whole.group:
-        return BOX_WIDTH, BOX_HEIGHT
-    return GROUP_WIDTH, 2 * PADDING + LEADING * len(list(_words(whole)))
-
-
-def _words(whole: Whole) -> Iterator[tuple[str, bool, str]]:
-    """What stands in a group's box: its name, how many of its nodes the circuit has, which, and edges inside it."""
-    room = GROUP_WIDTH - 2 * PADDING
-    for line in wrap(whole.name, SMALL, room, bold=True):
-        yield line, True, "#1a1a1a"
-    count = sum(node in whole.members for node in whole.found)
-    yield f"{count} of {len(whole.members)} node{'s' * (len(whole.members) != 1)}", False, "#1a1a1a"
-    lines = wrap(" ".join(whole.found), SMALL, room)
-    for at, line in enumerate(lines[:MOST_LINES]):
-        cut = at == MOST_LINES - 1 and len(lines) > MOST_LINES
-        yield shorten(f"{line} …" if cut else line, SMALL, room), False, "#1a1a1a"
-    if whole.within:
-        yield f"{whole.within:,} edge{'s' * (whole.within != 1)} inside", False, "#3a3a3a"
+def _drawn(link: Link) -> Drawn:
+    return Drawn(_name(link), link.source, link.target, _kind(link), link.strongest)
 
 
 def _name(link: Link) -> str:
@@ -312,11 +276,12 @@ def _kind(link: Link) -> str:
     return next(iter(link.kinds)) if len(link.kinds) == 1 else ""
 
 
-def _says(link: Link, scored: bool) -> str:
+def _says(link: Link, scored: bool, span: str) -> str:
+    name = f"{_name(link)}@{span}" if span else _name(link)
     count = f"{len(link.edges):,} edge{'s' * (len(link.edges) != 1)}"
     if not scored:
-        return f"{_name(link)}: {count}"
-    return f"{_name(link)}: {count}; strongest {link.edges[0]} {link.strongest:.4g}, summed {link.summed:.4g}"
+        return f"{name}: {count}"
+    return f"{name}: {count}; strongest {link.edges[0]} {link.strongest:.4g}, summed {link.summed:.4g}"
 
 
 def number(value: float) -> str:

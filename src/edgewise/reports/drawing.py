@@ -20,9 +20,22 @@ from edgewise.files import write_bytes
 from edgewise.graph import Circuit, as_shown, node_scores
 from edgewise.graph.groups import GivenGroups, Groups, group_of, read_groups
 from edgewise.reports.collapsed import collapsed
-from edgewise.reports.layout import place
+from edgewise.reports.columns import place_columns
 from edgewise.reports.legend import Legend, heading
-from edgewise.reports.marks import OUTER, Drawn, Styles, bands, draw_lines, draw_node, explain, styles_of_groups
+from edgewise.reports.marks import (
+    OUTER,
+    Drawn,
+    Styles,
+    bands,
+    draw_attention,
+    draw_lines,
+    draw_node,
+    explain,
+    left_out,
+    names_of_columns,
+    styles_of_groups,
+    widths_of_names,
+)
 from edgewise.reports.scene import Scene, to_svg
 
 FORMATS = (".svg", ".png", ".pdf")
@@ -42,6 +55,7 @@ def draw(
     subtitle: str = "",
     groups: GivenGroups | None = None,
     collapse: bool = False,
+    columns: bool = True,
     edges: int | None = None,
     effect: str = "score",
     notes: Sequence[str] = (),
@@ -54,6 +68,8 @@ def draw(
         groups: groups of nodes, which have colours: names and nodes, or a JSON or TOML file of them.
         collapse: draw each group as one box, and the edges between two of them as one line; nodes of no group stay by
             themselves.
+        columns: of a circuit that tells positions apart, a column for each span. False for all spans in one, with a
+            line for each span of an edge.
         edges: draw only so many (of a collapsed circuit, lines), those with the largest scores. What is left out is
             said in the picture. Of a circuit of whole nodes the nodes alone are drawn, unless a number of edges is
             given.
@@ -70,7 +86,8 @@ def draw(
     """
     suffix = None if path is None else require_format(Path(path))
     named = {} if groups is None else read_groups(groups, circuit.graph)
-    about: dict[str, Any] = {"title": title, "subtitle": subtitle, "edges": edges, "effect": effect, "notes": notes}
+    about: dict[str, Any] = {"title": title, "subtitle": subtitle, "columns": columns, "edges": edges}
+    about |= {"effect": effect, "notes": notes}
     scene = (compose_collapsed if collapse else compose)(circuit, groups=named, **about)
     text = to_svg(scene)
     if path is not None:
@@ -101,6 +118,7 @@ def compose(
     title: str = "",
     subtitle: str = "",
     groups: Groups | None = None,
+    columns: bool = True,
     edges: int | None = None,
     effect: str = "score",
     notes: Sequence[str] = (),
@@ -115,20 +133,27 @@ def compose(
         if circuit.whole_nodes:
             said.append("Whole nodes were chosen: an edge is as strong as the weaker of its two nodes.")
     home = group_of(groups or {})
-    layout = place(chosen, home)
+    placed = place_columns(chosen, home, apart=columns and not values, least_widths=widths_of_names(chosen.graph.spans))
     lines = [] if values else list(_edges(chosen))
     scored = len({abs(line.score) for line in lines}) > 1
-    width = max(LEAST_WIDTH, layout.width + AXIS + OUTER)
-    left = AXIS + (width - AXIS - OUTER - layout.width) / 2
+    width = max(LEAST_WIDTH, placed.width + AXIS + OUTER)
+    left = AXIS + (width - AXIS - OUTER - placed.width) / 2
     parts, top = heading(title, subtitle, OUTER, width - 2 * OUTER)
-    parts += bands(layout, top, width)
+    names, top, bottom = names_of_columns(placed, left, top)
+    attention, arrowheads = draw_attention(placed, left, top)
+    parts += [*bands(placed.together, top, width), *names, *attention]
     styles = Styles(lines, scored)
-    parts += draw_lines(layout, lines, styles, left, top, chosen)
-    for node in layout.nodes:
-        parts += draw_node(node, chosen, styles_of_groups(home, layout), left, top, values.get(node.name, ""))
-    legend = Legend(OUTER, top + layout.height, width - 2 * OUTER)
-    explain(legend, layout, lines, styles, effect, home)
-    for note in (*said, *styles.notes(), *notes):
+    fills = styles_of_groups(home, placed.together)
+    for column in placed.columns:
+        own = [line for line in lines if line.span == column.name] if placed.named else lines
+        parts += draw_lines(column.layout, own, styles, left + column.left, top, column.circuit)
+    parts += arrowheads
+    for column in placed.columns:
+        for node in column.layout.nodes:
+            parts += draw_node(node, column.circuit, fills, left + column.left, top, values.get(node.name, ""))
+    legend = Legend(OUTER, bottom, width - 2 * OUTER)
+    explain(legend, placed, lines, styles, effect, home)
+    for note in (*said, *left_out(placed), *styles.notes(), *notes):
         legend.note(note)
     about = title or f"a circuit of {circuit.size:,} {circuit.unit}"
     return Scene(width, legend.y + 12, (*parts, *legend.parts), about)
@@ -140,20 +165,23 @@ def compose_collapsed(
     title: str = "",
     subtitle: str = "",
     groups: Groups | None = None,
+    columns: bool = True,
     edges: int | None = None,
     effect: str = "score",
     notes: Sequence[str] = (),
 ) -> Scene:
     """The picture that `draw` writes of a circuit whose groups are collapsed."""
     _check(title, edges)
-    picture = collapsed(circuit, groups or {}, edges)
-    width = picture.width + 2 * OUTER
+    picture = collapsed(circuit, groups or {}, edges, columns=columns)
+    width = max(LEAST_WIDTH, picture.placed.width + 2 * OUTER)
+    left = (width - picture.placed.width) / 2
     parts, top = heading(title, subtitle, OUTER, width - 2 * OUTER)
-    parts += picture.draw(OUTER, top)
-    legend = Legend(OUTER, top + picture.layout.height, width - 2 * OUTER)
+    names, top, bottom = names_of_columns(picture.placed, left, top)
+    parts += [*names, *picture.draw(left, top)]
+    legend = Legend(OUTER, bottom, width - 2 * OUTER)
     picture.explain(legend, effect)
     said = [] if circuit else ["The circuit is empty."]
-    for note in (*said, *notes):
+    for note in (*said, *left_out(picture.placed), *notes):
         legend.note(note)
     about = title or f"a circuit of {circuit.n_edges:,} edges"
     return Scene(width, legend.y + 12, (*parts, *legend.parts), about)
@@ -238,6 +266,7 @@ def _edges(circuit: Circuit) -> Iterator[Drawn]:
             target.owner,
             target.kind,
             score if math.isfinite(score) else 0.0,
+            target.span,
         )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgewise.graph import Circuit
+from edgewise.reports.columns import Columns
+from edgewise.reports.lanes import covering
 from edgewise.reports.layout import Layout, Placed
 from edgewise.reports.legend import GREY, SMALL, Legend, Part
-from edgewise.reports.routing import Wire, curve, route
-from edgewise.reports.scene import Box, Line, Words
+from edgewise.reports.routing import Wire, curve, rounded, route
+from edgewise.reports.scene import Box, Line, Words, text_width
 
 IN_FULL = 100
 """Where there are more than `FADING` edges with scores, all but so many are faded."""
@@ -29,11 +31,19 @@ KIND_COLOURS = {
 }
 KIND_WORDS = {"q": "query", "k": "key", "v": "value", "head": "head", "mlp": "MLP", "logits": "logits"}
 SHARED_COLOUR = "#9a9a9a"
+ATTENTION_COLOUR, ATTENTION_WIDTH = "#9fb1cc", 1.6
+EVERY_ARC = 1000
+"""Of more lines of attention, only as many are drawn as it takes to look the same."""
 # Paul Tol's light colours, made for dark words on them.
 GROUP_COLOURS = ("#77AADD", "#EE8866", "#EEDD88", "#FFAABB", "#99DDFF", "#44BB99", "#BBCC33", "#AAAA00")
 BORDER, HEAD_FILL, MLP_FILL, BAR_FILL, BAND = "#6b6b6b", "#ffffff", "#e9e9e9", "#f1f1f1", "#f6f7f9"
 
 OUTER = 12.0
+NAME_SIZE, NAME_ROOM = 12.0, 20.0
+"""Of a column's name."""
+TALL = 560.0
+"""Columns higher than this have their names below, too."""
+BETWEEN_COLUMNS = "#d9dee6"
 TAB_WIDTH, TAB_HEIGHT, TAB_STEP = 13.0, 11.0, 16.0
 
 
@@ -46,6 +56,7 @@ class Drawn:
     target: str
     kind: str
     score: float
+    span: str = ""
 
 
 class Styles:
@@ -116,6 +127,54 @@ def draw_lines(
     return parts
 
 
+def draw_attention(placed: Columns, left: float, top: float) -> tuple[list[Part], list[Part]]:
+    """What attention carries on from column to column, and arrowheads where it gets to."""
+    lines: list[Part] = []
+    heads: dict[tuple[float, float], Part] = {}
+    for arc in placed.arcs if len(placed.arcs) <= EVERY_ARC else covering(placed.arcs):
+        one = arc.carried
+        corners = [(x + left, y + top) for x, y in arc.corners]
+        what = " and ".join(KIND_WORDS[kind] for kind in (("k", "v") if one.kinds == ("head",) else one.kinds))
+        says = f"{one.node} at {placed.spans[one.to]} looks at {placed.spans[one.at]}: {what} of {one.reader}"
+        lines.append(Line(corners[0], rounded(corners, 5.0), ATTENTION_COLOUR, ATTENTION_WIDTH, says=says))
+        (x, y), back = corners[-1], math.copysign(5.5, corners[-2][1] - corners[-1][1])
+        wings = (x - 3, y + back), [((x, y + back / 6),), ((x + 3, y + back),)]
+        heads[x, y] = Line(*wings, ATTENTION_COLOUR, ATTENTION_WIDTH)
+    return lines, [*heads.values()]
+
+
+def widths_of_names(spans: Sequence[str]) -> dict[str, float]:
+    """How wide columns have to be for their names."""
+    return {span: text_width(span, NAME_SIZE, bold=True) + NAME_ROOM for span in spans}
+
+
+def names_of_columns(placed: Columns, left: float, top: float) -> tuple[list[Part], float, float]:
+    """The name of every column above it, and below one that is tall, and a line between two columns.
+
+    Returns:
+        These, how far down columns begin, and where what stands below them does.
+    """
+    if not placed.named:
+        return [], top, top + placed.height
+    first = top + NAME_ROOM
+    last = first + placed.height + (NAME_ROOM if placed.height > TALL else 0.0)
+    parts: list[Part] = []
+    for column in placed.columns:
+        x = left + column.left
+        if column.left:
+            parts.append(Line((x, top + 4), [((x, last),)], BETWEEN_COLUMNS, 1.0))
+        for y in (first - 4, last - 5) if placed.height > TALL else (first - 4,):
+            parts.append(Words(x + column.layout.width / 2, y, column.name, NAME_SIZE, "middle", bold=True))
+    return parts, first, last
+
+
+def left_out(placed: Columns) -> list[str]:
+    """What is to be said of spans that have no column."""
+    there = {column.name for column in placed.columns}
+    missing = [span for span in placed.spans if span not in there]
+    return [f"Spans at which nothing is drawn are left out: {', '.join(missing)}."] if missing else []
+
+
 def _shared_readers(layout: Layout, circuit: Circuit) -> Iterator[tuple[str, str]]:
     """Each shared key/value head in the picture with every query head in it that reads it."""
     share = circuit.graph.share
@@ -166,7 +225,7 @@ def draw_node(
 ) -> Iterator[Part]:
     """A node's box with its name, and its `value`, or a head's marks."""
     fill, dashed = groups.get(node.group or "", (_fill(node), False))
-    says = f"{node.name}: {node.group}" if node.group else node.name
+    says = f"{node.full_name}: {node.group}" if node.group else node.full_name
     x, y = node.left + left, node.top + top
     yield Box(x, y, node.width, node.height, fill, BORDER, 1.0, 5, dashed, says)
     tabs = list(_tabs(node, circuit, left, top))
@@ -184,6 +243,7 @@ def _fill(node: Placed) -> str:
 
 def _tabs(node: Placed, circuit: Circuit, left: float, top: float) -> Iterator[Part]:
     """A head's q, k and v: filled where edges lead in, an outline where only the port edge is there."""
+    at = f"@{node.span}" if node.span else ""
     for kind in ("q", "k", "v"):
         column = circuit.graph.input_index.get(f"{node.name}<{kind}>")
         if column is None or not (circuit.ports[column] or circuit.edges[:, column].any()):
@@ -193,14 +253,20 @@ def _tabs(node: Placed, circuit: Circuit, left: float, top: float) -> Iterator[P
         colour = KIND_COLOURS[kind]
         yield Box(
             x - TAB_WIDTH / 2, y, TAB_WIDTH, TAB_HEIGHT, colour if filled else "#ffffff", colour, radius=2.5,
-            says=f"{node.name}<{kind}>",
+            says=f"{node.name}<{kind}>{at}",
         )  # fmt: skip
         yield Words(x, y + 8.6, kind, 9.0, "middle", "#ffffff" if filled and kind != "k" else "#1a1a1a", True)
 
 
+def explain_attention(legend: Legend, placed: Columns) -> None:
+    if placed.arcs:
+        entry = {"carries a key or a value on to where its head is used": (ATTENTION_COLOUR, ATTENTION_WIDTH, False)}
+        legend.lines("attention", entry)
+
+
 def explain(
     legend: Legend,
-    layout: Layout,
+    placed: Columns,
     lines: Sequence[Drawn],
     styles: Styles,
     effect: str,
@@ -209,11 +275,12 @@ def explain(
     kinds = [kind for kind in KIND_COLOURS if any(line.kind == kind for line in lines)]
     if kinds:
         legend.lines("edges into", {KIND_WORDS[kind]: (KIND_COLOURS[kind], 2.5, False) for kind in kinds})
-    if any(node.kind == "group" for node in layout.nodes):
+    explain_attention(legend, placed)
+    if any(node.kind == "group" for node in placed.together.nodes):
         legend.lines("a key/value head", {"read by query heads": (SHARED_COLOUR, 1.0, True)})
     if styles.scored:
         legend.lines(effect, width_steps(styles, lines))
-    fills = styles_of_groups(groups, layout)
+    fills = styles_of_groups(groups, placed.together)
     if fills:
         legend.boxes("components", {name: (fill, BORDER, dashed) for name, (fill, dashed) in fills.items()})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Carried, Circuit, Graph, carried
 from edgewise.graph.groups import group_of
 
 
@@ -52,14 +52,19 @@ class Link:
     summed: float
 
 
-def merge(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> tuple[list[Whole], list[Link]]:
+def merge(
+    circuit: Circuit, groups: Mapping[str, Sequence[str]], home: Mapping[str, str] | None = None
+) -> tuple[list[Whole], list[Link]]:
     """The circuit's wholes, from early to late, and the links between them.
 
     A key/value head that query heads share belongs to a group if all query heads of the circuit that read it do.
     A group of which the circuit has nothing is left out.
+
+    Args:
+        home: the group of every node that is in one, as `homes` says it of a circuit that this is a part of.
     """
     graph = circuit.graph
-    home = _homes(circuit, groups)
+    home = homes(circuit, groups) if home is None else home
 
     def whole_of(node: str) -> str:
         return home.get(node, node)
@@ -99,9 +104,9 @@ def merge(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> tuple[list[W
     return sorted(wholes, key=lambda whole: whole.depth), links
 
 
-def ties(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+def ties(circuit: Circuit, home: Mapping[str, str]) -> list[tuple[str, str]]:
     """Each shared key/value head that is a whole by itself, with every whole that has a query head which reads it."""
-    home, there = _homes(circuit, groups), set(circuit.nodes())
+    there = set(circuit.nodes())
     found = {
         (shared, home.get(reader, reader)): None
         for shared, readers in _shared(circuit).items()
@@ -111,7 +116,17 @@ def ties(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> list[tuple[st
     return list(found)
 
 
-def _homes(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def carried_between(circuit: Circuit, home: Mapping[str, str]) -> list[Carried]:
+    """What attention carries on from span to span, between wholes: all between two of them at two spans as one."""
+    kinds: dict[tuple[str, int, str, int], set[str]] = {}
+    for one in carried(circuit):
+        key = home.get(one.reader, one.reader), one.at, home.get(one.node, one.node), one.to
+        if one.at != one.to:
+            kinds.setdefault(key, set()).update(one.kinds)
+    return [Carried(*key, tuple(sorted(found))) for key, found in kinds.items()]
+
+
+def homes(circuit: Circuit, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The group of every node, and of every shared key/value head, that is in one."""
     home, there = group_of(groups), set(circuit.nodes())
     for shared, readers in _shared(circuit).items():

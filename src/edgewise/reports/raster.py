@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 
 from edgewise.reports.scene import Box, Line, Scene, Words, printable
 
 PNG_SCALE = 2.0
 """Pixels of the file for a pixel of the scene, so that words are sharp in print and on dense screens."""
+MOST_PIXELS, LONGEST_SIDE = 60e6, 30_000
+"""Of a file; of a larger picture a pixel has fewer."""
 
 
 def to_png(scene: Scene) -> bytes:
@@ -18,7 +21,9 @@ def to_png(scene: Scene) -> bytes:
     FigureCanvasAgg(figure)
     data = io.BytesIO()
     # Without the version of the program that wrote it, the same scene is the same file.
-    figure.savefig(data, format="png", dpi=72 * PNG_SCALE, metadata={"Software": None, "Title": printable(scene.title)})
+    longest = max(scene.width, scene.height)
+    scale = min(PNG_SCALE, math.sqrt(MOST_PIXELS / (scene.width * scene.height)), LONGEST_SIDE / longest)
+    figure.savefig(data, format="png", dpi=72 * scale, metadata={"Software": None, "Title": printable(scene.title)})
     return data.getvalue()
 
 

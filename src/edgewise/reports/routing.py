@@ -9,6 +9,7 @@ it a few levels above where they start. As all of a trunk leads to the same plac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -92,6 +93,22 @@ def curve(points: Sequence[Point]) -> list[tuple[Point, Point, Point]]:
             )
         )
     return pieces
+
+
+def rounded(corners: Sequence[Point], radius: float) -> list[tuple[Point, ...]]:
+    """A line of straight parts with round corners, in pieces as `Line` has them, the first corner left out."""
+    pieces: list[tuple[Point, ...]] = []
+    for before, corner, after in zip(corners, corners[1:], corners[2:], strict=False):
+        room = min(radius, math.dist(before, corner) / 2, math.dist(corner, after) / 2)
+        start, end = (_toward(corner, other, room) for other in (before, after))
+        pieces += [(start,), (_toward(corner, start, room / 2), _toward(corner, end, room / 2), end)]
+    return [*pieces, (corners[-1],)]
+
+
+def _toward(start: Point, end: Point, far: float) -> Point:
+    """The point so far from the start on the way to the end."""
+    share = far / max(math.dist(start, end), 1e-9)
+    return start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
 
 
 class _Router:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError, unknown
+from edgewise.graph.names import REST
 from edgewise.tasks.task import Prompts, Task
 
 Positions = Literal["together", "each", "spans"]
 """Whether edges tell positions apart: not at all, every position, or the task's spans."""
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
-REST = "rest"
 
 
 def numbered(prompts: Prompts, rows: Sequence[Mapping[str, range]]) -> tuple[tuple[str, ...], Tensor]:

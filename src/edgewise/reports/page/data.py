@@ -19,7 +19,7 @@ from edgewise.graph import Circuit, Graph
 from edgewise.graph.groups import groups_found
 from edgewise.reports.page.listed import Coming, Listed, as_circuit, edge_name, has_edge, listed_edges, number
 from edgewise.reports.page.order import Entering, Replay
-from edgewise.reports.page.places import Place, places
+from edgewise.reports.page.places import Place, columns_of, places
 from edgewise.reports.page.source import Source
 
 FORM = 1
@@ -44,7 +44,7 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
         first = first | source.circuit if source.known is None else first | source.circuit | source.known
     groups = next((source.groups for source in sources if source.groups), {})
     found = places(sent, first & sent, groups)
-    index = {place.name: number for number, place in enumerate(found)}
+    index = {place.full_name: number for number, place in enumerate(found.nodes)}
     return {
         "form": FORM,
         "version": version,
@@ -53,7 +53,8 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
             "words": graph.describe(),
             "edges": sources[0].real.most,
         },
-        "nodes": [_node(place, groups) for place in found],
+        "nodes": [_node(place, groups) for place in found.nodes],
+        "columns": {"wide": columns_of(found.wide), "close": columns_of(found.close)},
         "groups": list(groups),
         "edges": _edges(graph, listed, index),
         "runs": [
@@ -68,7 +69,9 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
 def _node(place: Place, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     group = next((at for at, members in enumerate(groups.values()) if place.name in members), None)
     return {
-        "id": place.name,
+        "id": place.full_name,
+        "name": place.name,
+        "span": place.span,
         "kind": place.kind,
         "layer": place.layer,
         "wide": [round(value, 1) for value in place.wide],
@@ -83,9 +86,13 @@ _KINDS = {"q": "q", "k": "k", "v": "v", "head": "direct", "mlp": "mlp", "logits"
 
 def _edges(graph: Graph, listed: Sequence[Listed], index: Mapping[str, int]) -> dict[str, list[Any]]:
     places = [graph.inputs[one.column] for one in listed]
+    at = [f"@{place.span}" if place.span else "" for place in places]
     return {
-        "from": [-1 if one.row < 0 else index[graph.sources[one.row].name] for one in listed],
-        "to": [index[place.owner] for place in places],
+        "from": [
+            -1 if one.row < 0 else index[graph.sources[one.row].name + span]
+            for one, span in zip(listed, at, strict=True)
+        ],
+        "to": [index[place.owner + span] for place, span in zip(places, at, strict=True)],
         "kind": [_KINDS[place.kind] for place in places],
     }
 
