@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found("ioi", "circuit-31.svg", threshold=0.01)
     found("ioi", "circuit-68.svg", edges=68)
     found("ioi", "groups-31.svg", HALVES, threshold=0.01)
+    found("induction", "spans-9.svg", variant="once", threshold=0.01, positions="spans")
     found("ioi", "spans-36.svg", threshold=0.01, positions="spans")
     found("tracr-reverse", "spans-45.svg", positions="each")
     known("greater-than", GREATER_THAN, "circuit-262.svg")
@@ -61,10 +62,17 @@ HALVES = {"early heads": ["a0.h0", "a0.h1", "a0.h2", "a0.h3"], "late heads": ["a
 """Groups of tiny-ioi's heads."""
 
 
-def found(task: str, name: str, collapse: dict[str, list[str]] | None = None, **options: float | str) -> None:
+def found(
+    task: str,
+    name: str,
+    collapse: dict[str, list[str]] | None = None,
+    *,
+    variant: str = "default",
+    **options: float | str,
+) -> None:
     """A circuit found with ACDC on the task's own model; with groups to collapse, one box for each."""
     model = ew.load_model(task if task.startswith("tracr") else f"tiny-{task}")
-    prompts = ew.load_task(task, model)
+    prompts = ew.load_task(task, model, variant=variant)
     run = ew.discover(model, prompts, **options)  # type: ignore[arg-type]
     settings = run.record["settings"]
     true = known_circuit(task, model)

@@ -92,3 +92,19 @@ def test_no_threshold_finds_a_faithful_circuit_in_the_permuted_network(model, fo
     # The divergence is from the trained model: even the whole permuted network is far from it.
     assert control.record["result"]["metric_full"] > 5
     assert control.metric > 100 * found.metric
+
+
+@pytest.mark.parametrize("threshold", [0.05, 1.0])
+def test_with_spans_every_edge_is_where_the_textbook_has_it(model, threshold):
+    """The previous-token head carries A to B, where the induction head looks when it is asked by A at the end."""
+    found = discover(model, load_task("induction", model, variant="once"), threshold=threshold, positions="spans")
+    heads = [name for name in found.circuit.nodes() if name.startswith("a")]
+    previous, induction = heads
+    assert (previous[:3], induction[:3]) == ("a0.", "a1.")
+    edges = [
+        *(f"input->{previous}<v>@A", f"{previous}->{induction}<k>@B"),
+        *(f"input->{induction}<v>@B", f"input->{induction}<q>@END", f"{induction}->logits@END"),
+    ]
+    ports = [(previous, "v", "A"), (induction, "k", "B"), (induction, "v", "B"), (induction, "q", "END")]
+    wanted = {*edges, *(f"{head}<{kind}>@{span}->{head}" for head, kind, span in ports)}
+    assert set(found.circuit.names()) == wanted

@@ -201,3 +201,21 @@ def searched(name, positions, whole, share):
         judged = acdc(experiment, threshold, start=start, passes=2, engine="plain")
         assert same_decisions(again, judged, torch.float64, says=(name, positions, whole, share, "passes"))
     return slow.circuit.n_edges / experiment.graph.n_edges
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
+def test_with_one_span_all_is_as_without_spans_and_a_search_bit_for_bit(name):
+    together = experiment_of(name, "together", False, seed=2)
+    everywhere = torch.where(together.task.prompts.mask, 0, -1)
+    prompts = dataclasses.replace(together.task.prompts, spans=everywhere)
+    task = dataclasses.replace(together.task, prompts=prompts, span_names=("all",))
+    one = Experiment(together.decoder, task, positions="spans")
+    assert one.graph.spans == ("all",)
+    threshold = 0.1 * abs(together.full() - together.ablated())
+    searches = [acdc(experiment, threshold) for experiment in (one, together)]
+    assert 0 < searches[0].circuit.n_edges < one.graph.n_edges
+    traces = [[(step.before, step.after, step.kept) for step in search.trace] for search in searches]
+    assert traces[0] == traces[1]
+    assert np.array_equal(searches[0].circuit.edges, searches[1].circuit.edges)
+    scores = [edge_attribution(experiment).circuit.scores for experiment in (one, together)]
+    assert np.allclose(*scores, rtol=1e-12, atol=1e-15)  # places are summed in one product or one after another

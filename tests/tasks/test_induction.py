@@ -338,3 +338,42 @@ def test_a_model_that_cannot_read_the_papers_rows_is_refused(tmp_path: Path) -> 
         EdgewiseError, match=r"a row of validation_data\.pt has 300 tokens; model '.*' reads at most 299"
     ):
         build(reader(tmp_path, positions=299), 4, variant="paper")
+
+
+# --- one pattern in a row ---------------------------------------------------------------------------------------------
+
+
+def test_one_token_comes_again_and_its_places_are_spans() -> None:
+    task = build(tiny.gpt2(), variant="once", examples=6)
+    clean, corrupt, spans = task.prompts.clean, task.prompts.corrupt, task.prompts.spans
+    length = clean.shape[1]
+    assert task.span_names[-1] == "END"
+    assert set(task.span_names) == {"A", "B", "END", "rest"}
+    assert spans is not None
+    assert places(task) == [(row, length - 1) for row in range(6)]
+    where = {name: (spans == number).nonzero()[:, 1].tolist() for number, name in enumerate(task.span_names)}
+    assert where["END"] == [length - 1] * 6
+    assert where["B"] == [place + 1 for place in where["A"]]
+    assert len(set(where["A"])) > 1, "looking back by a fixed number of places does not help"
+    for row in range(6):
+        tokens = clean[row].tolist()
+        assert tokens.index(tokens[-1]) == where["A"][row]
+        assert len(set(tokens)) == length - 1
+        assert len(set(corrupt[row].tolist()) | set(tokens)) == 2 * length - 1, "no token of its own, and none twice"
+        assert task.prompts.answers is not None
+        assert task.prompts.answers[row].tolist() == [tokens[where["B"][row]]]
+
+
+def test_once_has_other_rows_for_test_and_the_same_for_a_seed() -> None:
+    model = tiny.gpt2()
+    one, again, other = (build(model, variant="once", seed=3, split=split) for split in ("validation",) * 2 + ("test",))
+    assert torch.equal(one.prompts.clean, again.prompts.clean)
+    assert not torch.equal(one.prompts.clean, other.prompts.clean)
+    more = build(model, variant="once", seed=3, examples=2)
+    assert torch.equal(more.prompts.clean, one.prompts.clean[:2])
+
+
+def test_once_needs_tokens_enough_for_two_rows() -> None:
+    model = model_of_words(["a", "b", "c", "d", "e", "f", "g"])
+    with pytest.raises(EdgewiseError, match=r"cannot run on .* need \d+ different tokens to draw from, and there are"):
+        build(model, variant="once")

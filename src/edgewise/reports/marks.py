@@ -287,7 +287,8 @@ def explain(
 
 def width_steps(styles: Styles, lines: Sequence[Drawn]) -> dict[str, tuple[str, float, bool]]:
     """Scores with the width and the dashes that lines of them have, for the legend."""
-    steps = (styles.largest, styles.largest / 4, max(styles.smallest, styles.largest / 100))
+    least = max(styles.smallest, styles.largest / 100)
+    steps = (styles.largest, max(styles.largest / 4, least), least)
     entries = {_number(value): ("#3a3a3a", styles.width(value), False) for value in steps}
     if any(line.score < 0 for line in lines):
         entries["below zero"] = ("#3a3a3a", 1.5, True)

@@ -1,26 +1,30 @@
 """Induction: "A B … A" -> "B", on random tokens of which a part is repeated.
 
 Scored are the places before every second B: those whose next token has followed the same token before. Corrupted
-prompts are those of other rows. `variant="paper"` has the ACDC paper's data instead, web text that comes as files.
+prompts are those of other rows. `variant="once"` has one pattern in a row, the last B of which is scored, so that its
+places are spans. `variant="paper"` has the ACDC paper's data instead, web text that comes as files.
 """
 
 from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError, first_line
 from edgewise.models import Decoder
+from edgewise.tasks.spans import spanned
 from edgewise.tasks.task import Prompts, PromptText, Split, Task
 from edgewise.tasks.tokens import added_tokens, check_length, document_start
 
 LENGTH = 32
+ONCE_LENGTH = 16
+Drawn = TypeVar("Drawn")
 METRICS = ("kl_div", "nll", "match_nll")
 PAPER_REPOSITORY = "ArthurConmy/redwood_attn_2l"
 PAPER_TOKENS, PAPER_MASK = "validation_data.pt", "mask_repeat_candidates.pkl"
@@ -82,6 +86,43 @@ def repeated_tokens(
     return torch.stack(drawn)
 
 
+def once_repeated(
+    rows: int,
+    length: int,
+    n_tokens: int,
+    generator: torch.Generator,
+    forbidden: Collection[int] = (),
+    first: int | None = None,
+) -> tuple[Tensor, Tensor, list[int]]:
+    """Rows of different tokens of which only the last was there before, corrupted rows, and where it was.
+
+    Both are int64 `[rows, length]`; a corrupted row has no token of its clean one, nor any twice. Arguments are those
+    of `repeated_tokens`.
+
+    Raises:
+        EdgewiseError: the rows are too short, or there are too few ids.
+    """
+    before = int(first is not None)
+    body = length - before
+    if body < 4:
+        raise EdgewiseError(f"prompts of length {length} are too short to repeat a token (A B C A is the shortest)")
+    allowed = torch.tensor([token for token in range(n_tokens) if token not in {*forbidden, first}], dtype=torch.long)
+    if len(allowed) < 2 * body - 1:
+        raise EdgewiseError(
+            f"prompts of length {length} that repeat one token, and others without any of theirs, need {2 * body - 1} "
+            f"different tokens to draw from, and there are {len(allowed)}"
+        )
+    start = torch.full((before,), first or 0)
+    clean, corrupt, places = [], [], []
+    for _ in range(rows):
+        drawn = allowed[torch.randperm(len(allowed), generator=generator)[: 2 * body - 1]]
+        place = int(torch.randint(0, body - 2, (), generator=generator))
+        clean.append(torch.cat((start, drawn[: body - 1], drawn[place : place + 1])))
+        corrupt.append(torch.cat((start, drawn[body - 1 :])))
+        places.append(before + place)
+    return torch.stack(clean), torch.stack(corrupt), places
+
+
 def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, variant: str) -> Task:
     """The induction task: `examples` rows, the first ones for validation, the next for test.
 
@@ -92,6 +133,9 @@ def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, v
 
     `variant="paper"` reads the original's rows and mask from the hub, or from the model's folder if they lie there;
     seed 0 takes its rows in its order, which may leave rows in their place.
+
+    `variant="once"` has shorter rows, "… A B … A", whose corrupted prompts have none of their tokens and repeat
+    nothing; its spans are A and B, where they are first, and END.
 
     Raises:
         EdgewiseError: fewer than two examples, a model that looks ahead, reads too few tokens or has too few, or, for
@@ -106,7 +150,14 @@ def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, v
             f"task 'induction' asks for the next token, and the {model.config.d_vocab} outputs of {model.name!r} are "
             f"not its {model.config.n_tokens} tokens"
         )
-    if variant == "paper":
+    places: list[int] | None = None
+    if variant == "once":
+        clean, corrupt, places = _once_rows(model, examples, seed, split)
+        mask = torch.zeros_like(clean, dtype=torch.bool)
+        mask[:, -1] = True
+        answers = clean.roll(-1, dims=1)
+        answers[:, -1] = clean[range(len(clean)), [place + 1 for place in places]]
+    elif variant == "paper":
         clean, corrupt, mask, answers = _paper_rows(model, examples, seed, split)
     else:
         clean, corrupt = _drawn_rows(model, examples, seed, split)
@@ -114,7 +165,7 @@ def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, v
         answers = clean.roll(-1, dims=1)
     rows, positions = mask.nonzero(as_tuple=True)
     everything = torch.ones_like(clean, dtype=torch.bool)
-    return Task(
+    task = Task(
         name="induction",
         prompts=Prompts(
             clean=clean,
@@ -133,16 +184,22 @@ def build_induction(model: Decoder, *, examples: int, seed: int, split: Split, v
         metrics=METRICS,
         why_no_answers="task 'induction' has a right answer, the token that came before, and no particular wrong one",
     )
+    if places is None:
+        return task
+    last = clean.shape[1] - 1
+    spans = [(one, one + 1, last) for one in places]
+    return spanned(
+        task, [{name: range(at, at + 1) for name, at in zip(("A", "B", "END"), row, strict=True)} for row in spans]
+    )
 
 
 def _by_row(answers: Tensor, mask: Tensor) -> list[Tensor]:
     return [row[scored] for row, scored in zip(answers, mask, strict=True)]
 
 
-def _drawn_rows(model: Decoder, examples: int, seed: int, split: Split) -> tuple[Tensor, Tensor]:
-    if examples < 2:
-        raise EdgewiseError("task 'induction' corrupts a prompt with another one, so it needs at least 2 examples")
-    length = min(LENGTH, model.config.n_context or LENGTH)
+def _draw(model: Decoder, draw: Callable[..., Drawn], examples: int, length: int, seed: int) -> Drawn:
+    """Rows of random tokens of the model's, for validation and for test."""
+    length = min(length, model.config.n_context or length)
     n_tokens = min(model.config.n_tokens, model.config.d_vocab)
     if model.tokenizer is not None:
         n_tokens = min(n_tokens, len(model.tokenizer))  # an embedding is often padded with rows that are no token
@@ -150,9 +207,22 @@ def _drawn_rows(model: Decoder, examples: int, seed: int, split: Split) -> tuple
     special = {*getattr(model.tokenizer, "all_special_ids", ()), *added_tokens(model)}
     generator = torch.Generator().manual_seed(seed % 2**63)
     try:
-        rows = repeated_tokens(2 * examples, length, n_tokens, generator, special, bos)
+        return draw(2 * examples, length, n_tokens, generator, special, bos)
     except EdgewiseError as error:
         raise EdgewiseError(f"task 'induction' cannot run on {model.name!r}: {error}") from None
+
+
+def _once_rows(model: Decoder, examples: int, seed: int, split: Split) -> tuple[Tensor, Tensor, list[int]]:
+    clean, corrupt, places = _draw(model, once_repeated, examples, ONCE_LENGTH, seed)
+    check_length(model, clean[0].tolist(), "a prompt of task 'induction'")
+    half = slice(examples, None) if split == "test" else slice(examples)
+    return clean[half], corrupt[half], places[half]
+
+
+def _drawn_rows(model: Decoder, examples: int, seed: int, split: Split) -> tuple[Tensor, Tensor]:
+    if examples < 2:
+        raise EdgewiseError("task 'induction' corrupts a prompt with another one, so it needs at least 2 examples")
+    rows = _draw(model, repeated_tokens, examples, LENGTH, seed)
     clean = rows[examples:] if split == "test" else rows[:examples]
     check_length(model, clean[0].tolist(), "a prompt of task 'induction'")  # BOS may be unknown to the model
     # In one round trip through all rows none comes back to itself.

@@ -139,7 +139,7 @@ _OWN = (
         paper_models=_REDWOOD,
         paper_threshold=0.1,
         paper_examples=50,
-        variants=("default", "paper"),
+        variants=("default", "once", "paper"),
     ),
     TaskSpec(
         name="gender-pronoun",
