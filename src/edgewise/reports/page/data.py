@@ -44,7 +44,7 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
         first = first | source.circuit if source.known is None else first | source.circuit | source.known
     groups = next((source.groups for source in sources if source.groups), {})
     found = places(sent, first & sent, groups)
-    index = {place.full_name: number for number, place in enumerate(found.nodes)}
+    index = {place.full_name: at for at, place in enumerate(found.nodes)}
     return {
         "form": FORM,
         "version": version,
