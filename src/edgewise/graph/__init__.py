@@ -1,5 +1,6 @@
 """What there is to find: nodes, edges, graphs, circuits and their files. No model code."""
 
+from edgewise.graph.by_neuron import NeuronCircuit, locate_neuron, of_neuron_names, of_neurons
 from edgewise.graph.by_node import as_shown, complement, locate_node, node_names, node_scores, of_node_names, of_nodes
 from edgewise.graph.circuit import Circuit
 from edgewise.graph.eap_json import load as load_circuit
@@ -15,14 +16,18 @@ __all__ = [
     "EdgePath",
     "Graph",
     "Input",
+    "NeuronCircuit",
     "Node",
     "PortEdge",
     "as_shown",
     "complement",
     "load_circuit",
+    "locate_neuron",
     "locate_node",
     "node_names",
     "node_scores",
+    "of_neuron_names",
+    "of_neurons",
     "of_node_names",
     "of_nodes",
     "parse_edge",

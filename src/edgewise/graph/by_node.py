@@ -18,8 +18,8 @@ from edgewise.errors import EdgewiseError, quoted
 from edgewise.graph.circuit import Circuit, Floats
 from edgewise.graph.graph import Bools, Graph
 
-Level = Literal["edge", "node"]
-"""What circuits are made of: edges, or whole nodes."""
+Level = Literal["edge", "node", "neuron"]
+"""What circuits are made of: edges, whole nodes, or neurons of MLPs (by_neuron.py)."""
 
 
 def of_nodes(graph: Graph, rows: Bools, scores: Floats | None = None) -> Circuit:

@@ -78,11 +78,8 @@ class Assessment:
             "n_edges": evaluation.n_edges,
             "n_edges_connected": evaluation.n_edges_connected,
             "n_graph_edges": evaluation.n_graph_edges,
-            **(
-                {}
-                if evaluation.n_nodes is None
-                else {"n_nodes": evaluation.n_nodes, "n_graph_nodes": evaluation.n_graph_nodes}
-            ),
+            f"n_{evaluation.unit}": getattr(evaluation, f"n_{evaluation.unit}"),
+            f"n_graph_{evaluation.unit}": getattr(evaluation, f"n_graph_{evaluation.unit}"),
             "ablation": evaluation.ablation,
             "examples": evaluation.examples,
             "confidence": evaluation.confidence,

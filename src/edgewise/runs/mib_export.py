@@ -20,6 +20,7 @@ import torch
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
 from edgewise.graph import Circuit, Graph, as_shown, node_scores, of_nodes
+from edgewise.graph.by_neuron import require_edges
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.graph.eap_json import to_dict
 from edgewise.json_files import part
@@ -80,6 +81,7 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
     Raises:
         EdgewiseError: a graph that the benchmark's form cannot describe.
     """
+    require_edges(circuit, "the benchmark takes no submission")
     graph = circuit.graph
     if graph.split_embedding or not graph.mlps:
         raise EdgewiseError(
