@@ -28,7 +28,6 @@ from edgewise.discovery import greedy
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.share import SMALLEST_WAY
 from edgewise.graph import Circuit, node_scores, of_nodes
-from edgewise.graph.by_neuron import require_edges
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.models import Decoder
 from edgewise.patching import Experiment
@@ -97,7 +96,8 @@ def mib_scores(
         EdgewiseError: no scores, another model's graph, a split embedding, or a task where ablating everything does not
             change the metric.
     """
-    require_edges(scored, "it has none")
+    if scored.graph.neurons:
+        raise EdgewiseError("they are of edges and nodes, not of hidden units of MLPs")
     scored = ungrouped(without_ports(scored))
     items = scored.most
     if scored.graph.split_embedding:

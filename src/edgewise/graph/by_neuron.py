@@ -106,7 +106,7 @@ class NeuronCircuit(Circuit):
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, NeuronCircuit):
-            return NotImplemented
+            return False if isinstance(other, Circuit) else NotImplemented
         return self.graph.shape == other.graph.shape and np.array_equal(self.neurons, other.neurons)
 
     def __hash__(self) -> int:

@@ -29,9 +29,8 @@ def assessment_tables(found: Assessment, shown: Assessment | None = None) -> Ite
         yield from _least_needed(found.hypotheses, found.evaluation.metric)
         yield from _random_circuits(found.hypotheses)
     if found.permuted is not None and (shown is None or shown.permuted is None):
-        yield Text(
-            f"controls: the same {found.evaluation.unit} in a permuted network recover {percent(found.permuted)}"
-        )
+        unit = found.evaluation.unit
+        yield Text(f"controls: the same {unit} in a permuted network recover {percent(found.permuted)}")
     if found.mib is not None and (shown is None or shown.mib is None):
         yield Text()
         yield mib_table(found.mib)

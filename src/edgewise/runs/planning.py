@@ -24,6 +24,15 @@ from edgewise.tasks import Metric, Reference, Task
 from edgewise.tasks.spans import Positions
 
 
+def require_plan(asked: SearchRequest) -> None:
+    """Raise an EdgewiseError if there is nothing to plan, as ACDC does not search what is asked for."""
+    if asked.level == "neuron":
+        raise EdgewiseError(
+            "a plan is of a search by ACDC, and neurons are scored, not searched (--level neuron): edge-attribution "
+            "takes a pass or five through the model, exact a part of one for each neuron of its shortlist (--within)"
+        )
+
+
 def plan_discovery(
     model: Decoder,
     task: Task,
@@ -56,11 +65,7 @@ def plan_discovery(
         EdgewiseError: as `discover`.
     """
     asked = request_of(locals())
-    if asked.level == "neuron":
-        raise EdgewiseError(
-            "a plan is of a search by ACDC, and neurons are scored, not searched (--level neuron): edge-attribution "
-            "takes a pass or five through the model, exact a part of one for each neuron of its shortlist (--within)"
-        )
+    require_plan(asked)
     asked.check()
     carried, whole = asked.ablating(model, task), asked.graph(model, task)
     plan_memory(model, task, whole, asked.max_memory, METHODS["acdc"].memory_for(asked.level), ablation=carried)

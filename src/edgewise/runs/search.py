@@ -199,7 +199,9 @@ def run_search(
         if chosen.score is not None:
             options = dict(asked.options or {})
             if asked.within is not None:  # of a method that takes a shortlist
-                options["within"] = neurons_within(asked.within, experiment, told_in_steps(progress, "prompts"))
+                options["within"] = neurons_within(
+                    asked.within, experiment, asked.max_memory, told_in_steps(progress, "prompts")
+                )
             scored = score_edges(experiment, chosen, options, asked.max_memory, progress, asked.level)
             selected = _select(scored, chosen, asked)
             found = _scored_discovery(experiment, selected, time.perf_counter() - started)

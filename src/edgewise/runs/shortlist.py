@@ -12,7 +12,7 @@ from edgewise.graph import Circuit, Graph, NeuronCircuit
 from edgewise.graph.by_node import Level
 from edgewise.graph.convert import onto
 from edgewise.json_files import part
-from edgewise.patching import Experiment
+from edgewise.patching import Experiment, plan_memory
 from edgewise.runs.given import read_circuit
 from edgewise.runs.run import Run
 from edgewise.runs.scores import load_scores
@@ -69,14 +69,18 @@ def _nodes(within: Within, experiment: Experiment, progress: StepProgress | None
     return replace(found, scores=None, port_scores=None)
 
 
-def neurons_within(within: Within, experiment: Experiment, progress: StepProgress | None = None) -> NeuronCircuit:
+def neurons_within(
+    within: Within, experiment: Experiment, max_memory: int | None = None, progress: StepProgress | None = None
+) -> NeuronCircuit:
     """The neurons that `within` stands for: the best so many by attribution, by size, or those of a circuit of neurons.
 
     Raises:
-        EdgewiseError: there is no such circuit, it is of another graph or of edges or nodes, or it has no neuron.
+        EdgewiseError: attribution does not fit into `max_memory`; there is no such circuit, it is of another graph or
+            of edges or nodes, or it has no neuron.
     """
     if isinstance(within, int):
-        scored = METHODS[SCORED_BY].scores(experiment, level="neuron", progress=progress)
+        plan_memory(experiment.decoder, experiment.task, experiment.graph, max_memory, "gradients")
+        scored = METHODS[SCORED_BY].scores(experiment, level="neuron", max_memory=max_memory, progress=progress)
         found = choose_neurons(scored.circuit, count=within, absolute=True).circuit
     else:
         found = _circuit_of(within)
