@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewise.graph import Circuit, Graph, NeuronCircuit
+from edgewise.graph import Circuit, Graph, NeuronCircuit, OutputCircuit
 from edgewise.models import Decoder
 from edgewise.models.attention import Attention
 from edgewise.models.components import MLP
@@ -237,8 +237,16 @@ def oracle_logits(experiment: Experiment, circuit: Circuit) -> Tensor:
         total = sum(constants[:before], torch.zeros_like(outputs[0]))
         read = not (graph.port_edges[column] and not circuit.ports[column])
         for row in range(graph.n_senders(place)):
-            total = total + (outputs[row] if read and circuit.edges[row, column] else ablated[row])
+            total = total + torch.where(read & carried(row, column), outputs[row], ablated[row])
         return total
+
+    def carried(row: int, column: int) -> Tensor:
+        """In which dimensions, `[d_model]` or one for all, an edge carries what its sender writes in this run."""
+        there = torch.tensor([bool(circuit.edges[row, column])])
+        if not isinstance(circuit, OutputCircuit):
+            return there
+        there = there & torch.from_numpy(circuit.outputs[row].copy())
+        return ~there if circuit.inverted else there
 
     outputs = clean.embedding(graph.split_embedding)
     numbers = None if prompts.spans is None else prompts.spans.clamp_min(0)

@@ -131,7 +131,10 @@ def test_verbs_that_are_about_edges_and_nodes_refuse_neurons(tmp_path):
     for refused, why in (
         (lambda: run.circuit.draw(), "there is no picture of a circuit of neurons"),
         (lambda: read_sources([folder]), "there is no page of a circuit of neurons"),
-        (lambda: discover(MODEL, TASK, known=folder, threshold=0.1), "nothing can be held against the edges of a circuit of neurons"),
+        (
+            lambda: discover(MODEL, TASK, known=folder, threshold=0.1),
+            "nothing can be held against the edges of a circuit of neurons",
+        ),
         (lambda: discover(MODEL, TASK, within=folder, threshold=0.1), "is a circuit of neurons, which has every edge"),
         (lambda: discover(MODEL, TASK, level="neuron", method="exact", within=edges, neurons=2), "not a circuit of 9"),
         (lambda: plan_discovery(MODEL, TASK, level="neuron"), "neurons are scored, not searched"),

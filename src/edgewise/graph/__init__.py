@@ -2,6 +2,7 @@
 
 from edgewise.graph.by_neuron import NeuronCircuit, locate_neuron, of_neuron_names, of_neurons
 from edgewise.graph.by_node import as_shown, complement, locate_node, node_names, node_scores, of_node_names, of_nodes
+from edgewise.graph.by_output import OutputCircuit
 from edgewise.graph.circuit import Circuit
 from edgewise.graph.eap_json import load as load_circuit
 from edgewise.graph.eap_json import save as save_circuit
@@ -18,6 +19,7 @@ __all__ = [
     "Input",
     "NeuronCircuit",
     "Node",
+    "OutputCircuit",
     "PortEdge",
     "as_shown",
     "complement",

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from edgewise.errors import EdgewiseError, quoted
+from edgewise.graph.by_output import OutputCircuit
 from edgewise.graph.circuit import Circuit, Floats
 from edgewise.graph.graph import Bools, Graph
 
@@ -75,6 +76,10 @@ def complement(circuit: Circuit) -> Circuit:
     """
     if not circuit.whole_nodes:
         return ~circuit
+    if isinstance(circuit, OutputCircuit):
+        outputs = circuit.outputs.copy()
+        outputs[: circuit.graph.n_embeddings] = False
+        return ~replace(circuit, outputs=outputs)
     rows = ~circuit.rows
     rows[: circuit.graph.n_embeddings] = True
     return of_nodes(circuit.graph, rows, node_scores(circuit))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph, NeuronCircuit
+from edgewise.graph import Circuit, Graph, NeuronCircuit, OutputCircuit
 from edgewise.models import Decoder
 from edgewise.models.forward import Activations, forward
 from edgewise.models.neurons import by_neuron
@@ -18,6 +18,7 @@ from edgewise.patching.ablation import Ablated, Ablation, ablate, check_ablation
 from edgewise.patching.memory import MemoryKind, MemoryPlan, forward_in_pieces, memory_of
 from edgewise.patching.neuron_running import neuron_run
 from edgewise.patching.optimal import learn_constants
+from edgewise.patching.output_running import OutputRun
 from edgewise.patching.running import circuit_run
 from edgewise.tasks import Metric, Prompts, Reference, Task, find_metric, mean_over_places, right_answers
 from edgewise.tasks.spans import told_apart, with_spans
@@ -156,7 +157,7 @@ class Experiment:
         Raises:
             EdgewiseError: the circuit is over another graph.
         """
-        circuit.require_graph(self.graph)
+        circuit = circuit.on(self.graph)
         run, prompts, pieces = self._run_of(circuit), self.task.prompts, []
         step = self.rows_at_once()
         for first in range(0, len(prompts), step):
@@ -175,6 +176,11 @@ class Experiment:
             return lambda rows, ablated: neuron_run(decoder, rows.clean, rows.mask, ablated, present)
         edges = torch.from_numpy(circuit.edges.copy()).to(device)
         ports = torch.from_numpy(circuit.ports.copy()).to(device)
+        if isinstance(circuit, OutputCircuit):
+            outputs, inverted = torch.from_numpy(circuit.outputs.copy()).to(device), circuit.inverted
+            return lambda rows, ablated: OutputRun(
+                decoder, graph, rows.clean, rows.mask, ablated, edges, ports, outputs, inverted
+            ).run()
         return lambda rows, ablated: circuit_run(
             decoder, graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_bytes
-from edgewise.graph import Circuit, as_shown, node_scores
+from edgewise.graph import Circuit, OutputCircuit, as_shown, node_scores
 from edgewise.graph.by_neuron import require_edges
 from edgewise.graph.groups import GivenGroups, Groups, group_of, read_groups
 from edgewise.reports.collapsed import collapsed
@@ -70,6 +70,8 @@ def draw(
             that say which to draw, or a title of more than `MOST_TITLE` characters.
     """
     require_edges(circuit, "there is no picture")
+    if isinstance(circuit, OutputCircuit):
+        circuit, notes = circuit.of_edges(), (*notes, "Which output dimensions its nodes write is not shown.")
     suffix = None if path is None else require_format(Path(path))
     named = {} if groups is None else read_groups(groups, circuit.graph)
     about: dict[str, Any] = {"title": title, "subtitle": subtitle, "edges": edges, "effect": effect, "notes": notes}

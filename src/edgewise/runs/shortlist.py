@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewise.discovery import METHODS, StepProgress, at_most, choose_neurons, choose_nodes, without_dead_ends
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph, NeuronCircuit
+from edgewise.graph import Circuit, Graph, NeuronCircuit, OutputCircuit
 from edgewise.graph.by_node import Level
 from edgewise.graph.convert import onto
 from edgewise.json_files import part
@@ -100,6 +100,10 @@ def _given(within: Within, graph: Graph) -> Circuit:
     if isinstance(circuit, NeuronCircuit):
         raise EdgewiseError(
             "the shortlist (--within) is a circuit of neurons, which has every edge; give one of edges or of nodes"
+        )
+    if isinstance(circuit, OutputCircuit):
+        raise EdgewiseError(
+            "nodes of the shortlist (--within) write only some output dimensions (neurons), which no search keeps to"
         )
     return onto(circuit, graph)
 
