@@ -278,7 +278,7 @@ def refusal(value: dict[str, Any], change: Change) -> str:
         (setting("nodes", "m0", to=3), "node 'm0' should have an 'in_graph' .*, not 3"),
         (
             setting("nodes", "m0", "neurons", to=[True, False]),
-            "its nodes have neurons, and 'cfg' does not say how many",
+            "and 'cfg' does not say how many",
         ),
         (setting("nodes", "m0", "score", to=0.5), "node 'input' has no 'score', and others have one"),
     ],
