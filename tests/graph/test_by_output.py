@@ -87,6 +87,24 @@ def test_a_file_that_only_scores_output_dimensions_has_all_of_them(tmp_path):
     assert back != plain
 
 
+def test_a_file_in_which_neurons_were_chosen_by_eap_ig_is_read(tmp_path):
+    """There every column of a node's row is marked, also where no edge is, and what has no score stays in."""
+    (tmp_path / "circuit.pt").write_bytes(pt_bytes(Circuit.empty(GRAPH)))
+    data = torch.load(tmp_path / "circuit.pt", weights_only=True)
+    scores = torch.arange(28.0).view(7, 4)
+    scores[0] = torch.nan
+    chosen = (scores >= 14) | scores.isnan()
+    nodes = chosen.any(dim=1)
+    data |= {"neurons_scores": scores, "neurons_in_graph": chosen, "nodes_in_graph": nodes}
+    torch.save({**data, "edges_in_graph": nodes[:, None].expand(7, 15).clone()}, tmp_path / "circuit.pt")
+    circuit = load_pt(tmp_path / "circuit.pt")
+    names = ["input", "m0", "a1.h0", "a1.h1", "m1"]
+    readers = [name for name in GRAPH.names() if name.split("->")[0] in names]
+    assert circuit.names() == [name for name in readers if not name.split("->")[1].startswith("a0.")]
+    assert circuit.outputs.sum(axis=1).tolist() == [4, 0, 0, 2, 4, 4, 4]
+    assert np.isnan(circuit.output_scores[0]).all()
+
+
 def test_edges_are_counted_by_the_dimensions_that_they_carry():
     circuit = with_outputs(Circuit.from_names(GRAPH, ["m0->m1", "m0->logits", "m1->logits"]), np.ones((7, 4)))
     outputs = circuit.outputs.copy()

@@ -60,7 +60,7 @@ class NeuronEngine(InBlocks):
         return self._score(torch.cat(finals, dim=1)).to(torch.float64).mean(dim=1).tolist()
 
     def _final(self, layer: int, gone: Tensor, first: int) -> Tensor:
-        """Final streams `[candidates, scored, d_model]` of some rows; `gone` `[candidates, neurons]` is 1."""
+        """Final streams `[candidates, scored, d_model]` of some rows, without what is 1 in `gone`."""
         stop = min(first + self.rows, len(self.experiment.task))
         prompts, rows = self.experiment.task.prompts.rows(first, stop), slice(first, stop)
         index, mlp = self.mlps[layer]
