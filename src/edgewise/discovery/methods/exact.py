@@ -24,9 +24,6 @@ from edgewise.patching.neuron_engine import NeuronEngine
 from edgewise.patching.node_engine import NodeEngine
 from edgewise.patching.wiring import Wiring
 
-AT_ONCE = 256
-"""Neurons between two words about progress."""
-
 
 def exact_effects(
     experiment: Experiment, *, max_memory: int | None = None, progress: StepProgress | None = None
@@ -114,11 +111,11 @@ def exact_neuron_effects(
     every = NeuronCircuit.full(graph) if within is None else NeuronCircuit.full(graph) & within
     engine = NeuronEngine(experiment, max_memory)
     (whole,) = engine.measure(graph.n_layers - 1, [()])
-    scores, done = np.zeros(every.neurons.shape), 0
+    scores, done, step = np.zeros(every.neurons.shape), 0, engine.most
     for layer in reversed(range(graph.n_layers)):
         numbers = np.flatnonzero(every.neurons[layer]).tolist()
-        for first in range(0, len(numbers), AT_ONCE):
-            block = numbers[first : first + AT_ONCE]
+        for first in range(0, len(numbers), step):
+            block = numbers[first : first + step]
             for number, metric in zip(block, engine.measure(layer, [(one,) for one in block]), strict=True):
                 name = neuron_name(layer, number)
                 scores[layer, number] = finite(metric, experiment, f"without {name}") - whole
