@@ -7,6 +7,7 @@ Of edgewise's reading only the names of modules are used, so that nothing it com
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Graph, NeuronCircuit, OutputCircuit
 from edgewise.models import Decoder
 from edgewise.models.attention import Attention
 from edgewise.models.components import MLP
@@ -121,6 +122,27 @@ class Source:
         )
         return self._shaped(seen["added"]) * source.factor
 
+    def neurons(self, layer: int, stream: Tensor) -> tuple[Tensor, Tensor]:
+        """What each hidden unit of an MLP adds, `[batch, pos, neurons, d_model]`, and what belongs to none."""
+        source, seen = self.mlps[layer].source, {}
+        outputs = [one for name, one in self.model.source.named_modules() if _OUT_OF_NEURONS.search(name)]
+        projection = outputs[layer]
+        self.run(
+            (source.norm, True, lambda x: stream.reshape(x.shape)),
+            (projection, True, lambda x: seen.__setitem__("hidden", x.clone())),
+            (projection, False, lambda x: seen.__setitem__("sum", x.clone())),
+            (source.block, False, lambda x: seen.__setitem__("added", x.clone())),
+        )
+        hidden, total, added = (self._shaped(seen[name]) for name in ("hidden", "sum", "added"))
+        weight = projection.weight if type(projection).__name__ == "Conv1D" else projection.weight.T
+        bias = 0 * weight[0] if projection.bias is None else projection.bias
+        written = hidden[..., None] * weight
+        assert torch.allclose(written.sum(dim=2) + bias, total)
+        if not torch.equal(added, total):  # a norm stands behind it, which multiplies every number of the sum
+            assert not bias.any()
+            written = (added / total)[:, :, None] * written
+        return written * source.factor, bias * source.factor
+
     def logits(self, final: Tensor) -> Tensor:
         """Logits if this is the final stream."""
         return self.run((self.model.source_norm or self.model.final_norm, True, lambda x: final))
@@ -128,6 +150,10 @@ class Source:
     def embedding(self, split: bool) -> list[Tensor]:
         parts = list(self.model.embed_parts(self.tokens, self.positions))
         return parts if split else [sum(parts[1:], parts[0])]
+
+
+_OUT_OF_NEURONS = re.compile(r"(mlp\.(c_proj|fc_out|dense_4h_to_h|fc2|down_proj)|layers\.\d+\.fc2)$")
+"""What the families call an MLP's map out of its hidden layer."""
 
 
 def _projections(
@@ -211,8 +237,16 @@ def oracle_logits(experiment: Experiment, circuit: Circuit) -> Tensor:
         total = sum(constants[:before], torch.zeros_like(outputs[0]))
         read = not (graph.port_edges[column] and not circuit.ports[column])
         for row in range(graph.n_senders(place)):
-            total = total + (outputs[row] if read and circuit.edges[row, column] else ablated[row])
+            total = total + torch.where(read & carried(row, column), outputs[row], ablated[row])
         return total
+
+    def carried(row: int, column: int) -> Tensor:
+        """In which dimensions, `[d_model]` or one for all, an edge carries what its sender writes in this run."""
+        there = torch.tensor([bool(circuit.edges[row, column])])
+        if not isinstance(circuit, OutputCircuit):
+            return there
+        there = there & torch.from_numpy(circuit.outputs[row].copy())
+        return ~there if circuit.inverted else there
 
     outputs = clean.embedding(graph.split_embedding)
     numbers = None if prompts.spans is None else prompts.spans.clamp_min(0)
@@ -303,3 +337,53 @@ def mask_gradients(experiment: Experiment) -> tuple[np.ndarray, np.ndarray]:
     value = experiment.metric(logits, experiment.reference).mean()
     found = torch.autograd.grad(value, (edges, ports), allow_unused=True)
     return tuple(-(one if one is not None else torch.zeros(len(graph.inputs))).numpy() for one in found)
+
+
+def neuron_logits(experiment: Experiment, circuit: NeuronCircuit) -> Tensor:
+    """The logits of a circuit of neurons at the scored places, every neuron's output written out by itself."""
+    graph, prompts = experiment.graph, experiment.task.prompts
+    clean = Source(experiment.decoder, prompts.clean, prompts.mask)
+    ablated = _ablated_neurons(experiment)
+    present = torch.from_numpy(circuit.neurons.copy())[:, :, None]
+
+    def mixed(layer: int, own: Tensor) -> Tensor:
+        return torch.where(present[layer], own, ablated[layer])
+
+    return clean.logits(_through(clean, graph, mixed))[prompts.scored_rows, prompts.scored_positions]
+
+
+def _through(
+    source: Source, graph: Graph, neurons: Callable[[int, Tensor], Tensor], noise: Tensor | float = 0.0
+) -> Tensor:
+    """The final stream of the source model's own run, in which MLPs write what `neurons` makes of each of theirs."""
+    stream = sum(source.embedding(False)) + noise
+    for layer in range(graph.n_layers):
+        heads, constant = source.heads(
+            layer, [stream] * source.head, [stream] * source.shared, [stream] * source.shared
+        )
+        after = stream + sum(heads) + constant
+        own, bias = source.neurons(layer, stream if graph.parallel else after)
+        stream = after + neurons(layer, own).sum(dim=2) + bias
+    return stream
+
+
+def _ablated_neurons(experiment: Experiment) -> list[Tensor]:
+    """What every neuron carries where it is ablated, by layer: `[batch or 1, pos or 1, neurons, d_model]`."""
+    model, prompts, ablation = experiment.decoder, experiment.task.prompts, experiment.ablation
+    if ablation == "optimal":  # what was learned is given, a number for each neuron
+        learned = experiment.carried.constants
+        assert learned is not None
+        pairs = [pair for pair in zip(model.components, learned.codes, strict=True) if isinstance(pair[0], MLP)]
+        return [component.write(torch.diag(code[0])[None, None]) for component, code in pairs]
+    of_clean = ablation in ("mean-clean", "noise")
+    tokens, mask = (prompts.clean, prompts.mask) if of_clean else (prompts.corrupt, prompts.corrupt_mask)
+    source, found = Source(model, tokens, mask), []
+    noise = noise_of(source, prompts, experiment.carried.seed) if ablation == "noise" else 0.0
+    _through(source, experiment.graph, lambda layer, own: found.append(own) or own, noise)
+    if ablation == "zero":
+        return [torch.zeros_like(one) for one in found]
+    if ablation in ("mean", "mean-clean"):
+        return [one[mask].mean(dim=0)[None, None] for one in found]
+    if ablation == "mean-positional":
+        return [one.mean(dim=0, keepdim=True) for one in found]
+    return found

@@ -227,8 +227,8 @@ def test_submissions_that_cannot_be_are_refused_and_leave_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"neurons_in_graph": torch.ones(4, 8, dtype=torch.bool)}, "single neurons are not supported yet"),
-        ({"neurons_scores": torch.ones(4, 8)}, "single neurons are not supported yet"),
+        ({"neurons_in_graph": torch.ones(4, 8)}, r"'neurons_in_graph' should be a tensor \[4, 0\]"),
+        ({"neurons_scores": torch.ones(4, 8)}, r"'neurons_scores' should be a tensor \[4, 0\]"),
         ({"cfg": {"n_layers": 10**5, "n_heads": 2, "parallel_attn_mlp": False}}, "more senders and inputs|too short"),
         ({"cfg": {"n_layers": 300, "n_heads": 2, "parallel_attn_mlp": False}}, "too short for the"),
         ({"cfg": {"n_layers": -1, "n_heads": 2, "parallel_attn_mlp": False}}, "at least one layer"),
@@ -242,7 +242,7 @@ def test_submissions_that_cannot_be_are_refused_and_leave_nothing(tmp_path):
         ({"src_nodes": 3}, "not iterable"),
     ],
 )
-def test_a_pt_file_that_is_none_or_chooses_neurons_is_refused(tmp_path, change, why):
+def test_a_pt_file_that_is_none_is_refused(tmp_path, change, why):
     (path := tmp_path / "circuit.pt").write_bytes(pt_bytes(known_scores(Graph(1, 2))))
     assert load_pt(path).n_edges == Graph(1, 2).n_edges
     torch.save({**torch.load(path, weights_only=True), **change}, path)

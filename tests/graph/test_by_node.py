@@ -125,7 +125,7 @@ def test_files_that_say_two_things_are_refused(tmp_path):
     refused(lambda value: value["nodes"]["m0"].pop("score"), "node 'm0' has no 'score', and others have one")
     refused(lambda value: value["nodes"]["m0"].update(score="high"), "score of node 'm0' should be a finite number")
     refused(lambda value: value["edges"]["m0->m1"].update(in_graph=False), "some of the edges between the nodes")
-    refused(lambda value: value["nodes"]["m0"].update(neurons=[True]), "node 'm0' has neurons")
+    refused(lambda value: value["nodes"]["m0"].update(neurons=[True]), "'neurons' of node 'm0' should be a list of 16")
 
 
 def test_what_is_no_circuit_of_whole_nodes_is_refused():

@@ -276,7 +276,10 @@ def refusal(value: dict[str, Any], change: Change) -> str:
         (setting("cfg", "d_model", to=-8), "the width of a residual stream is 0 or more, not -8"),
         (setting("nodes", "m0", "in_graph", to="no"), "node 'm0' should have an 'in_graph'"),
         (setting("nodes", "m0", to=3), "node 'm0' should have an 'in_graph' .*, not 3"),
-        (setting("nodes", "m0", "neurons", to=[True, False]), "node 'm0' has neurons"),
+        (
+            setting("nodes", "m0", "neurons", to=[True, False]),
+            "and 'cfg' does not say how many",
+        ),
         (setting("nodes", "m0", "score", to=0.5), "node 'input' has no 'score', and others have one"),
     ],
 )

@@ -7,6 +7,7 @@ import torch
 
 from edgewise.discovery import METHODS, attribution_patching
 from edgewise.errors import EdgewiseError
+from edgewise.models.neurons import by_neuron
 from edgewise.patching import Ablation, Experiment, plan_memory
 from edgewise.patching.constants import mean_constants
 from edgewise.patching.memory import forward_in_pieces, memory_of
@@ -106,6 +107,20 @@ def test_methods_by_nodes_stay_below_theirs(shape, method):
     options = {"steps": 2} if method == "edge-pruning" else {}
     search = dict(level="node", method=method, options=options, max_memory=smallest, **choice)
     assert allocations.peak_of(lambda: discover(model, task, **search)) <= smallest
+    with pytest.raises(EdgewiseError, match=r"smallest setting .* is --max-memory"):
+        discover(model, task, **{**search, "max_memory": smallest - 1})
+
+
+@pytest.mark.parametrize(("shape", "method"), [("wide", "exact"), ("one-long-prompt", "relp")])
+def test_methods_by_neurons_stay_below_theirs(shape, method):
+    model, task, _ = shaped(shape)
+    model = by_neuron(model)
+    plan = memory_of(model, task, model.graph(ports=False))
+    smallest = max(plan.smallest_for(kind) for kind in ("gradients", METHODS[method].memory_for("neuron")))
+    within = 40 if method == "exact" else None
+    search = dict(level="neuron", method=method, neurons=9, within=within, max_memory=smallest)
+    peak = allocations.peak_of(lambda: discover(model, task, **search))
+    assert WITHIN * smallest <= peak <= smallest
     with pytest.raises(EdgewiseError, match=r"smallest setting .* is --max-memory"):
         discover(model, task, **{**search, "max_memory": smallest - 1})
 

@@ -142,8 +142,10 @@ def _say_stopped(run: Any, written: Path) -> None:
 
 
 def _show_run(console: Console, found: Any, written: Path) -> None:
+    from edgewise.graph import NeuronCircuit
     from edgewise.graph.groups import groups_found
     from edgewise.reports import circuit_table, groups_table, highest_scores, known_table, strongest_edges
+    from edgewise.reports.by_neuron import neuron_table, strongest_neurons
     from edgewise.reports.by_node import node_table, strongest_nodes
     from edgewise.reports.words import metric_number, percent, worse
 
@@ -159,6 +161,8 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
     size = sized(result["n_edges"], result["n_graph_edges"], result["n_edges_connected"], settings["ablation"])
     if circuit.whole_nodes:
         size = sized_in_nodes(result["n_nodes"], result["n_graph_nodes"], result["n_edges"])
+    if isinstance(circuit, NeuronCircuit):
+        size = f"{circuit.size:,} of {circuit.most:,} neurons, beside all heads and edges"
     console.print(f"kept {size}{cut}", highlight=False, soft_wrap=True)
     name = settings["metric"]
     if shortlist is not None:
@@ -200,10 +204,16 @@ def _show_run(console: Console, found: Any, written: Path) -> None:
         details = {name: value for name, value in scoring.items() if name not in ("rule", "cut", "taken", "dangling")}
         words = "".join(f", {name.replace('_', ' ')} {value}" for name, value in details.items())
         how = f"scored by {settings['method']}{words} in {result['seconds']:.1f} s; {scoring['taken']:,} {unit} taken"
-        if not circuit.whole_nodes:
+        if unit == "edges":
             how += f", {scoring['dangling']:,} of them dropped because they lay on no path"
     console.print(f"{how}\n", highlight=False, soft_wrap=True)
     # Under these, edges on no path from the embedding carry nothing; under other ablations they may.
+    if isinstance(circuit, NeuronCircuit):
+        console.print(neuron_table(circuit))
+        console.print()
+        console.print(strongest_neurons(circuit, absolute=settings["absolute"]))
+        console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
+        return
     connected = circuit.connected()
     shown = connected if connected and settings["ablation"] in OF_A_RUN and unit == "edges" else circuit
     console.print(node_table(circuit) if circuit.whole_nodes else circuit_table(shown))

@@ -32,7 +32,9 @@ def plan(
 ) -> None:
     """Say what a discovery would cost (edges, memory, time) from a short calibration, without running it."""
     from edgewise.runs import plan_discovery
+    from edgewise.runs.planning import require_plan
 
+    require_plan(asked.search)
     spec = asked.check()
     loaded, prompts = asked.load()
     search = asked.search

@@ -7,7 +7,7 @@ from edgewise.discovery.heat import HeatMaps, heat_maps
 from edgewise.discovery.heat_by_gradients import gradient_maps, seconds_to_patch
 from edgewise.discovery.journal import Journal
 from edgewise.discovery.method import Found, Method, Option, Scored, StepProgress
-from edgewise.discovery.methods import ALIASES, METHODS, RANDOM, method_named, register_method, require_nodes
+from edgewise.discovery.methods import ALIASES, METHODS, RANDOM, method_named, register_method, require_level
 from edgewise.discovery.methods.attribution_patching import attribution_patching
 from edgewise.discovery.methods.clean_corrupted import clean_corrupted
 from edgewise.discovery.methods.edge_attribution import edge_attribution
@@ -18,6 +18,7 @@ from edgewise.discovery.methods.head_importance import head_importance
 from edgewise.discovery.methods.information_flow import information_flow
 from edgewise.discovery.methods.relp import relp
 from edgewise.discovery.methods.subnetwork_probing import Probe, probe_sweep, subnetwork_probing
+from edgewise.discovery.neuron_selection import choose_neurons
 from edgewise.discovery.node_search import acdc_by_node
 from edgewise.discovery.node_selection import choose_nodes
 from edgewise.discovery.order import ORDER_MODES, Order, OrderMode, Visit, visits
@@ -72,6 +73,7 @@ __all__ = [
     "by_threshold",
     "check_budget",
     "check_options",
+    "choose_neurons",
     "choose_nodes",
     "clean_corrupted",
     "decides_alike",
@@ -94,7 +96,7 @@ __all__ = [
     "register_method",
     "relp",
     "require_count",
-    "require_nodes",
+    "require_level",
     "scored_by_units",
     "seconds_to_patch",
     "subnetwork_probing",

@@ -10,6 +10,7 @@ the same: (q̃ - q) . dM/dq for a head's query, likewise its key and value.
 
 A node's score is the same with the gradient at its own output, which is the sum of the scores of all its edges: node
 attribution patching (NAP), and along a path NAP-IG, as in EAP-IG's code and the MIB benchmark.
+A neuron's is the change of its activation, before the output projection, times the gradient there.
 
 What differs is where g_r is taken:
 
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -40,7 +42,8 @@ from torch import Tensor
 
 from edgewise.discovery.method import Scored, StepProgress
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, of_nodes
+from edgewise.graph import Circuit, of_neurons, of_nodes
+from edgewise.graph.by_neuron import neuron_name
 from edgewise.graph.circuit import Floats
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import (
@@ -48,6 +51,7 @@ from edgewise.patching.gradients import (
     Gradients,
     Rows,
     add_edge_effects,
+    add_neuron_effects,
     add_node_effects,
     changes_when_ablated,
     gradients_at,
@@ -147,17 +151,43 @@ def attribute_nodes(
     experiment: Experiment, points: Points, progress: StepProgress | None, *, relevance: bool = False
 ) -> Scored:
     """Every node's score, as that of all its edges together."""
-    require_gradient(experiment)
     graph = experiment.graph
-    scores = torch.zeros(len(graph.sources), dtype=torch.float64, device=experiment.decoder.device)
-    for rows in rows_of(experiment):
-        weights = place_weights(experiment, rows)
-        for gradients in gradients_of(experiment, rows, weights, points, progress, relevance=relevance):
-            add_node_effects(scores, gradients, rows, 1 / points.count)
-            del gradients  # before the next are made
+    scores = _summed(experiment, points, progress, relevance, (len(graph.sources),), add_node_effects)
     found = _checked(scores, experiment, lambda row: graph.sources[row].name)
     every = of_nodes(graph, np.ones(len(graph.sources), dtype=bool), found)
     return Scored(every, {"gradient_at": points.name, "passes": points.count})
+
+
+def attribute_neurons(
+    experiment: Experiment, points: Points, progress: StepProgress | None, *, relevance: bool = False
+) -> Scored:
+    """Every neuron's score, in an experiment whose graph tells neurons apart."""
+    graph = experiment.graph
+    if not graph.neurons:
+        raise EdgewiseError("the experiment's graph tells no neurons apart; make it with neurons=True")
+    add = partial(add_neuron_effects, components=experiment.decoder.components)
+    scores = _summed(experiment, points, progress, relevance, (graph.n_layers, graph.neurons), add)
+    every = of_neurons(graph, np.ones(scores.shape, dtype=bool), _checked(scores, experiment, neuron_name))
+    return Scored(every, {"gradient_at": points.name, "passes": points.count})
+
+
+def _summed(
+    experiment: Experiment,
+    points: Points,
+    progress: StepProgress | None,
+    relevance: bool,
+    shape: tuple[int, ...],
+    add: Callable[..., None],
+) -> Tensor:
+    """Scores of some shape to which `add` adds every gradient's share (called as `add_node_effects`)."""
+    require_gradient(experiment)
+    scores = torch.zeros(shape, dtype=torch.float64, device=experiment.decoder.device)
+    for rows in rows_of(experiment):
+        weights = place_weights(experiment, rows)
+        for gradients in gradients_of(experiment, rows, weights, points, progress, relevance=relevance):
+            add(scores, gradients=gradients, rows=rows, share=1 / points.count)
+            del gradients  # before the next are made
+    return scores
 
 
 def _checked(scores: Tensor, experiment: Experiment, name: Callable[..., str]) -> Floats:

@@ -91,6 +91,9 @@ STEPS_HELP = "how many steps masks are learned for"
 SEED = Option("seed", 0, "of the noise that masks are learned with", least=0)
 
 
+_CALLED: Mapping[Level, str] = {"edge": "edges", "node": "whole nodes", "neuron": "neurons"}
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to find circuits.
@@ -103,6 +106,7 @@ class Method:
         score: how it scores edges, called with an experiment, `progress` and its options by name; None for ACDC, which
             decides.
         score_nodes: likewise how it scores whole nodes, as scores on the circuit of all of them; None where it cannot.
+        score_neurons: likewise how it scores neurons of MLPs, as scores on a circuit of neurons, those that it scored.
         metric_units: its scores are in the metric's units, so that a task's threshold makes sense for them.
         units: its scores are of whole queries, keys, values and MLPs, so that edges of one score come and go together.
         sized: the size of a score without its sign means something.
@@ -124,6 +128,7 @@ class Method:
     counts: str = "prompts"
     score: Callable[..., Scored] | None = None
     score_nodes: Callable[..., Scored] | None = None
+    score_neurons: Callable[..., Scored] | None = None
     metric_units: bool = True
     units: bool = False
     sized: bool = True
@@ -159,31 +164,37 @@ class Method:
         progress: StepProgress | None = None,
         **options: Any,
     ) -> Scored:
-        """Every edge's (node's) score, within so many bytes beyond the model's weights.
+        """Every edge's (node's, neuron's) score, within so many bytes beyond the model's weights.
 
         Raises:
-            EdgewiseError: whatever the method raises; or it cannot score nodes.
+            EdgewiseError: whatever the method raises; or it does not score what is asked for.
         """
-        score, kind = self.score, self.memory_for(level)
-        if level == "node":
-            if not self.by_node:
-                raise EdgewiseError(f"method {self.name!r} does not score whole nodes")
-            score = self.score_nodes
-        assert score is not None
+        score, kind = self.scorers[level], self.memory_for(level)
+        if score is None:
+            raise EdgewiseError(f"method {self.name!r} does not score {_CALLED[level]}")
         if self.memory == "every edge":
             options["max_memory"] = max_memory
         return score(experiment.within(max_memory, kind), progress=progress, **options)
 
     def memory_for(self, level: Level) -> MemoryKind:
-        """What takes memory in it, by edges or by nodes."""
+        """What takes memory in it, by edges, nodes or neurons."""
         if level == "edge":
             return self.memory
         return "nodes" if self.memory in ("search", "every edge") else "gradients"
 
     @property
+    def scorers(self) -> Mapping[Level, Callable[..., Scored] | None]:
+        """How it scores what circuits of each level are made of; None where it does not."""
+        return {"edge": self.score, "node": self.score_nodes, "neuron": self.score_neurons}
+
+    def finds(self, level: Level) -> bool:
+        """Whether it can find circuits of a level: ACDC, which scores nothing, those of edges and of whole nodes."""
+        return self.scorers[level] is not None or (self.score is None and level != "neuron")
+
+    @property
     def by_node(self) -> bool:
         """Whether it can find circuits of whole nodes."""
-        return self.score is None or self.score_nodes is not None
+        return self.finds("node")
 
     def circuits(
         self,

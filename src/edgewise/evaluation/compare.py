@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,7 @@ class CircuitComparison:
         in_all, in_any: how many edges are in all of them, and in any.
         pairs: every two.
         components: nodes where they differ, late ones first.
-        unit: what is counted: `edges`, or `nodes` where all are circuits of whole nodes.
+        unit: what is counted: `edges`, or `nodes` or `neurons` where all are circuits of those.
     """
 
     names: tuple[str, ...]
@@ -96,8 +96,12 @@ def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
     )
     own = [_only(circuit, [other for other in every if other is not circuit]) for circuit in every]
     components = []
-    graph_unit = "nodes" if all(one.whole_nodes for one in every) else "edges"
-    for name in _components(graph) if graph_unit == "edges" else graph.source_index:
+    units = {one.unit for one in every}
+    graph_unit = units.pop() if len(units) == 1 else "edges"
+    if graph_unit == "neurons":
+        components = _where_neurons_differ(every, own, in_all)
+    named = {"edges": _components(graph), "nodes": [*graph.source_index], "neurons": []}[graph_unit]
+    for name in named:
         if graph_unit == "nodes":
             there = tuple(int(one.rows[graph.source_index[name]]) for one in every)
             if len(set(there)) > 1:
@@ -117,6 +121,21 @@ def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
         tuple(reversed(components)),
         graph_unit,
     )
+
+
+def _where_neurons_differ(every: Sequence[Circuit], own: Sequence[Circuit], in_all: Circuit) -> list[Component]:
+    """The MLPs of whose neurons the circuits have not all the same."""
+    found = []
+    for layer in range(in_all.graph.n_layers):
+        name = f"m{layer}"
+        counts, alone = (
+            [[one for one in circuit.names() if one.startswith(f"{name}.")] for circuit in circuits]
+            for circuits in ((*every, in_all), own)
+        )
+        if len({len(names) for names in counts}) > 1:
+            sizes = [len(names) for names in counts]
+            found.append(Component(name, tuple(sizes[:-1]), sizes[-1], tuple(tuple(names) for names in alone)))
+    return found
 
 
 def _pair(first: str, second: str, one: Circuit, other: Circuit) -> Pair:

@@ -168,7 +168,9 @@ class _Tests:
         self.by_example = ByExample(experiment.task)
         graph = circuit.graph
         self.unit = circuit.unit
-        whole = of_nodes(graph, np.ones(len(graph.sources), dtype=bool)) if circuit.whole_nodes else Circuit.full(graph)
+        whole = type(circuit).full(graph)
+        if circuit.whole_nodes:
+            whole = of_nodes(graph, np.ones(len(graph.sources), dtype=bool))
         outside = complement(circuit) if options.reference == "outside" else whole
         self.outside = outside if circuit.whole_nodes else outside.connected()
         room = circuit.size <= self.outside.size
@@ -305,7 +307,9 @@ class _Tests:
         if not self.circuit:
             return Test("minimality", None, 0.0, None, f"the circuit has no {self.unit}"), ()
         if self.no_path:
-            why = "no random path adds an edge to the circuit" if self.unit == "edges" else "it has every node"
+            why = f"it has every {self.unit[:-1]}"
+            if self.unit == "edges":
+                why = "no random path adds an edge to the circuit"
             return Test("minimality", None, 0.0, None, why), tuple(effects)
         if not effects or len(others) < min(FEWEST_PAIRS, self.options.circuits):
             return Test("minimality", None, 0.0, None, NOT_MADE), tuple(effects)
@@ -333,6 +337,8 @@ class _Tests:
     def partial_necessity(self) -> Test:
         if not self.asked.necessity:
             why = f"only {self.outside.n_edges:,} edges outside the circuit lie on a path, fewer than it has"
+            if self.unit == "neurons":
+                why = f"{self.outside.size:,} neurons are outside the circuit, fewer than it has"
             if self.unit == "nodes":
                 why = f"with the embedding, {self.outside.size:,} nodes are outside the circuit, fewer than it has"
             return Test("partial necessity", None, 0.0, None, why)

@@ -15,7 +15,7 @@ from edgewise.evaluation.bootstrap import CONFIDENCE, Bootstrap, Interval, inter
 from edgewise.evaluation.by_example import ByExample
 from edgewise.evaluation.roc import RocPoint, roc_by_group, roc_point
 from edgewise.evaluation.share import SMALLEST_WAY, share_of_way
-from edgewise.graph import Circuit, as_shown, complement
+from edgewise.graph import Circuit, NeuronCircuit, as_shown, complement
 from edgewise.graph.circuit import Floats
 from edgewise.graph.groups import GivenGroups, GroupFound, groups_found
 from edgewise.models import Decoder
@@ -130,6 +130,7 @@ class Evaluation:
         examples, confidence: how many examples there were, and of what confidence the intervals are.
         n_nodes, n_graph_nodes: of a circuit of whole nodes, how many of how many; its edges are those between them.
             None of any other.
+        n_neurons, n_graph_neurons: the same of a circuit of neurons, which has every edge.
     """
 
     metric: str
@@ -148,11 +149,24 @@ class Evaluation:
     confidence: float = CONFIDENCE
     n_nodes: int | None = None
     n_graph_nodes: int = 0
+    n_neurons: int | None = None
+    n_graph_neurons: int = 0
 
     @property
     def value(self) -> float:
         """The circuit's metric."""
         return self.measured[self.metric].circuit
+
+    @property
+    def unit(self) -> str:
+        """What the circuit is made of: `edges`, `nodes` or `neurons`."""
+        return "neurons" if self.n_neurons is not None else "edges" if self.n_nodes is None else "nodes"
+
+    @property
+    def size(self) -> str:
+        """How much of it there is, in words: `31 of 527 edges`."""
+        have, most = getattr(self, f"n_{self.unit}"), getattr(self, f"n_graph_{self.unit}")
+        return f"{have:,} of {most:,} {self.unit}"
 
     def __repr__(self) -> str:
         """`<Evaluation: 31 of 527 edges on 32 examples; kl_div 0.0365 (model 0, ablated 10.01), recovered 99.6%, …>`"""
@@ -164,11 +178,8 @@ class Evaluation:
             said += f", recovered {one.recovered:.1%}"
         if self.accuracy is not None:
             said += f", right on {self.accuracy.circuit:.1%} (model {self.accuracy.full:.1%})"
-        size = f"{self.n_edges:,} of {self.n_graph_edges:,} edges"
-        if self.n_nodes is not None:
-            size = f"{self.n_nodes:,} of {self.n_graph_nodes:,} nodes"
         return (
-            f"<Evaluation: {size} on {self.examples} example"
+            f"<Evaluation: {self.size} on {self.examples} example"
             f"{'s' * (self.examples != 1)}; {self.metric} {values[0]} (model {values[1]}, ablated {values[2]}){said}>"
         )
 
@@ -214,7 +225,8 @@ def evaluate_in(
     circuit = circuit.on(graph)
     metrics = [chosen, *(one for one in metrics_of(task) if one.name != chosen.name)]
     rest = complement(circuit)
-    runs = {"circuit": circuit, "full": Circuit.full(graph), "ablated": Circuit.empty(graph), "complement": rest}
+    kind = type(circuit)  # of edges or of neurons
+    runs = {"circuit": circuit, "full": kind.full(graph), "ablated": kind.empty(graph), "complement": rest}
     logits: dict[str, Tensor] = {}
     for name, one in runs.items():
         logits[name] = experiment.logits(one)
@@ -252,6 +264,8 @@ def evaluate_in(
         confidence=bootstrap.confidence,
         n_nodes=circuit.size if circuit.whole_nodes else None,
         n_graph_nodes=len(graph.sources),
+        n_neurons=circuit.size if isinstance(circuit, NeuronCircuit) else None,
+        n_graph_neurons=graph.n_neurons,
     )
 
 

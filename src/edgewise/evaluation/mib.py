@@ -27,7 +27,7 @@ import torch
 from edgewise.discovery import greedy
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.share import SMALLEST_WAY
-from edgewise.graph import Circuit, node_scores, of_nodes
+from edgewise.graph import Circuit, OutputCircuit, node_scores, of_nodes
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.models import Decoder
 from edgewise.patching import Experiment
@@ -96,6 +96,8 @@ def mib_scores(
         EdgewiseError: no scores, another model's graph, a split embedding, or a task where ablating everything does not
             change the metric.
     """
+    if scored.graph.neurons or isinstance(scored, OutputCircuit):
+        raise EdgewiseError("they are of edges, or of nodes with all that they write, not of neurons")
     scored = ungrouped(without_ports(scored))
     items = scored.most
     if scored.graph.split_embedding:

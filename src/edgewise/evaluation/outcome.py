@@ -64,7 +64,7 @@ def advice(outcome: Outcome, accuracy_full: float | None, settings: Mapping[str,
         fails = f"is right {accuracy:.1%} of the time, less than half as often as the model ({accuracy_full:.1%})"
     else:
         return None
-    unit = "nodes" if settings.get("level") == "node" else "edges"
-    larger = f"more {unit}" if settings["edges"] is not None else "a lower threshold"
+    sized = settings["edges"] is not None or settings.get("neurons") is not None
+    larger = f"more {settings.get('level', 'edge')}s" if sized else "a lower threshold"
     other = "" if settings["method"] == "acdc" else ", another method"
     return f"the circuit {fails}. Try {larger}{other} or another ablation than {settings['ablation']!r}"

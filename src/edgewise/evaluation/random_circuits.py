@@ -1,6 +1,7 @@
 """Random circuits to hold a circuit against: made of whole paths from the embedding to the logits.
 
-Of a circuit of whole nodes: the embedding and random other nodes, as many as it has.
+Of a circuit of whole nodes: the embedding and random other nodes, as many as it has. Of one of neurons: as many random
+neurons.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph, node_names, of_node_names, of_nodes
+from edgewise.graph import Circuit, Graph, NeuronCircuit, node_names, of_neurons, of_node_names, of_nodes
+from edgewise.graph.by_neuron import neuron_name
 from edgewise.graph.by_node import without_node
 from edgewise.graph.graph import Bools
 
@@ -60,15 +62,17 @@ def random_circuit(graph: Graph, n_edges: int, seed: int, within: Circuit | None
 
 
 def random_like(circuit: Circuit, seed: int, within: Circuit | None = None) -> Circuit:
-    """A random circuit of the size of another: of at least as many edges, or of as many whole nodes.
+    """A random circuit of the size of another: of at least as many edges, or of as many whole nodes or neurons.
 
     Args:
-        within: take no other edges, or nodes, than these; the embedding is always taken.
+        within: take no other edges, nodes or neurons than these; the embedding is always taken.
 
     Raises:
         EdgewiseError: there are fewer.
     """
     graph, size = circuit.graph, circuit.size
+    if isinstance(circuit, NeuronCircuit):
+        return _random_neurons(circuit, seed, within)
     if not circuit.whole_nodes:
         return random_circuit(graph, size, seed, within)
     allowed = np.ones(len(graph.sources), dtype=bool) if within is None else within.rows
@@ -84,18 +88,27 @@ def random_like(circuit: Circuit, seed: int, within: Circuit | None = None) -> C
     return of_nodes(graph, rows)
 
 
+def _random_neurons(circuit: NeuronCircuit, seed: int, within: Circuit | None) -> NeuronCircuit:
+    allowed = np.flatnonzero((NeuronCircuit.full(circuit.graph) if within is None else within).present)
+    if circuit.size > len(allowed):
+        raise EdgewiseError(f"a random circuit can have 0 to {len(allowed):,} neurons here, not {circuit.size:,}")
+    neurons = np.zeros(circuit.most, dtype=bool)
+    neurons[np.random.default_rng(seed).choice(allowed, size=circuit.size, replace=False)] = True
+    return of_neurons(circuit.graph, neurons.reshape(circuit.neurons.shape))
+
+
 def parts_of(circuit: Circuit) -> list[str]:
-    """The names of what a circuit is made of: its edges, or its nodes."""
+    """The names of what a circuit is made of: its edges, its nodes or its neurons."""
     return node_names(circuit) if circuit.whole_nodes else circuit.names()
 
 
 def chosen_of(circuit: Circuit) -> Bools:
-    """What is in a circuit, as one row to count or compare: of edges `Circuit.present`, of whole nodes `[sources]`."""
+    """What is in a circuit, as one row to count or compare: `Circuit.present`, of whole nodes `[sources]`."""
     return circuit.rows if circuit.whole_nodes else circuit.present
 
 
 def without_part(circuit: Circuit, name: str) -> Circuit:
-    """A circuit without one of its edges, or nodes."""
+    """A circuit without one of its edges, nodes or neurons."""
     return without_node(circuit, name) if circuit.whole_nodes else circuit.remove(name)
 
 
@@ -121,8 +134,14 @@ def _of(whole: Circuit, places: np.ndarray) -> Circuit:
 def inflated(circuit: Circuit, generator: np.random.Generator, tries: int = 1000) -> tuple[Circuit, str] | None:
     """The circuit with one more random path, and the name of one of the edges that this added; None if none can be.
 
-    Port edges count as edges of the path. A circuit of whole nodes gets one more node.
+    Port edges count as edges of the path. A circuit of whole nodes gets one more node, one of neurons one more neuron.
     """
+    if isinstance(circuit, NeuronCircuit):
+        others = np.argwhere(~circuit.neurons)
+        if not len(others):
+            return None
+        name = neuron_name(*others[int(generator.integers(len(others)))])
+        return circuit.add(name), name
     if circuit.whole_nodes:
         absent = np.flatnonzero(~circuit.rows)
         if not len(absent):

@@ -1,6 +1,8 @@
 """What there is to find: nodes, edges, graphs, circuits and their files. No model code."""
 
+from edgewise.graph.by_neuron import NeuronCircuit, locate_neuron, of_neuron_names, of_neurons
 from edgewise.graph.by_node import as_shown, complement, locate_node, node_names, node_scores, of_node_names, of_nodes
+from edgewise.graph.by_output import OutputCircuit
 from edgewise.graph.by_span import Carried, at_span, carried, only_at
 from edgewise.graph.circuit import Circuit
 from edgewise.graph.eap_json import load as load_circuit
@@ -17,16 +19,21 @@ __all__ = [
     "EdgePath",
     "Graph",
     "Input",
+    "NeuronCircuit",
     "Node",
+    "OutputCircuit",
     "PortEdge",
     "as_shown",
     "at_span",
     "carried",
     "complement",
     "load_circuit",
+    "locate_neuron",
     "locate_node",
     "node_names",
     "node_scores",
+    "of_neuron_names",
+    "of_neurons",
     "of_node_names",
     "of_nodes",
     "only_at",

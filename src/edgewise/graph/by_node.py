@@ -15,11 +15,12 @@ from typing import Literal
 import numpy as np
 
 from edgewise.errors import EdgewiseError, quoted
+from edgewise.graph.by_output import OutputCircuit
 from edgewise.graph.circuit import Circuit, Floats
 from edgewise.graph.graph import Bools, Graph
 
-Level = Literal["edge", "node"]
-"""What circuits are made of: edges, or whole nodes."""
+Level = Literal["edge", "node", "neuron"]
+"""What circuits are made of: edges, whole nodes, or neurons of MLPs (by_neuron.py)."""
 
 
 def of_nodes(graph: Graph, rows: Bools, scores: Floats | None = None) -> Circuit:
@@ -75,6 +76,10 @@ def complement(circuit: Circuit) -> Circuit:
     """
     if not circuit.whole_nodes:
         return ~circuit
+    if isinstance(circuit, OutputCircuit):
+        outputs = circuit.outputs.copy()
+        outputs[: circuit.graph.n_embeddings] = False
+        return ~replace(circuit, outputs=outputs)
     rows = ~circuit.rows
     rows[: circuit.graph.n_embeddings] = True
     return of_nodes(circuit.graph, rows, node_scores(circuit))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgewise.graph.by_node import as_shown
+from edgewise.graph.by_output import OutputCircuit
 from edgewise.graph.circuit import Circuit
 from edgewise.graph.graph import Graph
 
@@ -94,6 +95,9 @@ def in_one_graph(circuits: Sequence[Circuit]) -> tuple[list[Circuit], str]:
     whole nodes beside others are the edges between their nodes.
     """
     every, changes = list(circuits), []
+    if any(isinstance(one, OutputCircuit) for one in every):
+        every = [one.of_edges() if isinstance(one, OutputCircuit) else one for one in every]
+        changes.append("which output dimensions their nodes write is left aside")
     if len({one.whole_nodes for one in every}) > 1:
         every = [as_shown(one) for one in every]
         changes.append("of circuits of whole nodes the edges between their nodes are compared")

@@ -10,6 +10,9 @@ and other tools still load the rest: there, an edge into a shared key or value s
 whole head once for each of query, key and value, an edge that is present at some spans is present, with the sum of its
 scores there, and an edge behind an absent port edge, which carries nothing, is not in the graph.
 
+A circuit of neurons has every edge; its neurons stand under `edgewise` too, MLP by MLP. What EAP-IG calls `neurons` and
+`neurons_scores` of a node are its output dimensions (by_output.py).
+
 A circuit of whole nodes is written as EAP-IG writes one: each node but `logits` has a `score` beside its `in_graph`,
 edges have the score 0, and those between nodes of the circuit are in the graph.
 """
@@ -27,7 +30,9 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError, quoted
 from edgewise.files import write_text
+from edgewise.graph.by_neuron import NeuronCircuit, neurons_from_dict, neurons_to_dict
 from edgewise.graph.by_node import as_shown, node_scores, of_nodes
+from edgewise.graph.by_output import OutputCircuit, add_outputs, read_outputs
 from edgewise.graph.circuit import Circuit, Floats
 from edgewise.graph.graph import Bools, Graph
 from edgewise.graph.names import PortEdge
@@ -60,6 +65,8 @@ def to_dict(circuit: Circuit) -> dict[str, Any]:
         own = circuit.rows.astype(np.float64) if own is None else own
         for node, there, score in zip(plain.sources, circuit.rows.tolist(), own.tolist(), strict=True):
             nodes[node.name] = {"in_graph": there, "score": score}
+    if isinstance(circuit, OutputCircuit):
+        add_outputs(nodes, circuit)
     nodes["logits"] = {"in_graph": True}
 
     cfg = {
@@ -81,8 +88,13 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
 
     Raises:
         EdgewiseError: a part is missing or of the wrong kind, two of them contradict each other, an edge is unknown or
-            missing, or the file chooses single neurons, which a circuit of edges cannot hold.
+            missing.
     """
+    return read_outputs(_of_edges(value, what), value["nodes"], what)
+
+
+def _of_edges(value: dict[str, Any], what: str) -> Circuit:
+    """The circuit, whatever its nodes' output dimensions."""
     own = _part(value, "edgewise", what) if "edgewise" in value else None
     graph = _graph(value, own, what)
     nodes, listed = _part(value, "nodes", what), _part(value, "edges", what)
@@ -107,6 +119,8 @@ def from_dict(value: dict[str, Any], what: str = "the circuit") -> Circuit:
         return _of_whole_nodes(graph, nodes, edges, own is None or own.get("scored", True) is True, what)
     if own is None:
         return Circuit(graph, edges, np.zeros_like(graph.port_edges), scores)
+    if "neurons" in own:
+        return neurons_from_dict(graph, edges, _part(own, "neurons", what), what)
 
     lumped = edges
     if graph.spans:
@@ -144,8 +158,6 @@ def _node_absent(node: Any, name: str, what: str) -> bool:
         raise EdgewiseError(
             f"{what}: node {quoted(name)} should have an 'in_graph' (true or false), not {quoted(node)}"
         )
-    if "neurons" in node:
-        raise EdgewiseError(f"{what}: node {quoted(name)} has neurons; edgewise reads circuits of edges or whole nodes")
     return not node.get("in_graph", True)
 
 
@@ -193,7 +205,7 @@ def _eap_graph(graph: Graph) -> Graph:
     That heads are coupled is not said there either. A split embedding or missing MLPs stay, and make it a file that
     only edgewise reads.
     """
-    return replace(graph, n_kv_heads=graph.n_heads, ports=False, coupled=False, whole_heads=False, spans=())
+    return replace(graph, n_kv_heads=graph.n_heads, ports=False, coupled=False, whole_heads=False, spans=(), neurons=0)
 
 
 def _eap_edges(plain: Graph, graph: Graph) -> Iterator[tuple[str, str, str, int, int]]:
@@ -255,6 +267,7 @@ def _own_section(circuit: Circuit, behind: Bools) -> dict[str, Any]:
             if graph.port_edges[column]
         },
         "behind_absent_ports": graph.names(behind),
+        **({"neurons": neurons_to_dict(circuit)} if isinstance(circuit, NeuronCircuit) else {}),
         **at_spans,
     }
 
@@ -298,7 +311,7 @@ def _own_shape(own: dict[str, Any], what: str) -> dict[str, Any]:
     return {**found, "spans": tuple(found["spans"])}
 
 
-_RARE: dict[str, Any] = {"coupled": False, "whole_heads": False, "spans": []}
+_RARE: dict[str, Any] = {"coupled": False, "whole_heads": False, "spans": [], "neurons": 0}
 """What is not said of most graphs, and what holds of those."""
 _TYPES: dict[str, type] = {"bool": bool, "int": int, "tuple[str, ...]": list}
 _WORDS = {bool: "true or false", int: "a whole number", list: "a list of names"}

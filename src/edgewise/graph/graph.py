@@ -40,6 +40,7 @@ class Graph:
             through its own, also where the model shares keys and values.
         spans: names of groups of positions, from early to late in the prompts, if an edge may be present at some and
             absent at others: every input is then one per span. Empty where positions are not told apart.
+        neurons: hidden units of each MLP, if circuits choose among them (by_neuron.py); 0 where MLPs are whole.
         coupled: heads of a layer share a scale, so that what one of them reads changes what all of them write.
         d_model: width of the residual stream; only written to files, 0 where it is not known.
     """
@@ -55,6 +56,7 @@ class Graph:
     d_model: int = 0
     whole_heads: bool = False
     spans: tuple[str, ...] = ()
+    neurons: int = 0
 
     def __post_init__(self) -> None:
         if self.n_kv_heads == 0:
@@ -66,6 +68,8 @@ class Graph:
             raise EdgewiseError(f"{self.n_heads} query heads cannot share {self.n_kv_heads} key/value heads evenly")
         if self.d_model < 0:
             raise EdgewiseError(f"the width of a residual stream is 0 or more, not {self.d_model}")
+        if self.neurons < 0 or self.n_neurons > (MOST_PLACES if self.mlps else 0):
+            raise EdgewiseError(f"{self.neurons:,} neurons in each MLP are no neurons of {self.n_layers} layers here")
         if self.whole_heads and (self.ports or self.n_kv_heads != self.n_heads):
             raise EdgewiseError(
                 "where heads are whole, each reads through one input of its own: there are no port edges, and no "
@@ -117,6 +121,11 @@ class Graph:
     @cached_property
     def input_index(self) -> dict[str, int]:
         return {place.name: index for index, place in enumerate(self.inputs)}
+
+    @property
+    def n_neurons(self) -> int:
+        """All neurons that circuits choose among: hidden units of all MLPs."""
+        return self.n_layers * self.neurons
 
     @property
     def n_embeddings(self) -> int:
@@ -379,4 +388,5 @@ class Graph:
         words += ", heads coupled by a norm" if self.coupled else ""
         words += ", tok and pos split" if self.split_embedding else ""
         words += f", {len(self.spans)} spans of positions" if self.spans else ""
+        words += f", {self.neurons:,} neuron{'s' * (self.neurons != 1)} in each MLP" if self.neurons else ""
         return words + (", with port edges" if self.ports else "")

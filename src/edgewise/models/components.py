@@ -189,6 +189,7 @@ class MLP(Component):
         neurons: the weights and biases that lead into its neurons, the neurons last: `[..., d_mlp]`.
         routed: it is a mixture of experts, whose router chooses some for each token; where two are chosen between by
             little, rounding decides.
+        by_neuron: makes of it the same MLP taken apart by neuron (neurons.py); None where nobody knows how.
     """
 
     kinds: ClassVar[tuple[InputKind, ...]] = ("mlp",)
@@ -196,6 +197,12 @@ class MLP(Component):
     run: Callable[[Tensor], Tensor]
     neurons: tuple[Tensor, ...] = ()
     routed: bool = False
+    by_neuron: Callable[[], MLP] | None = None
+
+    @property
+    def n_neurons(self) -> int:
+        """How many neurons its code tells apart: 0, as the code is what it writes in all."""
+        return 0
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -182,6 +182,7 @@ class Decoder:
             d_model=self.config.d_model,
             whole_heads=whole_heads,
             spans=spans,
+            neurons=mlps[0].n_neurons if mlps else 0,
         )
 
     def allowed(self, mask: Tensor) -> list[Tensor | None]:

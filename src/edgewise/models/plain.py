@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from edgewise.models.attention import Attention
 from edgewise.models.components import MLP, Component, Projection, SourceModules
 from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
+from edgewise.models.neurons import apart
 from edgewise.models.plain_transformer import PlainMLP, PlainTransformer
 
 
@@ -74,6 +76,11 @@ def adapt_plain(model: PlainTransformer, name: str, tokenizer: Any = None) -> De
 def _mlp(layer: int, norm: nn.Module, mlp: PlainMLP, parallel: bool) -> MLP:
     weights = [mlp.W_in, mlp.b_in, mlp.W_gate]
     neurons = tuple(weight.detach() for weight in weights if weight is not None)
-    return MLP(
+    whole = MLP(
         layer=layer, source=SourceModules(norm, mlp), beside=parallel, run=lambda x: mlp(norm(x)), neurons=neurons
     )
+
+    def by_neuron() -> MLP:
+        return apart(whole, activate=lambda x: mlp.hidden(norm(x)), output=mlp.W_out.detach(), bias=mlp.b_out.detach())
+
+    return replace(whole, by_neuron=by_neuron)

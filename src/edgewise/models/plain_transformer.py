@@ -192,13 +192,15 @@ class PlainMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., d_model] -> [..., d_model]."""
+        return self.hidden(x) @ self.W_out + self.b_out
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """[..., d_model] -> the hidden layer before the output projection, [..., d_mlp]."""
         if self.W_gate is None:
             hidden = self.activation(x @ self.W_in + self.b_in)
         else:
             hidden = self.activation(x @ self.W_gate) * (x @ self.W_in) + self.b_in
-        if self.ln is not None:
-            hidden = self.ln(hidden)
-        return hidden @ self.W_out + self.b_out
+        return hidden if self.ln is None else self.ln(hidden)
 
 
 class PlainBlock(nn.Module):

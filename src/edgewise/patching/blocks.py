@@ -10,7 +10,7 @@ import torch
 from edgewise.models import Decoder
 from edgewise.models.matmul import fast_matmul
 from edgewise.patching.engine import Removed
-from edgewise.patching.memory import OutOfMemoryError
+from edgewise.patching.memory import MOST_CANDIDATES, MemoryPlan, OutOfMemoryError
 
 _NO_ROOM = (
     "the GPU has no room left for even one candidate at a time. Use fewer prompts with --examples, a higher threshold, "
@@ -26,6 +26,16 @@ def computing() -> Iterator[None]:
             yield
     except torch.OutOfMemoryError:
         raise OutOfMemoryError(_NO_ROOM) from None
+
+
+def whole_runs(plan: MemoryPlan, rows: int) -> tuple[int, int]:
+    """How many of `rows` prompts go at once through runs from the middle of the model on, and how many candidates."""
+    kept = plan.held + plan.clean + 2 * plan.logits
+    room = plan.rows_at_once(plan.node_row, kept)
+    at_once = room if plan.limit is None else (plan.limit - kept) // plan.node_row
+    block = max(1, plan.block // max(1, plan.stream))
+    together = min(rows, room)
+    return together, max(1, min(MOST_CANDIDATES, block, at_once // rows if together == rows else 1))
 
 
 class InBlocks:

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Graph, NeuronCircuit, OutputCircuit
 from edgewise.models import Decoder
 from edgewise.models.forward import Activations, forward
-from edgewise.patching.ablation import Ablation, ablate, check_ablation, constants_of, cut_rows
+from edgewise.models.neurons import by_neuron
+from edgewise.patching.ablation import Ablated, Ablation, ablate, check_ablation, constants_of, cut_rows
 from edgewise.patching.memory import MemoryKind, MemoryPlan, forward_in_pieces, memory_of
+from edgewise.patching.neuron_running import neuron_run
 from edgewise.patching.optimal import learn_constants
+from edgewise.patching.output_running import OutputRun
 from edgewise.patching.running import circuit_run
 from edgewise.tasks import Metric, Prompts, Reference, Task, find_metric, mean_over_places, right_answers
 from edgewise.tasks.spans import told_apart, with_spans
@@ -48,6 +51,7 @@ class Experiment:
         ports: bool = True,
         whole_heads: bool = False,
         positions: str = "together",
+        neurons: bool = False,
         max_memory: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -58,12 +62,15 @@ class Experiment:
                 model with a key and a value input per query head will do too, or with whole heads, or spans.
             positions: which of them the model's own graph tells apart: none (`together`), `each`, or the task's
                 `spans`.
+            neurons: tell each MLP's neurons apart, for circuits that choose among them; there are no port edges then.
+                A graph that tells them apart asks for the same.
             max_memory: bytes that it may use beyond the model's weights; by default what the machine has. What it
                 cannot do without it takes all the same: see `plan_memory`.
             progress: called with steps done and all steps while an ablation learns.
 
         Raises:
-            EdgewiseError: an unknown ablation or metric, one that makes no sense on the task, or another model's graph.
+            EdgewiseError: an unknown ablation or metric, one that makes no sense on the task, or another model's graph;
+                or the model's neurons cannot be told apart.
         """
         if task.n_tokens not in (None, decoder.config.n_tokens):
             raise EdgewiseError(
@@ -74,6 +81,9 @@ class Experiment:
             task, spans = told_apart(task, positions)
         else:
             task, spans = with_spans(task, graph.spans), graph.spans
+        if neurons or (graph is not None and graph.neurons):
+            decoder, ports = by_neuron(decoder), False
+            task = replace(task, known_circuit=None)  # which is about edges
         self.decoder, self.task = decoder, task
         self.carried = Ablation.of(task.ablation if ablation is None else ablation)
         self.ablation = self.carried.name
@@ -147,19 +157,33 @@ class Experiment:
         Raises:
             EdgewiseError: the circuit is over another graph.
         """
-        circuit.require_graph(self.graph)
-        device = self.decoder.device
-        edges = torch.from_numpy(circuit.edges.copy()).to(device)
-        ports = torch.from_numpy(circuit.ports.copy()).to(device)
-        prompts, pieces = self.task.prompts, []
+        circuit = circuit.on(self.graph)
+        run, prompts, pieces = self._run_of(circuit), self.task.prompts, []
         step = self.rows_at_once()
         for first in range(0, len(prompts), step):
             stop = min(first + step, len(prompts))
             rows = prompts.rows(first, stop)
             ablated = cut_rows(self.ablated_activations, first, stop)
-            final = circuit_run(self.decoder, self.graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans)
+            final = run(rows, ablated)
             pieces.append(self.decoder.logits(final[rows.scored_rows, rows.scored_positions]))
         return torch.cat(pieces)
+
+    def _run_of(self, circuit: Circuit) -> Callable[[Prompts, Ablated], Tensor]:
+        """What runs a circuit on some rows, given what is ablated there: the final stream `[batch, pos, d_model]`."""
+        decoder, graph, device = self.decoder, self.graph, self.decoder.device
+        if isinstance(circuit, NeuronCircuit):
+            present = torch.from_numpy(circuit.neurons.copy()).to(device)
+            return lambda rows, ablated: neuron_run(decoder, rows.clean, rows.mask, ablated, present)
+        edges = torch.from_numpy(circuit.edges.copy()).to(device)
+        ports = torch.from_numpy(circuit.ports.copy()).to(device)
+        if isinstance(circuit, OutputCircuit):
+            outputs, inverted = torch.from_numpy(circuit.outputs.copy()).to(device), circuit.inverted
+            return lambda rows, ablated: OutputRun(
+                decoder, graph, rows.clean, rows.mask, ablated, edges, ports, outputs, inverted
+            ).run()
+        return lambda rows, ablated: circuit_run(
+            decoder, graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans
+        )
 
     def span_masks(self, prompts: Prompts) -> Tensor | None:
         """`[spans, rows, pos]`, the positions of each of the graph's spans; None if it has none."""
@@ -211,7 +235,9 @@ class Experiment:
 
     @torch.no_grad()
     def ablated(self) -> float:
-        """The metric with every edge absent, which is that of the ablated run."""
+        """The metric with every edge absent, as in the ablated run; of a graph of neurons, with every neuron absent."""
+        if self.graph.neurons:
+            return self.value(NeuronCircuit.empty(self.graph))
         prompts = self.task.prompts
         final = self.ablated_activations.streams[-1][prompts.scored_rows, prompts.scored_positions]
         return mean_over_places(self.metric(self.decoder.logits(final), self.reference))

@@ -10,7 +10,7 @@ the gradient at its reader: sum over positions of (ã_u - a_u) . dM/dx_r, summed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -22,6 +22,7 @@ from edgewise.models.components import Component, Projections, stream_dtype
 from edgewise.models.decoder import positions_of
 from edgewise.models.forward import Activations, forward
 from edgewise.models.matmul import fast_matmul
+from edgewise.models.neurons import NeuronMLP
 from edgewise.models.walk import Walk
 from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.experiment import Experiment
@@ -230,6 +231,21 @@ def add_node_effects(scores: Tensor, gradients: Gradients, rows: Rows, share: fl
         for clean, ablated, gradient in zip(rows.clean.codes, rows.ablated.codes, gradients.codes, strict=True):
             effects.append(((ablated - clean) * gradient).double().sum(dim=(0, 1, 3)))
         scores += share * torch.cat(effects)
+
+
+def add_neuron_effects(
+    scores: Tensor, components: Sequence[Component], gradients: Gradients, rows: Rows, share: float = 1.0
+) -> None:
+    """Add every neuron's first-order effect, times `share`, to `scores` `[layers, neurons]`, in place.
+
+    It is the change of its activation when it is ablated times the gradient there, summed over positions and prompts.
+    """
+    with torch.no_grad():
+        for index, component in enumerate(components):
+            if isinstance(component, NeuronMLP):
+                change = rows.ablated.codes[index] - rows.clean.codes[index]
+                effect = (change * gradients.codes[index]).double().sum(dim=(0, 1, 2))
+                scores[component.layer] += share * effect
 
 
 def place_weights(experiment: Experiment, rows: Rows) -> Tensor:

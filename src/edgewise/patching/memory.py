@@ -230,10 +230,12 @@ def memory_of(
     stream, same, z = positions * config.d_model * wide, positions * config.d_model * narrow, positions * narrow
     z *= heads * config.d_head
     qkv = z + 2 * positions * narrow * config.n_kv_heads * config.d_head
-    hidden = positions * config.d_mlp * narrow
+    # What an MLP's code takes: what it writes, or where neurons are told apart its hidden layer.
+    width = graph.neurons or config.d_model
+    hidden, code = positions * max(config.d_mlp, graph.neurons) * narrow, positions * width * narrow
     looked_at = positions * positions
     scores = heads * looked_at * wide
-    wrote = graph.n_embeddings * same + layers * z + mlps * same
+    wrote = graph.n_embeddings * same + layers * z + mlps * code
     streams = (1 + len(decoder.components)) * stream
     clean = wrote + streams
     scored = -(-prompts.scored_rows.shape[0] * rows // len(task))
@@ -254,9 +256,9 @@ def memory_of(
     saved += (4 * z + 10 * stream) * coupled + steps * scores
     kept_row = clean + layers * qkv
     # Sums and squares of what nodes write, in float64, of one piece and of all before it.
-    constants = 48 * (graph.n_embeddings * config.d_model + layers * heads * config.d_head + mlps * config.d_model)
+    constants = 48 * (graph.n_embeddings * config.d_model + layers * heads * config.d_head + mlps * width)
     weight = config.d_model * max(config.d_mlp, config.d_model) * narrow  # a copy of one is made on the way back
-    gradients = layers * (2 * z + qkv) + 2 * mlps * same + stream
+    gradients = layers * (2 * z + qkv) + 2 * mlps * code + stream
     passes = max(layers * saved + gradients + 2 * scores, gradients + 6 * heads * stream)
     gradient_row = kept_row + gradients + (layers + len(graph.sources)) * stream + passes + MEASURED * each_logits
     masked = layers * (10 * heads * stream + 2 * scores + 5 * hidden) + 2 * len(graph.sources) * stream
@@ -287,7 +289,7 @@ def memory_of(
         constants=constants,
         learns=learns,
         probe_row=kept_row + 4 * (layers * saved + gradients + 2 * scores) // 3 + MEASURED * each_logits,
-        node_row=max(attention, written, mlp) + qkv + 3 * z + 4 * stream,
+        node_row=max(attention, written, mlp) + qkv + 3 * z + 4 * stream + code * (graph.neurons > 0),
         rows=rows,
         limit=max_memory,
     )

@@ -15,10 +15,10 @@ from torch import Tensor
 from edgewise.graph import of_nodes
 from edgewise.graph.graph import Bools
 from edgewise.patching.ablation import Ablated, cut_rows
-from edgewise.patching.blocks import InBlocks, computing
+from edgewise.patching.blocks import InBlocks, computing, whole_runs
 from edgewise.patching.engine import Removed
 from edgewise.patching.experiment import Experiment
-from edgewise.patching.memory import MOST_CANDIDATES, plan_memory
+from edgewise.patching.memory import plan_memory
 from edgewise.patching.node_running import NodeWalk, RecordedWalk, removed_from
 from edgewise.patching.scoring import scorer_for
 from edgewise.patching.wiring import EMBEDDING
@@ -42,14 +42,7 @@ class NodeEngine(InBlocks):
         """
         self.experiment, self.decoder, self.graph = experiment, experiment.decoder, experiment.graph
         plan = plan_memory(self.decoder, experiment.task, self.graph, max_memory, "nodes")
-        rows = len(experiment.task)
-        room = plan.rows_at_once(plan.node_row, plan.held + plan.clean + 2 * plan.logits)
-        at_once = (
-            room if plan.limit is None else (plan.limit - plan.held - plan.clean - 2 * plan.logits) // plan.node_row
-        )
-        self.rows = min(rows, room)
-        block = max(1, plan.block // max(1, plan.stream))
-        self.most = max(1, min(MOST_CANDIDATES, block, at_once // rows if self.rows == rows else 1))
+        self.rows, self.most = whole_runs(plan, len(experiment.task))
         self.present = torch.from_numpy(start.copy()).to(self.decoder.device)
         self.reads = (*self.decoder.reads, len(self.decoder.components))
         with computing():

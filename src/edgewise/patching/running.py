@@ -48,10 +48,10 @@ def circuit_run(
     Returns:
         The final residual stream, `[batch, pos, d_model]`. Differentiable in `edges` and `ports`.
     """
-    return _CircuitRun(decoder, graph, tokens, mask, ablated, edges, ports, spans).run()
+    return CircuitRun(decoder, graph, tokens, mask, ablated, edges, ports, spans).run()
 
 
-class _CircuitRun(Walk):
+class CircuitRun(Walk):
     """The walk in which every input reads a stream of its own, made of what leads there.
 
     It keeps how far each node's output is from its ablated one, in blocks of rows of the edge matrix.

@@ -17,7 +17,8 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_bytes
-from edgewise.graph import Circuit, as_shown, node_scores
+from edgewise.graph import Circuit, OutputCircuit, as_shown, node_scores
+from edgewise.graph.by_neuron import require_edges
 from edgewise.graph.groups import GivenGroups, Groups, group_of, read_groups
 from edgewise.reports.collapsed import collapsed
 from edgewise.reports.columns import place_columns
@@ -80,10 +81,13 @@ def draw(
         The picture as SVG text. The same circuit always gives the same text.
 
     Raises:
-        EdgewiseError: groups that are none of this graph, or none to collapse; an ending that is no format, a file that
-            cannot be written, `edges` below 1, more edges than can be told apart without scores that say which to draw,
-            or a title of more than `MOST_TITLE` characters.
+        EdgewiseError: a circuit of neurons; groups that are none of this graph, or none to collapse; an ending that is
+            no format, a file that cannot be written, `edges` below 1, more edges than can be told apart without scores
+            that say which to draw, or a title of more than `MOST_TITLE` characters.
     """
+    require_edges(circuit, "there is no picture")
+    if isinstance(circuit, OutputCircuit):
+        circuit, notes = circuit.of_edges(), (*notes, "Which output dimensions its nodes write is not shown.")
     suffix = None if path is None else require_format(Path(path))
     named = {} if groups is None else read_groups(groups, circuit.graph)
     about: dict[str, Any] = {"title": title, "subtitle": subtitle, "columns": columns, "edges": edges}

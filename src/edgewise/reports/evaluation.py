@@ -29,7 +29,7 @@ def assessment_tables(found: Assessment, shown: Assessment | None = None) -> Ite
         yield from _least_needed(found.hypotheses, found.evaluation.metric)
         yield from _random_circuits(found.hypotheses)
     if found.permuted is not None and (shown is None or shown.permuted is None):
-        unit = "edges" if found.evaluation.n_nodes is None else "nodes"
+        unit = found.evaluation.unit
         yield Text(f"controls: the same {unit} in a permuted network recover {percent(found.permuted)}")
     if found.mib is not None and (shown is None or shown.mib is None):
         yield Text()

@@ -132,7 +132,7 @@ def component_rows(found: CircuitComparison, names: int = 3) -> Rows:
         rows.append([one.node, *(f"{count:,}" for count in one.edges), f"{one.shared:,}", "; ".join(own)])
     if found.unit == "nodes":
         return ["node", *found.names], [[row[0], *("yes" if one == "1" else "" for one in row[1:-2])] for row in rows]
-    return ["node", *(f"edges of {name}" for name in found.names), "in all", "note"], rows
+    return ["node", *(f"{found.unit} of {name}" for name in found.names), "in all", "note"], rows
 
 
 def terminal_table(title: str, rows: Rows, *, right: int | None = None) -> Table:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgewise.runs.folder import RunFolder, require_free, require_own
     from edgewise.runs.loaded import load_again, load_run
+    from edgewise.runs.planning import plan_discovery
     from edgewise.runs.reading import read_record, read_run, read_trace
     from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
     from edgewise.runs.resuming import resume
     from edgewise.runs.run import Run, RunInterrupted, describe_model, versions
-    from edgewise.runs.search import discover, plan_discovery
+    from edgewise.runs.search import discover
 
 # Imported when first asked for: reading a run folder does not wait for torch, nor a request for numpy.
 _IN = {
@@ -22,7 +23,8 @@ _IN = {
     **dict.fromkeys(("load_again", "load_run"), "loaded"),
     **dict.fromkeys(("ModelRequest", "Request", "SearchRequest", "TaskRequest"), "request"),
     **dict.fromkeys(("Run", "RunInterrupted", "describe_model", "versions"), "run"),
-    **dict.fromkeys(("discover", "plan_discovery"), "search"),
+    "plan_discovery": "planning",
+    "discover": "search",
 }
 
 __all__ = [

@@ -16,7 +16,7 @@ from edgewise.evaluation.effort import Options
 from edgewise.evaluation.hypotheses import Hypotheses, TestsInterrupted, run_tests
 from edgewise.evaluation.mib import METRIC, MibRoc, MibScores, mib_auroc, mib_scores
 from edgewise.evaluation.share import share_of_way
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, OutputCircuit
 from edgewise.models import Decoder, permuted
 from edgewise.models.control import same_weights
 from edgewise.patching import Ablation, Experiment
@@ -78,11 +78,8 @@ class Assessment:
             "n_edges": evaluation.n_edges,
             "n_edges_connected": evaluation.n_edges_connected,
             "n_graph_edges": evaluation.n_graph_edges,
-            **(
-                {}
-                if evaluation.n_nodes is None
-                else {"n_nodes": evaluation.n_nodes, "n_graph_nodes": evaluation.n_graph_nodes}
-            ),
+            f"n_{evaluation.unit}": getattr(evaluation, f"n_{evaluation.unit}"),
+            f"n_graph_{evaluation.unit}": getattr(evaluation, f"n_graph_{evaluation.unit}"),
             "ablation": evaluation.ablation,
             "examples": evaluation.examples,
             "confidence": evaluation.confidence,
@@ -178,6 +175,8 @@ def assess(
         return replace(found, stability=(*found.stability, one))
 
     sections: list[Callable[[Assessment], Assessment]] = [lambda found: found]
+    if isinstance(circuit, OutputCircuit):
+        found, quick = replace(found, notes=_of_outputs(circuit, quick)), True
     if not quick:
         sections.append(lambda found: _tested(found, experiment, circuit, options, told("tests")))
         if scored:
@@ -198,6 +197,17 @@ def assess(
     except (KeyboardInterrupt, SystemExit) as stop:
         raise AssessmentInterrupted(found) from stop
     return found
+
+
+def _of_outputs(circuit: OutputCircuit, quick: bool) -> tuple[str, ...]:
+    """What is to be said of a circuit whose nodes write only some output dimensions."""
+    most = int(circuit.rows.sum()) * circuit.graph.d_model
+    size = (
+        f"the circuit's nodes write {circuit.n_outputs:,} of their {most:,} output dimensions (EAP-IG's neurons); "
+        f"counted by these it has {circuit.weighted_edges:,.1f} edges"
+    )
+    none = "no tests, controls or benchmark's measures: they are about edges and nodes with all that they write"
+    return (size,) if quick else (size, none)
 
 
 def _tested(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewise.errors import EdgewiseError, quoted
-from edgewise.graph import Circuit, load_circuit
+from edgewise.graph import Circuit, OutputCircuit, load_circuit
+from edgewise.graph.by_neuron import require_edges
 from edgewise.graph.eap_json import to_dict
 from edgewise.graph.groups import Groups, read_groups
 from edgewise.runs.reading import read_run
@@ -63,6 +64,9 @@ def known_of(known: str | Path | Circuit | Run | Truth) -> GivenCircuit:
         folder = getattr(known, "folder", None)
         name = _UNNAMED if folder is None else Path(folder).resolve().name
         circuit = known if isinstance(known, Circuit) else known.circuit
+    require_edges(circuit, "nothing can be held against the edges")
+    if isinstance(circuit, OutputCircuit):
+        circuit = circuit.of_edges()
     if not record.get("finished", True):
         raise EdgewiseError(
             f"the search of the run {name!r} was stopped, so that its circuit still holds every edge that it had not "

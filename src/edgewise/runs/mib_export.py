@@ -19,7 +19,9 @@ import torch
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
-from edgewise.graph import Circuit, Graph, as_shown, node_scores, of_nodes
+from edgewise.graph import Circuit, Graph, OutputCircuit, as_shown, node_scores, of_nodes
+from edgewise.graph.by_neuron import require_edges
+from edgewise.graph.by_output import with_outputs
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.graph.eap_json import to_dict
 from edgewise.json_files import part
@@ -80,6 +82,7 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
     Raises:
         EdgewiseError: a graph that the benchmark's form cannot describe.
     """
+    require_edges(circuit, "the benchmark takes no submission")
     graph = circuit.graph
     if graph.split_embedding or not graph.mlps:
         raise EdgewiseError(
@@ -127,7 +130,8 @@ def pt_bytes(circuit: Circuit) -> bytes:
 
     `cfg`, `src_nodes`, `dst_nodes`, `edges_scores` float32 and `edges_in_graph` bool `[sources, inputs]`,
     `nodes_in_graph` bool `[sources]`. Of a circuit of whole nodes `nodes_scores` float32 `[sources]` too; its edges
-    have the score 0, and those between its nodes are in the graph.
+    have the score 0, and those between its nodes are in the graph. Where nodes write only some output dimensions,
+    `neurons_in_graph` bool and, if there are scores, `neurons_scores` float32 `[sources, d_model]`, NaN for none.
     """
     graph, shown = circuit.graph, as_shown(circuit)
     scores = circuit.scores if circuit.scores is not None else circuit.edges.astype(float)
@@ -136,6 +140,10 @@ def pt_bytes(circuit: Circuit) -> bytes:
         of_each = node_scores(circuit)
         of_each = circuit.rows.astype(float) if of_each is None else of_each
         own["nodes_scores"], scores = torch.from_numpy(of_each.copy()).float(), np.zeros(scores.shape)
+    if isinstance(circuit, OutputCircuit):
+        own["neurons_in_graph"] = torch.from_numpy(circuit.outputs.copy())
+        if circuit.output_scores is not None:
+            own["neurons_scores"] = torch.from_numpy(circuit.output_scores.copy()).float()
     nodes = set(circuit.nodes())
     always = () if circuit.whole_nodes else ("input",)
     data = {
@@ -161,7 +169,7 @@ def load_pt(path: Path) -> Circuit:
     """A circuit from EAP-IG's `.pt` form; nothing in the file is run. An edge of a node left out is left out, too.
 
     Raises:
-        EdgewiseError: there is no such file, it holds something else, or it chooses single neurons.
+        EdgewiseError: there is no such file, or it holds something else.
     """
     what = f"the circuit file {str(path)!r}"
     data = read_bytes(path, "the circuit file")
@@ -184,9 +192,6 @@ def _from_pt(found: Any, size: int) -> Circuit:
     for key in ("cfg", "src_nodes", "dst_nodes", "edges_scores", "edges_in_graph"):
         if key not in found:
             raise ValueError(f"{key!r} is missing")
-    for key in ("neurons_in_graph", "neurons_scores"):
-        if found.get(key) is not None:
-            raise ValueError(f"it has {key!r}, and circuits of single neurons are not supported yet")
     kinds = {"n_layers": int, "n_heads": int, "parallel_attn_mlp": bool, "d_model": int}
     shape = {
         key: part({"d_model": 0, **part(found, "cfg", dict, "it")}, key, kind, "its cfg") for key, kind in kinds.items()
@@ -220,8 +225,23 @@ def _from_pt(found: Any, size: int) -> Circuit:
         circuit = of_nodes(graph, there, each)
         if (as_shown(circuit).edges != edges).any():
             raise ValueError("its nodes have scores, but some of the edges between the nodes in the graph are left out")
+        return _with_outputs(circuit, found)
+    return _with_outputs(Circuit(graph, edges, graph.port_edges, np.where(graph.edges, scores, 0.0)), found)
+
+
+def _with_outputs(circuit: Circuit, found: dict[str, Any]) -> Circuit:
+    """The circuit with the output dimensions that a file chooses or scores, if it does; a score may be NaN: none."""
+    shape = (len(circuit.graph.sources), circuit.graph.d_model)
+    outputs, scores = (
+        None if found.get(name) is None else _tensor(found[name], shape, name)
+        for name in ("neurons_in_graph", "neurons_scores")
+    )
+    if outputs is None and scores is None:
         return circuit
-    return Circuit(graph, edges, graph.port_edges, np.where(graph.edges, scores, 0.0))
+    if scores is not None and bool(scores.isinf().any()):
+        raise ValueError("'neurons_scores' has infinity, which is no score")
+    chosen = np.ones(shape, dtype=bool) if outputs is None else outputs.bool().numpy()
+    return with_outputs(circuit, chosen, None if scores is None else scores.double().numpy())
 
 
 def _tensor(value: Any, shape: tuple[int, ...], name: str) -> torch.Tensor:

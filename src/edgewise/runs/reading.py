@@ -70,8 +70,8 @@ def read_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
 
 
 def unit_of(record: Mapping[str, Any]) -> str:
-    """What a run's search counts: `edges` or `nodes`."""
-    return "nodes" if record["settings"].get("level") == "node" else "edges"
+    """What a run's search counts: `edges`, `nodes` or `neurons`."""
+    return f"{record['settings'].get('level') or 'edge'}s"
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from edgewise.discovery import Decision, Discovery
 from edgewise.evaluation import Evaluation, Outcome, evaluate
-from edgewise.graph import Circuit, Graph, as_shown, node_names
+from edgewise.graph import Circuit, Graph, NeuronCircuit, as_shown, node_names
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.graph.groups import groups_found
 from edgewise.models import BUILT_IN, Decoder
@@ -125,9 +125,11 @@ class Run:
         """What `edgewise discover --json` prints, without the run folder."""
         result = self.record["result"]
         circuit = self.circuit
-        nodes = {"nodes": node_names(circuit), "n_nodes": result["n_nodes"]} if circuit.whole_nodes else {}
+        names = node_names(circuit) if circuit.whole_nodes else circuit.names()
+        count = f"n_{circuit.unit}"
         return {
-            **(nodes or {"edges": circuit.names()}),
+            circuit.unit: names,
+            **({} if circuit.unit == "edges" else {count: result[count]}),
             **{key: result[key] for key in _COUNTS},
             "groups": result.get("groups"),
             "settings": self.record["settings"],
@@ -201,11 +203,13 @@ def record_of(
     """All of `run.json`."""
     known, circuit = task.known_circuit, found.circuit
     shown, groups = as_shown(circuit), groups_found(task.groups, circuit)
-    nodes = {"n_nodes": circuit.size, "n_graph_nodes": circuit.most} if circuit.whole_nodes else {}
+    sizes: dict[str, Any] = {f"n_{circuit.unit}": circuit.size, f"n_graph_{circuit.unit}": circuit.most}
+    if isinstance(circuit, NeuronCircuit):
+        sizes["neurons_by_layer"] = circuit.by_layer
     return {
         **heading(settings, command, circuit.graph),
         "result": {
-            **nodes,
+            **({} if circuit.unit == "edges" else sizes),
             "n_edges": shown.n_edges,
             "n_edges_connected": shown.n_edges_connected,
             "n_graph_edges": circuit.graph.n_edges,

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -13,7 +14,7 @@ from safetensors.torch import load, save
 from edgewise.discovery import HeadParts, HeatMaps
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes, write_bytes
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Graph, NeuronCircuit, of_neurons
 from edgewise.json_files import parse_json, part
 
 
@@ -23,7 +24,14 @@ def scores_to_bytes(scored: Circuit) -> bytes:
     Tensors: `scores` `[sources, inputs]` and `edges`, which of them the circuit has; `port_scores` and `ports`
     `[inputs]`. Under `edgewise` the header holds the graph and the names of sources and inputs, as JSON, and whether it
     is a circuit of whole nodes, of each of which all edges have one score.
+
+    Of a circuit of neurons: `scores` and `neurons` `[layers, neurons]`, and the header holds the graph.
     """
+    if isinstance(scored, NeuronCircuit):
+        assert scored.neuron_scores is not None
+        tensors = {"scores": torch.from_numpy(scored.neuron_scores.copy())}
+        tensors["neurons"] = torch.from_numpy(scored.neurons.copy())
+        return save(tensors, metadata={"edgewise": json.dumps({"graph": asdict(scored.graph)})})
     assert scored.scores is not None
     tensors = {
         "scores": torch.from_numpy(scored.scores.copy()),
@@ -74,6 +82,13 @@ def load_scores(path: str | Path, graph: Graph | None = None) -> Circuit:
         own = Graph(**part(header, "graph", dict, "its header"))
         if own.n_edges > len(data):
             raise ValueError(f"it is too short for the {own.n_edges:,} edges of {own.describe()}")
+        if "neurons" in tensors:
+            circuit = of_neurons(own, tensors["neurons"].numpy(), tensors["scores"].numpy())
+            if not np.isfinite(tensors["scores"].numpy()).all():
+                raise ValueError("scores should be numbers")
+            if graph is not None:
+                circuit.require_graph(graph)
+            return circuit
         names = [[one.name for one in own.sources], [one.name for one in own.inputs]]
         if [header["sources"], header["inputs"]] != names:
             raise ValueError("its names are not those of its graph")

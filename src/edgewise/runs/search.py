@@ -1,4 +1,4 @@
-"""A search from its request to its result: `discover`, and what it would cost."""
+"""A search from its request to its result: `discover`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,16 @@ from edgewise.discovery import (
     Discovery,
     Interrupted,
     Method,
-    NodePlan,
-    Order,
     OrderMode,
-    Plan,
     ProgressCallback,
     Scored,
     Selected,
     StepProgress,
     at_most,
     by_threshold,
+    choose_neurons,
     choose_nodes,
     greedy,
-    plan_acdc,
-    plan_nodes,
     require_count,
     top,
 )
@@ -40,14 +36,14 @@ from edgewise.graph import Circuit
 from edgewise.graph.by_node import Level
 from edgewise.graph.groups import GivenGroups
 from edgewise.models import Decoder
+from edgewise.models.neurons import by_neuron
 from edgewise.patching import Ablation, Constants, Experiment, OutOfMemoryError, plan_memory
-from edgewise.patching.optimal import seconds_to_learn
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import known_of
 from edgewise.runs.pruning import Pruning, Stopped, told_in_steps
 from edgewise.runs.run import Run, RunInterrupted, record_of, settings_of
 from edgewise.runs.search_request import AblationName, EngineName, Heads, SearchRequest, Selection
-from edgewise.runs.shortlist import shortlist_of
+from edgewise.runs.shortlist import neurons_within
 from edgewise.tasks import GivenCircuit, Metric, Reference, Task, share_by_chance
 from edgewise.tasks.spans import Positions
 
@@ -61,6 +57,7 @@ def discover(
     threshold: float | None = None,
     edges: int | None = None,
     share: float | None = None,
+    neurons: int | None = None,
     select: Selection = "at-most",
     ablation: AblationName | None = None,
     mean_over: str | Path | Mapping[str, Any] | None = None,
@@ -91,11 +88,13 @@ def discover(
     Args:
         method: `acdc`, or one that scores edges (`METHODS` and `edgewise methods` list them; `eap`, `eap-ig`, `atp`,
             `hisp` and `sp` are short for some).
-        level: what the circuit is made of: `edge`, or `node`, whole heads and MLPs, each with all that it writes.
+        level: what the circuit is made of: `edge`; `node`, whole heads and MLPs, each with all that it writes; or
+            `neuron`, hidden units of MLPs, as they stand before the output projection, beside all heads and edges.
         threshold: ACDC's threshold, or the lowest score that is kept; in the metric's units, or, for methods whose
             scores have units of their own, in those. By default the task's suggestion.
         edges: instead of a threshold, the most edges the circuit may have; with level `node`, the most nodes.
-        share: the same as a share of the graph's edges (nodes), from 0 to 1.
+        share: the same as a share of the graph's edges (nodes, neurons), from 0 to 1.
+        neurons: with level `neuron`, instead of a threshold, the most neurons that the circuit may have in all MLPs.
         select: how scores become that many edges: `at-most` (as many as leave at most that many when what dangles is
             dropped), `top` (exactly so many, then pruned) or `greedy` (grown from the logits, then pruned).
         ablation: what an absent edge carries: `resample`, `zero`, `mean`, `mean-clean`, `mean-positional`, `noise`,
@@ -114,6 +113,7 @@ def discover(
         positions: edges hold at all positions (`together`), at `each` by itself, or at the task's `spans` of them.
         within: search among the best so many edges (nodes) by attribution with integrated gradients, or among those of
             a circuit (one that scores gave, too), a run, or the path of one; all others are ablated from the start.
+            With level `neuron` and method `exact`, the neurons that are measured.
         budget: an edge goes only if, besides, the metric is below this without it.
         passes: how often the edges that are left are tried, from the logits back.
         engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
@@ -135,7 +135,7 @@ def discover(
             fit the graph, or whatever the method raises.
         RunInterrupted: Ctrl-C, or no memory left half-way; it holds what was decided.
     """
-    asked = _asked(locals())
+    asked = request_of(locals())
     if out is None or isinstance(out, RunFolder):
         return run_search(model, task, asked, progress=progress, command=command, folder=out)
     with RunFolder.claim(Path(out).expanduser()) as folder:
@@ -173,6 +173,8 @@ def run_search(
     """
     asked.check()
     asked.check_size(task.threshold)
+    if asked.level == "neuron":
+        model, task = by_neuron(model), replace(task, known_circuit=None)  # what is known is about edges
     whole = asked.graph(model, task)
     asked = asked.settled(task, whole)
     truth = None if asked.known is None else known_of(asked.known)
@@ -187,7 +189,7 @@ def run_search(
     kind = "runs" if asked.method == "acdc" and asked.engine == "plain" else chosen.memory_for(asked.level)
     ablation = asked.ablating(model, task, constants)
     plan_memory(model, task, whole, asked.max_memory, kind, ablation)  # before an Experiment records anything
-    experiment = _experiment(model, task, asked, ablation, told_in_steps(progress, "constants"))
+    experiment = experiment_of(model, task, asked, ablation, told_in_steps(progress, "constants"))
     accuracy = experiment.accuracy()
     _warn_if_wrong(accuracy, experiment)
     started = time.perf_counter()
@@ -195,11 +197,16 @@ def run_search(
     scoring: dict[str, Any] | None = None
     try:
         if chosen.score is not None:
-            scored = score_edges(experiment, chosen, asked.options or {}, asked.max_memory, progress, asked.level)
+            options = dict(asked.options or {})
+            if asked.within is not None:  # of a method that takes a shortlist
+                options["within"] = neurons_within(
+                    asked.within, experiment, asked.max_memory, told_in_steps(progress, "prompts")
+                )
+            scored = score_edges(experiment, chosen, options, asked.max_memory, progress, asked.level)
             selected = _select(scored, chosen, asked)
             found = _scored_discovery(experiment, selected, time.perf_counter() - started)
             scoring = {
-                "rule": asked.select if asked.edges is not None else "threshold",
+                "rule": "threshold" if asked.edges is None and asked.neurons is None else asked.select,
                 "cut": selected.cut if math.isfinite(selected.cut) else None,  # JSON has no infinity
                 "taken": selected.taken,
                 "dangling": selected.dangling,
@@ -243,7 +250,7 @@ def run_search(
     raise RunInterrupted(why, Run(found, record, task, model, experiment.carried.constants)) from stopped.__cause__
 
 
-def _asked(given: Mapping[str, Any]) -> SearchRequest:
+def request_of(given: Mapping[str, Any]) -> SearchRequest:
     """What the arguments of a function ask for, of which one may be `request`, instead of all others.
 
     Raises:
@@ -257,7 +264,7 @@ def _asked(given: Mapping[str, Any]) -> SearchRequest:
     return given["request"]
 
 
-def _experiment(
+def experiment_of(
     model: Decoder, task: Task, asked: SearchRequest, ablation: Ablation, progress: StepProgress | None = None
 ) -> Experiment:
     return Experiment(
@@ -279,19 +286,17 @@ def score_edges(
     progress: ProgressCallback | None = None,
     level: Level = "edge",
 ) -> Scored:
-    """Every edge's (node's) score by a method, with its progress told in a search's words."""
-
-    counts = "nodes" if level == "node" and method.counts == "edges" else method.counts
+    """Every edge's (node's, neuron's) score by a method, with its progress told in a search's words."""
+    counts = f"{level}s" if method.counts == "edges" else method.counts
     report = told_in_steps(progress, counts)
     return method.scores(experiment, level=level, max_memory=max_memory, progress=report, **options)
 
 
 def _select(scored: Scored, method: Method, asked: SearchRequest) -> Selected:
     edges, absolute = asked.edges, asked.absolute
-    if asked.level == "node":
-        return choose_nodes(
-            scored.circuit, count=edges, threshold=asked.threshold, absolute=absolute, above=scored.above
-        )
+    if asked.level != "edge":
+        choose, count = (choose_nodes, edges) if asked.level == "node" else (choose_neurons, asked.neurons)
+        return choose(scored.circuit, count=count, threshold=asked.threshold, absolute=absolute, above=scored.above)
     if edges is not None:
         if asked.select != "at-most":
             return (greedy if asked.select == "greedy" else top)(scored.circuit, edges, absolute=absolute)
@@ -337,57 +342,3 @@ def _stopped(stop: Interrupted, why: str) -> dict[str, Any]:
         "tests": stop.discovery.tests,
         "whole": stop.whole,
     }
-
-
-def plan_discovery(
-    model: Decoder,
-    task: Task,
-    *,
-    threshold: float | None = None,
-    ablation: AblationName | None = None,
-    mean_over: str | Path | Mapping[str, Any] | None = None,
-    ablation_seed: int = 0,
-    metric: str | Metric | Callable[[Tensor, Reference], Tensor] | None = None,
-    level: Level = "edge",
-    ports: bool = True,
-    layer_order: OrderMode = "normal",
-    head_order: OrderMode = "normal",
-    seed: int = 0,
-    absolute: bool = False,
-    heads: Heads = "split",
-    positions: Positions = "together",
-    within: int | str | Path | Circuit | Run | None = None,
-    budget: float | None = None,
-    max_memory: int | None = None,
-    request: SearchRequest | None = None,
-) -> Plan | NodePlan:
-    """What `discover` with ACDC would cost with the same settings: memory, and time from a short calibration.
-
-    Args:
-        threshold: the one to plan for; without one, several sizes of circuit.
-        request: all of these as one object.
-
-    Raises:
-        EdgewiseError: as `discover`.
-    """
-    asked = _asked(locals())
-    asked.check()
-    carried, whole = asked.ablating(model, task), asked.graph(model, task)
-    plan_memory(model, task, whole, asked.max_memory, METHODS["acdc"].memory_for(asked.level), ablation=carried)
-    order = Order(asked.layer_order, asked.head_order, asked.seed)
-    learns = carried.name == "optimal"  # a candidate costs the same whatever was learned
-    experiment = _experiment(model, task, asked, Ablation("mean-clean") if learns else carried)
-    learning = seconds_to_learn(experiment) if learns else None
-    start = None if asked.within is None else shortlist_of(asked.within, experiment, level=asked.level)
-    if asked.level == "node":
-        return replace(plan_nodes(experiment, start=start, max_memory=asked.max_memory), learning=learning)
-    planned = plan_acdc(
-        experiment,
-        asked.threshold,
-        order=order,
-        absolute=asked.absolute,
-        budget=asked.budget,
-        start=start,
-        max_memory=asked.max_memory,
-    )
-    return replace(planned, learning=learning)

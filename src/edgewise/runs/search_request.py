@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
 from edgewise.graph.by_node import Level
+from edgewise.runs.kinds import KINDS, WORDS, is_of, names_edges, names_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,11 @@ class SearchRequest:
     """What to search, and how: the keywords of `discover`, where each is described."""
 
     method: str = asked("acdc", "See: edgewise methods.", completes="METHODS")
-    level: Level = asked("edge", "edge, or node: circuits of whole heads and MLPs, each with all that it writes.")
+    level: Level = asked(
+        "edge",
+        "edge; node: circuits of whole heads and MLPs, each with all that it writes; or neuron: of hidden units of "
+        "MLPs, beside all heads and edges.",
+    )
     threshold: float | None = asked(
         None,
         "Keep an edge if the metric rises by at least this much without it (methods that score edges: if its score is "
@@ -53,7 +58,8 @@ class SearchRequest:
     edges: int | None = asked(
         None, "Instead of a threshold: a circuit of at most this many edges (of nodes, with --level node)."
     )
-    share: float | None = asked(None, "The same as a share of the graph's edges (nodes), as in 0.05.")
+    share: float | None = asked(None, "The same as a share of the graph's edges (nodes, neurons), as in 0.05.")
+    neurons: int | None = asked(None, "With --level neuron, instead of a threshold: the best so many of all.")
     select: Selection = asked(
         "at-most",
         "How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), greedy "
@@ -85,7 +91,8 @@ class SearchRequest:
     within: int | str | Path | Circuit | Run | None = asked(
         None,
         "Search among the best so many edges (nodes) by attribution with integrated gradients, or among those of a run "
-        "or a circuit file; all others are ablated from the start.",
+        "or a circuit file; all others are ablated from the start. With --level neuron and method exact: the neurons "
+        "that are measured.",
     )
     budget: float | None = asked(None, "An edge goes only if the metric as a whole, too, is below this without it.")
     passes: int = asked(1, "How often the edges that are left are tried, from the logits back.")
@@ -120,7 +127,7 @@ class SearchRequest:
                 that means nothing, both of threshold and edges, a seed or a number of steps out of bounds, or an option
                 that the method lacks.
         """
-        from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named, require_nodes
+        from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named, require_level
         from edgewise.graph.groups import read_groups
         from edgewise.patching import ABLATIONS
         from edgewise.runs.given import check_known
@@ -128,19 +135,19 @@ class SearchRequest:
         from edgewise.tasks.spans import POSITIONS
 
         for one in dataclasses.fields(self):
-            kind, value = _KINDS.get(str(one.type).removesuffix(" | None"), str), getattr(self, one.name)
+            kind, value = KINDS.get(str(one.type).removesuffix(" | None"), str), getattr(self, one.name)
             if value is None and one.default is None:
                 continue
             if one.name == "options" and not isinstance(value, Mapping):
                 raise EdgewiseError(f"a method's options should be given by name, not as {quoted(value)}")
             if one.name == "metric" and not (isinstance(value, str) or callable(value)):
                 raise EdgewiseError(f"a metric is a name or a function, not {quoted(value)}")
-            if one.name == "within" and not _names_edges(value):
+            if one.name == "within" and not names_edges(value):
                 raise EdgewiseError(
                     "a shortlist (--within) is a number of edges from 1, a circuit, a run, or the path of one, not "
                     f"{quoted(value)}"
                 )
-            if one.name == "mean_over" and not _names_texts(value):
+            if one.name == "mean_over" and not names_texts(value):
                 raise EdgewiseError(
                     f"texts to take the mean over (--mean-over) are the path of a JSONL file, not {quoted(value)}"
                 )
@@ -148,25 +155,28 @@ class SearchRequest:
                 check_known(value)
             elif one.name == "groups":
                 read_groups(self.groups or {})
-            elif one.name not in ("metric", "options", "within", "mean_over") and not _is(value, kind):
-                raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {_WORDS[kind]}, not {quoted(value)}")
+            elif one.name not in ("metric", "options", "within", "mean_over") and not is_of(value, kind):
+                raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {WORDS[kind]}, not {quoted(value)}")
         method = METHODS[method_named(self.method)]
         acdc = method.name == "acdc"
         sized = self.edges is not None or self.share is not None
-        if (self.threshold, self.edges, self.share).count(None) < 2:
+        if (self.threshold, self.edges, self.share, self.neurons).count(None) < 3:
             raise EdgewiseError("give a threshold or a number of edges (or a share of them), not both")
         if self.share is not None and not 0 < self.share <= 1:
             raise EdgewiseError(f"--share should be above 0 and at most 1, not {self.share}")
         if self.level not in get_args(Level):
             raise unknown("level", self.level, get_args(Level))
-        if self.level == "node":
-            require_nodes(method.name)
+        if self.level != "edge":
+            require_level(method.name, self.level)
             if (self.heads, self.positions) != ("split", "together"):
-                raise EdgewiseError("--heads and --positions say what edges are, and with --level node there are none")
+                raise EdgewiseError(
+                    f"--heads and --positions say what edges are, and with --level {self.level} none are chosen"
+                )
             if self.select != "at-most":
                 raise EdgewiseError(
-                    f"selection {self.select!r} chooses edges, and nodes need no such choice; use at-most"
+                    f"selection {self.select!r} chooses edges, and {self.level}s need no such choice; use at-most"
                 )
+        self._check_neurons(method.name)
         if self.select not in get_args(Selection):
             raise unknown("selection", self.select, get_args(Selection))
         if self.select != "at-most" and (acdc or not sized):
@@ -181,7 +191,8 @@ class SearchRequest:
             )
         if not acdc and (self.engine, self.layer_order, self.head_order) != ("incremental", "normal", "normal"):
             raise EdgewiseError(f"--engine, --layer-order and --head-order are ACDC's; method {method.name!r} has none")
-        if not acdc and (self.within, self.budget, self.passes) != (None, None, 1):
+        shortlisted = self.level == "neuron" and method.name == "exact"
+        if not acdc and (None if shortlisted else self.within, self.budget, self.passes) != (None, None, 1):
             raise EdgewiseError(f"--within, --budget and --passes are ACDC's; method {method.name!r} has none")
         check_budget(self.budget, self.passes)
         method.check(self.options or {})
@@ -212,6 +223,21 @@ class SearchRequest:
         if isinstance(self.metric, str) and self.metric not in METRICS:
             raise unknown("metric", self.metric, METRICS)
 
+    def _check_neurons(self, method: str) -> None:
+        """Refuse what is asked about neurons at other levels, and about edges and nodes where there are neurons."""
+        if self.level != "neuron":
+            if self.neurons is not None:
+                raise EdgewiseError("--neurons is for circuits of neurons: give --level neuron, or --edges")
+            return
+        if self.edges is not None:
+            raise EdgewiseError("--edges counts edges or nodes; with --level neuron the number is --neurons")
+        if self.neurons is not None and self.neurons < 1:
+            raise EdgewiseError(f"--neurons should be at least 1, not {self.neurons}")
+        if self.known is not None or self.groups is not None:
+            raise EdgewiseError(
+                "--known and --groups are about edges and nodes, all of which a circuit of neurons has (--level neuron)"
+            )
+
     def check_size(self, suggested: float | None) -> None:
         """Refuse a search that nothing tells how much to keep; `suggested` is the task's own threshold.
 
@@ -221,8 +247,10 @@ class SearchRequest:
         from edgewise.discovery import METHODS, method_named
 
         method = METHODS[method_named(self.method)]
-        if self.edges is not None or self.share is not None:
+        if self.edges is not None or self.share is not None or self.neurons is not None:
             return
+        if self.level == "neuron" and self.threshold is None:
+            raise EdgewiseError("say how many neurons the circuit should have (--neurons), or give a --threshold")
         if "target" in method.options:
             raise EdgewiseError(f"method {method.name!r} needs --edges: the size that its masks are pressed to")
         if self.threshold is not None or method.rounds:
@@ -243,10 +271,12 @@ class SearchRequest:
         """The graph that is searched.
 
         Raises:
-            EdgewiseError: the task's positions cannot be told apart as asked.
+            EdgewiseError: the task's positions, or the model's neurons, cannot be told apart as asked.
         """
+        from edgewise.models.neurons import by_neuron
         from edgewise.tasks.spans import told_apart
 
+        model = by_neuron(model) if self.level == "neuron" else model
         _, spans = told_apart(task, self.positions)
         split, whole = task.split_embedding, self.heads == "whole"
         return model.graph(ports=self.with_ports, split_embedding=split, whole_heads=whole, spans=spans)
@@ -257,8 +287,9 @@ class SearchRequest:
         from edgewise.graph.groups import read_groups
 
         method = METHODS[method_named(self.method)]
-        whole = graph.n_edges if self.level == "edge" else len(graph.sources)
-        edges = self.edges if self.share is None else max(1, int(self.share * whole))
+        whole = {"edge": graph.n_edges, "node": len(graph.sources), "neuron": graph.n_neurons}[self.level]
+        count = None if self.share is None else max(1, int(self.share * whole))
+        edges, neurons = (count or self.edges, None) if self.level != "neuron" else (None, count or self.neurons)
         options = {
             **method.options,
             **({"seed": self.seed} if "seed" in method.options else {}),
@@ -267,10 +298,11 @@ class SearchRequest:
         if "target" in options and options["target"] is None:
             options["target"] = edges
         threshold = self.threshold
-        if threshold is None and edges is None and not method.rounds:
+        if threshold is None and edges is None and neurons is None and not method.rounds:
             threshold = task.threshold
         groups = None if self.groups is None else read_groups(self.groups, graph)
         settled = {"threshold": threshold, "edges": edges, "share": None, "options": options, "groups": groups}
+        settled["neurons"] = neurons
         return replace(self, method=method.name, ports=self.with_ports, **settled)
 
     def ablating(self, model: Decoder, task: Task, constants: Constants | None = None) -> Ablation:
@@ -306,7 +338,7 @@ class SearchRequest:
             given["known"] = name_of(self.known)
         if self.groups is not None:
             given["groups"] = {name: list(nodes) for name, nodes in read_groups(self.groups).items()}
-        for name in ("share", "groups", "known"):
+        for name in ("share", "neurons", "groups", "known"):
             if given[name] is None:
                 del given[name]
         del given["max_memory"]
@@ -354,28 +386,10 @@ class SearchRequest:
 
 _UNNAMED = "(a circuit)"
 _LATER = (
-    *("level", "select", "share", "max_memory", "within", "budget", "passes"),
+    *("level", "select", "share", "neurons", "max_memory", "within", "budget", "passes"),
     *("heads", "positions", "mean_over", "ablation_seed", "groups", "known"),
 )
 """What records may lack: what is not always said, and what older ones did not know."""
-
-
-def _names_edges(within: object) -> bool:
-    """Whether something is what a search can be made within."""
-    if isinstance(within, int) and not isinstance(within, bool):
-        return within >= 1
-    return (
-        bool(str(within)) if isinstance(within, str | Path) else hasattr(within, "edges") or hasattr(within, "circuit")
-    )
-
-
-def _names_texts(given: object) -> bool:
-    """Whether something is what texts can be read by: a path, or what a record keeps of them."""
-    return (
-        bool(str(given))
-        if isinstance(given, str | Path)
-        else isinstance(given, Mapping) and all(isinstance(given.get(name), str) for name in ("file", "sha256"))
-    )
 
 
 def _path_of(within: object) -> str:
@@ -384,10 +398,3 @@ def _path_of(within: object) -> str:
 
 
 _IN_RECORD = {"seed": "order_seed", "options": "method_options"}
-_KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "Bytes": int}
-_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a name"}
-
-
-def _is(value: object, kind: type) -> bool:
-    """Whether a value is of a kind; True is no number, and a number may be whole."""
-    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgewise.discovery import METHODS, StepProgress, at_most, choose_nodes, without_dead_ends
+from edgewise.discovery import METHODS, StepProgress, at_most, choose_neurons, choose_nodes, without_dead_ends
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph
+from edgewise.graph import Circuit, Graph, NeuronCircuit, OutputCircuit
 from edgewise.graph.by_node import Level
 from edgewise.graph.convert import onto
 from edgewise.json_files import part
-from edgewise.patching import Experiment
+from edgewise.patching import Experiment, plan_memory
 from edgewise.runs.given import read_circuit
 from edgewise.runs.run import Run
 from edgewise.runs.scores import load_scores
@@ -69,7 +69,46 @@ def _nodes(within: Within, experiment: Experiment, progress: StepProgress | None
     return replace(found, scores=None, port_scores=None)
 
 
+def neurons_within(
+    within: Within, experiment: Experiment, max_memory: int | None = None, progress: StepProgress | None = None
+) -> NeuronCircuit:
+    """The neurons that `within` stands for: the best so many by attribution, by size, or those of a circuit of neurons.
+
+    Raises:
+        EdgewiseError: attribution does not fit into `max_memory`; there is no such circuit, it is of another graph or
+            of edges or nodes, or it has no neuron.
+    """
+    if isinstance(within, int):
+        plan_memory(experiment.decoder, experiment.task, experiment.graph, max_memory, "gradients")
+        scored = METHODS[SCORED_BY].scores(experiment, level="neuron", max_memory=max_memory, progress=progress)
+        found = choose_neurons(scored.circuit, count=within, absolute=True).circuit
+    else:
+        found = _circuit_of(within)
+    if not isinstance(found, NeuronCircuit):
+        raise EdgewiseError(
+            "with --level neuron the shortlist (--within) is a number of neurons, or a run that was made with --level "
+            f"neuron, not a circuit of {found.size:,} {found.unit}"
+        )
+    found.require_graph(experiment.graph)
+    if not found:
+        raise EdgewiseError("the shortlist (--within) is empty: it has no neuron")
+    return found
+
+
 def _given(within: Within, graph: Graph) -> Circuit:
+    circuit = _circuit_of(within)
+    if isinstance(circuit, NeuronCircuit):
+        raise EdgewiseError(
+            "the shortlist (--within) is a circuit of neurons, which has every edge; give one of edges or of nodes"
+        )
+    if isinstance(circuit, OutputCircuit):
+        raise EdgewiseError(
+            "nodes of the shortlist (--within) write only some output dimensions (neurons), which no search keeps to"
+        )
+    return onto(circuit, graph)
+
+
+def _circuit_of(within: Within) -> Circuit:
     circuit = within
     if isinstance(circuit, str | Path):
         path = Path(circuit).expanduser()
@@ -77,7 +116,7 @@ def _given(within: Within, graph: Graph) -> Circuit:
     circuit = getattr(circuit, "circuit", circuit)  # a run's
     if not isinstance(circuit, Circuit):
         raise EdgewiseError(f"a shortlist is a number of edges, a circuit, a run, or the path of one, not {circuit!r}")
-    return onto(circuit, graph)
+    return circuit
 
 
 def unpacked_shortlist(kept: Any, graph: Graph, level: Level = "edge") -> Circuit:

@@ -17,6 +17,7 @@ from edgewise.discovery.methods import (
     subnetwork_probing,
 )
 from edgewise.errors import EdgewiseError, unknown
+from edgewise.graph.by_node import Level
 from edgewise.registry import Registry
 
 _OWN = (
@@ -47,19 +48,19 @@ def register_method(method: Method) -> None:
     METHODS.add(getattr(method, "name", ""), method)
 
 
-def require_nodes(name: str) -> None:
-    """Refuse a method, by its full name, that cannot find circuits of whole nodes.
+def require_level(name: str, level: Level) -> None:
+    """Refuse a method, by its full name, that cannot find circuits of a level.
 
     Raises:
         EdgewiseError: it cannot; the message names those that can.
     """
     method = METHODS[name]
-    if not method.by_node:
-        what = "queries, keys, values and MLPs" if method.units else "edges"
-        able = [other for other, one in METHODS.items() if one.by_node]
-        raise EdgewiseError(
-            f"method {name!r} scores {what}, not whole nodes (--level node); these can: {', '.join(able)}"
-        )
+    if not method.finds(level):
+        does = f"scores {'queries, keys, values and MLPs' if method.units else 'edges'}"
+        does = "decides about edges or whole nodes" if method.score is None else does
+        wanted = "whole nodes" if level == "node" else "neurons"
+        able = [other for other, one in METHODS.items() if one.finds(level)]
+        raise EdgewiseError(f"method {name!r} {does}, not {wanted} (--level {level}); these can: {', '.join(able)}")
 
 
 def method_named(name: str) -> str:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from edgewise.discovery.attribution import STEPS, Points, along, attribute, attribute_nodes, moves, with_embeddings
+from edgewise.discovery.attribution import (
+    STEPS,
+    Points,
+    along,
+    attribute,
+    attribute_neurons,
+    attribute_nodes,
+    moves,
+    with_embeddings,
+)
 from edgewise.discovery.method import Method, Scored, StepProgress
 from edgewise.patching import Experiment
 
@@ -25,6 +34,15 @@ def clean_corrupted_nodes(experiment: Experiment, *, progress: StepProgress | No
     return attribute_nodes(experiment, _points(experiment), progress)
 
 
+def clean_corrupted_neurons(experiment: Experiment, *, progress: StepProgress | None = None) -> Scored:
+    """The same of neurons.
+
+    Raises:
+        EdgewiseError: as `clean_corrupted`, or the experiment's graph tells no neurons apart.
+    """
+    return attribute_neurons(experiment, _points(experiment), progress)
+
+
 def _points(experiment: Experiment) -> Points:
     if not moves(experiment):
         return along(experiment, "activations", STEPS)
@@ -39,4 +57,5 @@ METHOD = Method(
     when="cheaper than a path",
     score=clean_corrupted,
     score_nodes=clean_corrupted_nodes,
+    score_neurons=clean_corrupted_neurons,
 )

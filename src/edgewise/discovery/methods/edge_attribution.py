@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.discovery.attribution import attribute, attribute_nodes, clean_or_path
+from edgewise.discovery.attribution import attribute, attribute_neurons, attribute_nodes, clean_or_path
 from edgewise.discovery.method import Method, Scored, StepProgress
 from edgewise.patching import Experiment
 
@@ -25,6 +25,15 @@ def node_attribution(experiment: Experiment, *, progress: StepProgress | None = 
     return attribute_nodes(experiment, clean_or_path(experiment), progress)
 
 
+def neuron_attribution(experiment: Experiment, *, progress: StepProgress | None = None) -> Scored:
+    """The same of neurons: of each the change of its activation times the gradient there.
+
+    Raises:
+        EdgewiseError: as `edge_attribution`, or the experiment's graph tells no neurons apart.
+    """
+    return attribute_neurons(experiment, clean_or_path(experiment), progress)
+
+
 METHOD = Method(
     name="edge-attribution",
     short="eap",
@@ -34,4 +43,5 @@ METHOD = Method(
     when="a first look at a large model",
     score=edge_attribution,
     score_nodes=node_attribution,
+    score_neurons=neuron_attribution,
 )

@@ -9,6 +9,7 @@ from edgewise.discovery.attribution import (
     Points,
     along,
     attribute,
+    attribute_neurons,
     attribute_nodes,
     flat_at_clean,
 )
@@ -43,6 +44,17 @@ def node_attribution_ig(
     return attribute_nodes(experiment, _points(experiment, path, steps), progress)
 
 
+def neuron_attribution_ig(
+    experiment: Experiment, *, path: Path = "inputs", steps: int = STEPS, progress: StepProgress | None = None
+) -> Scored:
+    """The same of neurons.
+
+    Raises:
+        EdgewiseError: as `edge_attribution_ig`, or the experiment's graph tells no neurons apart.
+    """
+    return attribute_neurons(experiment, _points(experiment, path, steps), progress)
+
+
 def _points(experiment: Experiment, path: Path, steps: int) -> Points:
     if path not in PATHS:
         raise unknown("path", path, PATHS)
@@ -68,4 +80,5 @@ METHOD = Method(
     ),
     score=edge_attribution_ig,
     score_nodes=node_attribution_ig,
+    score_neurons=neuron_attribution_ig,
 )

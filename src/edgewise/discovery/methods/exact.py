@@ -2,11 +2,13 @@
 
 The score of an edge is how much the metric rises when that edge alone is ablated and every other one is present. The
 incremental evaluator computes it: everything upstream of the edge is reused, and edges into one input are one batch.
-The score of a node is how much it rises when all that the node writes is ablated. Attribution estimates the same
-numbers by gradients.
+The score of a node is how much it rises when all that the node writes is ablated, that of a neuron when its activation
+alone is. Attribution estimates the same numbers by gradients.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,8 +17,10 @@ from edgewise.discovery.node_search import walk_of
 from edgewise.discovery.order import Order, visits
 from edgewise.discovery.walking import finite
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, of_nodes
+from edgewise.graph import Circuit, NeuronCircuit, of_nodes
+from edgewise.graph.by_neuron import neuron_name
 from edgewise.patching import Experiment, IncrementalEngine
+from edgewise.patching.neuron_engine import NeuronEngine
 from edgewise.patching.node_engine import NodeEngine
 from edgewise.patching.wiring import Wiring
 
@@ -83,6 +87,44 @@ def exact_node_effects(
     return Scored(of_nodes(graph, everything, scores))
 
 
+def exact_neuron_effects(
+    experiment: Experiment,
+    *,
+    within: Circuit | None = None,
+    max_memory: int | None = None,
+    progress: StepProgress | None = None,
+) -> Scored:
+    """Every neuron's effect on the metric, in an experiment whose graph tells neurons apart.
+
+    A neuron's activation alone is ablated, before the output projection, and all that is behind its MLP follows.
+
+    Args:
+        within: measure the neurons of this circuit only; the scores are on it, and 0 for others.
+
+    Raises:
+        EdgewiseError: it does not fit into memory, the metric without some neuron is not a finite number, or `within`
+            is no circuit of neurons.
+    """
+    graph = experiment.graph
+    if not graph.neurons:
+        raise EdgewiseError("the experiment's graph tells no neurons apart; make it with neurons=True")
+    every = NeuronCircuit.full(graph) if within is None else NeuronCircuit.full(graph) & within
+    engine = NeuronEngine(experiment, max_memory)
+    (whole,) = engine.measure(graph.n_layers - 1, [()])
+    scores, done, step = np.zeros(every.neurons.shape), 0, engine.most
+    for layer in reversed(range(graph.n_layers)):
+        numbers = np.flatnonzero(every.neurons[layer]).tolist()
+        for first in range(0, len(numbers), step):
+            block = numbers[first : first + step]
+            for number, metric in zip(block, engine.measure(layer, [(one,) for one in block]), strict=True):
+                name = neuron_name(layer, number)
+                scores[layer, number] = finite(metric, experiment, f"without {name}") - whole
+            done += len(block)
+            if progress is not None:
+                progress(done, every.size)
+    return Scored(replace(every, neuron_scores=scores), {} if within is None else {"shortlist": every.size})
+
+
 METHOD = Method(
     name="exact",
     summary="ablate every edge alone and measure",
@@ -92,5 +134,6 @@ METHOD = Method(
     counts="edges",
     score=exact_effects,
     score_nodes=exact_node_effects,
+    score_neurons=exact_neuron_effects,
     memory="every edge",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.discovery.attribution import attribute, attribute_nodes, clean_or_path
+from edgewise.discovery.attribution import attribute, attribute_neurons, attribute_nodes, clean_or_path
 from edgewise.discovery.method import Method, Scored, StepProgress
 from edgewise.patching import Experiment
 
@@ -27,6 +27,15 @@ def relp_nodes(experiment: Experiment, *, progress: StepProgress | None = None) 
     return attribute_nodes(experiment, clean_or_path(experiment), progress, relevance=True)
 
 
+def relp_neurons(experiment: Experiment, *, progress: StepProgress | None = None) -> Scored:
+    """The same of neurons.
+
+    Raises:
+        EdgewiseError: as `relp`, or the experiment's graph tells no neurons apart.
+    """
+    return attribute_neurons(experiment, clean_or_path(experiment), progress, relevance=True)
+
+
 METHOD = Method(
     name="relp",
     summary="edge attribution with a backward pass by the rules of relevance propagation",
@@ -35,4 +44,5 @@ METHOD = Method(
     when="a first look at a large model with MLPs",
     score=relp,
     score_nodes=relp_nodes,
+    score_neurons=relp_neurons,
 )

@@ -16,6 +16,7 @@ from edgewise.models.components import MLP, Component, Projection, SourceModules
 from edgewise.models.decoder import Decoder, DecoderConfig, Unembedding
 from edgewise.models.dense import dense_weight
 from edgewise.models.families import parts
+from edgewise.models.neurons import apart, hollow
 
 Embedding = Callable[[Any, Any], Callable[[Tensor, Tensor], tuple[Tensor, ...]]]
 """From a model's body and configuration, what makes the parts of an embedding from tokens and positions."""
@@ -114,7 +115,7 @@ class Family:
         mlp_adds: the module whose output the layer adds; by default the MLP, or `mlp_after`.
         mlp_runs: how the MLP is run on what its norm gives.
         parallel: whether attention and MLP read the same stream.
-        neurons: the MLP's linear maps into its neurons, where it is no mixture.
+        neurons, out: the MLP's linear maps into its neurons and out of them, where it is no mixture.
         logits_factor: what logits are multiplied by.
         refuse: words about a configuration that is not supported, or None.
     """
@@ -145,6 +146,7 @@ class Family:
     mlp_runs: Callable[[Any], Callable[[Tensor], Any]] = lambda mlp: mlp
     parallel: Callable[[Block], bool] = never
     neurons: tuple[str, ...] = ("gate_proj", "up_proj")
+    out: str = "down_proj"
     logits_factor: Callable[[Any], float] = lambda config: 1.0
     refuse: Callable[[Any], str | None] = lambda config: None
 
@@ -240,6 +242,26 @@ class Family:
             run=run,
             neurons=parts.into_neurons(mlp, self.neurons),
             routed=hasattr(mlp, "experts"),
+            by_neuron=(lambda: self._by_neuron(block)) if hasattr(mlp, self.out) else None,
+        )
+
+    def _by_neuron(self, block: Block) -> MLP:
+        mlp, before = at(block.layer, self.mlp), _named(block, self.mlp_norm)
+        after = None if self.mlp_after is None else at(block.layer, self.mlp_after)
+        inner = self.mlp_runs(hollow(mlp, self.out))
+        weight, bias = dense_weight(getattr(mlp, self.out), block.model.dtype)
+        if after is not None and bias is not None:
+            raise EdgewiseError(
+                f"the MLP of layer {block.index} has a norm behind a bias of its output projection, so what the bias "
+                "adds depends on its neurons, and they cannot be told apart"
+            )
+        return apart(
+            self._mlp(block),
+            activate=lambda x: added(inner(x if before is None else before(x))),
+            output=weight.T,
+            bias=bias,
+            after=None if after is None else parts.scale_of(after, self.offset),
+            multiplier=block.multiplier,
         )
 
 

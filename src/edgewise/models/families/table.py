@@ -78,7 +78,7 @@ LLAMA_LIKE: dict[str, Family] = {
         mlp_norm=lambda block: "input_layernorm" if block.config.use_parallel_residual else "post_attention_layernorm",
         parallel=lambda block: block.config.use_parallel_residual,
     ),
-    "starcoder2": Family(neurons=("c_fc",)),
+    "starcoder2": Family(neurons=("c_fc",), out="c_proj"),
     "cohere": _cohere,
     "cohere2": replace(_cohere, rotation=_rotated_in_windows),
     "granite": _granite,
@@ -154,7 +154,8 @@ def _falcon_norms(block: Block) -> tuple[str, str]:
 
 def _bloom_mlp(mlp: Any) -> Callable[[Tensor], Tensor]:
     """Bloom's adds the stream itself; here it adds nothing."""
-    return lambda x: mlp(x, torch.zeros_like(x))
+    in_slices = mlp.pretraining_tp > 1 and mlp.slow_but_exact  # which makes its output of the stream's shape
+    return lambda x: mlp(x, torch.zeros_like(x) if in_slices else x.new_zeros(()))
 
 
 def _opt_mlp(layer: Any) -> Callable[[Tensor], Tensor]:
@@ -190,6 +191,7 @@ GPT_LIKE: dict[str, Family] = {
         mlp_norm="ln_2",
         mlp_runs=_with_fused_gelu,
         neurons=("c_fc",),
+        out="c_proj",
         refuse=lambda config: "it has cross-attention" if getattr(config, "add_cross_attention", False) else None,
     ),
     "gpt_neo": replace(
@@ -203,6 +205,7 @@ GPT_LIKE: dict[str, Family] = {
         window=_local,
         mlp_norm="ln_2",
         neurons=("c_fc",),
+        out="c_proj",
     ),
     "gptj": replace(
         _gpt,
@@ -215,6 +218,7 @@ GPT_LIKE: dict[str, Family] = {
         mlp_norm="ln_1",
         parallel=_always,
         neurons=("fc_in",),
+        out="fc_out",
     ),
     "gpt_neox": Family(
         body="gpt_neox",
@@ -225,6 +229,7 @@ GPT_LIKE: dict[str, Family] = {
         split=parts.by_group("query_key_value"),
         parallel=lambda block: block.config.use_parallel_residual,
         neurons=("dense_h_to_4h",),
+        out="dense_4h_to_h",
     ),
     "opt": Family(
         body="model.decoder",
@@ -240,6 +245,7 @@ GPT_LIKE: dict[str, Family] = {
         mlp_adds="fc2",
         mlp_runs=_opt_mlp,
         neurons=("fc1",),
+        out="fc2",
         refuse=_opt_refused,
     ),
     "bloom": replace(
@@ -254,6 +260,7 @@ GPT_LIKE: dict[str, Family] = {
         mlp_adds="dense_4h_to_h",
         mlp_runs=_bloom_mlp,
         neurons=("dense_h_to_4h",),
+        out="dense_4h_to_h",
         refuse=_bloom_refused,
     ),
     "falcon": replace(
@@ -272,6 +279,7 @@ GPT_LIKE: dict[str, Family] = {
         mlp_norm=lambda block: _falcon_norms(block)[1],
         parallel=lambda block: block.config.new_decoder_architecture or block.config.parallel_attn,
         neurons=("dense_h_to_4h",),
+        out="dense_4h_to_h",
     ),
     "phi": Family(
         final_norm="final_layernorm",
@@ -281,6 +289,7 @@ GPT_LIKE: dict[str, Family] = {
         mlp_norm="input_layernorm",
         parallel=_always,
         neurons=("fc1",),
+        out="fc2",
     ),
 }
 

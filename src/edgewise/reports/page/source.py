@@ -11,6 +11,7 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Decision
+from edgewise.graph.by_neuron import require_edges
 from edgewise.graph.groups import GivenGroups, Groups, read_groups
 from edgewise.json_files import part
 from edgewise.runs import read_run, read_trace
@@ -106,6 +107,7 @@ def read_sources(
 
 def _read(folder: Path, label: str, known: Truth | None, groups: GivenGroups | None) -> Source:
     record, circuit = read_run(folder)
+    require_edges(circuit, "there is no page")
     _check_result(record, folder, nodes=circuit.whole_nodes)
     truth = known or _known(folder, record, circuit)
     own = read_groups(groups, circuit.graph) if groups is not None else groups_in(record["settings"])

@@ -1,0 +1,242 @@
+"""Circuits of neurons: every head and every edge is there, and of each MLP the neurons that were chosen.
+
+A neuron is a hidden unit of an MLP, `m3.n1207`, as it stands before the output projection; one that is not in the
+circuit holds its ablated activation, wherever the MLP is read. The graph is one without port edges that says how many
+neurons each MLP has (`Graph.neurons`), so that no circuit of neurons is taken for one of edges or nodes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from edgewise.errors import EdgewiseError, quoted
+from edgewise.graph.circuit import Circuit, Floats
+from edgewise.graph.graph import Bools, Graph
+
+_NEURON = re.compile(r"m(0|[1-9][0-9]{0,9})\.n(0|[1-9][0-9]{0,9})")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NeuronCircuit(Circuit):
+    """A set of neurons of `graph`, and optionally a score for every neuron. All edges are present.
+
+    Attributes:
+        neurons: `[layers, neurons]`, which neurons are present; given nothing, all of them.
+        neuron_scores: `[layers, neurons]` float64, how much each neuron matters by some method, or None.
+    """
+
+    neurons: Bools = None  # type: ignore[assignment] - filled below
+    neuron_scores: Floats | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shape = (self.graph.n_layers, self.graph.neurons)
+        if not self.graph.neurons or self.graph.ports or not np.array_equal(self.edges, self.graph.edges):
+            raise EdgewiseError(
+                "a circuit of neurons has every edge of a graph that tells neurons apart and has no port edges"
+            )
+        given = np.ones(shape, dtype=bool) if self.neurons is None else self.neurons
+        for name, value, dtype in (("neurons", given, np.bool_), ("neuron_scores", self.neuron_scores, np.float64)):
+            if value is None:
+                continue
+            array = np.array(value, dtype=dtype)
+            if array.shape != shape:
+                raise EdgewiseError(f"{name} should have shape {shape} for {self.graph.describe()}, not {array.shape}")
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def full(cls, graph: Graph) -> Self:
+        """Every neuron present: the model itself."""
+        return cls(graph, graph.edges, graph.port_edges)
+
+    @classmethod
+    def empty(cls, graph: Graph) -> Self:
+        """No neuron present: every MLP writes what its ablated neurons do, and its projection's bias."""
+        return replace(cls.full(graph), neurons=np.zeros((graph.n_layers, graph.neurons), dtype=bool))
+
+    @property
+    def size(self) -> int:
+        return int(self.neurons.sum())
+
+    @property
+    def most(self) -> int:
+        return self.graph.n_neurons
+
+    @property
+    def unit(self) -> str:
+        return "neurons"
+
+    @property
+    def present(self) -> Bools:
+        """Neurons as one row `[layers * neurons]`, to count or compare."""
+        return self.neurons.ravel()
+
+    @property
+    def by_layer(self) -> list[int]:
+        """How many neurons of each layer are present."""
+        return self.neurons.sum(axis=1).tolist()
+
+    def names(self) -> list[str]:
+        """Names of the neurons present, layer by layer."""
+        return [neuron_name(layer, number) for layer, number in np.argwhere(self.neurons)]
+
+    def nodes(self) -> list[str]:
+        """Names of all nodes but the MLPs without a neuron, early to late, `logits` last."""
+        bare = {f"m{layer}" for layer, count in enumerate(self.by_layer) if not count}
+        return [node.name for node in self.graph.sources if node.name not in bare] + ["logits"]
+
+    def connected(self) -> Self:
+        """The same: every edge is there, so all of it lies on a path."""
+        return self
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self.neurons[locate_neuron(self.graph, name)])
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __bool__(self) -> bool:
+        return self.size > 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, NeuronCircuit):
+            return False if isinstance(other, Circuit) else NotImplemented
+        return self.graph.shape == other.graph.shape and np.array_equal(self.neurons, other.neurons)
+
+    def __hash__(self) -> int:
+        return hash((self.graph.shape, self.neurons.tobytes()))
+
+    def __or__(self, other: Circuit) -> Self:
+        return replace(self, neurons=self.neurons | self._of(other))
+
+    def __and__(self, other: Circuit) -> Self:
+        return replace(self, neurons=self.neurons & self._of(other))
+
+    def __sub__(self, other: Circuit) -> Self:
+        return replace(self, neurons=self.neurons & ~self._of(other))
+
+    def __xor__(self, other: Circuit) -> Self:
+        return replace(self, neurons=self.neurons ^ self._of(other))
+
+    def __invert__(self) -> Self:
+        return replace(self, neurons=~self.neurons)
+
+    def __le__(self, other: Circuit) -> bool:
+        return not (self.neurons & ~self._of(other)).any()
+
+    def add(self, *names: str) -> Self:
+        """This circuit and the neurons called `names`."""
+        return self | of_neuron_names(self.graph, names)
+
+    def remove(self, *names: str) -> Self:
+        """This circuit without the neurons called `names`."""
+        return self - of_neuron_names(self.graph, names)
+
+    def _of(self, other: Circuit) -> Bools:
+        self.require_graph(other.graph)
+        if not isinstance(other, NeuronCircuit):
+            raise EdgewiseError("the circuit has edges, where one of neurons is wanted")
+        return other.neurons
+
+
+def neuron_name(layer: int, number: int) -> str:
+    """`m3.n1207`: neuron 1207, from 0, of the MLP of layer 3."""
+    return f"m{layer}.n{number}"
+
+
+def of_neurons(graph: Graph, neurons: Bools, scores: Floats | None = None) -> NeuronCircuit:
+    """The circuit of the neurons that are True in `neurons` `[layers, neurons]`, with a score for each, or none.
+
+    Raises:
+        EdgewiseError: the graph has port edges or tells no neurons apart, or the shapes are others.
+    """
+    return NeuronCircuit(graph, graph.edges, graph.port_edges, neurons=neurons, neuron_scores=scores)
+
+
+def of_neuron_names(graph: Graph, names: Iterable[str]) -> NeuronCircuit:
+    """The circuit of the neurons called `names`, as in `["m3.n1207", "m0.n4"]`.
+
+    Raises:
+        EdgewiseError: a name is no neuron of `graph`.
+    """
+    found = np.zeros((graph.n_layers, graph.neurons), dtype=bool)
+    for name in names:
+        found[locate_neuron(graph, name)] = True
+    return of_neurons(graph, found)
+
+
+def locate_neuron(graph: Graph, name: str) -> tuple[int, int]:
+    """Layer and number of the neuron called `name`.
+
+    Raises:
+        EdgewiseError: `name` is no neuron's name, or this graph has no such neuron.
+    """
+    match = _NEURON.fullmatch(name)
+    if match is None:
+        raise EdgewiseError(f"{quoted(name)} is not a neuron; neurons are written 'm3.n1207'")
+    layer, number = int(match[1]), int(match[2])
+    if layer >= graph.n_layers or number >= graph.neurons:
+        raise EdgewiseError(f"this graph ({graph.describe()}) has no neuron {quoted(name)}")
+    return layer, number
+
+
+def require_edges(circuit: Circuit, what: str) -> None:
+    """Raise an EdgewiseError if a circuit is one of neurons, which `what` cannot take.
+
+    Args:
+        what: the beginning of the sentence, as in `there is no picture`.
+    """
+    if isinstance(circuit, NeuronCircuit):
+        raise EdgewiseError(
+            f"{what} of a circuit of neurons, which has every head and every edge; discover prints its neurons, "
+            "circuit.json lists them, and evaluate and compare measure it"
+        )
+
+
+def neurons_to_dict(circuit: NeuronCircuit) -> dict[str, Any]:
+    """What a circuit file says of neurons, MLP by MLP: which are in the graph, by number, and every neuron's score."""
+    found: dict[str, Any] = {}
+    for layer, there in enumerate(circuit.neurons):
+        found[f"m{layer}"] = {"in_graph": np.flatnonzero(there).tolist()}
+        if circuit.neuron_scores is not None:
+            found[f"m{layer}"]["scores"] = circuit.neuron_scores[layer].tolist()
+    return found
+
+
+def neurons_from_dict(graph: Graph, edges: Bools, listed: Mapping[str, Any], what: str) -> NeuronCircuit:
+    """The circuit of neurons that a file lists, beside the edges that it has in the graph.
+
+    Raises:
+        EdgewiseError: an MLP is missing or unknown, a neuron or a score is none, or some edges are left out.
+    """
+    if not graph.neurons or graph.ports or (edges != graph.edges).any():
+        raise EdgewiseError(
+            f"{what}: it lists neurons, so every edge of a graph of neurons without port edges should be in the graph"
+        )
+    neurons, scores = np.zeros((2, graph.n_layers, graph.neurons))
+    mlps = [f"m{layer}" for layer in range(graph.n_layers)]
+    if list(listed) != mlps:
+        raise EdgewiseError(f"{what}: 'neurons' should list the MLPs {mlps[0]} to {mlps[-1]} in their order")
+    scored = any("scores" in one for one in listed.values() if isinstance(one, Mapping))
+    for layer, (name, one) in enumerate(listed.items()):
+        there = one.get("in_graph") if isinstance(one, Mapping) else None
+        every = range(graph.neurons)
+        if not isinstance(there, list) or not all(type(number) is int and number in every for number in there):
+            raise EdgewiseError(f"{what}: neurons of {name!r} in the graph should be numbers below {graph.neurons:,}")
+        neurons[layer, there] = 1
+        if scored:
+            own = one.get("scores")
+            if not isinstance(own, list) or len(own) != graph.neurons or not all(_is_number(score) for score in own):
+                raise EdgewiseError(f"{what}: {name!r} should have 'scores', a finite number for each neuron")
+            scores[layer] = own
+    return of_neurons(graph, neurons > 0, scores if scored else None)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
