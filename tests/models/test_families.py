@@ -82,8 +82,11 @@ def test_circuits_run_as_the_source_models_own_modules_say(model):
         split = model.config.position_embedding and number == 1
         task = tiny.task(number, longest=5, split_embedding=split)
         experiment = Experiment(model, task, ablation=ablation, ports=number != 1)
-        circuits = [oracle.random_circuit(experiment.graph, number, share) for share in (0.3, 0.8)]
-        for circuit in (*circuits, Circuit.full(experiment.graph), Circuit.empty(experiment.graph)):
+        graph = experiment.graph
+        circuits = [oracle.random_circuit(graph, number, (0.3, 0.8, 0.5)[number]), Circuit.empty(graph)]
+        if number == 0:
+            circuits += [oracle.random_circuit(graph, 3, 0.8), Circuit.full(graph)]
+        for circuit in circuits:
             wanted = oracle.oracle_logits(experiment, circuit)
             assert wanted.abs().max() > 0.1 or (ablation == "zero" and not circuit)
             most = max(1.0, float(wanted.detach().abs().max()))

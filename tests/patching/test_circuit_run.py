@@ -155,7 +155,7 @@ def naive_logits(model, experiment, circuit):
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_any_circuit_runs_as_the_definition_says(family, ports, ablation):
     model = tiny.FAMILIES[family](dtype=torch.float64)
-    for seed, share in ((0, 0.2), (1, 0.6), (2, 0.9)):
+    for seed, share in ((0, 0.3), (1, 0.8)):
         split = model.config.position_embedding and seed == 1
         experiment = Experiment(model, tiny.task(seed, split_embedding=split), ablation=ablation, ports=ports)
         circuit = random_circuit(experiment.graph, seed, share)
