@@ -26,11 +26,10 @@ def test_the_names_offered_are_those_there_are() -> None:
 
 CODE = """
 import sys
-sys.argv[0] = "edgewise"
+sys.argv = ["edgewise"]
 try:
-    from edgewise.cli.app import app
-    import edgewise.cli
-    app(prog_name="edgewise")
+    from edgewise.cli import main
+    main()
 finally:
     assert "torch" not in sys.modules
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,9 @@ from edgewise.cli.options import JsonOption
 from edgewise.cli.printing import kept_if_stopped
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_text
-from edgewise.runs.jobs import Job
+
+if TYPE_CHECKING:
+    from edgewise.runs.jobs import Job
 
 
 @app.command(epilog="Example: edgewise batch searches.toml --out runs/batch --workers 4")

@@ -8,10 +8,10 @@ import warnings
 
 import typer
 
-from edgewise.cli.app import app
+from edgewise.cli.commands import COMMANDS, command, every_command, overview
 from edgewise.cli.printing import Kept
 from edgewise.cli.signals import listening
-from edgewise.errors import EdgewiseError, EdgewiseWarning
+from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
 from edgewise.reports.words import visible
 
 
@@ -24,7 +24,7 @@ def main() -> None:
         os.environ.setdefault(name, "error")
     try:
         with listening():
-            app()
+            _run(sys.argv[1:])
     except EdgewiseError as error:
         _fail(f"edgewise: {error}", 2)
     except KeyboardInterrupt:
@@ -40,6 +40,20 @@ def main() -> None:
         if end.code == 130 and not isinstance(end, Kept):  # typer has already turned Ctrl-C into this
             typer.echo(INTERRUPTED, err=True)
         raise
+
+
+def _run(words: list[str]) -> None:
+    """Run the command that was typed first: it alone is looked at, so that it does not wait for the others."""
+    if "_EDGEWISE_COMPLETE" in os.environ:
+        every_command()(words, prog_name="edgewise")
+    if words and not words[0].startswith("-"):
+        one = command(words[0])
+        if one is None:
+            raise unknown("command", words[0], COMMANDS)
+        # By itself, a command stands for the whole and has no name to be called by; a group has.
+        alone = not one.registered_groups
+        one(words[alone:], prog_name=f"edgewise {words[0]}" if alone else "edgewise")
+    overview()(words, prog_name="edgewise")
 
 
 def _say_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
