@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgewise.cli.app import app
+from edgewise.cli.early import waiting
 from edgewise.cli.loading import load_any_circuit, some_path
 from edgewise.cli.options import (
     DeviceOption,
@@ -81,6 +82,7 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Test a circuit's claim: its metrics with intervals, hypothesis tests, controls, the benchmark's measures."""
+    waiting(f"loading {model or f'the model of {circuit}'}", quiet=quiet)
     from rich.console import Console
 
     from edgewise.evaluation import Bootstrap

@@ -9,6 +9,7 @@ import typer
 
 from edgewise.cli.app import app
 from edgewise.cli.discover import keep, show
+from edgewise.cli.early import waiting
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import DeviceOption, JsonOption
 from edgewise.cli.printing import headline
@@ -28,6 +29,7 @@ def resume(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Go on with a search of ACDC that was stopped or killed; it ends as if it had never been."""
+    waiting(f"loading the model of {run}", quiet=quiet)
     from rich.console import Console
 
     from edgewise.patching import parse_size
