@@ -13,7 +13,10 @@ from edgewise.cli.app import app
 
 # Help lists the commands in this order.
 COMMANDS = {
-    **{name: name for name in ("discover", "resume", "batch", "plan", "patch", "evaluate", "draw", "report")},
+    **{
+        name: name
+        for name in ("discover", "show", "runs", "resume", "batch", "plan", "patch", "evaluate", "draw", "report")
+    },
     **{name: name for name in ("compare", "sweep", "export", "reproduce")},
     **dict.fromkeys(("tasks", "models", "methods"), "lists"),
     **dict.fromkeys(("check", "prompts"), "prompts"),
@@ -50,6 +53,11 @@ def command(name: str) -> typer.Typer | None:
     alone.registered_commands = [one for one in app.registered_commands if _name(one) == name]
     alone.registered_groups = [one for one in app.registered_groups if one.name == name]
     return alone
+
+
+def callbacks() -> dict[str, Any]:
+    """What each command runs, but for groups of commands."""
+    return {_name(one): one.callback for one in every_command().registered_commands}
 
 
 def _name(one: Any) -> str:

@@ -8,7 +8,8 @@ import warnings
 
 import typer
 
-from edgewise.cli.commands import COMMANDS, command, every_command, overview
+from edgewise.cli.commands import COMMANDS, callbacks, command, every_command, overview
+from edgewise.cli.defaults import defaults
 from edgewise.cli.printing import Kept
 from edgewise.cli.signals import listening
 from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
@@ -52,7 +53,8 @@ def _run(words: list[str]) -> None:
             raise unknown("command", words[0], COMMANDS)
         # By itself, a command stands for the whole and has no name to be called by; a group has.
         alone = not one.registered_groups
-        one(words[alone:], prog_name=f"edgewise {words[0]}" if alone else "edgewise")
+        name = f"edgewise {words[0]}" if alone else "edgewise"
+        one(words[alone:], prog_name=name, default_map=defaults(words[0], words[1:], callbacks) if alone else None)
     overview()(words, prog_name="edgewise")
 
 

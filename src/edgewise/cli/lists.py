@@ -194,6 +194,7 @@ def get(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Get it anew, and replace what was got before.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Get a real model, to be named with --model from then on."""
     from edgewise.models import get_model
@@ -205,6 +206,9 @@ def get(
         typer.echo(what, err=True)
 
     folder = get_model(name, to, source=source, force=force, say=say)  # type: ignore[arg-type] - checked there
+    if as_json:
+        typer.echo(json.dumps({"name": name, "folder": str(folder)}))
+        return
     typer.echo(f"{name} is in {folder}: --model {name if to is None else folder}")
 
 

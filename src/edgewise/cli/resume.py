@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgewise.cli import completion
 from edgewise.cli.app import app
 from edgewise.cli.discover import keep, show
 from edgewise.cli.early import waiting
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: edgewise resume runs/ioi-acdc")
 def resume(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder of a search that was stopped or killed.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="The run folder of a search that was stopped or killed.",
+            autocompletion=completion.runs,
+        ),
+    ],
     device: DeviceOption = None,
     max_memory: Annotated[
         str | None, typer.Option(help="Memory to use beyond the model's weights, as in 3GB. Default: as it was.")

@@ -16,10 +16,9 @@ from rich.text import Text
 
 from edgewise.discovery import HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.discovery.time_left import TimeLeft
-from edgewise.graph.groups import GroupFound
 from edgewise.reports.growth import growth
 from edgewise.reports.words import metric_number, number, visible
-from edgewise.tasks import Comparison, Task
+from edgewise.tasks import Task
 
 PLAIN_LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal to draw on."""
@@ -115,27 +114,6 @@ def _heat_cell(value: float, largest: float) -> Text:
     style = "dim" if share < 0.01 else "bold" if share > 0.3 else ""
     colour = " red" if value > 0 else " blue"
     return Text("." if share < 0.001 else f"{value:z.2f}", style=(style + colour if share >= 0.1 else style).strip())
-
-
-def known_table(known: Comparison, own: Sequence[GroupFound] = ()) -> Group:
-    """What a circuit has of the known one, and of each group of components: the known circuit's or the user's own."""
-    title = f"known circuit ({known.source}): {known.found:,} of its {known.n_edges:,} edges found"
-    return groups_table(own or known.groups, title)
-
-
-def groups_table(groups: Sequence[GroupFound], title: str = "groups of nodes") -> Group:
-    """What a circuit has of each group."""
-    heading = Text(title, style="italic", no_wrap=True, overflow="ignore")
-    if not groups:
-        return Group(heading)
-    table = Table(box=None, pad_edge=False)
-    for column in ("components", "found", "which", "not found"):
-        table.add_column(column, overflow="fold")
-    for group in groups:
-        missed = [name for name in group.members if name not in group.found]
-        share = f"{len(group.found)} of {len(group.members)}"
-        table.add_row(Text(group.group), share, " ".join(group.found), Text(" ".join(missed), style="dim"))
-    return Group(heading, table)
 
 
 def plan_table(plan: Plan) -> Table:
