@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -55,18 +54,20 @@ class Option:
     def typed(self, words: Sequence[str]) -> bool:
         """Whether it stands among words that were typed."""
         flags = (*self.flags, *([self.off] if self.off else ()))
-        return any(
-            word == flag or word.startswith(f"{flag}=") or (not flag.startswith("--") and word.startswith(flag))
-            for word in words
-            for flag in flags
-            if not word.startswith("--") or flag.startswith("--")
-        )
+        return any(_is(flag, word) for word in words for flag in flags)
 
     def words(self, value: Any) -> list[str]:
         """A value as it would be typed."""
         if self.kind is bool:
             return [self.flags[0]] if value else [self.off] if self.off else []
         return [self.flags[0], str(value)]
+
+
+def _is(flag: str, word: str) -> bool:
+    """Whether a word is a flag, alone or with its value: `--edges=20`, `-mgpt2`."""
+    if flag.startswith("--"):
+        return word == flag or word.startswith(f"{flag}=")
+    return word.startswith(flag) and not word.startswith("--")
 
 
 def options_of(command: Callable[..., Any]) -> dict[str, Option]:
@@ -103,6 +104,8 @@ def defaults(name: str, words: Sequence[str], commands: Callable[[], Mapping[str
     path = _path()
     if path is None:
         return {}
+    import tomllib
+
     try:
         sections = tomllib.loads(read_text(path, "the file of defaults"))
     except tomllib.TOMLDecodeError as error:
