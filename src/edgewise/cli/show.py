@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from edgewise.cli.found import how_stopped, show_run
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import JsonOption
 from edgewise.cli.printing import stdout_console
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, EdgewiseWarning
 
 
 @app.command(epilog="Example: edgewise show runs/ioi-acdc")
@@ -26,6 +27,7 @@ def show(
 ) -> None:
     """Print a run again as discover printed it, or how far its search has come."""
     from edgewise.runs.reading import read_record, read_run, read_trace, summary_of, unit_of
+    from edgewise.runs.verdict import verdict
 
     folder = some_path(run, "the run").expanduser()
     record = read_record(folder)
@@ -49,8 +51,11 @@ def show(
             typer.echo(how_stopped(record, circuit, folder))
         else:
             console = stdout_console()
+            trace = read_trace(folder, circuit.graph)
             with console.capture() as shown:
-                show_run(console, record, circuit, read_trace(folder, circuit.graph), folder)
+                show_run(console, record, circuit, trace, folder)
+            if (failed := verdict(record, trace)) is not None:
+                warnings.warn(failed, EdgewiseWarning, stacklevel=1)
             typer.echo(shown.get(), nl=False)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         lacks = f"{error} is missing" if isinstance(error, KeyError) else str(error)

@@ -16,13 +16,10 @@ from rich.text import Text
 
 from edgewise.discovery import HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.discovery.time_left import TimeLeft
+from edgewise.reports import words
 from edgewise.reports.growth import growth
 from edgewise.reports.words import metric_number, number, visible
 from edgewise.tasks import Task
-
-PLAIN_LINE_EVERY = 10.0
-"""Seconds between progress lines where there is no terminal to draw on."""
-
 
 SCREEN = 40
 """Lines that both heat maps may take together; of larger ones the strongest effects are listed."""
@@ -122,9 +119,9 @@ def plan_table(plan: Plan) -> Table:
     by_share = plan.estimates[0].share is not None
     for column in ("nodes that stay" if by_share else "", "edges tested", "time"):
         table.add_column(column, justify="right", overflow="fold")
-    words = ("at the least", "likely", "perhaps") if len(plan.estimates) > 1 else ("tried to its end",)
+    cases = ("at the least", "likely", "perhaps") if len(plan.estimates) > 1 else ("tried to its end",)
     for number_, one in enumerate(plan.estimates):
-        case = words[number_] if one.share is None else f"{one.share:.1%}"
+        case = cases[number_] if one.share is None else f"{one.share:.1%}"
         table.add_row(case, f"{one.tests:,}", f"about {duration(max(1.0, one.seconds))}")
     return table
 
@@ -139,7 +136,7 @@ def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
 
         def report(done: int, of: int) -> None:
             nonlocal said
-            if time.perf_counter() - said >= PLAIN_LINE_EVERY:
+            if time.perf_counter() - said >= words.LINE_EVERY:
                 said = time.perf_counter()
                 console.print(f"{what}: {done:,} of {of:,}", highlight=False, markup=False, soft_wrap=True)
 
@@ -255,7 +252,7 @@ class _PlainView(_View):
 
     def report(self, progress: Progress) -> None:
         seconds, now = self.seconds(progress), time.perf_counter()
-        if now - self.last < PLAIN_LINE_EVERY:
+        if now - self.last < words.LINE_EVERY:
             return
         self.last = now
         self.console.print(
