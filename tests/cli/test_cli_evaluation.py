@@ -351,7 +351,9 @@ def test_a_submission_is_written_for_the_benchmark(shell, scored):
     content = json.loads((shell.folder / "submission" / "ioi_gpt2" / "importances.json").read_text())
     assert set(content) == {"cfg", "nodes", "edges"}
     assert len(content["edges"]) == 110
-    shell.works("export", "scored", "--file", "pt", "--out", "torch")
+    told = shell.json("export", "scored", "--file", "pt", "--out", "torch")
+    cell = {"cell": "gender-pronoun_tiny-pronoun", "scored": True, "official": False}
+    assert told == {"folder": "torch", "cells": [cell]}
     (path,) = (shell.folder / "torch").rglob("*.pt")
     assert path.parent.name == "gender-pronoun_tiny-pronoun"
     again = shell.json("evaluate", path, "--task", "gender-pronoun", "--examples", 8, "--quick")

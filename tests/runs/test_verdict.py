@@ -80,6 +80,7 @@ def test_many_small_removals_that_cost_more_than_any_kept_edge_are_named_as_the_
     said = verdict(record(**FAILED), trace)
     assert "to the model: 40 removals" in str(said)
     assert "Try --threshold 0.025, --budget, --within or another" in str(said)
+    assert str(said).endswith("(docs/methods.md, losses that do not add up)")
     said = verdict(record({"budget": 0.7}, **FAILED), trace)
     assert "Try --threshold 0.025, --within or another" in str(said)
 

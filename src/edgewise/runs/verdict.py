@@ -13,7 +13,7 @@ ENOUGH = 0.5
 """A circuit that recovers less, or is right less than so many times as often as the model, has failed."""
 FURTHER = 4
 """By how much a size or a threshold is changed that is offered to be tried."""
-PAGE = "docs/methods.md"
+PAGE, DRIFT = "docs/methods.md", ", losses that do not add up"
 
 
 def verdict(record: Mapping[str, Any], trace: Sequence[Decision]) -> str | None:
@@ -49,7 +49,7 @@ def verdict(record: Mapping[str, Any], trace: Sequence[Decision]) -> str | None:
         tries += [f"--{name}" for name in ("budget", "within") if settings.get(name) is None]
     tries = [one for one in tries if one]
     tries[-1:] = [f"{tries[-1]} or another ablation than {settings['ablation']!r}"] if tries else ["another ablation"]
-    return f"{fails}{f': {why}' if why else ''}. Try {', '.join(tries)} ({PAGE})"
+    return f"{fails}{f': {why}' if why else ''}. Try {', '.join(tries)} ({PAGE}{DRIFT if why else ''})"
 
 
 def drift(trace: Sequence[Decision], metric: str, unit: str) -> str | None:
