@@ -24,7 +24,6 @@ from typing import Annotated, Any
 from typer.models import OptionInfo
 
 from edgewise.errors import EdgewiseError, near_matches, quoted
-from edgewise.files import read_text
 
 NAME = "edgewise.toml"
 VARIABLE = "EDGEWISE_CONFIG"
@@ -105,6 +104,8 @@ def defaults(name: str, words: Sequence[str], commands: Callable[[], Mapping[str
     if path is None:
         return {}
     import tomllib
+
+    from edgewise.files import read_text
 
     try:
         sections = tomllib.loads(read_text(path, "the file of defaults"))

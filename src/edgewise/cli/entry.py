@@ -47,15 +47,17 @@ def _run(words: list[str]) -> None:
     """Run the command that was typed first: it alone is looked at, so that it does not wait for the others."""
     if "_EDGEWISE_COMPLETE" in os.environ:
         every_command()(words, prog_name="edgewise")
-    if words and not words[0].startswith("-"):
+    elif words and not words[0].startswith("-"):
         one = command(words[0])
         if one is None:
             raise unknown("command", words[0], COMMANDS)
-        # By itself, a command stands for the whole and has no name to be called by; a group has.
-        alone = not one.registered_groups
-        name = f"edgewise {words[0]}" if alone else "edgewise"
-        one(words[alone:], prog_name=name, default_map=defaults(words[0], words[1:], callbacks) if alone else None)
-    overview()(words, prog_name="edgewise")
+        if not one.registered_groups:  # a command by itself stands for the whole, and is called by no name
+            own = defaults(words[0], words[1:], callbacks)
+            one(words[1:], prog_name=f"edgewise {words[0]}", default_map=own)
+        else:
+            one(words, prog_name="edgewise")
+    else:
+        overview()(words, prog_name="edgewise")
 
 
 def _say_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:

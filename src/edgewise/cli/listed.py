@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ def listed(kind: str) -> Any:
 
 def brought(kind: str) -> bool:
     """Whether other packages bring tasks or methods, which are not in the file then."""
+    from importlib.metadata import entry_points
+
     return bool(entry_points(group=f"edgewise.{kind}"))
 
 
