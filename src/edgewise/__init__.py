@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 tune_process()
-importlib.import_module("edgewise.reports.drawing")  # which gives Circuit its draw(), and waits for no torch
 
 # Imported when first asked for, so that `import edgewise` and `edgewise --help` do not wait for torch.
 _PUBLIC = {

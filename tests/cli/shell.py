@@ -52,7 +52,7 @@ class Shell:
         self.folder, self._monkeypatch, self._capsys = folder, monkeypatch, capsys
         monkeypatch.chdir(folder)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-        for name in ("FORCE_COLOR", "NO_COLOR", "TERM", "LINES"):
+        for name in ("FORCE_COLOR", "NO_COLOR", "TERM", "LINES", "EDGEWISE_CONFIG"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("COLUMNS", "100")
 

@@ -39,6 +39,13 @@ def test_runs_are_made_once_and_the_failed_ones_again(shell, batch):
     )
 
 
+def test_a_log_has_a_line_now_and_then_not_one_a_run(shell):
+    names = "".join(f'[[run]]\nname = "r{number}"\ntask = "or-gate"\nseed = {number}\n' for number in range(4))
+    (shell.folder / "many.toml").write_text(f"[all]\nthreshold = 0.1\n{names}")
+    err = shell.works("batch", "many.toml").err
+    assert [line.split()[0] for line in err.splitlines()] == ["1", "4"]
+
+
 def test_a_part_of_the_runs_for_a_job_array(shell, batch):
     assert [one["run"] for one in shell.json("batch", batch, "--dry-run", "--only", "2/2")["runs"]] == [
         "tracr-reverse-acdc"

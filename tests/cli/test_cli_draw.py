@@ -172,6 +172,12 @@ def test_names_that_hold_markup_are_words(shell, run):
     ElementTree.fromstring(text)
 
 
+def test_its_json_says_where_the_drawing_is(shell, run):
+    told = shell.json("draw", "ioi", "--edges", 5, "--out", "five.svg")
+    assert told == {"file": "five.svg", "circuit": "ioi", "unit": "edges", "size": 31, "strongest": 5}
+    assert (shell.folder / "five.svg").is_file()
+
+
 def test_drawing_does_not_wait_for_torch(run):
     code = (
         "import sys; sys.argv = ['edgewise', 'draw', 'ioi']\nfrom edgewise.cli import main\n"

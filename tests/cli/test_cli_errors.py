@@ -167,7 +167,7 @@ def test_arguments_that_are_missing_or_too_many(shell, arguments):
 
 
 def test_an_unknown_verb(shell):
-    says(shell.rejects_usage("discovr"), "No such command 'discovr'")
+    says(shell.refuses("discovr"), "unknown command 'discovr'; did you mean 'discover'", "known: discover, show, ")
 
 
 # --- models -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from word_models import ROWS, save_unstable_gpt2, write_prompts
 
 import edgewise as ew
 from edgewise import evaluate, load_circuit, load_model, load_task
-from edgewise.reports import progress
+from edgewise.reports import words
 
 METRICS = {
     "kl_div",
@@ -179,7 +179,7 @@ def test_the_test_split_of_a_file_is_the_rows_after_the_searched_ones(shell, pro
 
 
 def test_the_table_shows_every_metric_beside_the_models_and_the_ablated_runs(shell, found, monkeypatch):
-    monkeypatch.setattr(progress, "LINE_EVERY", 1e9)
+    monkeypatch.setattr(words, "LINE_EVERY", 1e9)
     finished = shell.works("evaluate", "run", "--circuits", 29)
     assert finished.err == ""
     assert f"{found['n_edges']} of 98 edges" in finished.out

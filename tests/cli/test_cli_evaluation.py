@@ -132,9 +132,9 @@ def test_what_was_measured_is_printed_when_the_rest_is_stopped(shell, pronoun, m
 
 
 def test_the_time_left_is_told_where_there_is_no_terminal(shell, pronoun, monkeypatch):
-    from edgewise.reports import progress
+    from edgewise.reports import words
 
-    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    monkeypatch.setattr(words, "LINE_EVERY", 0.0)
     err = shell.works("evaluate", "acdc", "--circuits", 30).err
     assert re.search(r"^metrics: 3 of 4, about \d+ s left$", err, re.MULTILINE)
     assert re.search(r"^tests: 100 of \d+, about \d+ s left$", err, re.MULTILINE)
@@ -351,7 +351,9 @@ def test_a_submission_is_written_for_the_benchmark(shell, scored):
     content = json.loads((shell.folder / "submission" / "ioi_gpt2" / "importances.json").read_text())
     assert set(content) == {"cfg", "nodes", "edges"}
     assert len(content["edges"]) == 110
-    shell.works("export", "scored", "--file", "pt", "--out", "torch")
+    told = shell.json("export", "scored", "--file", "pt", "--out", "torch")
+    cell = {"cell": "gender-pronoun_tiny-pronoun", "scored": True, "official": False}
+    assert told == {"folder": "torch", "cells": [cell]}
     (path,) = (shell.folder / "torch").rglob("*.pt")
     assert path.parent.name == "gender-pronoun_tiny-pronoun"
     again = shell.json("evaluate", path, "--task", "gender-pronoun", "--examples", 8, "--quick")

@@ -9,10 +9,10 @@ import tiny
 import typer.main
 from word_models import ROWS, write_prompts
 
-from edgewise.cli.app import app
+from edgewise.cli.commands import every_command
 from edgewise.reports.prompts import differing
 
-COMMANDS = [*([name] for name in sorted(typer.main.get_command(app).commands)), ["models", "get"]]
+COMMANDS = [*([name] for name in sorted(typer.main.get_command(every_command()).commands)), ["models", "get"]]
 
 
 def test_pairs_are_printed_with_what_differs_the_answer_and_what_the_model_says(shell):

@@ -54,7 +54,10 @@ def test_nothing_is_written_over_a_page_that_is_there(shell, run):
 
 
 def test_without_the_model_the_page_shows_the_runs_own_files(shell, run):
-    shell.works("report", "run", "--no-model", "--out", "page.html")
+    told = shell.json("report", "run", "--no-model", "--out", "page.html")
+    assert told["file"] == "page.html"
+    assert told["bytes"] == (shell.folder / "page.html").stat().st_size
+    assert "--no-model" in told["notes"][0]
     (sent,) = data_in(shell.folder / "page.html")["runs"]
     assert len(sent["in"]) == 15
     assert (sent["values"], sent["attention"]) == (None, None)

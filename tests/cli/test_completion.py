@@ -26,11 +26,10 @@ def test_the_names_offered_are_those_there_are() -> None:
 
 CODE = """
 import sys
-sys.argv[0] = "edgewise"
+sys.argv = ["edgewise"]
 try:
-    from edgewise.cli.app import app
-    import edgewise.cli
-    app(prog_name="edgewise")
+    from edgewise.cli import main
+    main()
 finally:
     assert "torch" not in sys.modules
 """
@@ -42,12 +41,23 @@ finally:
         ("edgewise discover tracr", ["tracr-reverse", "tracr-xproportion"]),
         ("edgewise discover ioi --method edge", ["edge-attribution", "edge-attribution-ig", "edge-pruning"]),
         ("edgewise evaluate runs/x --ablation me", ["mean", "mean-clean", "mean-positional"]),
+        ("edgewise show runs/ioi", ["runs/ioi-acdc"]),
+        ("edgewise report runs/ioi-acdc ru", ["runs/ioi-acdc", "runs/mine", "runs/old/"]),
+        ("edgewise draw c", ["circuit.json"]),
+        ("edgewise compare runs/old/", ["runs/old/first"]),
     ],
 )
-def test_the_shell_is_offered_them(typed: str, offered: list[str]) -> None:
+def test_the_shell_is_offered_them(tmp_path, typed: str, offered: list[str]) -> None:
+    for run in ("runs/ioi-acdc", "runs/mine", "runs/old/first", "other/of-mine"):
+        (tmp_path / run).mkdir(parents=True)
+        (tmp_path / run / "run.json").touch()
+    (tmp_path / "circuit.json").touch()
+    (tmp_path / "code.py").touch()
     words = typed.split()
     environment = {**os.environ, "_EDGEWISE_COMPLETE": "complete_bash", "COMP_WORDS": typed}
     environment["COMP_CWORD"] = str(len(words) - 1)
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=tmp_path, capture_output=True, text=True, env=environment, check=False
+    )
     assert done.stdout.split() == offered, done.stderr
     assert "AssertionError" not in done.stderr

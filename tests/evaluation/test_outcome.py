@@ -7,11 +7,9 @@ import tiny
 
 import edgewise as ew
 from edgewise.errors import EdgewiseWarning
-from edgewise.evaluation import Outcome, advice, evaluate, outcome_of
+from edgewise.evaluation import Outcome, evaluate, outcome_of
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
-
-ACDC = {"method": "acdc", "edges": None, "ablation": "resample"}
 
 
 @pytest.mark.parametrize("metric", ["kl_div", "logit_diff"])
@@ -36,29 +34,11 @@ def test_a_task_without_answers_has_no_accuracy_and_no_way_no_share():
     assert outcome_of(experiment, experiment.logits(full), 0.0, 0.0) == Outcome(0.0)
 
 
-def test_a_circuit_that_fails_is_said_to_fail_with_what_to_try():
-    assert advice(Outcome(0.1, 0.5, 1.0), 1.0, ACDC) is None
-    assert advice(Outcome(0.1, None, None), None, ACDC) is None
-    low = advice(Outcome(0.1, 0.26, 0.9), 0.958, ACDC)
-    assert low == (
-        "the circuit recovers 26.0%, less than half of the way from the ablated run to the model. Try a lower "
-        "threshold or another ablation than 'resample'"
-    )
-    scored = {"method": "exact", "edges": 200, "ablation": "mean"}
-    worse = advice(Outcome(11.66, -0.22), None, scored)
-    assert worse == (
-        "the circuit does worse than the ablated run (it recovers -22.0%). Try more edges, another method or another "
-        "ablation than 'mean'"
-    )
-    wrong = advice(Outcome(0.1, 0.8, 0.167), 0.958, ACDC)
-    assert wrong.startswith("the circuit is right 16.7% of the time, less than half as often as the model (95.8%)")
-
-
 @pytest.mark.parametrize("options", [{"threshold": 6.0}, {"method": "edge-attribution", "edges": 3}])
 def test_a_search_whose_circuit_fails_warns_and_one_that_succeeds_does_not(options):
     model = ew.load_model("tiny-ioi")
     task = ew.load_task("ioi", model, examples=8)
-    with pytest.warns(EdgewiseWarning, match="the circuit recovers .*less than half"):
+    with pytest.warns(EdgewiseWarning, match="the circuit of .* recovers .*less than half"):
         run = ew.discover(model, task, **options)
     assert run.record["result"]["recovered"] < 0.5
     assert run.record["result"]["accuracy"] <= run.record["result"]["accuracy_full"] == 1

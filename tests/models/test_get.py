@@ -205,5 +205,7 @@ def test_from_the_shell_it_is_got_listed_and_named(model, tmp_path, monkeypatch,
     assert listed() == str(folder)
     assert shell("models", "get", "smollm2", "--to", "here")[1] == "smollm2 is in here: --model here\n"
     assert (tmp_path / "here" / "config.json").is_file()
+    told = shell("models", "get", "smollm2", "--to", "there", "--json")[1]
+    assert json.loads(told) == {"name": "smollm2", "folder": "there"}
     assert shell("models", "get", "smol")[0] == 2
     assert shell("models", "get", "smollm2", "--to", "")[::2] == (2, "edgewise: --to is empty\n")

@@ -13,8 +13,7 @@ import tiny
 import typer.main
 
 import edgewise as ew
-import edgewise.cli  # which gives `app` its commands
-from edgewise.cli.app import app
+from edgewise.cli.commands import every_command
 from edgewise.discovery import ENGINES
 from edgewise.errors import EdgewiseError
 from edgewise.patching import ABLATIONS
@@ -47,7 +46,7 @@ def test_the_names_that_types_allow_are_those_there_are() -> None:
 
 
 def test_every_field_is_an_option_of_discover_on_the_shell() -> None:
-    taken = {one.name: one for one in typer.main.get_command(app).commands["discover"].params}  # type: ignore[attr-defined]
+    taken = {one.name: one for one in typer.main.get_command(every_command()).commands["discover"].params}  # type: ignore[attr-defined]
     fields = [one for kind in (ModelRequest, TaskRequest, SearchRequest) for one in dataclasses.fields(kind)]
     for one in fields:
         if one.name not in ("options", "split"):

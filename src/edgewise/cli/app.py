@@ -16,7 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Find the circuit in a transformer that produces a behaviour, and check that it does.",
-    epilog="Start with: edgewise discover ioi",
+    epilog="Start with: edgewise discover ioi\n\n"
+    "Defaults of your own: edgewise.toml here, or the file that EDGEWISE_CONFIG names (docs/shell.md).",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,9 @@ from edgewise.cli.options import JsonOption
 from edgewise.cli.printing import kept_if_stopped
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_text
-from edgewise.runs.jobs import Job
+
+if TYPE_CHECKING:
+    from edgewise.runs.jobs import Job
 
 
 @app.command(epilog="Example: edgewise batch searches.toml --out runs/batch --workers 4")
@@ -51,7 +53,7 @@ def batch(
     from rich.console import Console
 
     from edgewise.cli.printing import stdout_console
-    from edgewise.reports.words import metric_number
+    from edgewise.reports.words import Sparing, metric_number
     from edgewise.runs import require_own
     from edgewise.runs.batch import MARKS, TABLE, Cluster, ask, by_ray, one_by_one, summary, table
     from edgewise.runs.jobs import read_jobs
@@ -75,7 +77,7 @@ def batch(
         return
     require_own(folder, "a batch", MARKS)
     ask(folder, jobs)
-    messages, how = Console(stderr=True, quiet=quiet), []
+    messages, how, lines = Console(stderr=True, quiet=quiet), [], Sparing()
     with kept_if_stopped(folder):
         ended = by_ray(mine, folder, cluster) if side_by_side else one_by_one(mine, folder, retries)
         for one in ended:
@@ -83,7 +85,8 @@ def batch(
             said = f"{one.how}: {one.why}" if one.why else f"{one.how} in {one.seconds:.1f} s"
             if one.how == "there":
                 said = "there already"
-            messages.print(f"{len(how)} of {len(mine)}  {one.name}: {said}", highlight=False, markup=False)
+            if messages.is_terminal or one.how == "failed" or len(how) == len(mine) or lines.due():
+                messages.print(f"{len(how)} of {len(mine)}  {one.name}: {said}", highlight=False, markup=False)
             write_text(folder / TABLE, table(folder, jobs))
     failed = [one for one in how if one.how == "failed"]
     if as_json:

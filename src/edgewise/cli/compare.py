@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from edgewise.cli import completion
 from edgewise.cli.app import app
 from edgewise.cli.loading import load_any_circuit
 from edgewise.cli.options import JsonOption
@@ -19,7 +20,12 @@ from edgewise.errors import EdgewiseError
 @app.command(epilog="Example: edgewise compare runs/ioi-acdc runs/ioi-edge-attribution")
 def compare(
     circuits: Annotated[
-        list[Path], typer.Argument(metavar="A B...", help="Run folders or circuit files, of one graph.")
+        list[Path],
+        typer.Argument(
+            metavar="A B...",
+            help="Run folders or circuit files, of one graph.",
+            autocompletion=completion.circuits,
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:

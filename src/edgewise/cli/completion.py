@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 TASKS = (
     *("ioi", "greater-than", "docstring", "induction", "gender-pronoun"),
@@ -36,3 +38,29 @@ ABLATIONS = ("resample", "zero", "mean", "mean-clean", "mean-positional", "noise
 def names(known: tuple[str, ...]) -> Callable[[str], list[str]]:
     """The completion of an option that takes one of these, or something else: the shell adds files itself."""
     return lambda incomplete: [name for name in known if name.startswith(incomplete)]  # typer goes by its name
+
+
+def runs(incomplete: str) -> list[str]:
+    """The run folders that a path begins, those in runs/ from the start, and folders that may hold some."""
+    return _paths(incomplete, ())
+
+
+def circuits(incomplete: str) -> list[str]:
+    """Run folders, and circuit files."""
+    return _paths(incomplete, (".json", ".pt"))
+
+
+def _paths(incomplete: str, endings: tuple[str, ...]) -> list[str]:
+    typed, slash, last = incomplete.rpartition("/")
+    above = Path(f"{typed}{slash}" or ".").expanduser()
+    found = []
+    with contextlib.suppress(OSError):
+        for path in sorted(above.iterdir()):
+            name = f"{typed}{slash}{path.name}"
+            if not path.name.startswith(last) or path.name.startswith("."):
+                continue
+            if (path / "run.json").is_file() or path.name.endswith(endings):
+                found.append(name)
+            elif path.is_dir():
+                found += (_paths("runs/", endings) if name == "runs" else []) or [f"{name}/"]
+    return found

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edgewise.cli.app import app
+from edgewise.cli.defaults import command_line
+from edgewise.cli.found import how_stopped, show_run
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import JsonOption, asks
-from edgewise.cli.printing import OF_A_RUN, Kept, exit_code, headline, sized, sized_in_nodes, stdout_console
+from edgewise.cli.printing import Kept, exit_code, headline, stdout_console
 from edgewise.cli.signals import saving
 from edgewise.errors import EdgewiseError
 from edgewise.runs.request import Request
@@ -79,7 +80,7 @@ def discover(
                     prompts,
                     request=asked.search,
                     progress=both(progress, tracked),
-                    command=["edgewise", *sys.argv[1:]],
+                    command=command_line(),
                     out=folder,
                 )
 
@@ -97,7 +98,8 @@ def keep(folder: RunFolder, search: Callable[[], Run], tracked: Any, messages: C
         if tracked is not None:
             tracked.ended(stop.run.record)
         with saving():
-            _say_stopped(stop.run, folder.finish(stop.run.files(), whole=False))
+            written = folder.finish(stop.run.files(), whole=False)
+            typer.echo(f"edgewise: {how_stopped(stop.run.record, stop.run.circuit, written)}", err=True)
         raise Kept(exit_code(stop)) from None
     except (KeyboardInterrupt, SystemExit) as stop:  # when it had decided all, or before it decided any more
         if not folder.has_decisions:
@@ -120,116 +122,4 @@ def show(found: Run, written: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"task": found.task_name, **found.summary(), "run_dir": str(written)}))
         return
-    _show_run(stdout_console(), found, written)
-
-
-def _say_stopped(run: Any, written: Path) -> None:
-    stopped, circuit, unit = run.record["stopped"], run.circuit, run.circuit.unit
-    if stopped["whole"]:
-        typer.echo(
-            f"edgewise: {stopped['why']} at {stopped['at']}; the largest circuit of at most "
-            f"{run.record['settings']['edges']:,} {unit} so far, of {circuit.size:,}, is kept in {written}; "
-            f"edgewise resume {written} goes on",
-            err=True,
-        )
-        return
-    typer.echo(
-        f"edgewise: {stopped['why']}. {stopped['decided']:,} of {stopped['of']:,} {unit} were decided, up to "
-        f"{stopped['at']}; that much is kept in {written}, with every other {unit[:-1]} still in the circuit; edgewise "
-        f"resume {written} goes on",
-        err=True,
-    )
-
-
-def _show_run(console: Console, found: Any, written: Path) -> None:
-    from edgewise.graph import NeuronCircuit
-    from edgewise.graph.groups import groups_found
-    from edgewise.reports import circuit_table, groups_table, highest_scores, known_table, strongest_edges
-    from edgewise.reports.by_neuron import neuron_table, strongest_neurons
-    from edgewise.reports.by_node import node_table, strongest_nodes
-    from edgewise.reports.words import metric_number, percent, worse
-
-    result, settings = found.record["result"], found.record["settings"]
-    shortlist = found.record.get("shortlist")
-    whole = "whole" if settings["model"]["permuted_seed"] is None else "permuted"
-    scoring = result["scoring"]
-    if scoring is None:
-        cut = f" at threshold {settings['threshold']:z.4g}"
-    else:
-        cut = f", scores down to {scoring['cut']:z.4g}" if found.circuit and scoring["cut"] is not None else ""
-    circuit, unit = found.circuit, found.circuit.unit
-    size = sized(result["n_edges"], result["n_graph_edges"], result["n_edges_connected"], settings["ablation"])
-    if circuit.whole_nodes:
-        size = sized_in_nodes(result["n_nodes"], result["n_graph_nodes"], result["n_edges"])
-    if isinstance(circuit, NeuronCircuit):
-        size = f"{circuit.size:,} of {circuit.most:,} neurons, beside all heads and edges"
-    console.print(f"kept {size}{cut}", highlight=False, soft_wrap=True)
-    name = settings["metric"]
-    if shortlist is not None:
-        console.print(
-            f"searched within {shortlist[f'n_{unit}']:,} {unit}, whose {name} is "
-            f"{metric_number(name, shortlist['metric'])}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    metric, full, ablated = (metric_number(name, result[key]) for key in ("metric", "metric_full", "metric_ablated"))
-    console.print(
-        f"{name} {metric}; the {whole} model has {full}, with every {unit[:-1]} ablated {ablated}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-    if result["recovered"] is not None:
-        answers = ""
-        if result["accuracy"] is not None:
-            answers = f"; answered right {percent(result['accuracy'])}, by the model {percent(result['accuracy_full'])}"
-        console.print(
-            f"recovered {percent(result['recovered'])} (0% is every {unit[:-1]} ablated, 100% the model){answers}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    if abs(result["metric_full"] - result["metric_ablated"]) < 1e-9:
-        console.print(
-            f"note: ablating every {unit[:-1]} leaves the metric as it is, so no {unit[:-1]} can matter",
-            highlight=False,
-            soft_wrap=True,
-        )
-    if scoring is None:
-        off = abs(result["metric"] - result["metric_in_search"])
-        how = (
-            f"{result['tests']:,} {unit} tested in {result['seconds']:.1f} s; measured again from scratch, the metric "
-            f"is {'what the search had' if off == 0 else f'within {off:.0e} of what the search had'}"
-        )
-    else:
-        details = {name: value for name, value in scoring.items() if name not in ("rule", "cut", "taken", "dangling")}
-        words = "".join(f", {name.replace('_', ' ')} {value}" for name, value in details.items())
-        how = f"scored by {settings['method']}{words} in {result['seconds']:.1f} s; {scoring['taken']:,} {unit} taken"
-        if unit == "edges":
-            how += f", {scoring['dangling']:,} of them dropped because they lay on no path"
-    console.print(f"{how}\n", highlight=False, soft_wrap=True)
-    # Under these, edges on no path from the embedding carry nothing; under other ablations they may.
-    if isinstance(circuit, NeuronCircuit):
-        console.print(neuron_table(circuit))
-        console.print()
-        console.print(strongest_neurons(circuit, absolute=settings["absolute"]))
-        console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
-        return
-    connected = circuit.connected()
-    shown = connected if connected and settings["ablation"] in OF_A_RUN and unit == "edges" else circuit
-    console.print(node_table(circuit) if circuit.whole_nodes else circuit_table(shown))
-    console.print()
-    if circuit.whole_nodes:
-        by = "score" if scoring is not None else worse(name)
-        console.print(strongest_nodes(circuit, by, absolute=settings["absolute"]))
-    elif scoring is None:
-        console.print(strongest_edges([one for one in found.trace if one.edge in circuit], name))
-    else:
-        console.print(highest_scores(circuit, absolute=settings["absolute"]))
-    own = groups_found(found.task.groups, found.circuit)
-    if found.task.known_circuit is not None:
-        console.print()
-        console.print(known_table(found.task.known_circuit.compare(found.circuit), own))
-    elif own:
-        console.print()
-        console.print(groups_table(own))
-    console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
+    show_run(stdout_console(), found.record, found.circuit, found.trace, written)

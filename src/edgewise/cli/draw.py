@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgewise.cli import completion
 from edgewise.cli.app import app
 from edgewise.cli.loading import load_any_circuit, some_path
-from edgewise.cli.options import GroupsOption
+from edgewise.cli.options import GroupsOption, JsonOption
 from edgewise.errors import EdgewiseError
 from edgewise.reports.words import readers_value, worse
 
@@ -22,7 +24,10 @@ def draw(
     circuit: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN", help="A run folder, or a circuit file of EAP-IG (JSON or .pt).", show_default=False
+            metavar="RUN",
+            help="A run folder, or a circuit file of EAP-IG (JSON or .pt).",
+            show_default=False,
+            autocompletion=completion.circuits,
         ),
     ],
     out: Annotated[
@@ -52,6 +57,7 @@ def draw(
     title: Annotated[
         str | None, typer.Option(help="What stands above. Default: the task and the model.", show_default=False)
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Draw a circuit: layers from bottom to top, edges as wide as their effect, coloured by what they lead into."""
     from edgewise.reports.drawing import draw as draw_circuit
@@ -79,6 +85,10 @@ def draw(
     if title is not None:
         about["title"] = title
     draw_circuit(found, target, edges=edges, collapse=collapse, columns=not no_columns, **about)
+    if as_json:
+        about = {"circuit": str(given), "unit": found.unit, "size": found.size, "strongest": edges}
+        typer.echo(json.dumps({"file": str(target), **about}))
+        return
     typer.echo(f"drawn to {target}")
     if edges is None and not collapse and found.n_edges > PAGEFUL and not found.whole_nodes:
         typer.echo(f"{found.n_edges:,} edges are more than fit a page: --edges {PAGEFUL} draws the strongest")

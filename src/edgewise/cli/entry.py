@@ -8,10 +8,11 @@ import warnings
 
 import typer
 
-from edgewise.cli.app import app
+from edgewise.cli.commands import COMMANDS, callbacks, command, every_command, overview
+from edgewise.cli.defaults import defaults
 from edgewise.cli.printing import Kept
 from edgewise.cli.signals import listening
-from edgewise.errors import EdgewiseError, EdgewiseWarning
+from edgewise.errors import EdgewiseError, EdgewiseWarning, unknown
 from edgewise.reports.words import visible
 
 
@@ -24,7 +25,7 @@ def main() -> None:
         os.environ.setdefault(name, "error")
     try:
         with listening():
-            app()
+            _run(sys.argv[1:])
     except EdgewiseError as error:
         _fail(f"edgewise: {error}", 2)
     except KeyboardInterrupt:
@@ -40,6 +41,23 @@ def main() -> None:
         if end.code == 130 and not isinstance(end, Kept):  # typer has already turned Ctrl-C into this
             typer.echo(INTERRUPTED, err=True)
         raise
+
+
+def _run(words: list[str]) -> None:
+    """Run the command that was typed first: it alone is looked at, so that it does not wait for the others."""
+    if "_EDGEWISE_COMPLETE" in os.environ:
+        every_command()(words, prog_name="edgewise")
+    elif words and not words[0].startswith("-"):
+        one = command(words[0])
+        if one is None:
+            raise unknown("command", words[0], COMMANDS)
+        if not one.registered_groups:  # a command by itself stands for the whole, and is called by no name
+            own = defaults(words[0], words[1:], callbacks)
+            one(words[1:], prog_name=f"edgewise {words[0]}", default_map=own)
+        else:
+            one(words, prog_name="edgewise")
+    else:
+        overview()(words, prog_name="edgewise")
 
 
 def _say_warning(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:

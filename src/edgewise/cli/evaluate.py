@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgewise.cli import completion
 from edgewise.cli.app import app
+from edgewise.cli.early import waiting
 from edgewise.cli.loading import load_any_circuit, some_path
 from edgewise.cli.options import (
     DeviceOption,
@@ -41,7 +43,11 @@ if TYPE_CHECKING:
 def evaluate(
     circuit: Annotated[
         Path,
-        typer.Argument(metavar="RUN_OR_CIRCUIT", help="A run folder, or a circuit file of EAP-IG (JSON or .pt)."),
+        typer.Argument(
+            metavar="RUN_OR_CIRCUIT",
+            help="A run folder, or a circuit file of EAP-IG (JSON or .pt).",
+            autocompletion=completion.circuits,
+        ),
     ],
     task: Annotated[
         str | None, typer.Option(help="Task to measure on. Default: the run's own; needed for a circuit file.")
@@ -81,6 +87,7 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Test a circuit's claim: its metrics with intervals, hypothesis tests, controls, the benchmark's measures."""
+    waiting(f"loading {model or f'the model of {circuit}'}", quiet=quiet)
     from rich.console import Console
 
     from edgewise.evaluation import Bootstrap

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edgewise.cli import completion
 from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
+from edgewise.cli.options import JsonOption
 from edgewise.errors import unknown
 
 
 @app.command(epilog="Example: edgewise export runs/ioi-edge-attribution-ig --format mib --out submission")
 def export(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, one per task and model.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders, one per task and model.", autocompletion=completion.runs),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     form: Annotated[
         str, typer.Option("--format", help="mib: a submission to the MIB benchmark's circuit track.")
@@ -23,6 +29,7 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="The folder's name for one run, as in ioi_gpt2. Default: from task and model.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write runs in the form in which the MIB benchmark takes submissions: a folder per task and model."""
     from edgewise.errors import EdgewiseError
@@ -38,6 +45,10 @@ def export(
     loaded = [read_run(run) for run in runs]
     cells = [mib_cell(record, circuit, name) for record, circuit in loaded]
     written = export_mib(cells, out, file)
+    if as_json:
+        rows = [{"cell": one.name, "scored": one.scored, "official": one.official} for one in cells]
+        typer.echo(json.dumps({"folder": str(written), "cells": rows}))
+        return
     for run, (record, _) in zip(runs, loaded, strict=True):
         if not record.get("finished", True):
             typer.echo(f"note: {run} was interrupted; its circuit still holds every edge that it had not come to")

@@ -11,6 +11,7 @@ import typer
 
 from edgewise.cli import completion
 from edgewise.cli.app import app
+from edgewise.cli.listed import listed
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import DeviceOption, DtypeOption, JsonOption
 from edgewise.cli.printing import stdout_console
@@ -37,28 +38,11 @@ def tasks(
     """List the built-in tasks, or say what a model makes of them."""
     from rich.table import Table
 
-    from edgewise.tasks import KNOWN_CIRCUITS, TASKS
-
     if model is not None:
         _tasks_of(model, examples, seed, device, dtype, as_json)
         return
+    rows = listed("tasks")
     if as_json:
-        rows = [
-            {
-                "name": spec.name,
-                "summary": spec.summary,
-                "model": spec.model,
-                "paper_model": spec.paper_models[0] if spec.paper_models else None,
-                "examples": spec.examples,
-                "threshold": spec.threshold,
-                "ablation": spec.ablation,
-                "metrics": list(spec.metrics),
-                "variants": list(spec.variants),
-                "known_circuit": KNOWN_CIRCUITS[spec.name].n_edges if spec.name in KNOWN_CIRCUITS else None,
-                "source": spec.source,
-            }
-            for spec in TASKS.values()
-        ]
         typer.echo(json.dumps(rows))
         return
     table = Table(box=None, pad_edge=False)
@@ -70,16 +54,15 @@ def tasks(
         ("behaviour", False),
     ):
         table.add_column(column, overflow="fold", no_wrap=whole)
-    for spec in TASKS.values():
-        known = KNOWN_CIRCUITS.get(spec.name)
-        paper = "" if spec.model in spec.paper_models else "".join(f"\n({name})" for name in spec.paper_models[:1])
-        variants = f"; variants {' '.join(spec.variants[1:])}" if spec.variants[1:] else ""
-        about = f"metrics {' '.join(spec.metrics)}; ablation {spec.ablation}"
+    for row in rows:
+        known, paper, variants = row["known_circuit"], row["paper_model"], row["variants"][1:]
+        about = f"metrics {' '.join(row['metrics'])}; ablation {row['ablation']}"
+        more = f"; variants {' '.join(variants)}" if variants else ""
         table.add_row(
-            spec.name,
-            f"{spec.model}{paper}",
-            "" if known is None else f"{known.n_edges:,} edges",
-            f"{spec.summary} [dim]({spec.source})\n{about}{variants}[/dim]",
+            row["name"],
+            row["model"] if paper in (None, row["model"]) else f"{row['model']}\n({paper})",
+            "" if known is None else f"{known:,} edges",
+            f"{row['summary']} [dim]({row['source']})\n{about}{more}[/dim]",
         )
     console = stdout_console()
     console.print(table)
@@ -211,6 +194,7 @@ def get(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Get it anew, and replace what was got before.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Get a real model, to be named with --model from then on."""
     from edgewise.models import get_model
@@ -222,6 +206,9 @@ def get(
         typer.echo(what, err=True)
 
     folder = get_model(name, to, source=source, force=force, say=say)  # type: ignore[arg-type] - checked there
+    if as_json:
+        typer.echo(json.dumps({"name": name, "folder": str(folder)}))
+        return
     typer.echo(f"{name} is in {folder}: --model {name if to is None else folder}")
 
 
@@ -230,33 +217,23 @@ def methods(as_json: JsonOption = False) -> None:
     """List the methods, metrics and ablations."""
     from rich.table import Table
 
-    from edgewise.discovery import ALIASES, METHODS
-    from edgewise.patching import ABLATIONS
-    from edgewise.tasks import METRICS
-
-    groups = {
-        "metric": {metric.name: metric.summary for metric in METRICS.values()},
-        "ablation": ABLATIONS,
-    }
+    found = listed("methods")
+    short = {full: name for name, full in found.pop("short").items()}
     if as_json:
-        about = ("summary", "cost", "paper", "when", "options")
-        listed = {name: {key: getattr(method, key) for key in about} for name, method in METHODS.items()}
-        typer.echo(json.dumps({"methods": listed, **{f"{kind}s": names for kind, names in groups.items()}}))
+        typer.echo(json.dumps(found))
         return
     table = Table(box=None, pad_edge=False)
     for column in ("method", "what it does", "cost in passes over the prompts", "when to use it"):
         table.add_column(column, overflow="fold", no_wrap=column == "method")
-    short = {full: name for name, full in ALIASES.items()}
-    for method in METHODS.values():
-        alias = f"\n  or {short[method.name]}" if method.name in short else ""
-        table.add_row(
-            f"{method.name}{alias}", f"{method.summary} [dim]({method.paper})[/dim]", method.cost, method.when
-        )
-    stdout_console().print(table, "")
+    for name, method in found.pop("methods").items():
+        alias = f"\n  or {short[name]}" if name in short else ""
+        summary = f"{method['summary']} [dim]({method['paper']})[/dim]"
+        table.add_row(f"{name}{alias}", summary, method["cost"], method["when"])
     console = stdout_console()
-    for kind, names in groups.items():
+    console.print(table, "")
+    for kind, names in found.items():
         table = Table(box=None, pad_edge=False)
-        table.add_column(kind, overflow="fold", min_width=16)
+        table.add_column(kind.removesuffix("s"), overflow="fold", min_width=16)
         table.add_column("", overflow="fold")
         for name, summary in names.items():
             table.add_row(name, summary)

@@ -16,6 +16,7 @@ import typer
 
 from edgewise.cli import completion
 from edgewise.cli.completion import ABLATIONS, METRICS, MODELS, names
+from edgewise.cli.early import refuse_unknown, say_loading
 from edgewise.errors import EdgewiseError
 from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
 
@@ -81,6 +82,8 @@ def asks(*search: str, **helps: str) -> Callable[[Callable[..., None]], Callable
         @functools.wraps(command)
         def run(**given: Any) -> None:
             kept = {name: given.pop(name) for name in own if name in given}
+            refuse_unknown(given)
+            say_loading(given, quiet=kept.get("quiet", False))
             command(asked=_request(given), **kept)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

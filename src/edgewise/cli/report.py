@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgewise.cli import completion
 from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
-from edgewise.cli.options import DeviceOption, GroupsOption, KnownOption, RevisionOption
+from edgewise.cli.options import DeviceOption, GroupsOption, JsonOption, KnownOption, RevisionOption
 from edgewise.errors import EdgewiseError
 
 if TYPE_CHECKING:
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: edgewise report runs/ioi-acdc")
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="A run folder, or several of one graph.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="A run folder, or several of one graph.", autocompletion=completion.runs),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(help="The file to write. Default: report.html in the run's folder; of several runs, here."),
@@ -35,6 +40,7 @@ def report(
     groups: GroupsOption = None,
     known: KnownOption = None,
     device: DeviceOption = None,
+    as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Make one HTML page of a run, or of several side by side, that opens from disk and needs no network."""
@@ -55,6 +61,11 @@ def report(
     measured = [_measured(source, (model, revision), no_model, prompts, device, quiet) for source in sources]
     page = make_page(sources, measured)
     write_page(target, page)
+    if as_json:
+        notes = list(dict.fromkeys(note for one in measured for note in one.get("notes", ())))
+        about = {"file": str(target), "bytes": len(page.encode()), "runs": [str(one) for one in folders]}
+        typer.echo(json.dumps({**about, "notes": notes}))
+        return
     typer.echo(f"written to {target} ({len(page.encode()) / 1e6:.2f} MB)")
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgewise.cli import completion
 from edgewise.cli.app import app
 from edgewise.cli.discover import keep, show
+from edgewise.cli.early import waiting
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import DeviceOption, JsonOption
 from edgewise.cli.printing import headline
@@ -19,7 +21,14 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: edgewise resume runs/ioi-acdc")
 def resume(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder of a search that was stopped or killed.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="The run folder of a search that was stopped or killed.",
+            autocompletion=completion.runs,
+        ),
+    ],
     device: DeviceOption = None,
     max_memory: Annotated[
         str | None, typer.Option(help="Memory to use beyond the model's weights, as in 3GB. Default: as it was.")
@@ -28,6 +37,7 @@ def resume(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
     """Go on with a search of ACDC that was stopped or killed; it ends as if it had never been."""
+    waiting(f"loading the model of {run}", quiet=quiet)
     from rich.console import Console
 
     from edgewise.patching import parse_size

@@ -6,13 +6,13 @@ import dataclasses
 import json
 import math
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgewise.cli.app import app
+from edgewise.cli.defaults import command_line
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import JsonOption, StepsOption, asks, names_in
 from edgewise.cli.printing import headline, kept_if_stopped, stdout_console
@@ -109,7 +109,7 @@ def sweep(
     sweep_plots(found, experiment.metric.name, folder, title=title, known=known)
     if known is not None and search.known is not None:
         write_text(folder / KNOWN, json.dumps(to_dict(known)))
-    write_text(folder / "command.txt", shlex.join(["edgewise", *sys.argv[1:]]) + "\n")
+    write_text(folder / "command.txt", shlex.join(command_line()) + "\n")
     if as_json:
         from edgewise.runs.sweep import series_summary
 

@@ -7,7 +7,7 @@ from edgewise.evaluation.compare import CircuitComparison, compare_circuits
 from edgewise.evaluation.hypotheses import Hypotheses, run_tests
 from edgewise.evaluation.measuring import Accuracy, Evaluation, Measured, Spread, evaluate, evaluate_in
 from edgewise.evaluation.mib import MibRoc, MibScores, mib_auroc, mib_scores
-from edgewise.evaluation.outcome import Outcome, advice, outcome_of
+from edgewise.evaluation.outcome import Outcome, outcome_of
 from edgewise.evaluation.path_effects import PathEffect, patch_paths
 from edgewise.evaluation.random_circuits import random_circuit
 from edgewise.evaluation.roc import Counted, RocCurve, RocPoint, area_under, frontier, roc_curve, roc_point, roc_points
@@ -31,7 +31,6 @@ __all__ = [
     "Said",
     "Spread",
     "abilities",
-    "advice",
     "answers_of",
     "area_under",
     "compare_circuits",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -293,3 +294,18 @@ class Circuit:
     def port_names(self) -> list[str]:
         """Names of the port edges present."""
         return [PortEdge(self.graph.inputs[column]).name for column in np.flatnonzero(self.ports)]
+
+
+class _Drawn:
+    """A method of circuits that what draws them defines, which is imported when it is first asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, circuit: object, kind: type) -> Any:
+        importlib.import_module("edgewise.reports.drawing")  # it puts the method in this one's place
+        return getattr(kind if circuit is None else circuit, self.name)
+
+
+for _name in ("draw", "_repr_svg_"):
+    setattr(Circuit, _name, _Drawn(_name))

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from edgewise.reports.circuits import circuit_table, highest_scores, strongest_edges
     from edgewise.reports.drawing import draw
     from edgewise.reports.evaluation import assessment_tables, evaluation_table
+    from edgewise.reports.groups import groups_table, known_table
     from edgewise.reports.head_plots import head_plot
     from edgewise.reports.heads import head_tables
     from edgewise.reports.layout import Layout, Placed, place
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from edgewise.reports.progress import section_progress, sweep_progress
     from edgewise.reports.prompts import show_pair
     from edgewise.reports.terminal import (
-        groups_table,
         heat_tables,
-        known_table,
         plan_table,
         search_progress,
         step_progress,
@@ -38,8 +37,8 @@ _PUBLIC = {
     "heat_plot": "plots",
     "heat_tables": "terminal",
     "highest_scores": "circuits",
-    "groups_table": "terminal",
-    "known_table": "terminal",
+    "groups_table": "groups",
+    "known_table": "groups",
     "path_headline": "paths",
     "path_table": "paths",
     "place": "layout",

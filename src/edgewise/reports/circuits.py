@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from edgewise.discovery import Decision
-from edgewise.graph import Circuit
+from edgewise.graph import Circuit, Decision
 from edgewise.graph.names import Input, Node
 from edgewise.reports.words import worse
 

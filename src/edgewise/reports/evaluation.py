@@ -13,7 +13,7 @@ from edgewise.evaluation import Evaluation
 from edgewise.evaluation.bootstrap import FEWEST_EXAMPLES, Interval
 from edgewise.evaluation.hypotheses import Hypotheses
 from edgewise.evaluation.mib import MibScores
-from edgewise.reports.terminal import groups_table, known_table
+from edgewise.reports.groups import groups_table, known_table
 from edgewise.reports.words import NEGATED, metric_number, percent, readers_value
 from edgewise.runs.assess import Assessment
 from edgewise.runs.stability import STABLE, STABLE_TIMES, Stability

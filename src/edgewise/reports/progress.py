@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from edgewise.reports import words
 from edgewise.reports.terminal import duration
+from edgewise.reports.words import Sparing
 from edgewise.runs.sweep import SweepProgress
 
 
@@ -18,7 +20,8 @@ from edgewise.runs.sweep import SweepProgress
 def sweep_progress(console: Console) -> Iterator[Callable[[str], SweepProgress]]:
     """What is told of each row's circuits, by the row's name."""
     if not console.is_terminal:
-        yield lambda name: _plain(console, name)
+        lines = Sparing()
+        yield lambda name: _plain(console, name, lines)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True) as bar:
@@ -34,26 +37,19 @@ def sweep_progress(console: Console) -> Iterator[Callable[[str], SweepProgress]]
         yield of_row
 
 
-def _plain(console: Console, name: str) -> SweepProgress:
+def _plain(console: Console, name: str, lines: Sparing) -> SweepProgress:
     started = time.perf_counter()
 
     def report(method: str, done: int, count: int) -> None:
         nonlocal started
         if done == count:
             now = time.perf_counter()
-            console.print(
-                f"{name}: {method}, {count} circuits in {now - started:.1f} s",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            if lines.due():
+                said = f"{name}: {method}, {count} circuits in {now - started:.1f} s"
+                console.print(said, highlight=False, markup=False, soft_wrap=True)
             started = now
 
     return report
-
-
-LINE_EVERY = 10.0
-"""Seconds between lines where there is no terminal to draw on."""
 
 
 @contextmanager
@@ -99,7 +95,7 @@ class _Sections:
             left = f"about {duration(seconds)} left"
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done, total=of, left=left)
-        elif left and done < of and not self.console.is_terminal and now - self.said >= LINE_EVERY:
+        elif left and done < of and not self.console.is_terminal and now - self.said >= words.LINE_EVERY:
             self.said = now
             self.console.print(f"{what}: {done:,} of {of:,}, {left}", highlight=False, markup=False, soft_wrap=True)
         if done >= of:

@@ -16,14 +16,10 @@ from rich.text import Text
 
 from edgewise.discovery import HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.discovery.time_left import TimeLeft
-from edgewise.graph.groups import GroupFound
+from edgewise.reports import words
 from edgewise.reports.growth import growth
 from edgewise.reports.words import metric_number, number, visible
-from edgewise.tasks import Comparison, Task
-
-PLAIN_LINE_EVERY = 10.0
-"""Seconds between progress lines where there is no terminal to draw on."""
-
+from edgewise.tasks import Task
 
 SCREEN = 40
 """Lines that both heat maps may take together; of larger ones the strongest effects are listed."""
@@ -117,36 +113,15 @@ def _heat_cell(value: float, largest: float) -> Text:
     return Text("." if share < 0.001 else f"{value:z.2f}", style=(style + colour if share >= 0.1 else style).strip())
 
 
-def known_table(known: Comparison, own: Sequence[GroupFound] = ()) -> Group:
-    """What a circuit has of the known one, and of each group of components: the known circuit's or the user's own."""
-    title = f"known circuit ({known.source}): {known.found:,} of its {known.n_edges:,} edges found"
-    return groups_table(own or known.groups, title)
-
-
-def groups_table(groups: Sequence[GroupFound], title: str = "groups of nodes") -> Group:
-    """What a circuit has of each group."""
-    heading = Text(title, style="italic", no_wrap=True, overflow="ignore")
-    if not groups:
-        return Group(heading)
-    table = Table(box=None, pad_edge=False)
-    for column in ("components", "found", "which", "not found"):
-        table.add_column(column, overflow="fold")
-    for group in groups:
-        missed = [name for name in group.members if name not in group.found]
-        share = f"{len(group.found)} of {len(group.members)}"
-        table.add_row(Text(group.group), share, " ".join(group.found), Text(" ".join(missed), style="dim"))
-    return Group(heading, table)
-
-
 def plan_table(plan: Plan) -> Table:
     """What a search would cost: for several sizes of circuit, or at the least, as is likely, and perhaps."""
     table = Table(box=None, pad_edge=False)
     by_share = plan.estimates[0].share is not None
     for column in ("nodes that stay" if by_share else "", "edges tested", "time"):
         table.add_column(column, justify="right", overflow="fold")
-    words = ("at the least", "likely", "perhaps") if len(plan.estimates) > 1 else ("tried to its end",)
+    cases = ("at the least", "likely", "perhaps") if len(plan.estimates) > 1 else ("tried to its end",)
     for number_, one in enumerate(plan.estimates):
-        case = words[number_] if one.share is None else f"{one.share:.1%}"
+        case = cases[number_] if one.share is None else f"{one.share:.1%}"
         table.add_row(case, f"{one.tests:,}", f"about {duration(max(1.0, one.seconds))}")
     return table
 
@@ -161,7 +136,7 @@ def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
 
         def report(done: int, of: int) -> None:
             nonlocal said
-            if time.perf_counter() - said >= PLAIN_LINE_EVERY:
+            if time.perf_counter() - said >= words.LINE_EVERY:
                 said = time.perf_counter()
                 console.print(f"{what}: {done:,} of {of:,}", highlight=False, markup=False, soft_wrap=True)
 
@@ -277,7 +252,7 @@ class _PlainView(_View):
 
     def report(self, progress: Progress) -> None:
         seconds, now = self.seconds(progress), time.perf_counter()
-        if now - self.last < PLAIN_LINE_EVERY:
+        if now - self.last < words.LINE_EVERY:
             return
         self.last = now
         self.console.print(

@@ -3,10 +3,31 @@ says, and no text of a user's moves the cursor."""
 
 from __future__ import annotations
 
+import math
 import re
+import time
 
 NEGATED = ("logit_diff", "logit_diff_max", "log_prob_diff", "prob_diff", "frac_correct")
 """Metrics of which a search takes the negative, since lower is better there. Readers see them as their names say."""
+
+
+LINE_EVERY = 10.0
+"""Seconds between lines where there is no terminal to draw on."""
+
+
+class Sparing:
+    """Says of lines that come in any number which are to be written to a log: the first, then one now and then."""
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    def due(self) -> bool:
+        """Whether a line may be written now."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + LINE_EVERY
+        return True
 
 
 def number(value: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_text
-from edgewise.graph import Circuit, Decision, Graph, load_circuit, locate_node
+from edgewise.graph import Circuit, Decision, Graph, load_circuit, locate_node, node_names
 from edgewise.json_files import json_lines, part, read_json
 
 FORM = 1
@@ -149,3 +149,22 @@ def line_of(decision: Decision) -> str:
     line = asdict(decision)
     tested = line.pop("edge")
     return json.dumps({"edge" if "->" in tested else "node": tested, **line})
+
+
+def summary_of(record: Mapping[str, Any], circuit: Circuit) -> dict[str, Any]:
+    """A run in short: what `edgewise discover --json` prints, without the run folder."""
+    result = record["result"]
+    names, count = node_names(circuit) if circuit.whole_nodes else circuit.names(), f"n_{circuit.unit}"
+    return {
+        circuit.unit: names,
+        **({} if circuit.unit == "edges" else {count: result[count]}),
+        **{key: result[key] for key in _COUNTS},
+        "groups": result.get("groups"),
+        "settings": record["settings"],
+    }
+
+
+_COUNTS = (
+    *("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "recovered", "accuracy"),
+    *("accuracy_full", "known_circuit", "tests", "seconds"),
+)

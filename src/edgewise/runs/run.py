@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from edgewise.discovery import Decision, Discovery
 from edgewise.evaluation import Evaluation, Outcome, evaluate
-from edgewise.graph import Circuit, Graph, NeuronCircuit, as_shown, node_names
+from edgewise.graph import Circuit, Graph, NeuronCircuit, as_shown
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.graph.groups import groups_found
 from edgewise.models import BUILT_IN, Decoder
@@ -21,7 +21,7 @@ from edgewise.patching import Ablation, Constants, Experiment
 from edgewise.runs.constants import kept_constants
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import kept_known, known_of
-from edgewise.runs.reading import FORM, line_of
+from edgewise.runs.reading import FORM, line_of, summary_of
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.scores import scores_to_bytes
 from edgewise.tasks import METRICS, Task
@@ -123,17 +123,7 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """What `edgewise discover --json` prints, without the run folder."""
-        result = self.record["result"]
-        circuit = self.circuit
-        names = node_names(circuit) if circuit.whole_nodes else circuit.names()
-        count = f"n_{circuit.unit}"
-        return {
-            circuit.unit: names,
-            **({} if circuit.unit == "edges" else {count: result[count]}),
-            **{key: result[key] for key in _COUNTS},
-            "groups": result.get("groups"),
-            "settings": self.record["settings"],
-        }
+        return summary_of(self.record, self.circuit)
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -146,12 +136,6 @@ class RunInterrupted(KeyboardInterrupt):
     def __init__(self, message: str, run: Run) -> None:
         super().__init__(message)
         self.run = run
-
-
-_COUNTS = (
-    *("n_edges", "n_edges_connected", "metric", "metric_full", "metric_ablated", "recovered", "accuracy"),
-    *("accuracy_full", "known_circuit", "tests", "seconds"),
-)
 
 
 def describe_model(model: Decoder) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from edgewise.discovery import (
     top,
 )
 from edgewise.errors import EdgewiseError, EdgewiseWarning
-from edgewise.evaluation import Outcome, advice, outcome_of
+from edgewise.evaluation import Outcome, outcome_of
 from edgewise.graph import Circuit
 from edgewise.graph.by_node import Level
 from edgewise.graph.groups import GivenGroups
@@ -44,6 +44,7 @@ from edgewise.runs.pruning import Pruning, Stopped, told_in_steps
 from edgewise.runs.run import Run, RunInterrupted, record_of, settings_of
 from edgewise.runs.search_request import AblationName, EngineName, Heads, SearchRequest, Selection
 from edgewise.runs.shortlist import neurons_within
+from edgewise.runs.verdict import verdict
 from edgewise.tasks import GivenCircuit, Metric, Reference, Task, share_by_chance
 from edgewise.tasks.spans import Positions
 
@@ -238,8 +239,7 @@ def run_search(
         record["result"]["scoring"] = scoring
         if search is not None:
             record.update(search.more)
-        failed = advice(outcome, accuracy, settings)
-        if failed is not None and model.original is None and (found.circuit or scoring is None):  # a control may fail
+        if (failed := verdict(record, found.trace)) is not None:
             warnings.warn(failed, EdgewiseWarning, stacklevel=3)
         return Run(found, record, task, model, experiment.carried.constants)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from edgewise.errors import EdgewiseError, check_seed, quoted, unknown
-from edgewise.graph.by_node import Level
 from edgewise.runs.kinds import KINDS, WORDS, is_of, names_edges, names_texts
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from edgewise.discovery import OrderMode
     from edgewise.graph import Circuit, Graph
+    from edgewise.graph.by_node import Level
     from edgewise.graph.groups import GivenGroups
     from edgewise.models import Decoder
     from edgewise.patching import Ablation, Constants
@@ -128,6 +128,7 @@ class SearchRequest:
                 that the method lacks.
         """
         from edgewise.discovery import METHODS, ORDER_MODES, check_budget, check_options, method_named, require_level
+        from edgewise.graph.by_node import Level
         from edgewise.graph.groups import read_groups
         from edgewise.patching import ABLATIONS
         from edgewise.runs.given import check_known
