@@ -6,10 +6,11 @@ import pytest
 import tiny
 import torch
 import transformers
-from family_models import family
+from family_models import CONFIGS, family
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgewise.discovery.attribution import along, attribute
+from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.models import load_model
 from edgewise.models.shapes import load_shape
@@ -47,6 +48,19 @@ def test_runs_take_what_is_counted_of_the_real_ones(name):
     assert counted(lambda: attribute(experiment, along(experiment, "inputs", 5), None)) == pytest.approx(
         work.attribution(5), rel=0.02
     )
+    assert counted(experiment.clean) + work.vocabulary == work.forward
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_family_is_counted_or_refused_as_a_mixture(name):
+    model = family(name, torch.float64)
+    experiment = Experiment(model, plain_task())
+    if any(getattr(one, "routed", False) for one in model.components):
+        with pytest.raises(EdgewiseError, match="mixture of experts"):
+            work_of(model, experiment.graph, ROWS, POSITIONS)
+        return
+    work = work_of(model, experiment.graph, ROWS, POSITIONS)
+    assert counted(lambda: experiment.logits(Circuit.full(experiment.graph))) == work.circuit_run
     assert counted(experiment.clean) + work.vocabulary == work.forward
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgewise.cli.completion import names
+from edgewise.cli.completion import SHAPES, names
 from edgewise.cli.printing import stdout_console
 from edgewise.errors import EdgewiseError, quoted
 from edgewise.runs.request import Request, SearchRequest
@@ -20,12 +20,6 @@ _PANEL = "A model that is not here"
 _KNOWN_TO_SHAPES = ("ports", "heads", "within", "seed")
 
 
-def _shapes() -> list[str]:
-    from edgewise.models.shapes import SHAPES
-
-    return list(SHAPES)
-
-
 def _option(text: str, **shell: Any) -> Any:
     return typer.Option(help=text, rich_help_panel=_PANEL, **shell)
 
@@ -35,7 +29,7 @@ ShapeOption = Annotated[
     _option(
         "Instead of a task and a model: a well-known shape, as in llama-3.1-70b, or a folder with a config.json. "
         "Nothing is loaded or run; --examples is how many prompts (16).",
-        autocompletion=names(_shapes),
+        autocompletion=names(SHAPES),
     ),
 ]
 TokensOption = Annotated[int | None, _option("Tokens of a prompt (20).")]

@@ -18,6 +18,7 @@ from edgewise.models.checkpoint import attention_of, check_sizes, refuse_multimo
 from edgewise.models.decoder import Decoder
 from edgewise.models.huggingface import ADAPTERS, adapt, unsupported
 from edgewise.models.load import DTYPES
+from edgewise.models.sources import quiet
 from edgewise.models.transformer_lens import is_transformer_lens, read_config_file
 
 MOST_PAIRS = 2**30
@@ -130,8 +131,8 @@ def _built(given: Mapping[str, Any], name: str, dtype: torch.dtype) -> Decoder:
         raise unsupported(name, str(model_type))
     fields = {key: value for key, value in given.items() if key not in _NOT_OF_THE_SHAPE}
     try:
-        config = transformers.AutoConfig.for_model(**fields)
-        with torch.device("meta"):
+        with quiet(), torch.device("meta"):
+            config = transformers.AutoConfig.for_model(**fields)
             model = transformers.AutoModelForCausalLM.from_config(
                 config, dtype=dtype, attn_implementation=attention_of(config)
             )

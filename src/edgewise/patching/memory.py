@@ -365,7 +365,7 @@ def size_option(count: int) -> str:
 
 
 def _free_memory(device: torch.device) -> int | None:
-    """Bytes that a GPU has free, elsewhere the machine's memory; None for a shape without numbers (models/shapes.py)."""
+    """Bytes that a GPU has free, elsewhere the machine's memory; None for a shape without numbers."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return None if device.type == "meta" else machine_memory()

@@ -28,7 +28,7 @@ from edgewise.errors import EdgewiseError, first_line
 from edgewise.graph import Graph
 from edgewise.models import Decoder
 from edgewise.models.attention import Attention
-from edgewise.models.components import Projections, stream_dtype
+from edgewise.models.components import MLP, Projections, stream_dtype
 from edgewise.models.decoder import positions_of
 from edgewise.patching.costs import Costs
 from edgewise.tasks import METRICS
@@ -115,15 +115,20 @@ def work_of(decoder: Decoder, graph: Graph, rows: int, positions: int) -> Work:
     """What runs of some prompts of one length take.
 
     Raises:
-        EdgewiseError: the model's own modules cannot be run without numbers, as in mixtures of experts.
+        EdgewiseError: it is a mixture of experts, whose operations depend on the tokens; or its own modules cannot be
+            run without numbers.
     """
+    if any(isinstance(one, MLP) and one.routed for one in decoder.components):
+        raise EdgewiseError(
+            f"model {decoder.name!r} is a mixture of experts: which of its weights are used depends on the tokens, so "
+            "what it takes cannot be counted from its shape"
+        )
     try:
         with torch.no_grad(), Counted() as counted:
             work = _work(decoder, graph, positions, counted)
     except (NotImplementedError, RuntimeError) as error:
         raise EdgewiseError(
-            f"the operations of model {decoder.name!r} cannot be counted without running it, as for a mixture of "
-            f"experts, where they depend on the tokens ({first_line(error)})"
+            f"model {decoder.name!r} cannot be followed without its numbers: {first_line(error)}"
         ) from None
     parts = {name: rows * value for name, value in vars(work).items() if name != "candidate"}
     candidate = Costs(**{name: rows * value for name, value in vars(work.candidate).items()})
