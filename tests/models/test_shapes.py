@@ -6,10 +6,12 @@ import pytest
 import tiny
 import torch
 import transformers
+from family_models import CONFIGS, family
 
 from edgewise.errors import EdgewiseError
-from edgewise.models import load_model
+from edgewise.models import load_model, shapes
 from edgewise.models.shapes import SHAPES, load_shape, parameters
+from edgewise.patching.work import work_of
 
 PUBLISHED = {
     "gpt2": 124_439_808,
@@ -71,6 +73,17 @@ def test_a_folder_or_its_config_gives_the_shape_of_the_model_built_from_it(famil
         assert shape.config == real.config
         assert shape.graph() == real.graph()
         assert parameters(shape) == sum(one.numel() for one in real.source.parameters())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_familys_configuration_is_a_shape(name):
+    real = family(name)
+    shape = shapes._built(real.source.config.to_dict(), name, torch.float32)
+    assert shape.config == real.config
+    assert shape.graph() == real.graph()
+    assert parameters(shape) == parameters(real)
+    if not any(getattr(one, "routed", False) for one in real.components):
+        assert work_of(shape, shape.graph(), 3, 6) == work_of(real, real.graph(), 3, 6)
 
 
 @tiny.needs_shared

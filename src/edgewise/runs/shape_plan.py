@@ -125,7 +125,7 @@ def plan_shape(
     *,
     prompts: int = 16,
     tokens: int = 20,
-    kept: int = KEPT,
+    kept: int | Circuit = KEPT,
     within: int | None = None,
     ports: bool = True,
     whole_heads: bool = False,
@@ -137,7 +137,7 @@ def plan_shape(
     Args:
         decoder: a model, or a shape without numbers (`load_shape`).
         prompts, tokens: pairs of prompts and the length of each, one place of which is scored.
-        kept: edges that the search would keep, at the least.
+        kept: edges that the search would keep, at the least; or the circuit that it would find.
         within: edges of a shortlist that it searches; None for the whole graph.
         ports, whole_heads: what the graph has, as in `discover`.
         seed: of the circuits that are assumed.
@@ -151,16 +151,24 @@ def plan_shape(
     if config.position_embedding and config.n_context is not None and tokens > config.n_context:
         raise EdgewiseError(f"shape {decoder.name!r} has {config.n_context:,} positions, and --tokens is {tokens:,}")
     graph = decoder.graph(ports=ports, whole_heads=whole_heads)
-    _whole("--kept", kept, 1, graph.n_edges)
+    if isinstance(kept, Circuit):
+        kept.require_graph(graph)
+        count = kept.n_edges
+    else:
+        _whole("--kept", kept, 1, graph.n_edges)
+        count = kept
     if within is not None:
-        _whole("--within", within, kept, graph.n_edges)
+        _whole("--within", within, count, graph.n_edges)
     sizes = _Sizes(decoder, graph, prompts, tokens)
     start = Circuit.full(graph) if within is None else random_circuit(graph, within, seed)
-    stays = random_circuit(graph, kept, seed, within=None if within is None else start)
+    if isinstance(kept, Circuit):
+        stays, start = kept, start | kept
+    else:
+        stays = random_circuit(graph, kept, seed, within=None if within is None else start)
     needed = max(sizes.memory.smallest, 0 if within is None else sizes.memory.smallest_for("gradients"))
     machine = machine or Machine()
-    count, each = sizes.spread(needed, machine)
-    machine = replace(machine, devices=count)
+    devices, each = sizes.spread(needed, machine)
+    machine = replace(machine, devices=devices)
     costs = _Counting(sizes, machine, needed).all(start, stays, shortlist=within is not None)
     return ShapePlan(
         shape=decoder.name,
@@ -177,7 +185,7 @@ def plan_shape(
         machine=machine,
         each=each,
         costs=costs,
-        assumptions=_assumptions(machine, within, stays.n_edges, each),
+        assumptions=_assumptions(machine, within, stays.n_edges),
     )
 
 
@@ -330,7 +338,7 @@ class _Counting:
         return Cost(float(flops), float(read), float(moved), seconds, tests)
 
 
-def _assumptions(machine: Machine, within: int | None, kept: int, each: int) -> tuple[str, ...]:
+def _assumptions(machine: Machine, within: int | None, kept: int) -> tuple[str, ...]:
     among = "the whole graph" if within is None else "a shortlist that is made of random paths as well"
     said: Sequence[str] = (
         "this is arithmetic from the shape, not a measurement; matrix products alone are counted",
