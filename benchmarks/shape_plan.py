@@ -99,9 +99,7 @@ def main() -> None:
         told = random.costs[name].seconds
         print(f"| {name} | {told:.3f} s | {took:.3f} s | {told / took:.2f} |")
     told, took = true.costs["search"].seconds, measured["search"]
-    print(
-        f"| search, told which edges stay | {told:.3f} s | {took:.3f} s | {told / took:.2f} |"
-    )
+    print(f"| search, told which edges stay | {told:.3f} s | {took:.3f} s | {told / took:.2f} |")
     print(
         f"\n{circuit.n_edges} of {full.n_edges:,} edges kept; tests: {tests:,} made, {random.costs['search'].tests:,}",
         end="",

@@ -1,5 +1,8 @@
 """What methods would cost on a model that is not here, held to models that are."""
 
+import re
+from pathlib import Path
+
 import allocations
 import pytest
 import tiny
@@ -10,7 +13,7 @@ from edgewise.discovery import acdc
 from edgewise.errors import EdgewiseError
 from edgewise.models import load_model, shapes
 from edgewise.models.shapes import load_shape
-from edgewise.patching import Experiment
+from edgewise.patching import Experiment, size
 from edgewise.patching.memory import memory_of
 from edgewise.patching.work import Counted, work_of
 from edgewise.runs.shape_plan import Machine, plan_shape
@@ -155,3 +158,23 @@ def test_a_mixture_of_experts_is_refused_in_a_sentence():
     shape = shapes._built({"model_type": "mixtral", "intermediate_size": 16, **mixture}, "mixed", torch.bfloat16)
     with pytest.raises(EdgewiseError, match="model 'mixed' is a mixture of experts"):
         plan_shape(shape, kept=5)
+
+
+ROW = re.compile(r"^\| ([a-z0-9.-]+) \| ([\d,]+) \| .*$", re.MULTILINE)
+SCALE = (Path(__file__).resolve().parents[2] / "docs" / "scale.md").read_text()
+LARGE = {"llama-3.1-70b": pytest.mark.slow}
+ROWS = [pytest.param(*found.group(1, 0), marks=LARGE.get(found[1], ())) for found in ROW.finditer(SCALE)]
+
+
+def test_the_page_has_its_table():
+    assert len(ROWS) == 6
+
+
+@pytest.mark.parametrize(("shape", "row"), ROWS)
+def test_the_table_of_the_page_is_what_is_printed(shape, row):
+    planned = plan_shape(load_shape(shape, "bfloat16"), within=5000)
+    costs = planned.costs
+    cells = [shape, f"{planned.graph.n_edges:,}", size(planned.weights), size(planned.needed), planned.machine.devices]
+    for name in ("forward pass", "attribution", "search", "exact patching"):
+        cells.append(f"{costs[name].flops:.1e}")
+    assert row == f"| {' | '.join(map(str, cells))} | {costs['search and its scores'].seconds:.2g} s |"
