@@ -25,7 +25,7 @@ def test_a_shape_reads_like_a_plan_and_says_what_it_assumes(shell):
     typed = ("--dtype", "bfloat16", "--within", "60", "--kept", "20", "--examples", "2", "--tokens", "6")
     shown = shell.works("plan", "--shape", "gpt2", *typed, "--devices", "2").out
     assert "gpt2, bfloat16: 2 prompt pairs of 6 tokens" in shown
-    assert "32,923 edges from 157 senders into 445" in shown
+    assert "32,923 edges from 157 senders into 445 inputs" in shown
     assert "124,439,808 parameters, 249 MB of weights" in shown
     assert "2 devices of 80 GB: " in shown
     assert "search and its scores" in shown

@@ -131,6 +131,12 @@ def test_between_devices_a_stream_crosses_each_boundary():
     assert not any("several devices" in said for said in one.assumptions)
 
 
+def test_prompts_take_no_memory_here_however_many_and_long():
+    planned = plan_shape(load_shape("smollm2-135m"), prompts=10**6, tokens=10**6, kept=20)
+    assert planned.memory.stream == 10**12 * 576 * 4
+    assert not planned.fits
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -151,7 +151,8 @@ def _show(planned: ShapePlan) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     say(f"{planned.shape}, {planned.dtype}: {planned.prompts:,} prompt pairs of {planned.tokens:,} tokens")
-    say(f"{graph.describe()}: {graph.n_edges:,} edges from {len(graph.sources):,} senders into {len(graph.inputs):,}")
+    ends = f"from {len(graph.sources):,} senders into {len(graph.inputs):,} inputs"
+    say(f"{graph.describe()}: {graph.n_edges:,} edges {ends}")
     say(f"{planned.parameters:,} parameters, {size(planned.weights)} of weights")
     say(
         f"memory beyond them: {size(memory.recorded)} recorded, {size(memory.smallest)} to start a search with, at "

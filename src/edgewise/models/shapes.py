@@ -141,11 +141,13 @@ def _built(given: Mapping[str, Any], name: str, dtype: torch.dtype) -> Decoder:
     except Exception as error:  # whatever transformers raises over a configuration that is none
         raise EdgewiseError(f"shape {name!r}: transformers makes no model of it: {first_line(error)}") from None
     decoder = adapt(model.requires_grad_(False).eval(), name)
-    graph = decoder.graph()
-    if len(graph.sources) * len(graph.inputs) > MOST_PAIRS:
+    shape = decoder.config
+    senders = 2 + shape.n_layers * (shape.n_heads + 1)
+    inputs = 1 + shape.n_layers * (shape.n_heads + 2 * shape.n_kv_heads + 1)
+    if senders * inputs > MOST_PAIRS:
         raise EdgewiseError(
-            f"shape {name!r} has {len(graph.sources):,} senders and {len(graph.inputs):,} inputs, and edgewise's "
-            f"graphs go to {MOST_PAIRS:,} pairs of them"
+            f"shape {name!r} has some {senders:,} senders and {inputs:,} inputs, and edgewise's graphs go to "
+            f"{MOST_PAIRS:,} pairs of them"
         )
     return decoder
 

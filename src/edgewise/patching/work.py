@@ -32,7 +32,7 @@ from edgewise.models.components import MLP, Projections, stream_dtype
 from edgewise.models.decoder import positions_of
 from edgewise.patching.costs import Costs
 from edgewise.tasks import METRICS
-from edgewise.tasks.task import PromptText, Task, last_token_prompts
+from edgewise.tasks.task import Prompts, PromptText, Task
 
 
 class Counted(TorchDispatchMode):
@@ -105,9 +105,10 @@ class Work:
 
 
 def blank_task(rows: int, positions: int) -> Task:
-    """A task without prompts: so many pairs of so many tokens, each scored at its last."""
-    tokens = [[0] * positions] * rows
-    prompts = last_token_prompts(tokens, tokens, None, None)
+    """A task without tokens: so many pairs of prompts of so many, each scored at its last."""
+    tokens = torch.zeros(rows, positions, dtype=torch.long, device="meta")
+    places = torch.zeros(rows, dtype=torch.long, device="meta")
+    prompts = Prompts(tokens, tokens, tokens.bool(), tokens.bool(), places, places)
     return Task("shape", prompts, (PromptText("", ""),) * rows, "kl_div", tuple(METRICS))
 
 
