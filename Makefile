@@ -62,6 +62,7 @@ bench: $(TOOLS)
 	$(BIN)/python benchmarks/attribution.py
 	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/page.py
+	$(BIN)/python benchmarks/shape_plan.py
 
 # The bundle is committed, so that nobody needs Node to install or use edgewise.
 page:

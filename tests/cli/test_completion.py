@@ -11,6 +11,7 @@ import pytest
 from edgewise.cli import completion
 from edgewise.discovery import ALIASES, METHODS
 from edgewise.models import BUILT_IN, GETTABLE
+from edgewise.models.shapes import SHAPES
 from edgewise.patching import ABLATIONS
 from edgewise.tasks import METRICS, TASKS
 
@@ -22,6 +23,7 @@ def test_the_names_offered_are_those_there_are() -> None:
     assert list(completion.METHODS) == [*METHODS, *ALIASES]
     assert list(completion.METRICS) == list(METRICS)
     assert list(completion.ABLATIONS) == list(ABLATIONS)
+    assert list(completion.SHAPES) == list(SHAPES)
 
 
 CODE = """

@@ -32,6 +32,10 @@ METRICS = (
     "l2",
     "frac_correct",
 )
+SHAPES = (
+    *("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "pythia-160m", "pythia-1.4b", "pythia-6.9b", "smollm2-135m"),
+    *("llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b", "llama-3.1-70b", "gemma-2-2b", "gemma-2-9b", "qwen3-8b"),
+)
 ABLATIONS = ("resample", "zero", "mean", "mean-clean", "mean-positional", "noise", "optimal")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from edgewise.cli import shape_plan
 from edgewise.cli.app import app
 from edgewise.cli.options import JsonOption, asks
 from edgewise.cli.printing import headline, stdout_console
@@ -28,9 +29,23 @@ if TYPE_CHECKING:
 )
 def plan(
     asked: Request,
+    shape: shape_plan.ShapeOption = None,
+    tokens: shape_plan.TokensOption = None,
+    kept: shape_plan.KeptOption = None,
+    devices: shape_plan.DevicesOption = None,
+    device_memory: shape_plan.DeviceMemoryOption = None,
+    flops: shape_plan.FlopsOption = None,
+    bandwidth: shape_plan.BandwidthOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a discovery would cost (edges, memory, time) from a short calibration, without running it."""
+    """Say what a discovery would cost (edges, memory, time) from a short calibration, without running it.
+
+    With --shape, of a model that is not here: worked out from its config.json alone.
+    """
+    for_shapes = {"tokens": tokens, "kept": kept, "devices": devices, "device_memory": device_memory}
+    for_shapes |= {"flops": flops, "bandwidth": bandwidth}
+    if shape_plan.plan_shape_of(asked, shape, for_shapes, as_json=as_json):
+        return
     from edgewise.runs import plan_discovery
     from edgewise.runs.planning import require_plan
 

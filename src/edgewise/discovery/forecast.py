@@ -7,6 +7,8 @@ logits, so what its tests have to compute.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from edgewise.discovery.order import visits
@@ -28,7 +30,8 @@ class Forecast:
 
     Attributes:
         tests: edges that are tested.
-        seconds: that it takes.
+        seconds: that it takes; where costs are of another unit, as FLOPs, so many of these.
+        tests_into: how many of the tests are of edges into inputs of each layer; -1 for the logits.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Forecast:
         self.narrow = 1 / max(positions, 1)
         self._onward: dict[int, tuple[Bools, bool]] = {}
         self.tests, sums = 0, 0.0
+        self.tests_into = Counter[int]()
         for visit in visits(graph):
             if visit.kind == "node":
                 continue
@@ -53,6 +57,7 @@ class Forecast:
                 continue
             tests = int(present[..., visit.column].sum())
             self.tests += tests
+            self.tests_into[graph.inputs[visit.column].layer] += tests
             sums += tests * self._test(visit.column)
             present[..., visit.column] &= (stays.ports if visit.kind == "port" else stays.edges)[..., visit.column]
         tried, seconds = known

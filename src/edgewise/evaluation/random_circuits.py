@@ -6,6 +6,8 @@ neurons.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from edgewise.errors import EdgewiseError
@@ -23,19 +25,26 @@ def random_path(graph: Graph, generator: np.random.Generator, within: Circuit | 
     Args:
         within: the edges to walk on, all of which lie on a path (`Circuit.connected`); by default the graph's.
     """
-    allowed, gates = (graph.edges, graph.port_edges) if within is None else (within.edges, within.ports)
     edges, ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)
+    for row, column, port in _walk(Circuit.full(graph) if within is None else within, generator):
+        edges[row, column] = True
+        ports[column] |= port
+    return Circuit(graph, edges, ports)
+
+
+def _walk(within: Circuit, generator: np.random.Generator) -> Iterator[tuple[int, int, bool]]:
+    """A path's edges from an embedding on: row, column, and whether its port edge is on the way."""
+    graph, allowed = within.graph, within.edges
     starts = np.flatnonzero(allowed[: graph.n_embeddings].any(axis=1))
     row, seen = int(generator.choice(starts)), slice(None)
     columns = np.arange(len(graph.inputs))
     while True:
         column = int(generator.choice(columns[seen][allowed[row, seen]]))
-        edges[row, column] = True
         seen = graph.seen_through(column)
         readers = [one for one in graph.nodes_moved_by(graph.inputs[column]) if allowed[one, seen].any()]
+        yield row, column, bool(readers) and bool(within.ports[column])
         if not readers:
-            return Circuit(graph, edges, ports)
-        ports[column] = gates[column]
+            return
         row = int(generator.choice(readers))
 
 
@@ -52,13 +61,16 @@ def random_circuit(graph: Graph, n_edges: int, seed: int, within: Circuit | None
     if not 0 <= n_edges <= whole.n_edges:
         raise EdgewiseError(f"a random circuit can have 0 to {whole.n_edges:,} edges here, not {n_edges:,}")
     generator = np.random.default_rng(seed)
-    circuit = Circuit.empty(graph)
     # Walks hardly ever come by the last edges; when so many are wanted, some are left out at random instead.
     if n_edges > whole.n_edges // 2:
         return _nearly_whole(whole, n_edges, generator)
-    while circuit.n_edges < n_edges:
-        circuit = circuit | random_path(graph, generator, whole)
-    return circuit
+    edges, ports, count = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges), 0
+    while count < n_edges:
+        for row, column, port in _walk(whole, generator):
+            count += (not edges[row, column]) + (port and not ports[column])
+            edges[row, column] = True
+            ports[column] |= port
+    return Circuit(graph, edges, ports)
 
 
 def random_like(circuit: Circuit, seed: int, within: Circuit | None = None) -> Circuit:

@@ -220,7 +220,8 @@ class Attention(Component):
 
     @cached_property
     def _shares_bias(self) -> bool:
-        return self.after is not None and bool(self.bias.any())
+        # A shape without numbers (shapes.py) has none to share.
+        return self.after is not None and not self.bias.is_meta and bool(self.bias.any())
 
     def write(self, code: Tensor) -> Tensor:
         return self._written(code, self.output)

@@ -111,8 +111,7 @@ def check_ablation(given: str | Ablation, task: Task) -> None:
             f"length; make them equal, leave out such rows (skip_bad, --skip-bad), or use ablation 'mean' or 'zero': "
             f"{bad[0] if len(bad) == 1 else listed(bad)}"
         )
-    same = prompts.paired and bool(torch.equal(prompts.clean, prompts.corrupt)) and prompts.corrupt_positions is None
-    if ablation == "resample" and same:
+    if ablation == "resample" and prompts.corrupt_positions is None and torch.equal(prompts.clean, prompts.corrupt):
         raise EdgewiseError(
             f"the clean and corrupted prompts of task {task.name!r} are the same, so ablation 'resample' changes "
             "nothing; use ablation 'zero' or 'mean'"

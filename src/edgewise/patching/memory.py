@@ -265,7 +265,7 @@ def memory_of(
     held = rows * (wrote + streams + layers * qkv) + logits
     on_cpu = decoder.device.type == "cpu"
     if max_memory is None:
-        free = machine_memory() if on_cpu else torch.cuda.mem_get_info(decoder.device)[0]
+        free = _free_memory(decoder.device)
         max_memory = None if free is None else int(0.9 * free)
     return MemoryPlan(
         held=held,
@@ -364,6 +364,13 @@ def size_option(count: int) -> str:
     if count >= 10**10:
         return f"{-(-count // 10**9)}GB"
     return f"{-(-count // 10**8) / 10:g}GB" if count >= 10**9 else f"{-(-count // 10**6)}MB"
+
+
+def _free_memory(device: torch.device) -> int | None:
+    """Bytes that a GPU has free, elsewhere the machine's memory; None for a shape without numbers."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return None if device.type == "meta" else machine_memory()
 
 
 def machine_memory() -> int | None:

@@ -19,6 +19,7 @@ from edgewise.discovery.time_left import TimeLeft
 from edgewise.reports import words
 from edgewise.reports.growth import growth
 from edgewise.reports.words import metric_number, number, visible
+from edgewise.runs.shape_plan import ShapePlan
 from edgewise.tasks import Task
 
 SCREEN = 40
@@ -124,6 +125,26 @@ def plan_table(plan: Plan) -> Table:
         case = cases[number_] if one.share is None else f"{one.share:.1%}"
         table.add_row(case, f"{one.tests:,}", f"about {duration(max(1.0, one.seconds))}")
     return table
+
+
+def shape_table(plan: ShapePlan) -> Table:
+    """What methods would cost on a model of some shape: operations, bytes, time."""
+    table = Table(box=None, pad_edge=False)
+    across = (plan.machine.devices or 1) > 1
+    for column in ("", "tests", "FLOPs", "bytes read", *(["between devices"] if across else []), "time"):
+        table.add_column(column, justify="right" if column else "left", overflow="fold")
+    for name, cost in plan.costs.items():
+        moved = [f"{cost.moved:.2g}"] if across else []
+        tests = "" if cost.tests is None else f"{cost.tests:,}"
+        table.add_row(name, tests, f"{cost.flops:.2g}", f"{cost.bytes:.2g}", *moved, _roughly(cost.seconds))
+    return table
+
+
+def _roughly(seconds: float) -> str:
+    """A time of any length."""
+    if seconds < 1:
+        return f"{max(1.0, 1000 * seconds):.0f} ms"
+    return duration(seconds) if seconds < 2 * 86400 else f"{seconds / 86400:,.0f} days"
 
 
 @contextmanager
