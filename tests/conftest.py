@@ -42,7 +42,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine busy with other work is no failure.
-hypothesis.settings.register_profile("edgewise", deadline=None)
+# The same examples in every run; `pytest --hypothesis-profile anew` draws others.
+hypothesis.settings.register_profile("edgewise", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("anew", deadline=None)
 hypothesis.settings.load_profile("edgewise")
 
 

@@ -104,7 +104,8 @@ class Lanes:
             row = self.row_of[one.reader]
             y = tops[row] - FIRST_LANE - LANE * self.lane_of[_direction(one)]
             next_to = self.row_of[one.node] in (row, row + 1)
-            found.append(Arc(one, _corners(start, end, y, None if next_to else gutters[self.spans[one.to]])))
+            under = 2 * end.y - tops[self.row_of[one.node]] + UNDER  # below all of the row, whose boxes share a middle
+            found.append(Arc(one, _corners(start, end, y, under, None if next_to else gutters[self.spans[one.to]])))
         return tuple(found)
 
 
@@ -112,13 +113,13 @@ def _direction(line: Carried) -> tuple[str, bool]:
     return line.reader, line.to > line.at
 
 
-def _corners(start: Placed, end: Placed, y: float, gutter: float | None) -> tuple[Point, ...]:
+def _corners(start: Placed, end: Placed, y: float, under: float, gutter: float | None) -> tuple[Point, ...]:
     """Up from one box, along a lane, and into the other: from above if it stands in the same row, else from below."""
     side = 1.0 if end.x > start.x else -1.0
     out = start.x + side * (start.width / 2 - INSET)
     if end.y == start.y:
         into = end.x - side * (end.width / 2 - INSET)
         return (out, start.top), (out, y), (into, y), (into, end.top)
-    into, under = end.x + end.width / 2 - INSET, end.bottom + UNDER
+    into = end.x + end.width / 2 - INSET
     rise = ((into, y),) if gutter is None else ((gutter, y), (gutter, under), (into, under))
     return (out, start.top), (out, y), *rise, (into, end.bottom)
