@@ -1,6 +1,7 @@
 """The live view of a search: the growing circuit, layer by layer, on a terminal and nowhere else."""
 
 import io
+import math
 import re
 
 import pytest
@@ -11,6 +12,7 @@ import edgewise as ew
 from edgewise.discovery import Progress
 from edgewise.reports import search_progress
 from edgewise.reports.growth import BAR, growth
+from edgewise.reports.terminal import _View
 
 
 def terminal(height=40, width=110) -> Console:
@@ -119,3 +121,27 @@ def test_methods_that_take_no_edge_by_itself_show_no_layers():
     ew.discover(tiny.gpt2(layers=1), tiny.task(), method="exact", threshold=0.002, progress=reports.append)
     assert reports
     assert all(report.layers == () for report in reports)
+
+
+def test_what_scores_took_is_no_part_of_the_pace(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("edgewise.reports.terminal.time.perf_counter", lambda: now[0])
+    view = _View(Console(file=io.StringIO()), "acdc", "kl_div")
+    scores = Progress(8, 16, 0, 0, math.nan, "prompts", 0.1)
+    now[0] += 30
+    assert "about 30 s left" in view.words(scores, view.seconds(scores))
+    first = Progress(1, 1000, 1, 1, 1.0, "logits", 0.1, to_come=(100.0, 500.0, 1.0))
+    now[0] += 30
+    assert "left" not in view.words(first, view.seconds(first)), "there is no pace yet"
+    later = Progress(101, 1000, 1, 101, 1.0, "logits", 0.1, to_come=(100.0, 400.0, 1.0))
+    now[0] += 10
+    assert "10 tests/s" in view.words(later, view.seconds(later))
+
+
+def test_a_search_without_scores_counts_from_its_start(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("edgewise.reports.terminal.time.perf_counter", lambda: now[0])
+    view = _View(Console(file=io.StringIO()), "acdc", "kl_div")
+    now[0] += 10
+    progress = Progress(100, 1000, 1, 100, 1.0, "logits", 0.1, to_come=(100.0, 400.0, 1.0))
+    assert "10 tests/s" in view.words(progress, view.seconds(progress))

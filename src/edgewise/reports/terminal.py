@@ -204,17 +204,23 @@ def _edges(progress: Progress) -> int:
 
 
 class _View:
-    """The clock that both views share. A search for a wanted size starts over with every threshold it tries."""
+    """The clock that both views share.
+
+    It starts anew with every threshold that a search for a wanted size tries, and when a search follows its scores.
+    """
 
     def __init__(self, console: Console, what: str, metric: str = "") -> None:
         self.console, self.what, self.metric = console, what, metric
-        self.attempt, self.started, self.left = 1, time.perf_counter(), TimeLeft()
+        self.attempt, self.scoring = 1, False
+        self.started, self.left = time.perf_counter(), TimeLeft()
 
     def seconds(self, progress: Progress) -> float:
         """Time since this attempt began."""
         now = time.perf_counter()
-        if progress.attempt != self.attempt:
-            self.attempt, self.started, self.left = progress.attempt, now, TimeLeft()
+        scoring = math.isnan(progress.metric)
+        if progress.attempt != self.attempt or (self.scoring and not scoring):
+            self.started, self.left = now, TimeLeft()
+        self.attempt, self.scoring = progress.attempt, scoring
         return max(now - self.started, 1e-9)
 
     def title(self, progress: Progress) -> str:
