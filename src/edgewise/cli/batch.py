@@ -78,28 +78,33 @@ def batch(
     require_own(folder, "a batch", MARKS)
     ask(folder, jobs)
     messages, how, lines = Console(stderr=True, quiet=quiet), [], Sparing()
+    came = {job.name: summary(folder / job.name) for job in jobs}
     with kept_if_stopped(folder):
         ended = by_ray(mine, folder, cluster) if side_by_side else one_by_one(mine, folder, retries)
         for one in ended:
             how.append(one)
+            came[one.name] = summary(folder / one.name)
             said = f"{one.how}: {one.why}" if one.why else f"{one.how} in {one.seconds:.1f} s"
             if one.how == "there":
                 said = "there already"
             if messages.is_terminal or one.how == "failed" or len(how) == len(mine) or lines.due():
                 messages.print(f"{len(how)} of {len(mine)}  {one.name}: {said}", highlight=False, markup=False)
-            write_text(folder / TABLE, table(folder, jobs))
+            write_text(folder / TABLE, table(came))
+    # Others may have ended some in the meantime.
+    came |= {name: summary(folder / name) for name, own in came.items() if own["finished"] != "yes"}
+    write_text(folder / TABLE, table(came))
     failed = [one for one in how if one.how == "failed"]
     if as_json:
-        rows = [{**dataclasses.asdict(one), **summary(folder / one.name)} for one in how]
+        rows = [{**dataclasses.asdict(one), **came[one.name]} for one in how]
         typer.echo(json.dumps({"folder": str(folder), "runs": rows}))
     else:
         console = stdout_console()
         for one in how:
-            came = summary(folder / one.name)
-            if came["finished"] == "yes":
-                number = metric_number(came["metric"], came["value"])
+            own = came[one.name]
+            if own["finished"] == "yes":
+                number = metric_number(own["metric"], own["value"])
                 console.print(
-                    f"{one.name}: {came['edges']:,} edges, {came['metric']} {number}",
+                    f"{one.name}: {own['edges']:,} edges, {own['metric']} {number}",
                     highlight=False,
                     markup=False,
                     soft_wrap=True,

@@ -95,10 +95,6 @@ def asks(*search: str, **helps: str) -> Callable[[Callable[..., None]], Callable
 
 def _request(given: dict[str, Any]) -> Request:
     """What was asked for on the shell."""
-    if given.get("max_memory") is not None:
-        from edgewise.patching import parse_size
-
-        given["max_memory"] = parse_size(given["max_memory"])
     options = {name.removeprefix("method_"): given[name] for name in METHOD_OPTIONS if given.get(name) is not None}
     given["options"] = options or None
     return Request.of(given)

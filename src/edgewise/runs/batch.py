@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,10 +25,10 @@ from edgewise.errors import EdgewiseError, quoted
 from edgewise.files import read_text, write_text
 from edgewise.models import Decoder
 from edgewise.patching import OutOfMemoryError
-from edgewise.runs.folder import RunFolder, lock, remove_leftovers
+from edgewise.runs.folder import InUseError, RunFolder, lock, remove_leftovers
 from edgewise.runs.jobs import Job
 from edgewise.runs.reading import read_record
-from edgewise.runs.request import ModelRequest
+from edgewise.runs.request import ModelRequest, Request
 from edgewise.runs.resuming import resume
 from edgewise.runs.run import RunInterrupted
 from edgewise.runs.search import kept, run_search
@@ -91,13 +91,13 @@ _NO = object()
 
 @contextlib.contextmanager
 def _alone(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file; what it protects is this process's alone, or an EdgewiseError."""
+    """Hold a lock file; what it protects is this process's alone, or an InUseError."""
     with path.open("wb") as file:
         while True:
             try:
                 lock(file, path)
                 break
-            except EdgewiseError:
+            except InUseError:
                 if not wait:
                     raise
                 time.sleep(0.05)
@@ -109,20 +109,22 @@ def run_job(job: Job, folder: Path) -> Ended:
 
     Raises nothing that the run's settings are to blame for: that is told in what is returned.
     """
-    path, started = folder / job.name, time.perf_counter()
+    locked, started, why = folder / f".{job.name}.lock", time.perf_counter(), ""
     try:
-        with _alone(folder / f".{job.name}.lock"):
-            how = _search(job, path)
+        with _alone(locked):
+            how: How = _search(job, folder / job.name)
+    except InUseError as error:
+        how, why = "elsewhere", str(error)
     except EdgewiseError as error:
-        elsewhere = "another process is writing" in str(error)
-        return Ended(job.name, "elsewhere" if elsewhere else "failed", str(error), time.perf_counter() - started)
+        how, why = "failed", str(error)
     except RunInterrupted as stop:
         if not isinstance(stop.__cause__, OutOfMemoryError):
             raise
-        return Ended(job.name, "failed", str(stop), time.perf_counter() - started)
-    with contextlib.suppress(OSError):
-        (folder / f".{job.name}.lock").unlink()
-    return Ended(job.name, how, seconds=time.perf_counter() - started)
+        how, why = "failed", str(stop)
+    else:
+        with contextlib.suppress(OSError):
+            locked.unlink()
+    return Ended(job.name, how, why, time.perf_counter() - started)
 
 
 def _search(job: Job, path: Path) -> How:
@@ -132,8 +134,7 @@ def _search(job: Job, path: Path) -> How:
         resume(path)
         return "resumed"
     asked = job.request
-    spec = asked.check()
-    model = _model(asked.model, lambda: asked.model.load(spec, asked.task.variant), asked.task.task)
+    model = _model(asked)
     task = asked.task.load(model, asked.search.ablation or "resample")
     remove_leftovers(path)
     command = ["edgewise", "batch", job.name]
@@ -145,12 +146,13 @@ def _search(job: Job, path: Path) -> How:
 _LOADED: dict[tuple[ModelRequest, str], Decoder] = {}
 
 
-def _model(asked: ModelRequest, load: Callable[[], Decoder], task: str) -> Decoder:
+def _model(asked: Request) -> Decoder:
     """The model of a run; the one before it stays if it is the same."""
-    key = (asked, task if asked.model is None else "")
+    spec = asked.check()
+    key = (asked.model, asked.task.task if asked.model.model is None else "")
     if key not in _LOADED:
         _LOADED.clear()
-        _LOADED[key] = load()
+        _LOADED[key] = asked.model.load(spec, asked.task.variant)
     return _LOADED[key]
 
 
@@ -258,18 +260,18 @@ def _at_work(job: Job, folder: Path, here: str, threads: int) -> Ended:
     return run_job(job, folder)
 
 
-def table(folder: Path, jobs: Sequence[Job]) -> str:
-    """What has come of each run, as CSV: whether it has ended, its edges, metric and seconds."""
+def table(came: Mapping[str, Mapping[str, Any]]) -> str:
+    """What has come of each run (`summary`), by its name, as CSV."""
     written = io.StringIO()
     rows = csv.DictWriter(written, ["run", "finished", "edges", "metric", "value", "recovered", "tests", "seconds"])
     rows.writeheader()
-    for job in jobs:
-        rows.writerow({"run": job.name, **summary(folder / job.name)})
+    for name, one in came.items():
+        rows.writerow({"run": name, **one})
     return written.getvalue()
 
 
 def summary(path: Path) -> Mapping[str, Any]:
-    """What one run has come to."""
+    """What one run has come to: whether it has ended, its edges, metric and seconds."""
     if not (path / "run.json").exists():
         return {"finished": "no"}
     record = read_record(path)

@@ -218,18 +218,22 @@ FILES = (
 _FILES = {*FILES, "report.html", *(f"{name}.{end}" for name in ("circuit", "groups") for end in ("svg", "pdf", "png"))}
 
 
+class InUseError(EdgewiseError):
+    """Another process has what is wanted, and may be done with it soon."""
+
+
 def lock(file: BinaryIO, path: Path) -> None:
     """Take a file for this process alone, as long as it is open; another one's death frees it.
 
     Raises:
-        EdgewiseError: another process has it.
+        InUseError: another process has it.
     """
     if fcntl is None:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise EdgewiseError(f"another process is writing to {str(path)!r}; wait for its end") from None
+        raise InUseError(f"another process is writing to {str(path)!r}; wait for its end") from None
     except OSError:
         pass  # a file system without locks
 

@@ -38,12 +38,7 @@ class Job:
     @property
     def request(self) -> Request:
         """What was asked for; an EdgewiseError if it cannot be."""
-        given = dict(self.given)
-        if isinstance(given.get("max_memory"), str):
-            from edgewise.patching import parse_size
-
-            given["max_memory"] = parse_size(given["max_memory"])
-        return Request.of(given)
+        return Request.of(self.given)
 
     def check(self) -> None:
         """Refuse what can be refused before anything is loaded.

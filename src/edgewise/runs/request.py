@@ -162,7 +162,15 @@ class Request:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """What values by the names of fields ask for; one that several parts have, the seed, is all of theirs."""
+        """What values by the names of fields ask for; one that several parts have, the seed, is all of theirs.
+
+        Raises:
+            EdgewiseError: a limit of memory in words that is none.
+        """
+        if isinstance(given.get("max_memory"), str):
+            from edgewise.patching import parse_size
+
+            given = {**given, "max_memory": parse_size(given["max_memory"])}
 
         def part(kind: Any) -> Any:
             return kind(**{one.name: given[one.name] for one in fields(kind) if one.name in given})
