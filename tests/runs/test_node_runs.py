@@ -47,7 +47,9 @@ def test_a_run_by_nodes_is_itself_again_from_its_folder(tmp_path):
     assert run.metric == tiny.near(Experiment(MODEL, TASK, ports=False).value(run.circuit))
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.by_node and name != "acdc"])
+@pytest.mark.parametrize(
+    "method", [name for name, method in METHODS.items() if method.finds("node") and name != "acdc"]
+)
 def test_every_method_that_scores_nodes_gives_so_many(method, tmp_path):
     options = {"steps": 4} if method == "edge-pruning" else {}
     run = discover(MODEL, TASK, level="node", method=method, edges=5, options=options)

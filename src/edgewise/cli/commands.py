@@ -12,12 +12,12 @@ import typer
 from edgewise.cli.app import app
 
 # Help lists the commands in this order.
+_OF_THEIR_OWN = (
+    *("discover", "show", "runs", "resume", "batch", "plan", "patch"),
+    *("evaluate", "draw", "report", "compare", "sweep", "export", "reproduce"),
+)
 COMMANDS = {
-    **{
-        name: name
-        for name in ("discover", "show", "runs", "resume", "batch", "plan", "patch", "evaluate", "draw", "report")
-    },
-    **{name: name for name in ("compare", "sweep", "export", "reproduce")},
+    **{name: name for name in _OF_THEIR_OWN},
     **dict.fromkeys(("tasks", "models", "methods"), "lists"),
     **dict.fromkeys(("check", "prompts"), "prompts"),
 }

@@ -191,11 +191,6 @@ class Method:
         """Whether it can find circuits of a level: ACDC, which scores nothing, those of edges and of whole nodes."""
         return self.scorers[level] is not None or (self.score is None and level != "neuron")
 
-    @property
-    def by_node(self) -> bool:
-        """Whether it can find circuits of whole nodes."""
-        return self.finds("node")
-
     def circuits(
         self,
         experiment: Experiment,

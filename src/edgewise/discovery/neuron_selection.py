@@ -5,11 +5,9 @@ All MLPs' neurons are ranked together, so that one MLP may keep many of them and
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from edgewise.discovery.selection import Selected
+from edgewise.discovery.selection import Selected, ranked
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, NeuronCircuit, of_neurons
 
@@ -36,15 +34,7 @@ def choose_neurons(
         raise EdgewiseError("the circuit has no scores of neurons to choose by")
     scores = scored.neuron_scores
     strength = (np.abs(scores) if absolute else scores).ravel()
-    listed = np.flatnonzero(scored.neurons.ravel())
-    if count is None:
-        if threshold is None or math.isnan(threshold):
-            raise EdgewiseError(f"the threshold should be a number, not {threshold}")
-        chosen = listed[strength[listed] >= threshold]
-    else:
-        ranked = listed[np.argsort(-strength[listed], kind="stable")]
-        chosen = ranked[strength[ranked] > above][:count]
+    chosen, cut = ranked(strength, np.flatnonzero(scored.neurons), count, threshold, above)
     neurons = np.zeros(scores.size, dtype=bool)
     neurons[chosen] = True
-    cut = float(strength[chosen].min()) if len(chosen) else math.inf
     return Selected(of_neurons(scored.graph, neurons.reshape(scores.shape), scores), len(chosen), 0, cut)

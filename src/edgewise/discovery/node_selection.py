@@ -6,11 +6,9 @@ two where tokens and positions are apart). Every node reads the embedding and wr
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from edgewise.discovery.selection import Selected
+from edgewise.discovery.selection import Selected, ranked
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, node_scores, of_nodes
 
@@ -38,21 +36,15 @@ def choose_nodes(
     scores = node_scores(scored)
     if not scored.whole_nodes or scores is None:
         raise EdgewiseError("the circuit has no scores of whole nodes to choose by")
-    strength = np.abs(scores) if absolute else scores.copy()
-    others = np.arange(graph.n_embeddings, len(graph.sources))
-    if count is None:
-        if threshold is None or math.isnan(threshold):
-            raise EdgewiseError(f"the threshold should be a number, not {threshold}")
-        chosen = others[strength[others] >= threshold]
-    else:
+    if count is not None:
         if count < graph.n_embeddings:
             raise EdgewiseError(
                 f"the embedding is always in a circuit of nodes, so it has {graph.n_embeddings} or more"
             )
-        ranked = others[np.argsort(-strength[others], kind="stable")]
-        chosen = ranked[strength[ranked] > above][: count - graph.n_embeddings]
+        count -= graph.n_embeddings
+    others = np.arange(graph.n_embeddings, len(graph.sources))
+    chosen, cut = ranked(np.abs(scores) if absolute else scores, others, count, threshold, above)
     rows = np.zeros(len(graph.sources), dtype=bool)
     rows[: graph.n_embeddings] = True
     rows[chosen] = True
-    cut = float(strength[chosen].min()) if len(chosen) else math.inf
     return Selected(of_nodes(graph, rows, scores), int(rows.sum()), 0, cut)

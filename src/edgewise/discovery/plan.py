@@ -143,13 +143,13 @@ def plan_acdc(
     if progress.decided == progress.edges:
         return Plan(graph, memory, costs, (Estimate(None, progress.tests, found.seconds),), first)
     certain, likely, _ = progress.to_come
-    told = _foretell(experiment, threshold, start, costs, max_memory, (progress.tests, seconds))
+    begun = Circuit.full(graph) if start is None else start
+    told = _foretell(experiment, threshold, begun, costs, max_memory, (progress.tests, seconds))
     if told is None:
         tests, took = progress.tests + likely, seconds + (low + high) / 2
     else:
         tests, took = told.tests, told.seconds
-    most = (graph if start is None else start).n_edges
-    least = progress.tests + certain
+    most, least = begun.n_edges, progress.tests + certain
     ends = (
         Estimate(None, round(least), max(took / UNSURE, seconds)),
         Estimate(None, round(min(max(tests, least), most)), took),
@@ -161,7 +161,7 @@ def plan_acdc(
 def _foretell(
     experiment: Experiment,
     threshold: float,
-    start: Circuit | None,
+    begun: Circuit,
     costs: Costs,
     max_memory: int | None,
     known: tuple[int, float],
@@ -183,7 +183,6 @@ def _foretell(
         effects.edges & (np.abs(effects.scores) >= threshold),
         effects.ports & (np.abs(effects.port_scores) >= threshold),
     )
-    begun = Circuit.full(experiment.graph) if start is None else start
     positions = experiment.task.prompts.mask.shape[-1]
     return Forecast(experiment.graph, begun, stays, costs, positions, known)
 

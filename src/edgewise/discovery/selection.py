@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
@@ -33,6 +34,27 @@ class Selected:
     taken: int
     dangling: int
     cut: float
+
+
+def ranked(
+    strength: Floats, among: NDArray[np.int64], count: int | None, threshold: float | None, above: float
+) -> tuple[NDArray[np.int64], float]:
+    """Of some places of one row of strengths, those of at least `threshold`, or the `count` best; and the lowest taken.
+
+    Args:
+        above: of so many, take none whose strength is not above this. Of equal ones the earlier goes first.
+
+    Raises:
+        EdgewiseError: neither a count nor a threshold that is a number.
+    """
+    if count is None:
+        if threshold is None or math.isnan(threshold):
+            raise EdgewiseError(f"the threshold should be a number, not {threshold}")
+        chosen = among[strength[among] >= threshold]
+    else:
+        best = among[np.argsort(-strength[among], kind="stable")]
+        chosen = best[strength[best] > above][:count]
+    return chosen, float(strength[chosen].min()) if len(chosen) else math.inf
 
 
 def by_threshold(scored: Circuit, threshold: float, *, absolute: bool = False) -> Selected:

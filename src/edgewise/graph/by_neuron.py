@@ -40,15 +40,10 @@ class NeuronCircuit(Circuit):
             raise EdgewiseError(
                 "a circuit of neurons has every edge of a graph that tells neurons apart and has no port edges"
             )
-        given = np.ones(shape, dtype=bool) if self.neurons is None else self.neurons
-        for name, value, dtype in (("neurons", given, np.bool_), ("neuron_scores", self.neuron_scores, np.float64)):
-            if value is None:
-                continue
-            array = np.array(value, dtype=dtype)
-            if array.shape != shape:
-                raise EdgewiseError(f"{name} should have shape {shape} for {self.graph.describe()}, not {array.shape}")
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+        if self.neurons is None:
+            object.__setattr__(self, "neurons", np.ones(shape, dtype=bool))
+        self._hold("neurons", shape, np.bool_)
+        self._hold("neuron_scores", shape, np.float64)
 
     @classmethod
     def full(cls, graph: Graph) -> Self:

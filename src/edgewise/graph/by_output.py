@@ -42,18 +42,18 @@ class OutputCircuit(Circuit):
                 "output dimensions can be told apart where the width of the residual stream is known, and positions "
                 "are not told apart"
             )
-        given = np.ones(shape, dtype=bool) if self.outputs is None else self.outputs
-        for name, value, dtype in (("outputs", given, np.bool_), ("output_scores", self.output_scores, np.float64)):
-            if value is None:
-                continue
-            array = np.array(value, dtype=dtype)
-            if array.shape != shape:
-                raise EdgewiseError(
-                    f"the circuit has {array.shape[-1]:,} output dimensions for each of {len(array):,} nodes, and the "
-                    f"graph has {shape[1]:,} for each of {shape[0]:,}"
-                )
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+        if self.outputs is None:
+            object.__setattr__(self, "outputs", np.ones(shape, dtype=bool))
+        self._hold("outputs", shape, np.bool_)
+        self._hold("output_scores", shape, np.float64)
+
+    def _misfit(self, field: str, wanted: tuple[int, ...], given: tuple[int, ...]) -> str:
+        if not field.startswith("output"):
+            return super()._misfit(field, wanted, given)
+        return (
+            f"the circuit has {given[-1]:,} output dimensions for each of {given[0]:,} nodes, and the graph has "
+            f"{wanted[1]:,} for each of {wanted[0]:,}"
+        )
 
     @property
     def n_outputs(self) -> int:

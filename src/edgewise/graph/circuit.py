@@ -45,22 +45,10 @@ class Circuit:
 
     def __post_init__(self) -> None:
         shape = (len(self.graph.sources), len(self.graph.inputs))
-        for field, wanted, dtype in (
-            ("edges", shape, np.bool_),
-            ("ports", shape[1:], np.bool_),
-            ("scores", shape, np.float64),
-            ("port_scores", shape[1:], np.float64),
-        ):
-            value = getattr(self, field)
-            if value is None:
-                continue
-            array = np.array(value, dtype=dtype)
-            if array.shape != wanted:
-                raise EdgewiseError(
-                    f"{field} should have shape {wanted} for {self.graph.describe()}, not {array.shape}"
-                )
-            array.setflags(write=False)
-            object.__setattr__(self, field, array)
+        self._hold("edges", shape, np.bool_)
+        self._hold("ports", shape[1:], np.bool_)
+        self._hold("scores", shape, np.float64)
+        self._hold("port_scores", shape[1:], np.float64)
         for present, exists in ((self.edges, self.graph.edges), (self.ports, self.graph.port_edges)):
             if (present & ~exists).any():
                 raise EdgewiseError("a circuit cannot hold edges that its graph does not have")
@@ -137,6 +125,24 @@ class Circuit:
     def present(self) -> Bools:
         """Edges and ports as one row `[sources * inputs + inputs]`, to count or compare."""
         return np.concatenate([self.edges.ravel(), self.ports])
+
+    def _hold(self, field: str, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+        """Keep an array that was given, if one was, as a copy of this shape that nobody can write to.
+
+        Raises:
+            EdgewiseError: it has another shape.
+        """
+        value = getattr(self, field)
+        if value is None:
+            return
+        array = np.array(value, dtype=dtype)
+        if array.shape != shape:
+            raise EdgewiseError(self._misfit(field, shape, array.shape))
+        array.setflags(write=False)
+        object.__setattr__(self, field, array)
+
+    def _misfit(self, field: str, wanted: tuple[int, ...], given: tuple[int, ...]) -> str:
+        return f"{field} should have shape {wanted} for {self.graph.describe()}, not {given}"
 
     def names(self) -> list[str]:
         """Names of the edges present, source by source, port edges last."""

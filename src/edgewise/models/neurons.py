@@ -130,10 +130,7 @@ def _opened(mlp: MLP, decoder: Decoder) -> NeuronMLP:
     whole = mlp.write_total(mlp.code({"mlp": x[:, :, None]}, None)).to(torch.float64)
     try:
         summed = opened.write_total(opened.code({"mlp": x[:, :, None]}, None)).to(torch.float64)
-    except (
-        RuntimeError,
-        AttributeError,
-    ) as error:  # the projection is not where it was looked for
+    except (RuntimeError, AttributeError) as error:  # the projection is not where it was looked for
         raise EdgewiseError(f"{where} is of a kind whose neurons edgewise cannot tell apart ({error})") from None
     if not (whole - summed).abs().max() <= TOLERANCE[decoder.dtype] * whole.abs().max():
         raise EdgewiseError(

@@ -21,9 +21,6 @@ from edgewise.models.load import DTYPES
 from edgewise.models.sources import quiet
 from edgewise.models.transformer_lens import is_transformer_lens, read_config_file
 
-MOST_PAIRS = 2**30
-"""Senders times inputs; a larger graph is none that edgewise could hold."""
-
 
 def _gpt2(layers: int, heads: int, d_model: int) -> dict[str, Any]:
     return {"model_type": "gpt2", "n_layer": layers, "n_head": heads, "n_embd": d_model}
@@ -141,14 +138,7 @@ def _built(given: Mapping[str, Any], name: str, dtype: torch.dtype) -> Decoder:
     except Exception as error:  # whatever transformers raises over a configuration that is none
         raise EdgewiseError(f"shape {name!r}: transformers makes no model of it: {first_line(error)}") from None
     decoder = adapt(model.requires_grad_(False).eval(), name)
-    shape = decoder.config
-    senders = 2 + shape.n_layers * (shape.n_heads + 1)
-    inputs = 1 + shape.n_layers * (shape.n_heads + 2 * shape.n_kv_heads + 1)
-    if senders * inputs > MOST_PAIRS:
-        raise EdgewiseError(
-            f"shape {name!r} has some {senders:,} senders and {inputs:,} inputs, and edgewise's graphs go to "
-            f"{MOST_PAIRS:,} pairs of them"
-        )
+    decoder.graph()  # one too large is refused before anything else is worked out
     return decoder
 
 

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edgewise.models.matmul import fast_matmul
 from edgewise.models.neurons import NeuronMLP
 from edgewise.models.walk import Walk
 from edgewise.patching.ablation import cut_rows
-from edgewise.patching.blocks import InBlocks, whole_runs
+from edgewise.patching.blocks import InBlocks, computing, whole_runs
 from edgewise.patching.engine import Removed
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.memory import plan_memory
@@ -43,7 +42,7 @@ class NeuronEngine(InBlocks):
         self.rows, self.most = whole_runs(plan, len(experiment.task))
         components = enumerate(self.decoder.components)
         self.mlps = {one.layer: (at, one) for at, one in components if isinstance(one, NeuronMLP)}
-        with torch.no_grad(), fast_matmul():
+        with computing():
             self.clean, prompts = experiment.clean(), experiment.task.prompts
             final = self.clean.streams[-1][prompts.scored_rows, prompts.scored_positions]
             self._score = scorer_for(self.decoder, experiment.metric, experiment.reference, final, plan.chunk)

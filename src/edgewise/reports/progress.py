@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from edgewise.reports import words
 from edgewise.reports.terminal import duration
 from edgewise.reports.words import Sparing
 from edgewise.runs.sweep import SweepProgress
@@ -69,7 +68,7 @@ def section_progress(console: Console) -> Iterator[Callable[[str, int, int], Non
 class _Sections:
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.what, self.started, self.said, self.from_done = "", 0.0, 0.0, 0
+        self.what, self.started, self.lines, self.from_done = "", 0.0, Sparing(), 0
         self.bar: Bar | None = None
 
     def report(self, what: str, done: int, of: int) -> None:
@@ -77,7 +76,7 @@ class _Sections:
         if what != self.what:
             self.end()
             # The first step is over when it is told of, so time is counted from there.
-            self.what, self.started, self.said, self.from_done = what, now, now, done
+            self.what, self.started, self.lines, self.from_done = what, now, Sparing(first=False), done
             if self.console.is_terminal and done < of:
                 columns = (
                     TextColumn("{task.description}"),
@@ -95,8 +94,7 @@ class _Sections:
             left = f"about {duration(seconds)} left"
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done, total=of, left=left)
-        elif left and done < of and not self.console.is_terminal and now - self.said >= words.LINE_EVERY:
-            self.said = now
+        elif left and done < of and not self.console.is_terminal and self.lines.due():
             self.console.print(f"{what}: {done:,} of {of:,}, {left}", highlight=False, markup=False, soft_wrap=True)
         if done >= of:
             self.end()

@@ -16,9 +16,8 @@ from rich.text import Text
 
 from edgewise.discovery import HeatMaps, Plan, Progress, ProgressCallback
 from edgewise.discovery.time_left import TimeLeft
-from edgewise.reports import words
 from edgewise.reports.growth import growth
-from edgewise.reports.words import metric_number, number, visible
+from edgewise.reports.words import Sparing, metric_number, number, visible
 from edgewise.runs.shape_plan import ShapePlan
 from edgewise.tasks import Task
 
@@ -152,13 +151,11 @@ def step_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
     """A bar on a terminal, for work that is so many steps; elsewhere a line at its start and now and then."""
     bar = Bar(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True)
     if not console.is_terminal:
-        said = time.perf_counter()
+        lines = Sparing(first=False)
         console.print(f"{what} ...", highlight=False, markup=False, soft_wrap=True)
 
         def report(done: int, of: int) -> None:
-            nonlocal said
-            if time.perf_counter() - said >= words.LINE_EVERY:
-                said = time.perf_counter()
+            if lines.due():
                 console.print(f"{what}: {done:,} of {of:,}", highlight=False, markup=False, soft_wrap=True)
 
         yield report
@@ -275,16 +272,13 @@ class _PlainView(_View):
     """A line every few seconds, for logs and pipes."""
 
     def start(self) -> None:
-        self.last = time.perf_counter()
+        self.lines = Sparing(first=False)
 
     def report(self, progress: Progress) -> None:
-        seconds, now = self.seconds(progress), time.perf_counter()
-        if now - self.last < words.LINE_EVERY:
-            return
-        self.last = now
-        self.console.print(
-            f"{self.title(progress)}: {self.words(progress, seconds)}", highlight=False, markup=False, soft_wrap=True
-        )
+        seconds = self.seconds(progress)
+        if self.lines.due():
+            said = f"{self.title(progress)}: {self.words(progress, seconds)}"
+            self.console.print(said, highlight=False, markup=False, soft_wrap=True)
 
     def stop(self) -> None:
         pass

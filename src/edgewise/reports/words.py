@@ -16,17 +16,21 @@ LINE_EVERY = 10.0
 
 
 class Sparing:
-    """Says of lines that come in any number which are to be written to a log: the first, then one now and then."""
+    """Says of lines that come in any number which are to be written to a log: the first, then one now and then.
 
-    def __init__(self) -> None:
-        self._next = -math.inf
+    Args:
+        first: False if something stands there already, so that the first line has to wait, too.
+    """
+
+    def __init__(self, *, first: bool = True) -> None:
+        self._written = -math.inf if first else time.monotonic()
 
     def due(self) -> bool:
         """Whether a line may be written now."""
         now = time.monotonic()
-        if now < self._next:
+        if now - self._written < LINE_EVERY:
             return False
-        self._next = now + LINE_EVERY
+        self._written = now
         return True
 
 

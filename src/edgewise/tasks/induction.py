@@ -45,6 +45,11 @@ def induction_mask(tokens: Tensor) -> Tensor:
     return mask
 
 
+def _allowed(n_tokens: int, forbidden: Collection[int], first: int | None) -> Tensor:
+    """The ids that may be drawn."""
+    return torch.tensor([token for token in range(n_tokens) if token not in {*forbidden, first}], dtype=torch.long)
+
+
 def repeated_tokens(
     rows: int,
     length: int,
@@ -70,7 +75,7 @@ def repeated_tokens(
     body = length - (first is not None)
     if body < 4:
         raise EdgewiseError(f"prompts of length {length} are too short to repeat a part (A B A B is the shortest)")
-    allowed = torch.tensor([token for token in range(n_tokens) if token not in {*forbidden, first}], dtype=torch.long)
+    allowed = _allowed(n_tokens, forbidden, first)
     shortest, longest = max(2, length // 4), min(length // 2, body - 2, len(allowed))
     if longest < shortest:
         raise EdgewiseError(
@@ -106,7 +111,7 @@ def once_repeated(
     body = length - before
     if body < 4:
         raise EdgewiseError(f"prompts of length {length} are too short to repeat a token (A B C A is the shortest)")
-    allowed = torch.tensor([token for token in range(n_tokens) if token not in {*forbidden, first}], dtype=torch.long)
+    allowed = _allowed(n_tokens, forbidden, first)
     if len(allowed) < 2 * body - 1:
         raise EdgewiseError(
             f"prompts of length {length} that repeat one token, and others without any of theirs, need {2 * body - 1} "
