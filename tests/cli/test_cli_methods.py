@@ -19,6 +19,7 @@ from edgewise.tasks import TASKS
 FEW_STEPS = {
     "subnetwork-probing": ["--steps", "5", "--learning-rate", "0.1"],
     "edge-pruning": ["--steps", "5"],
+    "uniform-gradient-sampling": ["--steps", "5"],
 }
 HAND_BUILT = ("tracr-reverse", "tracr-xproportion", "or-gate")
 

@@ -8,7 +8,8 @@ import torch
 from edgewise import load_model, load_task
 from edgewise.discovery import acdc, at_most
 from edgewise.discovery.hard_concrete import alive, sample
-from edgewise.discovery.methods.edge_pruning import STEPS, _metric, _run_of_edges, edge_pruning
+from edgewise.discovery.methods.edge_pruning import STEPS, edge_pruning
+from edgewise.discovery.soft_masks import metric_under, run_of_edges
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
@@ -48,18 +49,18 @@ def test_masks_of_zero_and_one_are_circuits_and_pieces_add_up(family):
     experiment = Experiment(tiny.FAMILIES[family](dtype=torch.float64), tiny.task(rows=4), metric="logit_diff")
     graph = experiment.graph
     exists = torch.from_numpy(np.concatenate([graph.edges.ravel(), graph.port_edges]))
-    run = _run_of_edges(experiment, exists)
+    run = run_of_edges(experiment, exists)
     generator = torch.Generator().manual_seed(1)
     for some in (torch.ones(graph.n_edges), (torch.rand(graph.n_edges, generator=generator) > 0.5).float()):
         mask = some.double().requires_grad_()
         every = torch.zeros(len(exists), dtype=torch.float64).masked_scatter(exists, some.double()).bool().numpy()
         circuit = Circuit(graph, every[: graph.edges.size].reshape(graph.edges.shape), every[graph.edges.size :])
-        assert _metric(experiment, mask, run) == pytest.approx(experiment.value(circuit), abs=1e-6)
+        assert metric_under(experiment, mask, run) == pytest.approx(experiment.value(circuit), abs=1e-6)
         whole = mask.grad.clone()
         assert whole.abs().max() > 1e-4
         mask.grad = None
         experiment.row_bytes = 1  # one row at a time
-        assert _metric(experiment, mask, run) == pytest.approx(experiment.value(circuit), abs=1e-6)
+        assert metric_under(experiment, mask, run) == pytest.approx(experiment.value(circuit), abs=1e-6)
         assert torch.allclose(mask.grad, whole, atol=1e-9)
         experiment.row_bytes = 2**30
 

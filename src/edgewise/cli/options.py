@@ -137,14 +137,29 @@ PathOption = Annotated[
 StepsOption = Annotated[
     int | None,
     typer.Option(
-        help="edge-attribution-ig: points of the path (5); subnetwork-probing, edge-pruning: steps (3000, 300)."
+        help="edge-attribution-ig: points of the path (5); subnetwork-probing, edge-pruning, "
+        "uniform-gradient-sampling: steps (3000, 300, 300)."
     ),
 ]
 LambdaOption = Annotated[
-    float | None, typer.Option("--lambda", help="subnetwork-probing: weight of the regulariser (50); more keeps less.")
+    float | None,
+    typer.Option(
+        "--lambda",
+        help="subnetwork-probing, uniform-gradient-sampling: weight of the regulariser (50, 0.001); more keeps less.",
+    ),
 ]
 LearningRateOption = Annotated[
-    float | None, typer.Option(help="subnetwork-probing, edge-pruning: Adam's rate (0.001, 0.1).")
+    float | None,
+    typer.Option(help="subnetwork-probing, edge-pruning, uniform-gradient-sampling: Adam's rate (0.001, 0.1, 0.1)."),
+]
+MembersOption = Annotated[
+    str | None,
+    typer.Option(help="ensemble: methods, by commas (edge-attribution-ig, clean-corrupted, relp)."),
+]
+AverageOption = Annotated[str | None, typer.Option(help="ensemble: of ranks (rank, the default) or of scores (score).")]
+AgreementOption = Annotated[
+    float | None,
+    typer.Option(help="bootstrapped-attribution: share of draws that agree about a score's sign (0.95)."),
 ]
 MethodVariantOption = Annotated[
     str | None,
@@ -155,6 +170,9 @@ METHOD_OPTIONS: dict[str, Any] = {
     "steps": StepsOption,
     "regularisation": LambdaOption,
     "learning_rate": LearningRateOption,
+    "members": MembersOption,
+    "average": AverageOption,
+    "agreement": AgreementOption,
     "method_variant": MethodVariantOption,
 }
 """A search's `options` on the shell, where a task has a variant too."""

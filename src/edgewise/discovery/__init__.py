@@ -5,19 +5,23 @@ from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressC
 from edgewise.discovery.heads import HeadParts, head_parts
 from edgewise.discovery.heat import HeatMaps, heat_maps
 from edgewise.discovery.heat_by_gradients import gradient_maps, seconds_to_patch
+from edgewise.discovery.integer_selection import by_integer_programming
 from edgewise.discovery.journal import Journal
 from edgewise.discovery.method import Found, Method, Option, Scored, StepProgress
 from edgewise.discovery.methods import ALIASES, METHODS, RANDOM, method_named, register_method, require_level
 from edgewise.discovery.methods.attribution_patching import attribution_patching
+from edgewise.discovery.methods.bootstrapped_attribution import bootstrapped_attribution
 from edgewise.discovery.methods.clean_corrupted import clean_corrupted
 from edgewise.discovery.methods.edge_attribution import edge_attribution
 from edgewise.discovery.methods.edge_attribution_ig import edge_attribution_ig
 from edgewise.discovery.methods.edge_pruning import edge_pruning
+from edgewise.discovery.methods.ensemble import ensemble
 from edgewise.discovery.methods.exact import exact_effects
 from edgewise.discovery.methods.head_importance import head_importance
 from edgewise.discovery.methods.information_flow import information_flow
 from edgewise.discovery.methods.relp import relp
 from edgewise.discovery.methods.subnetwork_probing import Probe, probe_sweep, subnetwork_probing
+from edgewise.discovery.methods.uniform_gradient_sampling import uniform_gradient_sampling
 from edgewise.discovery.neuron_selection import choose_neurons
 from edgewise.discovery.node_search import acdc_by_node
 from edgewise.discovery.node_selection import choose_nodes
@@ -70,6 +74,8 @@ __all__ = [
     "acdc_with_edges",
     "at_most",
     "attribution_patching",
+    "bootstrapped_attribution",
+    "by_integer_programming",
     "by_threshold",
     "check_budget",
     "check_options",
@@ -80,6 +86,7 @@ __all__ = [
     "edge_attribution",
     "edge_attribution_ig",
     "edge_pruning",
+    "ensemble",
     "exact_effects",
     "gradient_maps",
     "greedy",
@@ -102,6 +109,7 @@ __all__ = [
     "subnetwork_probing",
     "sweep",
     "top",
+    "uniform_gradient_sampling",
     "visits",
     "without_dead_ends",
 ]

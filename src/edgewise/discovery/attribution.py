@@ -130,18 +130,34 @@ def _along_activations(rows: Rows, steps: int) -> Iterator[Changed]:
 
 
 def attribute(
-    experiment: Experiment, points: Points, progress: StepProgress | None, *, relevance: bool = False
+    experiment: Experiment,
+    points: Points,
+    progress: StepProgress | None,
+    *,
+    relevance: bool = False,
+    each: list[Tensor] | None = None,
 ) -> Scored:
+    """Every edge's score.
+
+    Args:
+        each: gets what each prompt adds to all scores, one after another: the edge matrix, row by row, and then port
+            edges, in float32 on CPU.
+    """
     require_gradient(experiment)
     graph, device = experiment.graph, experiment.decoder.device
     scores = torch.zeros(len(graph.sources), len(graph.inputs), dtype=torch.float64, device=device)
     ports = torch.zeros(len(graph.inputs), dtype=torch.float64, device=device)
-    for rows in rows_of(experiment):
+    before = torch.zeros(scores.numel() + ports.numel(), dtype=torch.float64, device=device)
+    for rows in rows_of(experiment, None if each is None else 1):
         changes, weights = changes_when_ablated(experiment, rows), place_weights(experiment, rows)
         for gradients in gradients_of(experiment, rows, weights, points, progress, relevance=relevance):
             add_edge_effects(scores, experiment, gradients, rows, changes, 1 / points.count)
             _add_port_effects(ports, experiment, gradients, rows, 1 / points.count)
             del gradients  # before the next are made
+        if each is not None:
+            total = torch.cat([scores.flatten(), ports])
+            each.append((total - before).float().cpu())
+            before = total
     found = _checked(scores, experiment, lambda row, column: f"{graph.sources[row].name}->{graph.inputs[column].name}")
     every = Circuit.full(graph).with_scores(found, ports.cpu().numpy())
     return Scored(every, {"gradient_at": points.name, "passes": points.count})

@@ -65,8 +65,8 @@ def by_threshold(scored: Circuit, threshold: float, *, absolute: bool = False) -
     """
     if math.isnan(threshold):
         raise EdgewiseError("the threshold should be a number, not nan")
-    strength = _strength(scored, absolute)
-    return _finish(scored, strength, scored.graph.edges & (strength >= threshold))
+    strength = strength_of(scored, absolute)
+    return finished(scored, strength, scored.graph.edges & (strength >= threshold))
 
 
 def top(scored: Circuit, count: int, *, absolute: bool = False) -> Selected:
@@ -76,8 +76,8 @@ def top(scored: Circuit, count: int, *, absolute: bool = False) -> Selected:
         EdgewiseError: the circuit has no scores, or the graph fewer edges.
     """
     require_count(scored.graph, count)
-    strength = _strength(scored, absolute)
-    return _finish(scored, strength, _strongest(scored, _ranking(scored, strength), count))
+    strength = strength_of(scored, absolute)
+    return finished(scored, strength, _strongest(scored, _ranking(scored, strength), count))
 
 
 def at_most(
@@ -94,7 +94,7 @@ def at_most(
     """
     if not isinstance(count, int) or count < 1:
         raise EdgewiseError(f"a circuit should be allowed at least 1 edge, not {count}")
-    strength = _strength(scored, absolute)
+    strength = strength_of(scored, absolute)
     ranking = _ranking(scored, strength)
     ranking = ranking[strength[tuple(ranking.T)] > above]
     ends = np.arange(len(ranking) + 1)
@@ -106,9 +106,9 @@ def at_most(
     low, high = 0, len(ends) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        size = _finish(scored, strength, _strongest(scored, ranking, ends[middle])).circuit.n_edges
+        size = finished(scored, strength, _strongest(scored, ranking, ends[middle])).circuit.n_edges
         low, high = (middle, high) if size <= count else (low, middle - 1)
-    return _finish(scored, strength, _strongest(scored, ranking, ends[low]))
+    return finished(scored, strength, _strongest(scored, ranking, ends[low]))
 
 
 def greedy(scored: Circuit, count: int, *, absolute: bool = False) -> Selected:
@@ -118,7 +118,7 @@ def greedy(scored: Circuit, count: int, *, absolute: bool = False) -> Selected:
         EdgewiseError: the circuit has no scores, or the graph fewer edges.
     """
     require_count(scored.graph, count)
-    graph, strength = scored.graph, _strength(scored, absolute)
+    graph, strength = scored.graph, strength_of(scored, absolute)
     chosen = np.zeros_like(graph.edges)
     opened = np.zeros(len(graph.inputs), dtype=bool)
     heap: list[tuple[float, int, int]] = []
@@ -135,10 +135,11 @@ def greedy(scored: Circuit, count: int, *, absolute: bool = False) -> Selected:
         chosen[row, column], count = True, count - 1
         for own in graph.inputs_of(graph.sources[row]):
             open_input(own)
-    return _finish(scored, strength, chosen)
+    return finished(scored, strength, chosen)
 
 
-def _strength(scored: Circuit, absolute: bool) -> Floats:
+def strength_of(scored: Circuit, absolute: bool) -> Floats:
+    """The scores of a circuit's edges, or their sizes; an EdgewiseError if it has none."""
     if scored.scores is None:
         raise EdgewiseError("the circuit has no scores to choose edges by")
     return np.abs(scored.scores) if absolute else scored.scores
@@ -163,7 +164,8 @@ def _strongest(scored: Circuit, ranking: np.ndarray, count: int) -> Bools:
     return chosen
 
 
-def _finish(scored: Circuit, strength: Floats, chosen: Bools) -> Selected:
+def finished(scored: Circuit, strength: Floats, chosen: Bools) -> Selected:
+    """What a rule chose, with port edges and without what dangles."""
     graph = scored.graph
     with_ports = Circuit(graph, chosen, graph.port_edges & chosen.any(axis=0), scored.scores, scored.port_scores)
     circuit, taken = with_ports.connected(), int(chosen.sum())

@@ -20,11 +20,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
 
-from edgewise.discovery import greedy
+from edgewise.discovery import by_integer_programming, greedy
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.share import SMALLEST_WAY
 from edgewise.graph import Circuit, OutputCircuit, node_scores, of_nodes
@@ -85,12 +86,16 @@ def mib_scores(
     scored: Circuit,
     *,
     metric: str = METRIC,
+    select: Literal["top", "ilp"] = "top",
     progress: StepProgress | None = None,
 ) -> MibScores:
     """CPR and CMD of a circuit with a score for every edge, or every node. Port edges of its graph are left aside.
 
     Absent edges carry the corrupted prompt's activations, as in the benchmark, whatever the search ablated. Of edges
     with one score those are taken that torch's sort of single-precision scores puts first, as in its code.
+
+    Args:
+        select: how edges are chosen: `top`, as in the benchmark, or `ilp`, by integer programming (Nikankin et al. 2025).
 
     Raises:
         EdgewiseError: no scores, another model's graph, a split embedding, or a task where ablating everything does not
@@ -114,7 +119,7 @@ def mib_scores(
         found = []
         for share in SHARES:
             asked = int(share * items)
-            circuit = strongest(scored, asked, absolute=absolute)
+            circuit = _chosen(scored, asked, select, absolute=absolute)
             value = (experiment.value(circuit) - ablated) / (full - ablated)
             found.append(AtShare(share, asked, circuit.size, value))
             done += 1
@@ -124,6 +129,12 @@ def mib_scores(
 
     signed, absolute = at_shares(False), at_shares(True)
     return replace(scores_from(metric, items, signed, absolute), unit=scored.unit)
+
+
+def _chosen(scored: Circuit, count: int, select: str, *, absolute: bool) -> Circuit:
+    if select == "ilp" and 0 < count < scored.most:  # of everything there is nothing to choose
+        return by_integer_programming(scored, count, absolute=absolute).circuit
+    return strongest(scored, count, absolute=absolute)
 
 
 def strongest(scored: Circuit, count: int, *, absolute: bool) -> Circuit:

@@ -41,8 +41,9 @@ def circuit_run(
     Args:
         tokens, mask: `[batch, pos]`, the clean prompts and which of their tokens are real.
         ablated: what absent edges carry, for the same rows.
-        edges: `[sources, inputs]`, how much of each edge is present: bool, or float from 0 to 1.
-        ports: `[inputs]`, the same for port edges; ignored where the graph has none.
+        edges: `[sources, inputs]`, how much of each edge is present: bool, or float from 0 to 1; or for each prompt by
+            itself, `[sources, inputs, batch]`.
+        ports: `[inputs]`, the same for port edges (`[inputs, batch]`); ignored where the graph has none.
         spans: `[batch, pos]`, the number of each position's span, in a graph that has spans.
 
     Returns:
@@ -89,7 +90,10 @@ class CircuitRun(Walk):
             return self._streams_by_span(weights.unflatten(1, (-1, self.graph.n_spans)), base)
         total = base[None].expand(weights.shape[1], *base.shape)
         for weight, delta in self._present_blocks(weights):
-            total = total + (weight.T @ delta.flatten(1)).view(-1, *base.shape)
+            if weight.dim() == 3:
+                total = total + torch.einsum("rib,rbpd->ibpd", weight, delta)
+            else:
+                total = total + (weight.T @ delta.flatten(1)).view(-1, *base.shape)
         return total.permute(1, 2, 0, 3)
 
     def _present_blocks(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -102,21 +106,27 @@ class CircuitRun(Walk):
                 yield block, delta
 
     def _streams_by_span(self, weights: Tensor, base: Tensor) -> Tensor:
-        """The same from weights by span, `[rows, inputs, spans]`."""
+        """The same from weights by span, `[rows, inputs, spans]`, or by span and prompt."""
         total = base.flatten(0, 1)[None].repeat(weights.shape[1], 1, 1)  # [inputs, batch * pos, d_model]
         for block, delta in self._present_blocks(weights):
             for weight, places in zip(block.unbind(dim=2), self.places, strict=True):
                 part = delta.flatten(1, 2)[:, places]
-                total = total.index_add(1, places, (weight.T @ part.flatten(1)).view(-1, *part.shape[1:]))
+                if weight.dim() == 3:
+                    read = torch.einsum("rip,rpd->ipd", weight[..., places // base.shape[1]], part)
+                else:
+                    read = (weight.T @ part.flatten(1)).view(-1, *part.shape[1:])
+                total = total.index_add(1, places, read)
         return total.unflatten(1, base.shape[:2]).permute(1, 2, 0, 3)
 
     def _present(self, columns: slice) -> Tensor:
-        """How far port edges are present: `[inputs, 1]`, or by position `[batch, pos, inputs, 1]`."""
+        """How far port edges are present: `[inputs, 1]`, or by prompt and position `[batch, pos or 1, inputs, 1]`."""
         present = self.ports[columns]
         if self.spans is None:
-            return present[:, None]
-        by_span = present.unflatten(0, (-1, self.graph.n_spans))
-        return by_span.T[self.spans.clamp_min(0)][..., None]
+            return present[:, None] if present.dim() == 1 else present.T[:, None, :, None]
+        by_span, at = present.unflatten(0, (-1, self.graph.n_spans)), self.spans.clamp_min(0)
+        if present.dim() == 1:
+            return by_span.T[at][..., None]
+        return by_span.permute(2, 1, 0)[torch.arange(len(at), device=at.device)[:, None], at][..., None]
 
     def projections(self, index: int, component: Component) -> Projections:
         base, found = self.ablated.streams[self.decoder.reads[index]], Projections()

@@ -23,6 +23,7 @@ from edgewise.discovery import (
     Selected,
     StepProgress,
     at_most,
+    by_integer_programming,
     by_threshold,
     choose_neurons,
     choose_nodes,
@@ -97,7 +98,8 @@ def discover(
         share: the same as a share of the graph's edges (nodes, neurons), from 0 to 1.
         neurons: with level `neuron`, instead of a threshold, the most neurons that the circuit may have in all MLPs.
         select: how scores become that many edges: `at-most` (as many as leave at most that many when what dangles is
-            dropped), `top` (exactly so many, then pruned) or `greedy` (grown from the logits, then pruned).
+            dropped), `top` (exactly so many, then pruned), `greedy` (grown from the logits, then pruned) or `ilp` (at
+            most so many that lead somewhere, of the largest sum of scores).
         ablation: what an absent edge carries: `resample`, `zero`, `mean`, `mean-clean`, `mean-positional`, `noise`,
             `optimal`; by default the task's.
         mean_over: a JSONL file of texts (`{"text": "…"}`) or of prompts, over which ablation `mean`, which is then the
@@ -299,7 +301,8 @@ def _select(scored: Scored, method: Method, asked: SearchRequest) -> Selected:
         return choose(scored.circuit, count=count, threshold=asked.threshold, absolute=absolute, above=scored.above)
     if edges is not None:
         if asked.select != "at-most":
-            return (greedy if asked.select == "greedy" else top)(scored.circuit, edges, absolute=absolute)
+            rules = {"greedy": greedy, "top": top, "ilp": by_integer_programming}
+            return rules[asked.select](scored.circuit, edges, absolute=absolute)
         return at_most(scored.circuit, edges, absolute=absolute, whole_ties=method.units, above=scored.above)
     if asked.threshold is None:  # the method rounds
         assert scored.own is not None

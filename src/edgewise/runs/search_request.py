@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 AblationName = Literal["resample", "zero", "mean", "mean-clean", "mean-positional", "noise", "optimal"]
 EngineName = Literal["incremental", "plain"]
-Selection = Literal["at-most", "top", "greedy"]
+Selection = Literal["at-most", "top", "greedy", "ilp"]
 """How scores become a circuit of so many edges."""
 Heads = Literal["split", "whole"]
 Bytes = int
@@ -63,7 +63,8 @@ class SearchRequest:
     select: Selection = asked(
         "at-most",
         "How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), greedy "
-        "(so many, grown from the logits, then pruned); the last two do not count port edges.",
+        "(so many, grown from the logits, then pruned), ilp (at most so many, of the largest sum of scores, by integer "
+        "programming); the last three do not count port edges.",
     )
     ablation: AblationName | None = asked(
         None,

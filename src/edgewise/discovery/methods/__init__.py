@@ -6,23 +6,27 @@ from edgewise.discovery.method import Method
 from edgewise.discovery.methods import (
     acdc,
     attribution_patching,
+    bootstrapped_attribution,
     clean_corrupted,
     edge_attribution,
     edge_attribution_ig,
     edge_pruning,
+    ensemble,
     exact,
     head_importance,
     information_flow,
     relp,
     subnetwork_probing,
+    uniform_gradient_sampling,
 )
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph.by_node import Level
 from edgewise.registry import Registry
 
 _OWN = (
-    *(acdc, exact, edge_attribution, edge_attribution_ig, clean_corrupted, relp),
-    *(attribution_patching, information_flow, head_importance, edge_pruning, subnetwork_probing),
+    *(acdc, exact, edge_attribution, edge_attribution_ig, clean_corrupted, relp, bootstrapped_attribution),
+    *(attribution_patching, information_flow, head_importance, edge_pruning, uniform_gradient_sampling),
+    *(subnetwork_probing, ensemble),
 )
 RANDOM = "random"
 """What sweeps call circuits of random paths, which no method may be called."""

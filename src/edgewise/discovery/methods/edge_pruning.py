@@ -30,14 +30,13 @@ from edgewise.discovery.attribution import require_gradient
 from edgewise.discovery.hard_concrete import alive, sample
 from edgewise.discovery.method import MOST_STEPS, SEED, STEPS_HELP, Method, Option, Scored, StepProgress
 from edgewise.discovery.methods.edge_attribution_ig import edge_attribution_ig, node_attribution_ig
+from edgewise.discovery.soft_masks import existing, metric_under, run_of_edges, scores_of_masks
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, node_scores, of_nodes
+from edgewise.graph import node_scores, of_nodes
 from edgewise.graph.circuit import Floats
-from edgewise.models.matmul import fast_matmul
 from edgewise.patching import Experiment
-from edgewise.patching.ablation import Ablated, cut_rows
+from edgewise.patching.ablation import Ablated
 from edgewise.patching.node_running import node_run
-from edgewise.patching.running import circuit_run
 from edgewise.tasks import Prompts
 
 FIRST_THETA = 2.0
@@ -70,36 +69,20 @@ def edge_pruning(
     require_gradient(experiment)
     if not 1 <= target <= graph.n_edges:
         raise EdgewiseError(f"cannot prune to {target:,} edges: the graph has {graph.n_edges:,}")
-    exists = torch.from_numpy(np.concatenate([graph.edges.ravel(), graph.port_edges])).to(device)
-    run = _run_of_edges(experiment, exists)
+    exists = existing(graph).to(device)
+    run = run_of_edges(experiment, exists)
     theta, loss = _learned(
         lambda: _first_theta(experiment, warm_start).to(device)[exists],
-        lambda mask: _metric(experiment, mask, run),
+        lambda mask: metric_under(experiment, mask, run),
         target,
         steps=steps,
         learning_rate=learning_rate,
         seed=seed,
         progress=progress,
     )
-    scores = torch.full(exists.shape, -torch.inf, dtype=torch.float64)
-    scores[exists.cpu()] = theta
-    scores = torch.where(exists.cpu(), scores, 0.0).numpy()
-    edges, ports = scores[: graph.edges.size].reshape(graph.edges.shape), scores[graph.edges.size :]
     options = {"target": target, "steps": steps, "learning_rate": learning_rate, "warm_start": warm_start, "seed": seed}
     details = {**options, "loss_metric": loss.metric, "expected_edges": loss.expected}
-    return Scored(Circuit.full(graph).with_scores(edges, ports), details, above=-math.inf)
-
-
-def _run_of_edges(experiment: Experiment, exists: Tensor) -> Callable[[Prompts, Ablated, Tensor], Tensor]:
-    """The run of some rows under a mask for every edge and port edge that `exists` `[sources * inputs + inputs]`."""
-    graph = experiment.graph
-
-    def run(rows: Prompts, ablated: Ablated, mask: Tensor) -> Tensor:
-        every = torch.zeros(exists.shape, dtype=mask.dtype, device=mask.device).masked_scatter(exists, mask)
-        edges, ports = every[: graph.edges.size].view(graph.edges.shape), every[graph.edges.size :]
-        return circuit_run(experiment.decoder, graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans)
-
-    return run
+    return Scored(scores_of_masks(graph, theta), details, above=-math.inf)
 
 
 def node_pruning(
@@ -141,7 +124,7 @@ def node_pruning(
 
     theta, loss = _learned(
         first,
-        lambda mask: _metric(experiment, mask, run),
+        lambda mask: metric_under(experiment, mask, run),
         target - always,
         steps=steps,
         learning_rate=learning_rate,
@@ -232,28 +215,6 @@ def _spread(scores: Floats) -> Floats:
     offsets = np.empty(len(scores))
     offsets[np.argsort(np.abs(scores), kind="stable")] = np.linspace(-1, 1, len(scores))
     return offsets
-
-
-def _metric(experiment: Experiment, mask: Tensor, run: Callable[[Prompts, Ablated, Tensor], Tensor]) -> float:
-    """The metric under soft masks; its gradient is added to the mask's.
-
-    Args:
-        run: the final stream `[batch, pos, d_model]` of some rows of prompts under the mask.
-    """
-    decoder, prompts = experiment.decoder, experiment.task.prompts
-    places, total, step = len(prompts.scored_rows), 0.0, experiment.rows_at_once()
-    for first in range(0, len(prompts), step):
-        stop = min(first + step, len(prompts))
-        rows = prompts.rows(first, stop)
-        inside = (prompts.scored_rows >= first) & (prompts.scored_rows < stop)
-        ablated = cut_rows(experiment.ablated_activations, first, stop)
-        with torch.enable_grad(), fast_matmul():
-            final = run(rows, ablated, mask)
-            logits = decoder.logits(final[rows.scored_rows, rows.scored_positions])
-            value = experiment.metric(logits, experiment.reference.at(inside)).sum() / places
-            value.backward(inputs=[mask])  # and not the weights, whose gradients would stay
-        total += value.item()
-    return total
 
 
 def _score(experiment: Experiment, *, target: int | None, **options: Any) -> Scored:
