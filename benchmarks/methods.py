@@ -4,8 +4,8 @@
     python benchmarks/methods.py --tasks ioi --model FOLDER --examples 8 --methods edge-attribution,edge-attribution-ig
 
 Every method scores all edges of the benchmark's graph once (those that press masks to a size, to 5% of the edges), and
-circuits at ten sizes are cut from the scores; a row for integer programming cuts those of edge-attribution-ig. CPR: higher
-is better, 1 is the model throughout; CMD: 0 is best. Seconds are processor time of the scores.
+circuits at ten sizes are cut from the scores; a row for integer programming cuts those of edge-attribution-ig. CPR:
+higher is better, 1 is the model throughout; CMD: 0 is best. Seconds are processor time of the scores.
 """
 
 from __future__ import annotations

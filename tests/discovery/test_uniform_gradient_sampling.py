@@ -12,7 +12,6 @@ from edgewise.discovery import acdc, at_most, uniform_gradient_sampling
 from edgewise.discovery.soft_masks import existing, metric_under, run_of_edges
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
-from edgewise.runs.sweep import SweepPlan, sweep
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def test_masks_of_each_prompt_are_those_of_the_prompts_by_themselves(family, spa
     assert together == pytest.approx(alone, abs=1e-6)
 
 
-def test_the_same_seed_gives_the_same_probabilities_and_a_sweep_prices():
+def test_the_same_seed_gives_the_same_probabilities_and_a_higher_price_fewer_edges():
     experiment = Experiment(tiny.gpt2(layers=1), tiny.task(), metric="logit_diff")
     scores = [uniform_gradient_sampling(experiment, steps=10, seed=seed).circuit.scores for seed in (0, 0, 1)]
     assert np.array_equal(scores[0], scores[1])
@@ -75,8 +74,6 @@ def test_the_same_seed_gives_the_same_probabilities_and_a_sweep_prices():
         for price in (0.0, 1.0)
     ]
     assert expected[0] > 1.5 * expected[1]
-    (series,) = sweep(experiment, [SweepPlan("ugs", (0.0, 1.0), {"steps": 30})])
-    assert [point.setting for point in series.points] == [0.0, 1.0]
 
 
 def test_bad_input_is_said():

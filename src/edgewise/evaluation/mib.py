@@ -95,7 +95,8 @@ def mib_scores(
     with one score those are taken that torch's sort of single-precision scores puts first, as in its code.
 
     Args:
-        select: how edges are chosen: `top`, as in the benchmark, or `ilp`, by integer programming (Nikankin et al. 2025).
+        select: how edges are chosen: `top`, as in the benchmark, or `ilp`, by integer programming (Nikankin et al.
+            2025).
 
     Raises:
         EdgewiseError: no scores, another model's graph, a split embedding, or a task where ablating everything does not

@@ -20,13 +20,11 @@ absent edges carry along with the masks (ablation `optimal` learns them before);
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 
 from edgewise.discovery.attribution import require_gradient
-from edgewise.discovery.method import MOST_STEPS, SEED, STEPS_HELP, Found, Method, Option, Scored, StepProgress
+from edgewise.discovery.method import MOST_STEPS, SEED, STEPS_HELP, Method, Option, Scored, StepProgress
 from edgewise.discovery.soft_masks import existing, metric_under, run_of_edges, scores_of_masks
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
@@ -105,21 +103,6 @@ def uniform_gradient_sampling(
     return Scored(found, {**details, "loss_metric": metric, "expected_edges": expected}, above=-math.inf, own=own)
 
 
-def _sweep(
-    experiment: Experiment,
-    lambdas: Sequence[float],
-    *,
-    regularisation: float,
-    order: object,
-    progress: object,
-    **options: Any,
-) -> Iterator[Found]:
-    for weight in lambdas:
-        own = uniform_gradient_sampling(experiment, regularisation=weight, **options).own
-        assert own is not None
-        yield weight, own.connected(), None
-
-
 METHOD = Method(
     name="uniform-gradient-sampling",
     short="ugs",
@@ -139,6 +122,4 @@ METHOD = Method(
     metric_units=False,
     sized=False,
     rounds=True,
-    by="lambda",
-    sweep=_sweep,
 )
