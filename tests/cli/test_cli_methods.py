@@ -24,8 +24,13 @@ FEW_STEPS = {
 HAND_BUILT = ("tracr-reverse", "tracr-xproportion", "or-gate")
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("method", METHODS)
+# The OR gate has one prompt, and prompts cannot be drawn anew from that.
+EVERY = [
+    (method, task) for method in METHODS for task in TASKS if (method, task) != ("bootstrapped-attribution", "or-gate")
+]
+
+
+@pytest.mark.parametrize(("method", "task"), EVERY)
 def test_every_method_works_on_every_task(shell, method, task):
     few = [] if task in HAND_BUILT else ["--examples", "2"]
     # A wanted size is several searches to ACDC; tests of its own ask for one.

@@ -18,8 +18,9 @@ MODELS = (
 )
 METHODS = (
     *("acdc", "exact", "edge-attribution", "edge-attribution-ig", "clean-corrupted", "relp"),
-    *("attribution-patching", "information-flow", "head-importance", "edge-pruning", "subnetwork-probing"),
-    *("eap", "eap-ig", "atp", "hisp", "sp"),
+    *("bootstrapped-attribution", "attribution-patching", "information-flow", "head-importance", "edge-pruning"),
+    *("uniform-gradient-sampling", "subnetwork-probing", "ensemble"),
+    *("eap", "eap-ig", "atp", "hisp", "ugs", "sp"),
 )
 METRICS = (
     "kl_div",

@@ -10,8 +10,8 @@ changes by when the edge goes from absent to present, given all other masks. Ada
 
     M + lambda sum of p
 
-by that estimate of dM/dp: an edge that lowers the metric by less than lambda goes. Edges are ranked by theta, and those
-with p of at least one half are the method's own circuit.
+by that estimate of dM/dp: an edge that lowers the metric by less than lambda goes. An edge's score is its p, and those
+of at least one half are the method's own circuit.
 
 It differs from the paper in that prompts are all taken in every step, and in that the paper learns the constants that
 absent edges carry along with the masks (ablation `optimal` learns them before); its penalty on whole nodes is left out.
@@ -88,17 +88,18 @@ def uniform_gradient_sampling(
             raise EdgewiseError(f"uniform gradient sampling diverged: after step {step} a mask is no number")
         if progress is not None:
             progress(step, steps)
-    found = scores_of_masks(graph, theta.detach().double().cpu())
+    probability = torch.sigmoid(theta.detach().double().cpu())
+    found = scores_of_masks(graph, probability)
     assert found.scores is not None
     assert found.port_scores is not None
     own = Circuit(
         graph,
-        graph.edges & (found.scores >= 0),
-        graph.port_edges & (found.port_scores >= 0),
+        graph.edges & (found.scores >= 0.5),
+        graph.port_edges & (found.port_scores >= 0.5),
         found.scores,
         found.port_scores,
     )
-    expected = round(float(torch.sigmoid(theta.detach().double()).sum()), 1)
+    expected = round(float(probability.sum()), 1)
     details = {"regularisation": regularisation, "steps": steps, "learning_rate": learning_rate, "seed": seed}
     return Scored(found, {**details, "loss_metric": metric, "expected_edges": expected}, above=-math.inf, own=own)
 
