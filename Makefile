@@ -37,10 +37,10 @@ real: $(INSTALLED)
 	$(BIN)/edgewise draw runs/smollm2-ioi --edges 50
 
 test: $(TOOLS)
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(TOOLS)
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 # Hours. CELLS="onednn-avx2 onednn-off" picks some of the cells, TESTS="tests/patching" some of the tests.
 test-portable: $(TOOLS)

@@ -79,10 +79,10 @@ def torn(path: Path, dice: random.Random) -> None:
 
 
 SEARCHES = [
-    ({"threshold": 0.02}, 50, 8),
-    ({"threshold": 0.02, "budget": 0.3, "passes": 3, "ports": False}, 20, 6),
-    ({"threshold": 0.01, "within": 40}, 20, 6),
-    ({"edges": 12}, 10, 3),
+    ({"threshold": 0.02}, 50, 4),
+    ({"threshold": 0.02, "budget": 0.3, "passes": 3, "ports": False}, 20, 3),
+    ({"threshold": 0.01, "within": 40}, 20, 3),
+    ({"edges": 12}, 10, 2),
 ]
 
 
