@@ -33,7 +33,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # A machine busy with other work is no failure.
 # The same examples in every run; `pytest --hypothesis-profile anew` draws others.
-hypothesis.settings.register_profile("edgewise", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("edgewise", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.register_profile("anew", deadline=None)
 hypothesis.settings.load_profile("edgewise")
 

@@ -32,6 +32,13 @@ def slow_unless(fast: Callable[..., bool], cases: Iterable[Sequence[Any]]) -> li
     ]
 
 
+def in_turn(names: Sequence[str], options: Sequence[Sequence[Any]], whole: Sequence[str] = ()) -> list[Any]:
+    """Parameters for every name with all options. Those in `whole` have all in every run, the others one, in turn."""
+    fast = {(name, tuple(options[number % len(options)])) for number, name in enumerate(names)}
+    cases = ((name, *option) for name in names for option in options)
+    return slow_unless(lambda name, *option: name in whole or (name, option) in fast, cases)
+
+
 VOCABULARY = 40
 
 

@@ -151,7 +151,9 @@ def agree(found: Discovery, wanted: Discovery) -> None:
     assert 0 < found.circuit.n_edges < found.tests < found.circuit.graph.n_edges
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "most", [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("family", "options", "threshold"), SEARCHES)
 def test_how_many_candidates_are_guessed_at_a_time_changes_nothing(
     family, options, threshold, most, monkeypatch, engines
@@ -244,8 +246,9 @@ def assert_stopped_half_way(stop: Interrupted, experiment: Experiment, whole: Di
     assert f"{progress.decided:,} of {progress.edges:,} edges decided" in str(stop)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize(
+    ("engine", "share"), tiny.in_turn(list(ENGINES), [(0.5,), (0.05,), (0.95,)], whole=["incremental"])
+)
 def test_ctrl_c_keeps_what_was_decided(engine, share):
     experiment = Experiment(tiny.gpt2(dtype=torch.float64), tiny.task())
     whole = acdc(experiment, 0.003, engine=engine)
