@@ -36,6 +36,7 @@ real: $(INSTALLED)
 	$(BIN)/edgewise report runs/smollm2-ioi
 	$(BIN)/edgewise draw runs/smollm2-ioi --edges 50
 
+# A file's tests go to one process, so that what they share is made once.
 test: $(TOOLS)
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
