@@ -36,11 +36,12 @@ real: $(INSTALLED)
 	$(BIN)/edgewise report runs/smollm2-ioi
 	$(BIN)/edgewise draw runs/smollm2-ioi --edges 50
 
+# A file's tests go to one process, so that what they share is made once.
 test: $(TOOLS)
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(TOOLS)
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 # Hours. CELLS="onednn-avx2 onednn-off" picks some of the cells, TESTS="tests/patching" some of the tests.
 test-portable: $(TOOLS)

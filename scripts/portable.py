@@ -107,7 +107,7 @@ def run(cell: Cell, tests: list[str]) -> tuple[str, str, float]:
         return "not had", str(error), time.monotonic() - start
     log = LOGS / f"{cell.name}.log"
     with log.open("w") as file:
-        command = [python, "-m", "pytest", "-v", "-n", "2", "-m", "not slow", *tests]
+        command = [python, "-m", "pytest", "-v", "-n", "2", "--dist", "loadfile", "-m", "not slow", *tests]
         done = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **cell.settings}, stdout=file, stderr=subprocess.STDOUT
         )

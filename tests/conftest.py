@@ -19,21 +19,11 @@ from collections import Counter
 
 import hypothesis
 import pytest
+from lacking import WHAT_BRINGS_IT
 
 from edgewise.process import tune_process
 
 tune_process()  # before torch comes
-
-import tiny  # noqa: E402
-import torch  # noqa: E402
-
-torch.set_num_threads(int(os.environ.get("EDGEWISE_THREADS", "1")))
-
-if os.environ.get("EDGEWISE_ONEDNN") == "off":
-    from edgewise.models import matmul
-
-    torch.backends.mkldnn.set_flags(False)
-    matmul._LINEAR = None
 
 # Under nohup, or behind a shell's `&`, signals would be ignored, and so would what is tested with them.
 if hasattr(signal, "SIGHUP"):
@@ -43,9 +33,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # A machine busy with other work is no failure.
 # The same examples in every run; `pytest --hypothesis-profile anew` draws others.
-hypothesis.settings.register_profile("edgewise", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("edgewise", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.register_profile("anew", deadline=None)
 hypothesis.settings.load_profile("edgewise")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("dist", "no") == "no":  # else this process hands tests out, runs none and needs no torch
+        _settle_torch()
+
+
+def _settle_torch() -> None:
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("EDGEWISE_THREADS", "1")))
+    if os.environ.get("EDGEWISE_ONEDNN") == "off":
+        from edgewise.models import matmul
+
+        torch.backends.mkldnn.set_flags(False)
+        matmul._LINEAR = None
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +94,7 @@ def pytest_terminal_summary(terminalreporter):
     result = yield
     skipped = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
     if skipped:
-        brings = {why: f" ({how})" for why, how in tiny.WHAT_BRINGS_IT.items()}
+        brings = {why: f" ({how})" for why, how in WHAT_BRINGS_IT.items()}
         lacking = (f"{count} skipped: {why}{brings.get(why, '')}" for why, count in skipped.most_common())
         terminalreporter.write_line("; ".join(lacking), yellow=True)
     return result

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from lacking import NO_BUNDLER as NO_BUNDLER
+from lacking import NO_CHROMIUM as NO_CHROMIUM
+from lacking import NO_SHARED, SHARED
 from torch import Tensor
 
 from edgewise.models import Decoder, load_model
@@ -19,20 +21,23 @@ from edgewise.models.plain_transformer import PlainTransformer
 from edgewise.tasks import METRICS
 from edgewise.tasks.task import Prompts, PromptText, Task, last_token_prompts
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-NO_SHARED = "the shared models and prompts are not beside the clone"
-NO_CHROMIUM = "there is no Chromium"
-NO_BUNDLER = "the page's bundler is not installed"
-
-WHAT_BRINGS_IT = {
-    NO_SHARED: "they come with the project's own checkout, in ../shared",
-    NO_CHROMIUM: "apt-get install chromium",
-    NO_BUNDLER: "cd web && npm ci",
-}
-"""By the reason for which a test was skipped, what its user would do about it."""
-
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=NO_SHARED)
+
+
+def slow_unless(fast: Callable[..., bool], cases: Iterable[Sequence[Any]]) -> list[Any]:
+    """Parameters for all cases; those for which `fast(*case)` does not hold are among the slow tests."""
+    return [
+        pytest.param(*case, marks=[] if fast(*case) else pytest.mark.slow, id="-".join(map(str, case)))
+        for case in cases
+    ]
+
+
+def in_turn(names: Sequence[str], options: Sequence[Sequence[Any]], whole: Sequence[str] = ()) -> list[Any]:
+    """Parameters for every name with all options. Those in `whole` have all in every run, the others one, in turn."""
+    fast = {(name, tuple(options[number % len(options)])) for number, name in enumerate(names)}
+    cases = ((name, *option) for name in names for option in options)
+    return slow_unless(lambda name, *option: name in whole or (name, option) in fast, cases)
+
 
 VOCABULARY = 40
 

@@ -22,9 +22,9 @@ FEW_HEADS = {"gpt2": dict(heads=2), "llama": dict(heads=2, kv_heads=1)}
     ("family", "metric", "absolute"),
     [
         ("gpt2", "kl_div", False),
-        ("gpt2", "logit_diff", True),
+        pytest.param("gpt2", "logit_diff", True, marks=pytest.mark.slow),
         ("llama", "kl_div", True),
-        ("llama", "logit_diff", False),
+        pytest.param("llama", "logit_diff", False, marks=pytest.mark.slow),
     ],
 )
 def test_every_threshold_has_the_circuit_of_its_own_search(family, metric, absolute):

@@ -19,8 +19,9 @@ from edgewise.patching import Experiment, gradients
 SMOOTH = ["logit_diff", "prob_diff", "nll", "logit_diff_max"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("ablation", ["resample", "zero", "mean"])
+@pytest.mark.parametrize(
+    ("family", "ablation"), tiny.in_turn(list(FAMILIES), [("resample",), ("zero",), ("mean",)], whole=["llama"])
+)
 def test_scores_are_the_gradients_of_a_mask_on_every_edge(family, ablation):
     model = FAMILIES[family](dtype=torch.float64)
     for number, metric in enumerate(SMOOTH):
@@ -86,7 +87,7 @@ def test_a_path_of_inputs_comes_to_the_exact_effect_of_the_edge_it_moves():
     row, column = experiment.graph.locate("input->m0")
     errors = [
         abs(edge_attribution_ig(experiment, steps=steps).circuit.scores[row, column] - exact.scores[row, column])
-        for steps in (1, 4, 16, 256)
+        for steps in (1, 4, 16, 64)
     ]
     assert abs(exact.scores[row, column]) > 0.01
     assert errors[0] > errors[1] > errors[2] > errors[3]

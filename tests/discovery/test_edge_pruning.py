@@ -19,7 +19,7 @@ from edgewise.patching import Experiment
     ("name", "examples", "steps"),
     [
         ("induction", 16, 100),
-        ("greater-than", 4, 100),
+        pytest.param("greater-than", 4, 100, marks=pytest.mark.slow),
         pytest.param("induction", None, STEPS, marks=pytest.mark.slow),
         pytest.param("greater-than", None, STEPS, marks=pytest.mark.slow),
     ],

@@ -11,26 +11,29 @@ from edgewise.discovery import exact_effects
 from edgewise.graph import Circuit
 from edgewise.patching import ABLATIONS, Experiment
 
+ABLATED = ("resample", "zero", "mean")
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_edges_effect_is_that_of_a_circuit_run_without_it(family):
-    model = FAMILIES[family](dtype=torch.float64, layers=2)
-    for number, ablation in enumerate(("resample", "zero", "mean")):
-        metric = ("kl_div", "logit_diff", "nll")[number]
-        experiment = Experiment(model, tiny.task(), ablation=ablation, metric=metric, ports=number != 2)
-        found = exact_effects(experiment).circuit
-        whole = Circuit.full(experiment.graph)
-        base = experiment.value(whole)
-        effects = []
-        for name in whole.names()[number::5]:
-            row, column = experiment.graph.locate(name)
-            wanted = experiment.value(whole.remove(name)) - base
-            got = found.port_scores[column] if row is None else found.scores[row, column]
-            # Norms of Llama in transformers go through float32.
-            assert got == pytest.approx(wanted, abs=1e-6), name
-            effects.append(wanted)
-        assert np.abs(effects).max() > 1e-3
-    assert set(ABLATIONS) > {"resample", "zero", "mean"}
+
+@pytest.mark.parametrize(
+    ("family", "ablation"), tiny.in_turn(list(FAMILIES), [(one,) for one in ABLATED], whole=["plain"])
+)
+def test_every_edges_effect_is_that_of_a_circuit_run_without_it(family, ablation):
+    model, number = FAMILIES[family](dtype=torch.float64, layers=2), ABLATED.index(ablation)
+    metric = ("kl_div", "logit_diff", "nll")[number]
+    experiment = Experiment(model, tiny.task(), ablation=ablation, metric=metric, ports=number != 2)
+    found = exact_effects(experiment).circuit
+    whole = Circuit.full(experiment.graph)
+    base = experiment.value(whole)
+    effects = []
+    for name in whole.names()[number::5]:
+        row, column = experiment.graph.locate(name)
+        wanted = experiment.value(whole.remove(name)) - base
+        got = found.port_scores[column] if row is None else found.scores[row, column]
+        # Norms of Llama in transformers go through float32.
+        assert got == pytest.approx(wanted, abs=1e-6), name
+        effects.append(wanted)
+    assert np.abs(effects).max() > 1e-3
+    assert set(ABLATIONS) > set(ABLATED)
 
 
 def test_a_permuted_networks_effects_are_on_its_divergence_from_the_original():

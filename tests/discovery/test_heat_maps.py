@@ -14,8 +14,9 @@ from edgewise.patching import Experiment
 from edgewise.tasks import mean_over_places
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("ablation", ["resample", "zero"])
+@pytest.mark.parametrize(
+    ("family", "ablation"), tiny.in_turn(list(FAMILIES), [("resample",), ("zero",)], whole=["llama"])
+)
 def test_a_nodes_effect_is_that_of_a_circuit_without_its_edges(family, ablation, monkeypatch):
     model = FAMILIES[family](dtype=torch.float64, layers=2)
     experiment = Experiment(model, tiny.task(), ablation=ablation, ports=False)

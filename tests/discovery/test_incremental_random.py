@@ -170,8 +170,16 @@ def test_the_random_cases_leave_nothing_out(count):
     assert {case.dtype for case in everything if case.absolute} == {torch.float64, torch.float32}
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("model", MODELS)
+LIKE_OTHERS = ("llama", "plain", "gpt2-parallel")
+"""Whose parts are all in one of the other models."""
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    tiny.slow_unless(
+        lambda model, count: count == FEW and model not in LIKE_OTHERS, itertools.product(MODELS, (FEW, MANY))
+    ),
+)
 def test_random_searches_take_the_decisions_of_the_twin(model, count):
     parted, kept, fell_untested = [], [], 0
     for case in random_cases(model, count):

@@ -41,9 +41,9 @@ def alike(fast, slow) -> None:
         assert ours.after == pytest.approx(theirs.after, rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("ablation", "ports", "share"), [("resample", True, 0.6), ("zero", True, 0.3), ("mean", False, 0.9)]
+    ("family", "ablation", "ports", "share"),
+    tiny.in_turn(FAMILIES, [("resample", True, 0.6), ("zero", True, 0.3), ("mean", False, 0.9)], whole=["llama"]),
 )
 def test_an_engine_that_starts_from_a_circuit_measures_what_a_circuit_run_does(family, ablation, ports, share):
     experiment = in_float64(family, ablation=ablation, ports=ports)
@@ -70,7 +70,13 @@ def test_an_engine_that_starts_from_a_circuit_measures_what_a_circuit_run_does(f
     assert fast.measure(last, [()]) == pytest.approx(slow.measure(last, [()]), rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    tiny.slow_unless(
+        lambda name: name in ("gpt2", "llama-with-biases", "parallel", "plain-bidirectional"),
+        zip(FAMILIES),
+    ),
+)
 def test_both_engines_decide_alike_inside_a_shortlist_and_in_further_passes(family):
     experiment = in_float64(family)
     start = random_circuit(experiment.graph, 0.7, seed=3)

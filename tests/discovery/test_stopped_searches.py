@@ -88,7 +88,7 @@ def test_a_search_killed_again_and_again_ends_as_one_that_was_not(family, option
     whole = acdc(experiment(family), threshold, **options)
     assert 0 < whole.circuit.n_edges < experiment(family).graph.n_edges
     dice = random.Random(family)
-    for _ in range(4):
+    for _ in range(2):
         journal, kills = Memory(), 0
         while True:
             try:
@@ -137,7 +137,7 @@ def test_a_search_that_had_ended_is_not_made_again(monkeypatch):
 def test_a_search_for_a_size_goes_on_with_all_it_has_searched():
     whole = acdc_with_edges(experiment(), 30)
     dice = random.Random(0)
-    for _ in range(3):
+    for _ in range(2):
         journal = Memory()
         while True:
             try:

@@ -158,8 +158,9 @@ def test_a_flat_metric_is_never_ranked_by_rounding():
 # -- subnetwork probing ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("ablation", ["resample", "zero"])
+@pytest.mark.parametrize(
+    ("family", "ablation"), tiny.in_turn(list(FAMILIES), [("resample",), ("zero",)], whole=["llama"])
+)
 def test_masks_of_one_are_the_model_and_masks_are_what_they_say(family, ablation):
     model, task = FAMILIES[family](dtype=torch.float64, layers=2), tiny.task(rows=3)
     experiment = Experiment(model, task, ablation=ablation, metric="logit_diff")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -35,8 +36,13 @@ def scored_nodes(graph: Graph, seed: int = 0) -> Circuit:
     return of_nodes(graph, np.arange(count) % 4 < 2, scores)
 
 
-@pytest.mark.parametrize("absolute", [False, True])
-@pytest.mark.parametrize("family", ["gpt2", "llama", "parallel"])
+@pytest.mark.parametrize(
+    ("family", "absolute"),
+    tiny.slow_unless(
+        lambda *case: case in (("gpt2", False), ("llama", True), ("parallel", False)),
+        product(("gpt2", "llama", "parallel"), (False, True)),
+    ),
+)
 def test_the_benchmarks_areas_by_nodes_are_those_of_nodes_chosen_by_hand(family, absolute):
     """Nodes are counted from names, chosen by a sorted list, and run edge by edge; every node that writes counts."""
     model, task = tiny.FAMILIES[family](dtype=torch.float64), tiny.task(rows=4)

@@ -1,6 +1,7 @@
 """Every family: the model's own logits, and circuits as its own modules say, in every engine and method."""
 
 import contextlib
+from itertools import product
 
 import numpy as np
 import oracle
@@ -48,8 +49,14 @@ def model(request):
         yield family(request.param, torch.float64)
 
 
-@pytest.mark.parametrize("dtype", LOGITS, ids=str)
-@pytest.mark.parametrize("name", CONFIGS)
+EVERY = tiny.slow_unless(lambda name: name in EACH_PART, zip(CONFIGS))
+"""Every family; those that are made of the parts of others are among the slow tests."""
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    tiny.slow_unless(lambda name, dtype: dtype.itemsize > 2 or name in EACH_PART, product(CONFIGS, LOGITS)),
+)
 def test_logits_are_the_models_on_ragged_prompts(name, dtype):
     with in_dtype(dtype):
         decoder, prompts = family(name, dtype), tiny.prompts(rows=5, longest=9)
@@ -77,6 +84,7 @@ def test_heads_are_coupled_where_a_norm_couples_them(model):
     assert model.graph().coupled == (name in COUPLED)
 
 
+@pytest.mark.parametrize("model", EVERY, indirect=True)
 def test_circuits_run_as_the_source_models_own_modules_say(model):
     for number, ablation in enumerate(("resample", "zero", "mean")):
         split = model.config.position_embedding and number == 1
@@ -120,7 +128,7 @@ def searches(name, seeds):
     return decided
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_engines_take_the_same_decisions(name):
     assert searches(name, [list(CONFIGS).index(name)]) > 30
 
@@ -167,6 +175,7 @@ def test_controls_are_models_of_the_family(name):
     assert (before - after)[prompts.mask].abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("model", EVERY, indirect=True)
 def test_attribution_is_the_gradient_of_a_mask_on_every_edge(model):
     experiment = Experiment(model, tiny.task(longest=5), metric="logit_diff")
     found = edge_attribution(experiment).circuit

@@ -1,5 +1,7 @@
 """What a circuit run means, against a naive reading of its definition and against whole runs."""
 
+from itertools import product
+
 import pytest
 import tiny
 import torch
@@ -13,6 +15,7 @@ from edgewise.patching import ABLATIONS, Experiment, ablate, circuit_run
 from edgewise.tasks import load_task
 
 RELATIVE = {torch.float32: 1e-4, torch.float64: 1e-10, torch.bfloat16: 0.15}
+ALL_KINDS = ("gpt2", "llama", "parallel")
 EVERY_ABLATION = [name for name in ABLATIONS if name != "mean-positional"]
 
 
@@ -29,10 +32,13 @@ def close(ours, wanted, dtype):
     return (ours.double() - wanted.double()).abs().max() <= RELATIVE[dtype] * wanted.abs().max()
 
 
-@pytest.mark.parametrize("ports", [True, False])
-@pytest.mark.parametrize("ablation", EVERY_ABLATION)
-@pytest.mark.parametrize("dtype", RELATIVE, ids=str)
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "dtype", "ablation", "ports"),
+    tiny.slow_unless(
+        lambda family, dtype, ablation, ports: ablation == "resample" or (dtype == torch.float64 and ports),
+        product(tiny.FAMILIES, RELATIVE, EVERY_ABLATION, (True, False)),
+    ),
+)
 def test_all_edges_present_is_the_model(family, dtype, ablation, ports):
     model, task = tiny.FAMILIES[family](dtype=dtype), tiny.task()
     experiment = Experiment(model, task, ablation=ablation, ports=ports)
@@ -150,9 +156,15 @@ def naive_logits(model, experiment, circuit):
     return model.logits(scored(final, prompts))
 
 
-@pytest.mark.parametrize("ablation", EVERY_ABLATION)
-@pytest.mark.parametrize("ports", [True, False])
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "ports", "ablation"),
+    tiny.slow_unless(
+        lambda family, ports, ablation: (
+            ablation == "resample" or (ports and (ablation == "zero" or family in ALL_KINDS))
+        ),
+        product(tiny.FAMILIES, (True, False), EVERY_ABLATION),
+    ),
+)
 def test_any_circuit_runs_as_the_definition_says(family, ports, ablation):
     model = tiny.FAMILIES[family](dtype=torch.float64)
     for seed, share in ((0, 0.3), (1, 0.8)):

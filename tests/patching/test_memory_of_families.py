@@ -20,7 +20,7 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gemma2", pytest.param("olmo2", marks=pytest.mark.slow), "gpt_oss"])
 def test_searches_and_attribution_stay_below_their_limits(family):
     config, model, options = FAMILIES[family]
     torch.manual_seed(0)
@@ -37,7 +37,7 @@ def test_searches_and_attribution_stay_below_their_limits(family):
         **options,
     )
     made._attn_implementation = "eager"
-    decoder, task = load_model(model(made)), allocations.prompts(3, 200)
+    decoder, task = load_model(model(made)), allocations.prompts(2, 150)
     plan = memory_of(decoder, task, decoder.graph())
     peak = allocations.peak_of(lambda: discover(decoder, task, threshold=1e6, max_memory=plan.smallest))
     assert 0.6 * plan.smallest <= peak <= plan.smallest

@@ -102,7 +102,8 @@ def near(found, wanted):
     return torch.allclose(found, wanted, rtol=1e-7, atol=1e-8 * float(wanted.abs().max()))
 
 
-CASES = [(name, "resample") for name in KINDS] + [("gpt2", "zero"), ("gemma2", "zero")]
+CASES = [(name, "resample") for name in KINDS] + [("gpt2", "zero")]
+CASES += [pytest.param("gemma2", "zero", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("name", "ablation"), CASES)
@@ -158,7 +159,7 @@ def every_path(graph, name="input", writer="input"):
     return found
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt_neox", "gemma2", "olmo2"])
+@pytest.mark.parametrize("name", ["llama", "gpt_neox", "gemma2", pytest.param("olmo2", marks=pytest.mark.slow)])
 def test_all_paths_together_are_the_run_on_the_corrupted_prompts(name):
     with InFloat64():
         experiment = Experiment(family(name, torch.float64), tiny.task())

@@ -10,7 +10,7 @@ from edgewise.evaluation.effort import Options
 from edgewise.graph import Circuit
 from edgewise.runs.assess import AssessmentInterrupted, assess
 
-OPTIONS = Options(circuits=29, permutations=50)
+OPTIONS = Options(circuits=29, permutations=20)
 NO_INTERVALS = Bootstrap(resamples=0)
 
 

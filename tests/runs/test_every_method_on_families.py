@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 from cli.word_models import save_tokenizer, write_prompts
 from family_models import source
 
@@ -28,6 +29,9 @@ OPTIONS = {
 }
 CASES = [(family, method) for family in COUPLED for method in METHODS]
 CASES += [(family, method) for family in OTHERS for method in ("acdc", "edge-attribution-ig")]
+IN_TURN = {(COUPLED[number % 2], method) for number, method in enumerate(METHODS)}
+IN_TURN |= {("mixtral", "acdc"), ("gpt_oss", "edge-attribution-ig"), ("falcon", "acdc")}
+"""Every method once, and every family: the other cases are among the slow tests."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,9 @@ def loaded(request, tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore::edgewise.errors.EdgewiseWarning")
-@pytest.mark.parametrize(("loaded", "method"), CASES, indirect=["loaded"])
+@pytest.mark.parametrize(
+    ("loaded", "method"), tiny.slow_unless(lambda *case: case in IN_TURN, CASES), indirect=["loaded"]
+)
 def test_a_run_is_the_same_when_it_is_loaded_drawn_and_measured_again(loaded, method, tmp_path):
     model, task = loaded
     run = ew.discover(model, task, method=method, **OPTIONS.get(method, dict(edges=25)))
@@ -60,7 +66,7 @@ def test_a_run_is_the_same_when_it_is_loaded_drawn_and_measured_again(loaded, me
     assert back.circuit.draw(tmp_path / "run.svg").startswith("<svg")
 
 
-@pytest.mark.parametrize("loaded", COUPLED, indirect=True)
+@pytest.mark.parametrize("loaded", ["gemma2", pytest.param("olmo2", marks=pytest.mark.slow)], indirect=True)
 def test_an_exported_circuit_is_worth_what_it_was(loaded, tmp_path):
     """The benchmark's forms have no word for coupled heads; on a model that has them, they are coupled all the same."""
     model, task = loaded

@@ -79,10 +79,10 @@ def torn(path: Path, dice: random.Random) -> None:
 
 
 SEARCHES = [
-    ({"threshold": 0.02}, 50, 8),
-    ({"threshold": 0.02, "budget": 0.3, "passes": 3, "ports": False}, 20, 6),
-    ({"threshold": 0.01, "within": 40}, 20, 6),
-    ({"edges": 12}, 10, 3),
+    ({"threshold": 0.02}, 50, 4),
+    ({"threshold": 0.02, "budget": 0.3, "passes": 3, "ports": False}, 20, 3),
+    ({"threshold": 0.01, "within": 40}, 20, 3),
+    ({"edges": 12}, 10, 2),
 ]
 
 
@@ -297,7 +297,7 @@ def test_decisions_of_a_series_that_was_removed_are_not_taken_for_another(search
 def test_kill_9_of_a_real_process(tmp_path):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "edgewise"]
-    asked = ["discover", "gender-pronoun", "--threshold", "0.001", "--engine", "plain", "--examples", "20", "--quiet"]
+    asked = ["discover", "gender-pronoun", "--threshold", "0.001", "--engine", "plain", "--examples", "8", "--quiet"]
     process = subprocess.Popen([*command, *asked, "--out", "run"], cwd=tmp_path, env=environment)
     trace = tmp_path / "run" / "trace.jsonl"
     deadline = time.monotonic() + 300
@@ -309,7 +309,7 @@ def test_kill_9_of_a_real_process(tmp_path):
     process.wait()
     assert "under_way" in read_record(tmp_path / "run"), "it was killed too late to show anything"
     model = ew.load_model("tiny-pronoun")
-    task = ew.load_task("gender-pronoun", model, examples=20)
+    task = ew.load_task("gender-pronoun", model, examples=8)
     whole = ew.discover(model, task, threshold=0.001, engine="plain")
     resumed = ew.resume(tmp_path / "run")
     assert resumed.circuit == whole.circuit
