@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,6 +19,7 @@ from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.graph.groups import groups_found
 from edgewise.models import BUILT_IN, Decoder
 from edgewise.patching import Ablation, Constants, Experiment
+from edgewise.patching.applied import Corrupt, applied
 from edgewise.runs.constants import kept_constants
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import kept_known, known_of
@@ -93,6 +95,36 @@ class Run:
             options["known"] = known_of(options["known"])
         ablation = Ablation(settings["ablation"], settings.get("ablation_seed", 0), None, self.constants)
         return evaluate(self.model, task or self.task, self.circuit, **{"ablation": ablation, **options})
+
+    def applied(
+        self,
+        ablation: str | Ablation | Constants | None = None,
+        *,
+        model: Any = None,
+        corrupt: Corrupt | None = None,
+        complement: bool = False,
+    ) -> AbstractContextManager[Any]:
+        """The circuit in place of a live model's forward pass (see `edgewise.patching.applied`).
+
+        Args:
+            ablation: by default the run's own, with what it learned or took a mean over; `resample` where a corrupted
+                prompt is given. A mean over prompts is over the run's.
+            model: a live `transformers` model or a Decoder; by default the run's, which a loaded run loads for it.
+
+        Raises:
+            EdgewiseError: as `applied`; a run under `resample` needs a corrupted prompt, or another ablation.
+        """
+        own = self.record["settings"]["ablation"]
+        if ablation is None:
+            ablation = own if corrupt is None else "resample"
+        if self.constants is not None and (
+            ablation == own or (isinstance(ablation, Ablation) and ablation.name == own)
+        ):
+            ablation = self.constants
+        needs = not isinstance(ablation, Constants) and Ablation.of(ablation).name in ("mean", "mean-clean", "optimal")
+        on = self.model if model is None else model
+        task = self.task if needs else None
+        return applied(self.circuit, on, ablation, task=task, corrupt=corrupt, complement=complement)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write `run.json`, `circuit.json` and `trace.jsonl`.
