@@ -287,7 +287,8 @@ def _opened(model: Any) -> tuple[Decoder, Any]:
         raise EdgewiseError(
             f"the forward pass of a {kind} cannot be replaced; apply the circuit to the model inside it"
         )
-    live = _free(inside.get_base_model() if is_peft(inside) else inside)
+    wrapper: Any = model
+    live = _free(wrapper.get_base_model() if is_peft(model) else inside)
     decoder = load_model(model)
     tokens = random_prompts(decoder)
     check(decoder, tokens, torch.ones_like(tokens, dtype=torch.bool))

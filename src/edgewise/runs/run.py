@@ -114,16 +114,15 @@ class Run:
         Raises:
             EdgewiseError: as `applied`; a run under `resample` needs a corrupted prompt, or another ablation.
         """
-        own = self.record["settings"]["ablation"]
-        if ablation is None:
-            ablation = own if corrupt is None else "resample"
-        if self.constants is not None and (
-            ablation == own or (isinstance(ablation, Ablation) and ablation.name == own)
-        ):
-            ablation = self.constants
-        needs = not isinstance(ablation, Constants) and Ablation.of(ablation).name in ("mean", "mean-clean", "optimal")
+        own, task = self.record["settings"]["ablation"], None
+        if not isinstance(ablation, Constants):
+            given = Ablation.of(ablation or (own if corrupt is None else "resample"))
+            if given.name == own and self.constants is not None:
+                given = replace(given, constants=self.constants)
+            if given.constants is None and given.name in ("mean", "mean-clean", "optimal"):
+                task = self.task
+            ablation = given
         on = self.model if model is None else model
-        task = self.task if needs else None
         return applied(self.circuit, on, ablation, task=task, corrupt=corrupt, complement=complement)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
