@@ -290,7 +290,7 @@ def _opened(model: Any) -> tuple[Decoder, Any]:
     wrapper: Any = model
     live = _free(wrapper.get_base_model() if is_peft(model) else inside)
     decoder = load_model(model)
-    tokens = random_prompts(decoder)
+    tokens = random_prompts(decoder, rows=1, length=8)
     check(decoder, tokens, torch.ones_like(tokens, dtype=torch.bool))
     return decoder, live
 

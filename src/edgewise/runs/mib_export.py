@@ -83,15 +83,21 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
     Raises:
         EdgewiseError: a graph that the benchmark's form cannot describe.
     """
+    plain, scored = benchmark_circuit(record, circuit)
+    settings = record["settings"]
+    task, model = Path(settings["task"]["task"]).stem, settings["model"]["name"]
+    own = f"{TASK_NAMES.get(task, task)}_{MODEL_NAMES.get(model, Path(model).name)}"
+    return MibCell(name or own, plain, scored, (name or own) in CELLS)
+
+
+def benchmark_circuit(record: dict[str, Any], circuit: Circuit) -> tuple[Circuit, bool]:
+    """A run's circuit in the benchmark's graph, and whether every edge (node) has an importance; as `mib_cell`."""
     require_edges(circuit, "the benchmark takes no submission")
     graph = circuit.graph
     if graph.split_embedding or not graph.mlps:
         raise EdgewiseError(
             f"the benchmark's form has one embedding and an MLP in every layer; this graph is {graph.describe()}"
         )
-    settings = record["settings"]
-    task, model = Path(settings["task"]["task"]).stem, settings["model"]["name"]
-    own = f"{TASK_NAMES.get(task, task)}_{MODEL_NAMES.get(model, Path(model).name)}"
     plain = ungrouped(without_ports(circuit))
     plain = plain.on(replace(plain.graph, coupled=False))  # which the benchmark's graph does not know
     scored = record["result"].get("scoring") is not None
@@ -99,7 +105,7 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
         plain = of_nodes(plain.graph, plain.rows, plain.rows.astype(float))
     elif not scored:
         plain = plain.with_scores(plain.edges.astype(float))
-    return MibCell(name or own, plain, scored, (name or own) in CELLS)
+    return plain, scored
 
 
 def export_mib(cells: Sequence[MibCell], folder: Path, kind: str = "json") -> Path:
