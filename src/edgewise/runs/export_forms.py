@@ -80,7 +80,7 @@ def export_form(
             return Exported({"scores.json": json.dumps(edge_scores(circuit, scored=scored))}, words)
         buffer = io.BytesIO()
         arrays = prune_scores(circuit, scored=scored)
-        torch.save({module: torch.from_numpy(one).float() for module, one in arrays.items()}, buffer)
+        torch.save({module: torch.from_numpy(one.copy()).float() for module, one in arrays.items()}, buffer)
         return Exported({"scores.pt": buffer.getvalue()}, words)
     if form == "edge-pruning":
         pairs = edge_list(circuit)

@@ -23,6 +23,7 @@ from edgewise.patching.applied import Corrupt, applied
 from edgewise.runs.constants import kept_constants
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import kept_known, known_of
+from edgewise.runs.hub import push_run
 from edgewise.runs.reading import FORM, line_of, summary_of
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.scores import scores_to_bytes
@@ -140,6 +141,24 @@ class Run:
         """
         with RunFolder.claim(Path(folder).expanduser(), force=force) as claimed:
             return claimed.finish(self.files())
+
+    def push_to_hub(self, repository: str, *, private: bool = False, revision: str | None = None) -> str:
+        """Put the run folder's files into a repository of the Hugging Face hub, with a card made of the record.
+
+        `load_run("hub:owner/name")` gives it back. Where the model lies on this machine, and the command, are left out.
+
+        Args:
+            repository: `owner/name`, which is made if there is none.
+            private: only when it is made.
+            revision: the branch to commit to.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            EdgewiseError: no such name, nobody is logged in, or the hub cannot be reached or refuses.
+        """
+        return push_run(self, repository, private=private, revision=revision)
 
     def files(self) -> dict[str, str | bytes]:
         """The files of the run folder, by name."""
