@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgewise.discovery import Decision, Discovery
 from edgewise.evaluation import Evaluation, Outcome, evaluate
@@ -29,6 +29,9 @@ from edgewise.runs.request import SearchRequest
 from edgewise.runs.scores import scores_to_bytes
 from edgewise.tasks import METRICS, Task
 from edgewise.tasks.jsonl import digest, to_jsonl
+
+if TYPE_CHECKING:
+    from edgewise.runs.votes import Votes
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,23 @@ class Run:
         """
         with RunFolder.claim(Path(folder).expanduser(), force=force) as claimed:
             return claimed.finish(self.files())
+
+    def vote(
+        self,
+        *,
+        orders: int | None = None,
+        bootstrap: int | None = None,
+        votes: float = 0.5,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Votes:
+        """Search again, in random orders or on examples drawn anew: the share of searches that keep each edge.
+
+        As `edgewise.runs.votes.vote`, where the arguments are described.
+        """
+        from edgewise.runs.votes import vote  # which searches, and so imports this
+
+        return vote(self, orders=orders, bootstrap=bootstrap, votes=votes, seed=seed, progress=progress)
 
     def push_to_hub(self, repository: str, *, private: bool = False, revision: str | None = None) -> str:
         """Put the run folder's files into a repository of the Hugging Face hub, with a card made of the record.
