@@ -12,7 +12,7 @@ def test_a_run_generates_text_beside_the_models_own(shell):
     assert found["ablation"] == "resample"
     assert found["texts"]["model"]["text"].startswith(" Mary")
     assert found["texts"]["circuit"]["text"].startswith(" Mary")
-    assert not found["texts"]["complement"]["text"].startswith(" Mary")
+    assert found["texts"]["complement"]["text"].startswith(" Melissa")  # who stands there in the corrupted prompt
     shown = shell.works("generate", "run", PROMPT, "--tokens", 1, "-q").out
     assert "note: ablation 'resample' says nothing about new text" in shown
     assert "complement" not in shown

@@ -134,6 +134,8 @@ def test_edge_prunings_list_is_read_beside_its_models_configuration(tmp_path):
     assert circuit.graph == Graph(1, 2)
     assert sorted(circuit.names()) == sorted(EDGES)
     assert sorted(edge_list(circuit)) == sorted(pairs)
+    path.write_text("[]")
+    assert load_circuit(path).names() == [name for name in Circuit.full(Graph(1, 2)).names() if "input" in name]
 
 
 def test_an_embedding_that_is_no_node_is_always_there():

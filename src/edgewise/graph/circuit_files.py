@@ -21,7 +21,7 @@ def load(path: str | Path, what: str = "the circuit file") -> Circuit:
     path = Path(path)
     named = f"{what} {str(path)!r}"
     value: Any = parse_json(read_text(path, what), named)
-    if edge_pruning.is_edge_list(value):
+    if edge_pruning.is_edge_list(value) or (value == [] and path.with_name(edge_pruning.CONFIG).is_file()):
         return edge_pruning.load(value, path, named)
     if not isinstance(value, dict):
         raise EdgewiseError(f"{named} should hold a JSON object, not a {type(value).__name__}")

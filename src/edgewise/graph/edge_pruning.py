@@ -69,8 +69,8 @@ def config_of(graph: Graph) -> dict[str, Any]:
 
 
 def is_edge_list(value: object) -> bool:
-    """Whether something is meant as a list of edges: a list, of pairs of names if of anything."""
-    return isinstance(value, list) and all(isinstance(one, list) and len(one) == 2 for one in value[:1])
+    """Whether something is meant as a list of edges: a list that begins with a pair."""
+    return isinstance(value, list) and any(isinstance(one, list) and len(one) == 2 for one in value[:1])
 
 
 def from_edge_list(value: Sequence[Any], graph: Graph, what: str) -> Circuit:

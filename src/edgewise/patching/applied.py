@@ -43,7 +43,7 @@ from edgewise.tasks.tokens import encode
 Corrupt = str | Sequence[int] | Sequence[Sequence[int]] | Tensor
 """A corrupted prompt as text or token ids, or one for each row of a batch."""
 
-_SETTLED = ("noise", "mean-positional")
+_OF_THE_TASK = ("noise", "mean-positional")
 """Ablations that say nothing about new text."""
 
 
@@ -200,7 +200,7 @@ def _constants(decoder: Decoder, graph: Graph, ablation: Ablation, task: Task | 
         raise unknown("ablation", ablation.name, ABLATIONS)
     if ablation.constants is not None:
         return ablation.constants.on(decoder, split)
-    if ablation.name in _SETTLED:
+    if ablation.name in _OF_THE_TASK:
         raise EdgewiseError(
             f"ablation {ablation.name!r} says what absent edges carry on a task's own prompts, and nothing about new "
             "text; take 'zero', 'mean', 'mean-clean', 'optimal', or 'resample' with a corrupted prompt"
