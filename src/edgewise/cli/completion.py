@@ -52,7 +52,7 @@ def runs(incomplete: str) -> list[str]:
 
 def circuits(incomplete: str) -> list[str]:
     """Run folders, and circuit files."""
-    return _paths(incomplete, (".json", ".pt"))
+    return _paths(incomplete, (".json", ".pt", ".pkl"))
 
 
 def _paths(incomplete: str, endings: tuple[str, ...]) -> list[str]:

@@ -43,6 +43,24 @@ def discover(
             show_default=False,
         ),
     ] = None,
+    orders: Annotated[
+        int | None,
+        typer.Option(
+            help="Search again so often in random orders of edges (ACDC): which edges the searches agree on.",
+            show_default=False,
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(help="The same on examples drawn anew, with replacement, so often.", show_default=False),
+    ] = None,
+    votes: Annotated[
+        float | None,
+        typer.Option(
+            help="With --orders or --bootstrap: the share of searches that keep an edge of votes.json. Default: 0.5.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -54,11 +72,17 @@ def discover(
     from edgewise.reports.tracking import both, require_log, tracking
     from edgewise.runs import RunFolder, require_free
     from edgewise.runs import discover as run_discovery
+    from edgewise.runs.votes import check_votes
 
     # What can be refused before a model is loaded is refused now.
     spec = asked.check()
     asked.search.check_size(None if spec is None else spec.threshold)
     method = method_named(asked.search.method)
+    again = orders is not None or bootstrap is not None
+    if again:
+        check_votes(method, orders, bootstrap, 0.5 if votes is None else votes)
+    elif votes is not None:
+        raise EdgewiseError("--votes says which edges are kept of searches made again: give --orders or --bootstrap")
     require_log(log)
     if force and out is None:
         raise EdgewiseError("--force needs --out: without it a run has a folder of its own")
@@ -85,7 +109,40 @@ def discover(
                 )
 
         found, written = keep(folder, search, tracked, messages)
+    if again:
+        _search_again(found, written, orders, bootstrap, 0.5 if votes is None else votes, asked.search.seed, messages)
     show(found, written, as_json=as_json)
+
+
+def _search_again(
+    found: Run,
+    written: Path,
+    orders: int | None,
+    bootstrap: int | None,
+    votes: float,
+    seed: int,
+    messages: Console,
+) -> None:
+    """Search again, and put into the run's folder what the searches agree on."""
+    from edgewise.reports import section_progress
+
+    try:
+        with section_progress(messages) as progress:
+            told = found.vote(
+                orders=orders,
+                bootstrap=bootstrap,
+                votes=votes,
+                seed=seed,
+                progress=lambda done, of: progress("searching again", done, of),
+            )
+    except (KeyboardInterrupt, SystemExit) as stop:
+        typer.echo(
+            f"edgewise: interrupted while searching again, of which nothing is kept; the run itself is in {written}",
+            err=True,
+        )
+        raise Kept(exit_code(stop)) from None
+    with saving():
+        told.save(written)
 
 
 def keep(folder: RunFolder, search: Callable[[], Run], tracked: Any, messages: Console) -> tuple[Run, Path]:
@@ -119,7 +176,11 @@ def keep(folder: RunFolder, search: Callable[[], Run], tracked: Any, messages: C
 
 def show(found: Run, written: Path, *, as_json: bool) -> None:
     """Print what a search has found."""
+    from edgewise.runs.stability_file import read_stability
+
     if as_json:
-        typer.echo(json.dumps({"task": found.task_name, **found.summary(), "run_dir": str(written)}))
+        stability = read_stability(written)
+        told = {} if stability is None else {"stability": stability}
+        typer.echo(json.dumps({"task": found.task_name, **found.summary(), **told, "run_dir": str(written)}))
         return
     show_run(stdout_console(), found.record, found.circuit, found.trace, written)

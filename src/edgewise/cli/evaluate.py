@@ -45,7 +45,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="RUN_OR_CIRCUIT",
-            help="A run folder, or a circuit file of EAP-IG (JSON or .pt).",
+            help="A run folder, or a circuit file of EAP-IG, AutoCircuit or Edge Pruning.",
             autocompletion=completion.circuits,
         ),
     ],

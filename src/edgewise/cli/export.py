@@ -23,21 +23,35 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     form: Annotated[
-        str, typer.Option("--format", help="mib: a submission to the MIB benchmark's circuit track.")
+        str,
+        typer.Option(
+            "--format",
+            "--form",
+            help="mib: a submission to the MIB benchmark's circuit track. Or the form of another tool: eap-ig, "
+            "autocircuit, edge-pruning, circuit-tracer.",
+        ),
     ] = "mib",
-    file: Annotated[str, typer.Option(help="json, or pt: EAP-IG's form as torch saves it.")] = "json",
+    file: Annotated[str, typer.Option(help="json, or pt: as torch saves it (mib, eap-ig, autocircuit).")] = "json",
     name: Annotated[
-        str | None, typer.Option(help="The folder's name for one run, as in ioi_gpt2. Default: from task and model.")
+        str | None,
+        typer.Option(
+            help="mib: the folder's name for one run, as in ioi_gpt2; circuit-tracer: the graph's. Default: from task "
+            "and model."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write runs in the form in which the MIB benchmark takes submissions: a folder per task and model."""
+    """Write runs in the forms of other tools; for the MIB benchmark, the default, a folder per task and model."""
     from edgewise.errors import EdgewiseError
     from edgewise.runs import read_run, require_free
+    from edgewise.runs.export_forms import FORMS
     from edgewise.runs.mib_export import export_mib, mib_cell
 
+    if form not in FORMS:
+        raise unknown("format", form, FORMS)
     if form != "mib":
-        raise unknown("format", form, ("mib",))
+        _export_one(runs, out, form, file, name, as_json)
+        return
     if name is not None and len(runs) > 1:
         raise EdgewiseError("--name is for one run; with several, folders are named after their tasks and models")
     out = some_path(out, "--out").expanduser()
@@ -61,4 +75,32 @@ def export(
         typer.echo(f"{cell.name}: {what} {cell.circuit.most:,} {cell.circuit.unit}")
         if not cell.official:
             typer.echo(f"note: the benchmark has no cell {cell.name!r}; name the one that is meant with --name")
+    typer.echo(f"written to {written}")
+
+
+def _export_one(runs: list[Path], out: Path, form: str, file: str, name: str | None, as_json: bool) -> None:
+    """Write one run's circuit in the form of another tool."""
+    from edgewise.errors import EdgewiseError
+    from edgewise.runs import RunFolder, load_again, read_run, require_free
+    from edgewise.runs.export_forms import export_form
+
+    if len(runs) > 1:
+        raise EdgewiseError(f"the form {form!r} is of one run, and {len(runs)} are named")
+    if name is not None and form != "circuit-tracer":
+        raise EdgewiseError("--name is for the forms mib and circuit-tracer")
+    out = some_path(out, "--out").expanduser()
+    require_free(out)
+    record, circuit = read_run(runs[0])
+    settings, on = record["settings"], None
+    if form == "circuit-tracer":
+        on = load_again(runs[0], settings, split=settings["task"].get("split", "validation"))
+    exported = export_form(form, record, circuit, file, on=on, name=name)
+    with RunFolder.claim(out) as claimed:
+        written = claimed.finish(exported.files)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(written), "form": form, "files": list(exported.files)}))
+        return
+    if not record.get("finished", True):
+        typer.echo(f"note: {runs[0]} was interrupted; its circuit still holds every edge that it had not come to")
+    typer.echo(f"{exported.summary}, as {', '.join(exported.files)}")
     typer.echo(f"written to {written}")

@@ -103,6 +103,7 @@ def show_run(
         console.print(neuron_table(circuit))
         console.print()
         console.print(strongest_neurons(circuit, absolute=settings["absolute"]))
+        _show_stability(console, name, written)
         console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
         return
     # Under these, edges on no path from the embedding carry nothing; under other ablations they may.
@@ -126,4 +127,18 @@ def show_run(
         console.print()
         found = [GroupFound(one["group"], tuple(one["found"]), tuple(one["members"])) for one in groups]
         console.print(groups_table(found, title))
+    _show_stability(console, name, written)
     console.print(f"\nwritten to {written}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_stability(console: Console, metric: str, written: Path) -> None:
+    """Print what searches made again agree on, if the run's folder keeps it."""
+    from edgewise.reports.stability import stability_line, stability_rows
+    from edgewise.reports.tables import terminal_table
+    from edgewise.runs.stability_file import read_stability
+
+    found = read_stability(written)
+    if found is not None:
+        console.print()
+        console.print(stability_line(found), highlight=False, markup=False, soft_wrap=True)
+        console.print(terminal_table("what searches agree on", stability_rows(found, metric), right=1))

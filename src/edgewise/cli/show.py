@@ -27,6 +27,7 @@ def show(
 ) -> None:
     """Print a run again as discover printed it, or how far its search has come."""
     from edgewise.runs.reading import read_record, read_run, read_trace, summary_of, unit_of
+    from edgewise.runs.stability_file import read_stability
     from edgewise.runs.verdict import verdict
 
     folder = some_path(run, "the run").expanduser()
@@ -46,7 +47,9 @@ def show(
     try:
         if as_json:
             stopped = {} if record.get("finished", True) else {"finished": False, "stopped": record["stopped"]}
-            typer.echo(json.dumps({**about, **summary_of(record, circuit), **stopped, "run_dir": str(folder)}))
+            stability = read_stability(folder)
+            told = {} if stability is None else {"stability": stability}
+            typer.echo(json.dumps({**about, **summary_of(record, circuit), **stopped, **told, "run_dir": str(folder)}))
         elif not record.get("finished", True):
             typer.echo(how_stopped(record, circuit, folder))
         else:

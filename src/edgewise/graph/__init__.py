@@ -5,7 +5,7 @@ from edgewise.graph.by_node import as_shown, complement, locate_node, node_names
 from edgewise.graph.by_output import OutputCircuit
 from edgewise.graph.by_span import Carried, at_span, carried, only_at
 from edgewise.graph.circuit import Circuit
-from edgewise.graph.eap_json import load as load_circuit
+from edgewise.graph.circuit_files import load as load_circuit
 from edgewise.graph.eap_json import save as save_circuit
 from edgewise.graph.graph import Graph
 from edgewise.graph.names import Edge, EdgePath, Input, Node, PortEdge, parse_edge, parse_input, parse_node, parse_path

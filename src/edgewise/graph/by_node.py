@@ -85,6 +85,9 @@ def complement(circuit: Circuit) -> Circuit:
     return of_nodes(circuit.graph, rows, node_scores(circuit))
 
 
+Circuit.complement = complement
+
+
 def without_node(circuit: Circuit, name: str) -> Circuit:
     """A circuit of whole nodes without the node called `name`."""
     return circuit - of_node_names(circuit.graph, [name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -42,6 +43,10 @@ class Circuit:
     draw: ClassVar[Callable[..., str]]
     _repr_svg_: ClassVar[Callable[..., str | None]]
     """`circuit.draw("circuit.svg")` draws it, as notebooks do: `edgewise.reports.draw`, set where that is defined."""
+    complement: ClassVar[Callable[..., Circuit]]
+    """What is left when it is ablated: `edgewise.graph.complement`, set where that is defined."""
+    applied: ClassVar[Callable[..., AbstractContextManager[Any]]]
+    """`with circuit.applied(model): model.generate(...)`: `edgewise.patching.applied`, set where that is defined."""
 
     def __post_init__(self) -> None:
         shape = (len(self.graph.sources), len(self.graph.inputs))
@@ -302,16 +307,21 @@ class Circuit:
         return [PortEdge(self.graph.inputs[column]).name for column in np.flatnonzero(self.ports)]
 
 
-class _Drawn:
-    """A method of circuits that what draws them defines, which is imported when it is first asked for."""
+class _Elsewhere:
+    """A method of circuits that a module further down defines, which is imported when it is first asked for."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, module: str) -> None:
+        self.name, self.module = name, module
 
     def __get__(self, circuit: object, kind: type) -> Any:
-        importlib.import_module("edgewise.reports.drawing")  # it puts the method in this one's place
+        importlib.import_module(self.module)  # it puts the method in this one's place
         return getattr(kind if circuit is None else circuit, self.name)
 
 
-for _name in ("draw", "_repr_svg_"):
-    setattr(Circuit, _name, _Drawn(_name))
+for _name, _module in (
+    ("draw", "edgewise.reports.drawing"),
+    ("_repr_svg_", "edgewise.reports.drawing"),
+    ("complement", "edgewise.graph.by_node"),
+    ("applied", "edgewise.patching.applied"),
+):
+    setattr(Circuit, _name, _Elsewhere(_name, _module))

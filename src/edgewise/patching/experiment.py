@@ -10,16 +10,14 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph, NeuronCircuit, OutputCircuit
+from edgewise.graph import Circuit, Graph, NeuronCircuit
 from edgewise.models import Decoder
 from edgewise.models.forward import Activations, forward
 from edgewise.models.neurons import by_neuron
-from edgewise.patching.ablation import Ablated, Ablation, ablate, check_ablation, constants_of, cut_rows
+from edgewise.patching.ablation import Ablation, ablate, check_ablation, constants_of, cut_rows
 from edgewise.patching.memory import MemoryKind, MemoryPlan, forward_in_pieces, memory_of
-from edgewise.patching.neuron_running import neuron_run
 from edgewise.patching.optimal import learn_constants
-from edgewise.patching.output_running import OutputRun
-from edgewise.patching.running import circuit_run
+from edgewise.patching.runner import runner_of
 from edgewise.tasks import Metric, Prompts, Reference, Task, find_metric, mean_over_places, right_answers
 from edgewise.tasks.spans import told_apart, with_spans
 
@@ -158,32 +156,15 @@ class Experiment:
             EdgewiseError: the circuit is over another graph.
         """
         circuit = circuit.on(self.graph)
-        run, prompts, pieces = self._run_of(circuit), self.task.prompts, []
+        run, prompts, pieces = runner_of(self.decoder, self.graph, circuit), self.task.prompts, []
         step = self.rows_at_once()
         for first in range(0, len(prompts), step):
             stop = min(first + step, len(prompts))
             rows = prompts.rows(first, stop)
             ablated = cut_rows(self.ablated_activations, first, stop)
-            final = run(rows, ablated)
+            final = run(rows.clean, rows.mask, ablated, rows.spans)
             pieces.append(self.decoder.logits(final[rows.scored_rows, rows.scored_positions]))
         return torch.cat(pieces)
-
-    def _run_of(self, circuit: Circuit) -> Callable[[Prompts, Ablated], Tensor]:
-        """What runs a circuit on some rows, given what is ablated there: the final stream `[batch, pos, d_model]`."""
-        decoder, graph, device = self.decoder, self.graph, self.decoder.device
-        if isinstance(circuit, NeuronCircuit):
-            present = torch.from_numpy(circuit.neurons.copy()).to(device)
-            return lambda rows, ablated: neuron_run(decoder, rows.clean, rows.mask, ablated, present)
-        edges = torch.from_numpy(circuit.edges.copy()).to(device)
-        ports = torch.from_numpy(circuit.ports.copy()).to(device)
-        if isinstance(circuit, OutputCircuit):
-            outputs, inverted = torch.from_numpy(circuit.outputs.copy()).to(device), circuit.inverted
-            return lambda rows, ablated: OutputRun(
-                decoder, graph, rows.clean, rows.mask, ablated, edges, ports, outputs, inverted
-            ).run()
-        return lambda rows, ablated: circuit_run(
-            decoder, graph, rows.clean, rows.mask, ablated, edges, ports, rows.spans
-        )
 
     def span_masks(self, prompts: Prompts) -> Tensor | None:
         """`[spans, rows, pos]`, the positions of each of the graph's spans; None if it has none."""

@@ -213,8 +213,9 @@ _JOURNALS = ("trace.jsonl", "searches.jsonl")
 FILES = (
     *("run.json", "circuit.json", "trace.jsonl"),
     *("scores.safetensors", "prompts.jsonl", "constants.safetensors", "known.json", "searches.jsonl"),
+    *("stability.json", "votes.json"),
 )
-"""What a run is kept in; not every run has the last five."""
+"""What a run is kept in; not every run has those after the first three."""
 _FILES = {*FILES, "report.html", *(f"{name}.{end}" for name in ("circuit", "groups") for end in ("svg", "pdf", "png"))}
 
 

@@ -76,16 +76,16 @@ def known_of(known: str | Path | Circuit | Run | Truth) -> GivenCircuit:
 
 
 def read_circuit(path: Path, what: str = "the circuit") -> Circuit:
-    """The circuit of a run folder, of a file in EAP-IG's JSON form, or of its `.pt` form.
+    """The circuit of a run folder, or of a file of EAP-IG, AutoCircuit or Edge Pruning: JSON, or what torch saved.
 
     Raises:
         EdgewiseError: as `read_run`, `load_circuit` and `load_pt`.
     """
     if path.is_dir():
         return read_run(path)[1]
-    if path.suffix != ".pt":
+    if path.suffix not in (".pt", ".pkl"):
         return load_circuit(path, what)
-    from edgewise.runs.mib_export import load_pt  # the one form that needs torch
+    from edgewise.runs.mib_export import load_pt  # the forms that need torch
 
     return load_pt(path)
 

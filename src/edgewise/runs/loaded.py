@@ -16,6 +16,7 @@ from edgewise.patching import Constants
 from edgewise.runs.constants import read_constants
 from edgewise.runs.folder import FILES
 from edgewise.runs.given import groups_in, known_in
+from edgewise.runs.hub import PREFIX, fetch_run, split_address
 from edgewise.runs.reading import read_run, read_trace
 from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
 from edgewise.runs.run import Run
@@ -98,9 +99,14 @@ def load_run(folder: str | Path) -> Run:
     Record and circuit are read now; `trace`, `scores`, `model` and `task` when they are first asked for. Model and task
     are loaded by their names, and refused if they have changed since.
 
+    Args:
+        folder: a run folder, or `hub:owner/name` of the Hugging Face hub, with `@revision` if not the latest.
+
     Raises:
-        EdgewiseError: it is no run folder, a file is missing or broken, or it is of a newer form.
+        EdgewiseError: it is no run folder, a file is missing or broken, it is of a newer form, or cannot be fetched.
     """
+    if isinstance(folder, str) and folder.startswith(PREFIX):
+        folder = fetch_run(*split_address(folder))
     return LoadedRun(Path(folder).expanduser())
 
 

@@ -20,6 +20,7 @@ import torch
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
 from edgewise.graph import Circuit, Graph, OutputCircuit, as_shown, node_scores, of_nodes
+from edgewise.graph.auto_circuit import from_prune_scores, is_prune_scores
 from edgewise.graph.by_neuron import require_edges
 from edgewise.graph.by_output import with_outputs
 from edgewise.graph.convert import ungrouped, without_ports
@@ -82,15 +83,21 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
     Raises:
         EdgewiseError: a graph that the benchmark's form cannot describe.
     """
+    plain, scored = benchmark_circuit(record, circuit)
+    settings = record["settings"]
+    task, model = Path(settings["task"]["task"]).stem, settings["model"]["name"]
+    own = f"{TASK_NAMES.get(task, task)}_{MODEL_NAMES.get(model, Path(model).name)}"
+    return MibCell(name or own, plain, scored, (name or own) in CELLS)
+
+
+def benchmark_circuit(record: dict[str, Any], circuit: Circuit) -> tuple[Circuit, bool]:
+    """A run's circuit in the benchmark's graph, and whether every edge (node) has an importance; as `mib_cell`."""
     require_edges(circuit, "the benchmark takes no submission")
     graph = circuit.graph
     if graph.split_embedding or not graph.mlps:
         raise EdgewiseError(
             f"the benchmark's form has one embedding and an MLP in every layer; this graph is {graph.describe()}"
         )
-    settings = record["settings"]
-    task, model = Path(settings["task"]["task"]).stem, settings["model"]["name"]
-    own = f"{TASK_NAMES.get(task, task)}_{MODEL_NAMES.get(model, Path(model).name)}"
     plain = ungrouped(without_ports(circuit))
     plain = plain.on(replace(plain.graph, coupled=False))  # which the benchmark's graph does not know
     scored = record["result"].get("scoring") is not None
@@ -98,7 +105,7 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
         plain = of_nodes(plain.graph, plain.rows, plain.rows.astype(float))
     elif not scored:
         plain = plain.with_scores(plain.edges.astype(float))
-    return MibCell(name or own, plain, scored, (name or own) in CELLS)
+    return plain, scored
 
 
 def export_mib(cells: Sequence[MibCell], folder: Path, kind: str = "json") -> Path:
@@ -166,7 +173,9 @@ def pt_bytes(circuit: Circuit) -> bytes:
 
 
 def load_pt(path: Path) -> Circuit:
-    """A circuit from EAP-IG's `.pt` form; nothing in the file is run. An edge of a node left out is left out, too.
+    """A circuit from EAP-IG's or AutoCircuit's `.pt` form; nothing in the file is run.
+
+    An edge of a node left out of EAP-IG's graph is left out, too.
 
     Raises:
         EdgewiseError: there is no such file, or it holds something else.
@@ -180,10 +189,21 @@ def load_pt(path: Path) -> Circuit:
             f"{what} is no EAP-IG circuit: it is not one that torch saved, or holds more than tensors, names and "
             "numbers"
         ) from None
+    while isinstance(found, dict) and len(found) == 1 and isinstance(next(iter(found.values())), dict):
+        found = next(iter(found.values()))  # AutoCircuit keeps scores by task and by algorithm
+    if is_prune_scores(found):
+        return from_prune_scores(_arrays(found, what), what)
     try:
         return _from_pt(found, len(data))
     except (EdgewiseError, ValueError, TypeError) as error:
         raise EdgewiseError(f"{what} is no EAP-IG circuit: {error}") from None
+
+
+def _arrays(found: dict[str, Any], what: str) -> dict[str, Any]:
+    for name, one in found.items():
+        if not isinstance(one, torch.Tensor) or one.is_complex():
+            raise EdgewiseError(f"{what}: {name!r} should be a tensor of scores")
+    return {name: one.double().numpy() for name, one in found.items()}
 
 
 def _from_pt(found: Any, size: int) -> Circuit:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgewise.discovery import Decision, Discovery
 from edgewise.evaluation import Evaluation, Outcome, evaluate
@@ -18,14 +19,19 @@ from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.graph.groups import groups_found
 from edgewise.models import BUILT_IN, Decoder
 from edgewise.patching import Ablation, Constants, Experiment
+from edgewise.patching.applied import Corrupt, applied
 from edgewise.runs.constants import kept_constants
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import kept_known, known_of
+from edgewise.runs.hub import push_run
 from edgewise.runs.reading import FORM, line_of, summary_of
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.scores import scores_to_bytes
 from edgewise.tasks import METRICS, Task
 from edgewise.tasks.jsonl import digest, to_jsonl
+
+if TYPE_CHECKING:
+    from edgewise.runs.votes import Votes
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,35 @@ class Run:
         ablation = Ablation(settings["ablation"], settings.get("ablation_seed", 0), None, self.constants)
         return evaluate(self.model, task or self.task, self.circuit, **{"ablation": ablation, **options})
 
+    def applied(
+        self,
+        ablation: str | Ablation | Constants | None = None,
+        *,
+        model: Any = None,
+        corrupt: Corrupt | None = None,
+        complement: bool = False,
+    ) -> AbstractContextManager[Any]:
+        """The circuit in place of a live model's forward pass (see `edgewise.patching.applied`).
+
+        Args:
+            ablation: by default the run's own, with what it learned or took a mean over; `resample` where a corrupted
+                prompt is given. A mean over prompts is over the run's.
+            model: a live `transformers` model or a Decoder; by default the run's, which a loaded run loads for it.
+
+        Raises:
+            EdgewiseError: as `applied`; a run under `resample` needs a corrupted prompt, or another ablation.
+        """
+        own, task = self.record["settings"]["ablation"], None
+        if not isinstance(ablation, Constants):
+            given = Ablation.of(ablation or (own if corrupt is None else "resample"))
+            if given.name == own and self.constants is not None:
+                given = replace(given, constants=self.constants)
+            if given.constants is None and given.name in ("mean", "mean-clean", "optimal"):
+                task = self.task
+            ablation = given
+        on = self.model if model is None else model
+        return applied(self.circuit, on, ablation, task=task, corrupt=corrupt, complement=complement)
+
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write `run.json`, `circuit.json` and `trace.jsonl`.
 
@@ -109,6 +144,41 @@ class Run:
         """
         with RunFolder.claim(Path(folder).expanduser(), force=force) as claimed:
             return claimed.finish(self.files())
+
+    def vote(
+        self,
+        *,
+        orders: int | None = None,
+        bootstrap: int | None = None,
+        votes: float = 0.5,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Votes:
+        """Search again, in random orders or on examples drawn anew: the share of searches that keep each edge.
+
+        As `edgewise.runs.votes.vote`, where the arguments are described.
+        """
+        from edgewise.runs.votes import vote  # which searches, and so imports this
+
+        return vote(self, orders=orders, bootstrap=bootstrap, votes=votes, seed=seed, progress=progress)
+
+    def push_to_hub(self, repository: str, *, private: bool = False, revision: str | None = None) -> str:
+        """Put the run folder's files into a repository of the Hugging Face hub, with a card made of the record.
+
+        `load_run("hub:owner/name")` gives it back. Where the model lies on this machine, and the command, are left out.
+
+        Args:
+            repository: `owner/name`, which is made if there is none.
+            private: only when it is made.
+            revision: the branch to commit to.
+
+        Returns:
+            The commit's address.
+
+        Raises:
+            EdgewiseError: no such name, nobody is logged in, or the hub cannot be reached or refuses.
+        """
+        return push_run(self, repository, private=private, revision=revision)
 
     def files(self) -> dict[str, str | bytes]:
         """The files of the run folder, by name."""
