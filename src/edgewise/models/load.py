@@ -18,6 +18,8 @@ from edgewise.models.decoder import Decoder
 from edgewise.models.hand_built import HAND_BUILT
 from edgewise.models.huggingface import ADAPTERS, adapt
 from edgewise.models.layouts import read_by_layout
+from edgewise.models.offloaded import is_spread
+from edgewise.models.placed import place
 from edgewise.models.plain import adapt_plain
 from edgewise.models.plain_transformer import PlainTransformer
 from edgewise.models.sources import Source
@@ -114,11 +116,15 @@ def adapt_model(
     if trust_layout and _unknown(model):
         read = read_by_layout
     decoder = read(model.eval(), name, tokenizer)  # type: ignore[arg-type] - as looked up
-    return replace(
+    decoder = replace(
         decoder,
         rebuild=lambda copied: adapt_model(copied, name, tokenizer, origin, trust_layout=trust_layout),
         origin={**(origin or {}), **decoder.origin},
     )
+    if not is_spread(model):
+        return decoder
+    known: Any = read
+    return place(decoder, decoder.reread or (lambda copied, index: known(copied, name, None).components[index]))
 
 
 def _unknown(model: Any) -> bool:
@@ -150,7 +156,7 @@ def _from_object(
         original: Any = inner.original_model
         _moved(original, device, dtype)
         return adapt_bridge(inner, own_name or type(inner).__name__, tokenizer, adapt_model)
-    if any(parameter.is_meta for parameter in inner.parameters()):
+    if not is_spread(inner) and any(parameter.is_meta for parameter in inner.parameters()):
         raise EdgewiseError(
             f"the weights of this {type(model).__name__} are not loaded: its tensors are on device meta"
         )
