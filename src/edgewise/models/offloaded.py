@@ -34,7 +34,7 @@ def device_map(model: nn.Module) -> dict[str, str | int]:
     given: Any = getattr(model, "hf_device_map", None)
     if isinstance(given, Mapping) and given:
         return {str(name): where if isinstance(where, int) else str(where) for name, where in given.items()}
-    return {"": "offloaded by hooks"}
+    return {"": "offloaded"} if is_spread(model) else {"": str(next(model.parameters()).device)}
 
 
 def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor, object]]:
