@@ -358,11 +358,12 @@ def quiet() -> Iterator[None]:
 
     verbosity = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
-    hub = logging.getLogger("huggingface_hub")
-    hub_level = hub.level
+    others = [logging.getLogger(name) for name in ("huggingface_hub", "accelerate")]
+    levels = [other.level for other in others]
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    hub.setLevel(logging.ERROR)
+    for other in others:
+        other.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -371,4 +372,5 @@ def quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(verbosity)
         if bars:
             transformers.logging.enable_progress_bar()
-        hub.setLevel(hub_level)
+        for other, level in zip(others, levels, strict=True):
+            other.setLevel(level)
