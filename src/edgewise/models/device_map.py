@@ -78,7 +78,7 @@ class DeviceMap:
             EdgewiseError: layers are to be offloaded to the CPU's memory, and there is no GPU to run them on.
         """
         given: Any = self.given
-        if given in OFFLOADED:
+        if isinstance(given, str) and given in OFFLOADED:
             main: int | str = 0 if torch.cuda.is_available() else "cpu"
             if given == "cpu-offload" and main == "cpu":
                 raise EdgewiseError(

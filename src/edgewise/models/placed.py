@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -193,13 +193,16 @@ class Home:
             made = run(found.component, *(_to(one, self.device) for one in given))
         return _to(made, self.held.spread.main)
 
-    def _given_up(self, need: str, found: AtHand) -> AbstractContextManager[object]:
+    @contextmanager
+    def _given_up(self, need: str, found: AtHand) -> Iterator[None]:
         """Within it, autograd keeps of brought weights only where they are to be had."""
         if not torch.is_grad_enabled() or not self.bytes_of(need):
-            return nullcontext()
+            yield
+            return
+        here = [found]
 
         def pack(saved: Tensor) -> Any:
-            place = found.place_of(saved)
+            place = here[0].place_of(saved)
             return saved if place is None else (place, saved.shape, saved.stride())
 
         def unpack(kept: Any) -> Tensor:
@@ -209,7 +212,9 @@ class Home:
             one = self.held.component(self, need).tensors[number]
             return one.as_strided(shape, stride, one.storage_offset() + offset)
 
-        return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            yield
+        here.clear()  # autograd keeps the functions, and with them what they know
 
 
 @dataclass(frozen=True, kw_only=True)
