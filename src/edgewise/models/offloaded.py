@@ -136,35 +136,39 @@ class Spread:
         self, module: nn.Module, leaves: Iterable[str], device: torch.device | None, *, buffers: bool = False
     ) -> Any:
         """The same of a module, which may be a new one around some of the model's."""
-        wanted, known = set(leaves), dict[int, Tensor]()
+        return self._copied(module, set(leaves), device, buffers, {})
 
-        def at_hand(name: str, tensor: Tensor) -> Tensor:
-            if id(tensor) not in known:
-                brought = self.read(name).to(device)
-                if isinstance(tensor, nn.Parameter):
-                    brought = nn.Parameter(brought, requires_grad=False)
-                known[id(tensor)] = brought
-            return known[id(tensor)]
-
-        def made(module: nn.Module) -> nn.Module:
-            found, path = copy.copy(module), self.paths.get(id(module))
-            if "_hf_hook" in found.__dict__:
-                for name in _ADDED:
-                    found.__dict__.pop(name, None)
-            for kind in ("_parameters", "_buffers"):
-                own: dict[str, Tensor | None] = dict(getattr(module, kind))
-                for name, tensor in own.items():
-                    if tensor is None:
-                        continue
-                    if path in wanted:
-                        own[name] = at_hand(f"{path}.{name}".lstrip("."), tensor)
-                    elif kind == "_buffers" and buffers and not tensor.is_meta:
-                        own[name] = tensor.to(device)
-                setattr(found, kind, own)
-            found._modules = {name: None if one is None else made(one) for name, one in module._modules.items()}
-            return found
-
-        return made(module)
+    def _copied(
+        self,
+        module: nn.Module,
+        wanted: set[str],
+        device: torch.device | None,
+        buffers: bool,
+        known: dict[int, Tensor],
+    ) -> Any:
+        found, path = copy.copy(module), self.paths.get(id(module))
+        if "_hf_hook" in found.__dict__:
+            for name in _ADDED:
+                found.__dict__.pop(name, None)
+        for kind in ("_parameters", "_buffers"):
+            own: dict[str, Tensor | None] = dict(getattr(module, kind))
+            for name, tensor in own.items():
+                if tensor is None:
+                    continue
+                if path in wanted:
+                    if id(tensor) not in known:
+                        brought = self.read(f"{path}.{name}".lstrip(".")).to(device)
+                        parameter = isinstance(tensor, nn.Parameter)
+                        known[id(tensor)] = nn.Parameter(brought, requires_grad=False) if parameter else brought
+                    own[name] = known[id(tensor)]
+                elif kind == "_buffers" and buffers and not tensor.is_meta:
+                    own[name] = tensor.to(device)
+            setattr(found, kind, own)
+        found._modules = {
+            name: None if one is None else self._copied(one, wanted, device, buffers, known)
+            for name, one in module._modules.items()
+        }
+        return found
 
 
 def with_module(model: nn.Module, path: str, module: nn.Module) -> Any:
