@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo real test test-slow test-portable check format bench page clean
+.PHONY: help demo real test test-slow test-portable check format bench bench-gpu page clean
 
 help:
 	@echo "make demo           find the IOI circuit in the built-in model"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-portable  run the tests as other processors, PyTorch and Python versions would"
 	@echo "make check          format check, lint, types, imports"
 	@echo "make bench          measure speed"
+	@echo "make bench-gpu      the same on a GPU, with the python that has its torch: PYTHON=..."
 	@echo "make page           bundle the page of edgewise report anew (needs Node)"
 
 demo: $(INSTALLED)
@@ -64,6 +65,10 @@ bench: $(TOOLS)
 	$(BIN)/python benchmarks/sweeps.py
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/shape_plan.py
+
+# With whatever python has torch and transformers for the GPU: nothing is installed.
+bench-gpu:
+	$(PYTHON) benchmarks/gpu.py --minutes 9 --out gpu.json
 
 # The bundle is committed, so that nobody needs Node to install or use edgewise.
 page:

@@ -23,6 +23,22 @@ GPT2: dict[str, dict[str, int]] = {
     "GPT-2 XL": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
 }
 LLAMA: dict[str, dict[str, int]] = {
+    "Llama, 2 layers x 4 heads, width 64": {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "vocab_size": 512,
+    },
+    "SmolLM2 135M": {
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "vocab_size": 49152,
+    },
     "Llama 3.2 1B": {
         "num_hidden_layers": 16,
         "num_attention_heads": 32,

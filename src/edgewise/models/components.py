@@ -125,6 +125,10 @@ class Component(ABC):
         `which` are the nodes whose projections are given, by default all of them.
         """
 
+    def then(self, change: Callable[[Component], Component]) -> Component:
+        """The component with something changed; one whose weights are elsewhere is changed whenever they come."""
+        return change(self)
+
     def settle(self, activations: Tensor) -> Tensor:
         """What is kept of all its nodes, once it is known what each has made: their codes."""
         return activations

@@ -42,7 +42,7 @@ def fold_value_biases(decoder: Decoder) -> Decoder:
         return replace(component, values=Projection(component.values.weight), bias=bias, folded=biases)
 
     with torch.no_grad():
-        components = tuple(fold(component) for component in decoder.components)
+        components = tuple(component.then(fold) for component in decoder.components)
     return replace(decoder, components=components, config=replace(decoder.config, folded_value_biases=True))
 
 
@@ -73,6 +73,11 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
         raise EdgewiseError(f"the seed of a permutation should be a whole number from 0 to 2^63 - 1, not {shown}")
     if getattr(decoder.source, "is_quantized", False):
         raise EdgewiseError(f"model {decoder.name!r} is quantised: its heads and neurons cannot be shuffled")
+    if "device_map" in decoder.origin:
+        raise EdgewiseError(
+            f"model {decoder.name!r} lies on several devices or is offloaded: its heads and neurons cannot be shuffled "
+            "there. Load it without a device map"
+        )
     if decoder.rebuild is None:
         raise EdgewiseError(f"model {decoder.name!r} was not loaded by load_model, so it cannot be made again")
     source = copy.deepcopy(decoder.source)

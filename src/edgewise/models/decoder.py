@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from edgewise.graph import Graph
 from edgewise.models.attention import Attention
 from edgewise.models.components import MLP, Component, stream_dtype
+from edgewise.models.offloaded import tensors_of
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ class Decoder:
         origin: what a run's record says of where the model came from, beside its name.
         original: the model that this one is a permuted copy of; comparisons are with that one.
         rebuild: makes a Decoder, as this one was made, over a copy of the source model.
+        reread: makes one of its components, by its number, of a copy of the source model; None where only `rebuild`
+            can.
     """
 
     name: str
@@ -117,6 +120,7 @@ class Decoder:
     origin: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     original: Decoder | None = field(default=None, repr=False)
     rebuild: Callable[[nn.Module], Decoder] | None = field(default=None, repr=False, compare=False)
+    reread: Callable[[Any, int], Component] | None = field(default=None, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -204,11 +208,10 @@ class Decoder:
         About a second per GB. Ask once and pass the answer on: it is never kept, since weights can change.
         Fingerprints without `v2:` are of edgewise 0.1, which looked at samples.
         """
-        digest, seen = hashlib.sha256(), dict[tuple[Any, ...], str]()
-        for name, tensor in sorted(self.source.state_dict().items()):
-            place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        digest, seen = hashlib.sha256(), dict[object, str]()
+        for name, tensor, place in tensors_of(self.source):
             if place not in seen:  # tied tensors are hashed once
-                flat = tensor.detach().reshape(-1).contiguous().cpu().view(torch.uint8)
+                flat: Any = tensor.detach().reshape(-1).contiguous().cpu().view(torch.uint8)
                 seen[place] = hashlib.sha256(memoryview(flat.numpy())).hexdigest()
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {seen[place]}".encode())
         return f"v2:{digest.hexdigest()[:32]}"

@@ -316,13 +316,14 @@ def _listening(decoder: Decoder, shape: torch.Size) -> Iterator[_Heard]:
 
     def reads(layer: int, what: str, module: nn.Module) -> None:
         def hook(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-            heard.tensors[layer, what] = kept((given[0] if given else next(iter(named.values()))).detach().clone())
+            given_it = given[0] if given else next(iter(named.values()))
+            heard.tensors[layer, what] = kept(given_it.detach().clone().to(decoder.device))
 
         handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def writes(layer: int, what: str, module: nn.Module, factor: float) -> None:
         def hook(_: nn.Module, given: Any, out: Any) -> None:
-            wrote = added(out).detach()
+            wrote = added(out).detach().to(decoder.device)
             heard.tensors[layer, what] = kept(wrote.clone() if factor == 1 else wrote * factor)
 
         handles.append(module.register_forward_hook(hook))

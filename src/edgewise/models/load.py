@@ -15,9 +15,12 @@ from edgewise.models.built_in import BUILT_IN, SHIPPED
 from edgewise.models.checkpoint import refuse_multimodal
 from edgewise.models.control import fold_value_biases as fold
 from edgewise.models.decoder import Decoder
+from edgewise.models.device_map import DeviceMap
 from edgewise.models.hand_built import HAND_BUILT
 from edgewise.models.huggingface import ADAPTERS, adapt
 from edgewise.models.layouts import read_by_layout
+from edgewise.models.offloaded import is_spread
+from edgewise.models.placed import place
 from edgewise.models.plain import adapt_plain
 from edgewise.models.plain_transformer import PlainTransformer
 from edgewise.models.sources import Source
@@ -41,6 +44,9 @@ def load_model(
     revision: str | None = None,
     fold_value_biases: bool = False,
     trust_layout: bool = False,
+    device_map: str | Path | Mapping[str, Any] | None = None,
+    memory_per_device: str | Mapping[Any, Any] | None = None,
+    offload_folder: str | Path | None = None,
 ) -> Decoder:
     """Load a model for edgewise.
 
@@ -63,12 +69,21 @@ def load_model(
         trust_layout: read a `transformers` model of an unknown `model_type` like the first known family whose modules
             it has and that computes the same on random tokens (see `layouts.py`). What such prompts do not show, a long
             window for one, only the prompts of a task can.
+        device_map: instead of a device, for a model in Hugging Face's layout that does not fit on one: `auto`,
+            `balanced`, `balanced_low_0` or `sequential` (layers by the memory of devices: GPUs, then the CPU, then
+            disk), `cpu-offload` or `disk-offload` (all layers in the CPU's memory or on disk, the rest on the first GPU
+            or on the CPU), or devices by the names of modules, or a JSON file of these. Needs accelerate. A model
+            object that accelerate has spread or offloaded is used as it is.
+        memory_per_device: for a device map by size, the most that weights may take on each device, as in
+            `{0: "20GB", "cpu": "60GB"}`, or `0=20GB,cpu=60GB`.
+        offload_folder: where weights are written that go to disk and are not in the checkpoint as they are needed.
 
     Raises:
         EdgewiseError: no such model, no weights in the folder, an unknown device or dtype, or an architecture that is
             not supported; the message says which.
     """
-    loaded = _load(model, device, _dtype(dtype), tokenizer, revision, trust_layout)
+    spread = DeviceMap.of(device_map, memory_per_device, offload_folder)
+    loaded = _load(model, device, _dtype(dtype), tokenizer, revision, trust_layout, spread)
     return fold(loaded) if fold_value_biases else loaded
 
 
@@ -79,13 +94,22 @@ def _load(
     tokenizer: Any,
     revision: str | None,
     trust_layout: bool,
+    spread: DeviceMap | None,
 ) -> Decoder:
+    if spread is not None and (device is not None or trust_layout):
+        what = "a device" if device is not None else "trust_layout (--trust-layout)"
+        raise EdgewiseError(f"give a device map or {what}, not both")
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
         raise EdgewiseError("the revision should be the name of a branch, a tag or a commit of a model on the hub")
     name = str(model) if isinstance(model, str | Path) and not isinstance(model, nn.Module) else None
     if revision is not None and (name is None or name in HAND_BUILT or name in BUILT_IN):
         what = "a model object" if name is None else f"{name!r}, which comes with edgewise,"
         raise EdgewiseError(f"{what} has no revision: a revision ({revision!r}) is for models from the hub")
+    if spread is not None and (name is None or name in HAND_BUILT or name in BUILT_IN):
+        what = "a model object" if name is None else f"{name!r}, which comes with edgewise,"
+        raise EdgewiseError(
+            f"{what} takes no device map: it is for models from a folder or the hub, as it is about how they are loaded"
+        )
     if name is None:
         return _from_object(model, device, dtype, tokenizer, trust_layout)
     if not name.strip():
@@ -93,8 +117,8 @@ def _load(
     if name in HAND_BUILT:
         built = HAND_BUILT[name]()
         return adapt_model(_moved(built, _device(device, dtype or torch.float64), dtype), name, None)
-    target = _device(device, dtype)
-    source = Source(name, dtype or torch.float32, tokenizer, revision, trust_layout)
+    target = None if spread is not None else _device(device, dtype)
+    source = Source(name, dtype or torch.float32, tokenizer, revision, trust_layout, spread)
     read = source.from_folder(BUILT_IN[name].folder or SHIPPED) if name in BUILT_IN else source.read()
     moved = _moved(read.model, target, None)
     adapted = adapt_model(moved, name, read.tokenizer, read.origin, trust_layout=trust_layout)
@@ -114,11 +138,15 @@ def adapt_model(
     if trust_layout and _unknown(model):
         read = read_by_layout
     decoder = read(model.eval(), name, tokenizer)  # type: ignore[arg-type] - as looked up
-    return replace(
+    decoder = replace(
         decoder,
         rebuild=lambda copied: adapt_model(copied, name, tokenizer, origin, trust_layout=trust_layout),
         origin={**(origin or {}), **decoder.origin},
     )
+    if not is_spread(model):
+        return decoder
+    known: Any = read
+    return place(decoder, decoder.reread or (lambda copied, index: known(copied, name, None).components[index]))
 
 
 def _unknown(model: Any) -> bool:
@@ -145,12 +173,20 @@ def _from_object(
     if device is not None:
         own: Any = next((one.dtype for one in inner.parameters() if one.is_floating_point()), None)
         device = _device(device, dtype or own)
+    if is_spread(inner):
+        given = "device" if device is not None else "dtype" if dtype is not None else "trust_layout" * trust_layout
+        if given:
+            raise EdgewiseError(f"accelerate has spread this {type(model).__name__} over devices: leave {given} out")
     own_name = getattr(getattr(model, "cfg", None), "model_name", "")
     if is_bridge(inner):
         original: Any = inner.original_model
+        if is_spread(original):
+            raise EdgewiseError(
+                "the model in this bridge is spread over devices, which only transformers models can be"
+            )
         _moved(original, device, dtype)
         return adapt_bridge(inner, own_name or type(inner).__name__, tokenizer, adapt_model)
-    if any(parameter.is_meta for parameter in inner.parameters()):
+    if not is_spread(inner) and any(parameter.is_meta for parameter in inner.parameters()):
         raise EdgewiseError(
             f"the weights of this {type(model).__name__} are not loaded: its tensors are on device meta"
         )

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from edgewise.errors import EdgewiseError
 from edgewise.graph.names import InputKind
 from edgewise.models.attention import Scale
-from edgewise.models.components import MLP, stream_dtype
+from edgewise.models.components import MLP, Component, stream_dtype
 from edgewise.models.decoder import Decoder
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -69,6 +69,10 @@ class NeuronMLP(MLP):
     def write_node(self, node: int, code: Tensor) -> Tensor:
         return self.write(code)
 
+    def write_some(self, which: Tensor, code: Tensor) -> Tensor:
+        """What some of its neurons add to the stream: `which` `[k]`, codes `[..., k]` -> `[..., d_model]`."""
+        return self.finished(code @ self.output[which])
+
     def write_total(self, code: Tensor) -> Tensor:
         return self.finished(nn.functional.linear(code[:, :, 0], self.output.T, self.bias))
 
@@ -111,6 +115,12 @@ def _words(widths: set[int]) -> str:
     return ", ".join(f"{width:,}" for width in sorted(widths))
 
 
+def _by_neuron(mlp: Component) -> Component:
+    assert isinstance(mlp, MLP)
+    assert mlp.by_neuron is not None
+    return mlp.by_neuron()
+
+
 @torch.no_grad()
 def _opened(mlp: MLP, decoder: Decoder) -> NeuronMLP:
     """An MLP by neuron, which on a few random streams gives what it gives whole."""
@@ -122,11 +132,11 @@ def _opened(mlp: MLP, decoder: Decoder) -> NeuronMLP:
         )
     if mlp.by_neuron is None:
         raise EdgewiseError(f"{where} is of a kind whose neurons edgewise cannot tell apart")
-    opened = mlp.by_neuron()
+    opened = mlp.then(_by_neuron)
     assert isinstance(opened, NeuronMLP)
     width = decoder.config.d_model
     drawn = torch.randn(1, 4, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x = drawn.to(dtype=decoder.dtype, device=opened.output.device)
+    x = drawn.to(dtype=decoder.dtype, device=decoder.device)
     whole = mlp.write_total(mlp.code({"mlp": x[:, :, None]}, None)).to(torch.float64)
     try:
         summed = opened.write_total(opened.code({"mlp": x[:, :, None]}, None)).to(torch.float64)

@@ -25,8 +25,10 @@ from edgewise.models.checkpoint import (
     unreadable,
 )
 from edgewise.models.converted import lazy_tensors
+from edgewise.models.device_map import DeviceMap
 from edgewise.models.gguf_file import read_gguf
 from edgewise.models.huggingface import ADAPTERS, unsupported
+from edgewise.models.offloaded import device_map
 from edgewise.models.peft_adapter import ADAPTER, merge_adapter, read_adapter_config
 from edgewise.models.transformer_lens import (
     ALIASES,
@@ -45,7 +47,7 @@ class Loaded:
     """A source model as it was read.
 
     Attributes:
-        model: on the CPU, in the dtype asked for.
+        model: on the CPU, or where a device map says, in the dtype asked for.
         tokenizer: as asked for, else the model's own, or None where it has none.
         why_no_tokenizer: the reason, for errors.
         origin: what a run's record says of where it came from, beside its name.
@@ -67,6 +69,7 @@ class Source:
         tokenizer: what to use in place of its own.
         revision: the hub's branch, tag or commit; None for the main one.
         trust_layout: read it though its family is not known.
+        device_map: where its weights go; None for all of them on the CPU.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Source:
     tokenizer: Any = None
     revision: str | None = None
     trust_layout: bool = False
+    device_map: DeviceMap | None = None
 
     def read(self) -> Loaded:
         """The model of a .gguf file, a folder, a name of those that `edgewise models get` has got, or a hub id.
@@ -89,6 +93,7 @@ class Source:
                 )
             if folder.is_dir():
                 return self.from_folder(folder)
+            self._whole("a .gguf file")
             if folder.suffix.lower() != ".gguf":
                 raise EdgewiseError(
                     f"model {self.name!r} is a file, and no .gguf file; give the folder that holds its config.json and "
@@ -115,6 +120,7 @@ class Source:
 
     def from_folder(self, folder: Path) -> Loaded:
         if (folder / ADAPTER).is_file():
+            self._whole("a PEFT adapter")
             return self._with_adapter(read_adapter_config(folder / ADAPTER, self.name), folder)
         if not (folder / "config.json").is_file():
             raise EdgewiseError(
@@ -123,12 +129,18 @@ class Source:
             )
         config = read_config_file(folder / "config.json", self.name)
         if is_transformer_lens(config):
+            self._whole("a model in TransformerLens' layout")
             weights = folder / choose_weights([file.name for file in folder.iterdir()], self.name)
             return self._from_transformer_lens(folder, config, weights)
         check_sizes(config, self.name)
         if config.get("model_type") in ADAPTERS:
             check_folder(folder, config, self.name)
         return self._from_transformers(folder)
+
+    def _whole(self, what: str) -> None:
+        """Refuse a device map for what transformers does not load itself."""
+        if self.device_map is not None:
+            raise EdgewiseError(f"model {self.name!r} is {what}: a device map is for models in Hugging Face's layout")
 
     def _got(self) -> Loaded:
         if self.revision is not None:
@@ -138,7 +150,8 @@ class Source:
         folder = got(self.name)
         if folder is None:
             raise EdgewiseError(f"model {self.name!r} is not on this machine yet: edgewise models get {self.name}")
-        return replace(self.from_folder(folder), origin={"got": read_got(folder)})
+        loaded = self.from_folder(folder)
+        return replace(loaded, origin={"got": read_got(folder), **loaded.origin})
 
     def _from_hub(self) -> Loaded:
         import huggingface_hub
@@ -160,13 +173,16 @@ class Source:
             except (OSError, ValueError):
                 adapter = None
             if adapter is not None:
+                self._whole("a PEFT adapter")
                 loaded = self._with_adapter(read_adapter_config(adapter, self.name), None)
                 return replace(loaded, origin={**origin, **loaded.origin})
         if not is_transformer_lens(config):
             if repository != self.name and not config:
                 raise self._not_found(FileNotFoundError(), repository)
             check_sizes(config, self.name)
-            return replace(self._from_transformers(None), origin=origin)
+            loaded = self._from_transformers(None)
+            return replace(loaded, origin={**origin, **loaded.origin})
+        self._whole("a model in TransformerLens' layout")
         try:
             files = huggingface_hub.list_repo_files(repository, revision=self.revision)
         except Exception:  # offline: what the local cache has
@@ -235,8 +251,9 @@ class Source:
                 if not self.trust_layout:
                     raise unsupported(self.name, config.model_type)
             try:
-                files = [] if hasattr(config, "quantization_config") else self._checkpoint(where)
-                tensors = lazy_tensors(files, self.dtype)
+                spread = {} if self.device_map is None else self.device_map.for_loading(config)
+                as_they_are = bool(spread) or hasattr(config, "quantization_config")
+                tensors = lazy_tensors([] if as_they_are else self._checkpoint(where), self.dtype)
                 auto: Any = transformers.AutoModelForCausalLM
                 if tensors is not None:
                     auto = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -250,13 +267,30 @@ class Source:
                     ignore_mismatched_sizes=True,
                     trust_remote_code=False,
                     attn_implementation=attention_of(config),
+                    **spread,
                 )
                 model, problems = loaded
+            except EdgewiseError:
+                raise
             except Exception as error:  # whatever safetensors, torch or the hub raise over a broken file
+                if "device_map" in str(error) or "offload_folder" in str(error):
+                    raise self._not_laid_out(error) from None
                 raise unreadable(self.name, error) from None
             require_fit(self.name, problems)
             model.config.name_or_path = where
-            return Loaded(model, self.tokenizer if self.tokenizer is not None else self._own_tokenizer(folder))
+            origin: dict[str, Any] = {} if self.device_map is None else {"device_map": device_map(model)}
+            if self.device_map is not None and self.device_map.folder is not None:
+                origin["offload_folder"] = str(Path(self.device_map.folder).expanduser().resolve())
+            own = self.tokenizer if self.tokenizer is not None else self._own_tokenizer(folder)
+            return Loaded(model, own, origin=origin)
+
+    def _not_laid_out(self, error: Exception) -> EdgewiseError:
+        if "offload_folder" in str(error):
+            return EdgewiseError(
+                f"model {self.name!r}: weights that go to disk have to be written there, as they are not in the "
+                "checkpoint the way they are needed: say where with --offload-folder (offload_folder)"
+            )
+        return EdgewiseError(f"model {self.name!r} cannot be laid out as the device map says: {first_line(error)}")
 
     def _checkpoint(self, where: str) -> list[Path]:
         """The model's safetensors files; none where it has others."""
@@ -324,11 +358,12 @@ def quiet() -> Iterator[None]:
 
     verbosity = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
-    hub = logging.getLogger("huggingface_hub")
-    hub_level = hub.level
+    others = [logging.getLogger(name) for name in ("huggingface_hub", "accelerate")]
+    levels = [other.level for other in others]
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    hub.setLevel(logging.ERROR)
+    for other in others:
+        other.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -337,4 +372,5 @@ def quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(verbosity)
         if bars:
             transformers.logging.enable_progress_bar()
-        hub.setLevel(hub_level)
+        for other, level in zip(others, levels, strict=True):
+            other.setLevel(level)

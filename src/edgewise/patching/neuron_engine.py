@@ -67,8 +67,8 @@ class NeuronEngine(InBlocks):
         ablated = cut_rows(self.experiment.ablated_activations, first, stop).codes[index]
         change = ablated[:, :, 0, used] - self.clean.codes[index][rows, :, 0, used]
         # [candidates, batch, pos, d_model], by way of what is changed in the hidden layer
-        written = (gone[:, None, None, used].to(change.dtype) * change) @ mlp.output[used]
-        stream = self.clean.streams[index + 1][rows] + mlp.finished(written)
+        written = mlp.write_some(used, gone[:, None, None, used].to(change.dtype) * change)
+        stream = self.clean.streams[index + 1][rows] + written
         walk = Walk(self.decoder, stream.flatten(0, 1), prompts.mask.repeat(len(gone), 1))
         read = self.clean.streams[self.decoder.reads[index]][rows].repeat(len(gone), 1, 1)
         final = walk.run(index + 1, read).unflatten(0, (len(gone), -1))

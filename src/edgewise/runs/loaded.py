@@ -139,11 +139,14 @@ def load_again(
     same_weights = model is None and dtype in (None, ran_with["dtype"]) and revision == ran_with.get("revision")
     folded, permuted = ran_with.get("folded_value_biases", False), ran_with.get("permuted_seed")
     trust_layout = trust_layout or (model is None and "read_as" in ran_with)
+    spread: dict[str, Any] = {}
     if model is not None:
         permuted = None
     else:
         model = ran_with.get("folder") or ran_with.get("gguf", {}).get("file") or ran_with["name"]
         dtype = dtype or ran_with["dtype"]
+        if device is None:
+            spread = {one: ran_with[one] for one in ("device_map", "offload_folder") if one in ran_with}
     name = rows = None
     skip_bad = False
     if task is None or task == ran_on["task"]:
@@ -157,7 +160,7 @@ def load_again(
         seed = ran_on.get("seed", 0) if seed is None else seed
         variant = ran_on.get("variant", "default") if variant is None else variant
     asked = Request(
-        ModelRequest(model, device, dtype, folded, permuted, revision, trust_layout),
+        ModelRequest(model, device, dtype, folded, permuted, revision, trust_layout, **spread),
         TaskRequest(task, examples, skip_bad, seed or 0, variant or "default", split),
         SearchRequest(ablation=settings["ablation"]),
     )

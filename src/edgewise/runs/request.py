@@ -50,6 +50,17 @@ class ModelRequest:
     trust_layout: bool = asked(
         False, "Read a model of an unknown family like the known one whose modules it has, if it computes the same."
     )
+    device_map: str | Mapping[str, Any] | None = asked(
+        None,
+        "Instead of a device, for a model that does not fit on one: auto, balanced, balanced_low_0, sequential, "
+        "cpu-offload, disk-offload, or a JSON file of modules and devices.",
+    )
+    memory_per_device: str | Mapping[str, Any] | None = asked(
+        None, "With a device map by size (auto): the most that weights may take on each, as in 0=20GB,cpu=60GB."
+    )
+    offload_folder: str | None = asked(
+        None, "Where weights are written that go to disk and are not in the checkpoint as they are needed."
+    )
 
     def check(self) -> None:
         """Raise an EdgewiseError for what needs no model to be refused."""
@@ -77,6 +88,9 @@ class ModelRequest:
             revision=self.revision,
             fold_value_biases=self.fold_value_biases,
             trust_layout=self.trust_layout,
+            device_map=self.device_map,
+            memory_per_device=self.memory_per_device,
+            offload_folder=self.offload_folder,
         )
         return loaded if self.permuted is None else permuted(loaded, self.permuted)
 

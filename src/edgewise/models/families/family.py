@@ -156,10 +156,7 @@ class Family:
         if reason := self.refuse(config):
             raise EdgewiseError(f"model {name!r} ({config.model_type}) cannot be read: {reason}")
         body = at(model, self.body)
-        components: list[Component] = []
-        for index, layer in enumerate(at(body, self.layers)):
-            block = Block(model, body, layer, index, at(layer, self.attention), config)
-            components += [self._attention(block), self._mlp(block)]
+        components = [self.component(model, index) for index in range(2 * len(at(body, self.layers)))]
         first = components[0]
         assert isinstance(first, Attention)
         tokens = model.get_input_embeddings().weight
@@ -189,7 +186,15 @@ class Family:
             run_source=logits_of(model),
             source_norm=final_norm,
             tokenizer=tokenizer,
+            reread=self.component,
         )
+
+    def component(self, model: Any, index: int) -> Component:
+        """One of a model's components by its number: each layer has its attention, then its MLP."""
+        body = at(model, self.body)
+        layer = at(body, self.layers)[index // 2]
+        block = Block(model, body, layer, index // 2, at(layer, self.attention), model.config)
+        return self._mlp(block) if index % 2 else self._attention(block)
 
     def _attention(self, block: Block) -> Attention:
         attention = block.attention
