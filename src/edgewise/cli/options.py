@@ -109,10 +109,8 @@ RayOption = Annotated[str | None, _option("ray")]
 CpusOption = Annotated[float, _option("cpus")]
 GpusOption = Annotated[float, _option("gpus")]
 ShardOption = Annotated[str, _option("shard")]
-ManyWorkersOption = Annotated[
-    int | None,
-    _option("workers", "Make so many searches at a time, by Ray on this machine. Default: one after another, without."),
-]
+MANY_WORKERS = "Make so many searches at a time, by Ray on this machine. Default: one after another, without it."
+ManyWorkersOption = Annotated[int | None, _option("workers", MANY_WORKERS)]
 RunModelOption = Annotated[
     str | None,
     typer.Option(

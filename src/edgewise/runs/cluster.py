@@ -47,6 +47,8 @@ class Cluster:
             EdgewiseError: as `check`.
         """
         if workers is None and address is None:
+            if (cpus, gpus) != (1.0, 0.0):
+                raise EdgewiseError("--cpus and --gpus are about workers: say how many with --workers")
             return None
         cluster = cls(workers, address, cpus, gpus)
         cluster.check()
@@ -67,6 +69,14 @@ class Cluster:
         if self.retries < 0:
             raise EdgewiseError(f"--retries should be 0 or more, not {self.retries}")
         require_ray()
+
+    def require_reach(self, device: torch.device) -> None:
+        """Raise an EdgewiseError if a model is on a GPU and workers would have none."""
+        if device.type != "cpu" and not self.gpus:
+            raise EdgewiseError(
+                f"the model is on {device} and workers have no GPU: give each one, or a part of it, as in --gpus 0.5, "
+                "or use --device cpu"
+            )
 
     @property
     def resources(self) -> dict[str, float]:
@@ -242,18 +252,9 @@ def come_in(joined: Joined) -> Iterator[tuple[Any, Any]]:
     """
     while joined.under_way:
         key, value = joined.next()
-        yield key, had(value)
-
-
-def had(value: Any) -> Any:
-    """What work came to.
-
-    Raises:
-        EdgewiseError: it failed.
-    """
-    if isinstance(value, Lost):
-        raise EdgewiseError(value.why)
-    return value
+        if isinstance(value, Lost):
+            raise EdgewiseError(value.why)
+        yield key, value
 
 
 def _at_work(here: str, threads: int, work: Callable[..., Any], *given: Any) -> Any:
@@ -264,7 +265,7 @@ def _at_work(here: str, threads: int, work: Callable[..., Any], *given: Any) -> 
     except EdgewiseError as error:  # would be no other the next time
         return Lost(str(error))
     except KeyboardInterrupt as stop:  # a search that has no memory left ends so
-        return Lost(str(stop) or "interrupted")
+        return Lost(str(stop.__cause__ or stop) or "interrupted")
 
 
 def at_home(here: str, threads: int) -> None:

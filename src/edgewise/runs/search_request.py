@@ -258,10 +258,9 @@ class SearchRequest:
         if self.shard not in get_args(Shard):
             raise unknown("way to share a search out", self.shard, get_args(Shard))
         if self.workers is None and self.ray is None:
-            if (self.cpus, self.gpus, self.shard) != (1.0, 0.0, "candidates"):
-                raise EdgewiseError("--cpus, --gpus and --shard are about workers: say how many with --workers")
-            return
-        if method != "acdc":
+            if self.shard != "candidates":
+                raise EdgewiseError("--shard is about workers: say how many with --workers")
+        elif method != "acdc":
             raise EdgewiseError(
                 f"--workers and --ray share out a search of ACDC; method {method!r} takes a few passes in one process"
             )

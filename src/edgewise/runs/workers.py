@@ -106,12 +106,7 @@ def spread_by_ray(
     Raises:
         EdgewiseError: there is no such cluster, no room in it, or what cannot be shared out so.
     """
-    on_gpu = experiment.decoder.device.type != "cpu"
-    if on_gpu and not cluster.gpus:
-        raise EdgewiseError(
-            f"the model is on {experiment.decoder.device} and workers have no GPU: give each one, or a part of it, as "
-            "in --gpus 0.5, or use --device cpu"
-        )
+    cluster.require_reach(experiment.decoder.device)
     with cluster.joined() as joined:
         count = cluster.workers or min(joined.room, PIECES)
         if count > joined.room:
@@ -119,7 +114,8 @@ def spread_by_ray(
         experiments, places = ([experiment], None) if shard == "candidates" else shards(experiment, count)
         workers = RayWorkers(joined, experiments, places, count)
         limit = memory_of(experiment.decoder, experiment.task, experiment.graph).limit
-        share = min(1.0, cluster.gpus) if on_gpu else 1.0 if cluster.address else 1 / count
+        on_cpu = experiment.decoder.device.type == "cpu"
+        share = min(1.0, cluster.gpus) if not on_cpu else 1.0 if cluster.address else 1 / count
         try:
             yield Spread(workers, engine, None if limit is None else int(limit * share))
         finally:

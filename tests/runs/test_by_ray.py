@@ -1,0 +1,178 @@
+"""Workers of Ray's on this machine decide what one process decides, whichever of them are killed."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from test_incremental_random import FEWER_HEADS, MODELS, Case, random_cases
+from twins import decisions, same_decisions
+
+import edgewise as ew
+from edgewise.discovery import acdc, acdc_by_node
+from edgewise.discovery.spread import SpreadEngine
+from edgewise.errors import EdgewiseError
+from edgewise.patching import Engine, Experiment, IncrementalEngine
+from edgewise.runs.cluster import Cluster
+from edgewise.runs.stability import by_examples
+from edgewise.runs.sweep import SweepPlan, sweep
+from edgewise.runs.workers import spread_by_ray
+from edgewise.tasks import TASKS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Any]:
+    """One session of Ray for all tests; starting it takes longer than most of them."""
+    ray = pytest.importorskip("ray")
+    here = Path(__file__).resolve().parents[1]
+    paths = os.pathsep.join([str(here), str(here / "discovery"), os.environ.get("PYTHONPATH", "")])
+    ray.init(num_cpus=3, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ioi() -> Experiment:
+    model = ew.load_model("tiny-ioi")
+    return Experiment(model, ew.load_task("ioi", model, examples=8))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_of_edgewises_own(session, name, count) -> None:
+    model = ew.load_model(TASKS[name].model)
+    task = ew.load_task(name, model, examples=min(8, TASKS[name].examples))
+    alone = ew.discover(model, task)
+    spread = ew.discover(model, task, workers=count)
+    assert decisions(spread.discovery) == decisions(alone.discovery)
+    assert spread.circuit == alone.circuit
+    assert same_decisions(spread.discovery, alone.discovery, torch.float32)
+    assert spread.record["settings"] == alone.record["settings"]
+
+
+def _engine(_: Experiment, *, case: Case) -> Engine:
+    return IncrementalEngine(case.experiment(FEWER_HEADS.get(case.model, {})))
+
+
+def test_random_cases(session, ioi) -> None:
+    cases = [case for model in MODELS for case in random_cases(model, 6)]
+    assert len(cases) >= 50
+    parted = []
+    with spread_by_ray(ioi, Cluster(workers=2)) as spread:
+        for case in cases:
+            experiment = case.experiment(FEWER_HEADS.get(case.model, {}))
+            threshold = case.share * (abs(experiment.full() - experiment.ablated()) or 1.0)
+            options: dict[str, Any] = dict(order=case.order, absolute=case.absolute)
+            alone = acdc(experiment, threshold, **options)
+
+            def made(_: Any, __: Any, case: Case = case) -> SpreadEngine:
+                return SpreadEngine(spread.workers, functools.partial(_engine, case=case))
+
+            found = acdc(experiment, threshold, engine=made, **options)
+            if not same_decisions(found, alone, case.dtype, case.absolute, case):
+                parted.append(case)
+    assert all(case.dtype == torch.float32 for case in parted)
+    assert len(parted) <= 1, "near ties are rare"
+
+
+class _Killer(threading.Thread):
+    """Kills workers at random moments, so many in all."""
+
+    def __init__(self, ray: Any, workers: Any, kills: int) -> None:
+        super().__init__(daemon=True)
+        self.ray, self.workers, self.left, self.chance = ray, workers, kills, random.Random(0)
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        killed: set[int] = set()
+        while self.left and not self.stopped.is_set():
+            actor = self.chance.choice(self.workers._actors)
+            try:
+                pid = self.ray.get(actor.__ray_call__.remote(lambda _: os.getpid()), timeout=60)
+            except Exception:
+                continue  # killed, and not yet replaced
+            time.sleep(self.chance.random() * 0.5)
+            if pid not in killed and not self.stopped.is_set():
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+                self.left -= 1
+
+
+def test_workers_killed_at_random_moments_change_no_bit(session, ioi) -> None:
+    with spread_by_ray(ioi, Cluster(workers=2)) as spread:
+        engines: list[SpreadEngine] = []
+
+        def made(*given: Any) -> SpreadEngine:
+            engines.append(spread(*given))
+            return engines[-1]
+
+        wanted = acdc(ioi, 0.02, engine=made)
+        killer = _Killer(session, spread.workers, 20)
+        killer.start()
+        searches = 0
+        while killer.left:
+            found = acdc(ioi, 0.02, engine=made)
+            searches += 1
+            assert found.trace == wanted.trace
+            assert found.circuit == wanted.circuit
+        killer.stopped.set()
+        killer.join(60)
+    died = sum(one.died for one in engines)
+    print(f"20 killed, {died} noticed in the middle of {searches} searches")
+    assert died >= 15, "some may be killed between two searches, where it is noticed by the next"
+    assert same_decisions(found, acdc(ioi, 0.02), torch.float32)
+
+
+def test_prompts_are_shared_out_and_nodes_searched(session, ioi) -> None:
+    with spread_by_ray(ioi, Cluster(workers=3), shard="prompts") as spread:
+        assert decisions(acdc(ioi, 0.05, engine=spread)) == decisions(acdc(ioi, 0.05))
+    nodes = Experiment(ioi.decoder, ioi.task, ports=False)
+    with spread_by_ray(nodes, Cluster(workers=2)) as spread:
+        found = acdc_by_node(nodes, 0.05, engine=spread.of_nodes)
+        assert decisions(found) == decisions(acdc_by_node(nodes, 0.05))
+
+
+def test_a_sweep_and_searches_made_again(session, tmp_path) -> None:
+    model = ew.load_model("tracr-reverse")
+    task = ew.load_task("tracr-reverse", model, examples=4)
+    experiment = Experiment(model, task)
+    plans = (SweepPlan("acdc", (0.5, 0.1, 0.03)), SweepPlan("edge-attribution", (5.0, 20.0)))
+    cluster = Cluster(workers=2)
+    found = sweep(experiment, plans, folder=tmp_path, cluster=cluster)
+    for one, other in zip(found, sweep(experiment, plans), strict=True):
+        assert [(point.circuit, point.same_as) for point in one.points] == [
+            (point.circuit, point.same_as) for point in other.points
+        ]
+        assert [point.metrics for point in one.points] == [tiny.near(dict(point.metrics)) for point in other.points]
+    search = ew.discover(model, task, threshold=0.05)
+    again = by_examples(model, task, search.circuit, ew.SearchRequest(threshold=0.05), times=3, cluster=cluster)
+    alone = by_examples(model, task, search.circuit, ew.SearchRequest(threshold=0.05), times=3)
+    assert again == alone
+
+
+def test_more_workers_than_fit_are_refused(session, ioi) -> None:
+    with pytest.raises(EdgewiseError, match="2 workers of 1 CPUs and 1 GPUs do not fit: there are 3 CPUs and 0 GPUs"):
+        with spread_by_ray(ioi, Cluster(workers=2, gpus=1.0)):
+            pass
+
+
+def test_an_error_of_a_worker_is_told_as_one_process_tells_it(session) -> None:
+    model = tiny.gpt2(layers=1)
+    experiment = Experiment(model, tiny.task())
+    with (
+        spread_by_ray(experiment, Cluster(workers=2)) as spread,
+        pytest.raises(EdgewiseError, match="--max-memory allows 1 kB"),
+    ):
+        acdc(experiment, 0.1, engine=spread, max_memory=1000)
