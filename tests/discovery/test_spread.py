@@ -17,7 +17,7 @@ from torch import Tensor
 from twins import decisions, same_decisions
 
 import edgewise as ew
-from edgewise.discovery import Discovery, acdc, acdc_by_node, acdc_with_edges
+from edgewise.discovery import Discovery, Interrupted, acdc, acdc_by_node, acdc_with_edges
 from edgewise.discovery.spread import (
     MOST_DEATHS,
     PIECES,
@@ -150,11 +150,15 @@ def test_workers_that_die_change_no_bit(experiment, by_one, count) -> None:
         assert found.circuit == by_one.circuit
 
 
-def test_a_question_that_kills_whoever_is_asked_ends_the_search(experiment) -> None:
-    some = workers(experiment, 2, lambda number: number > 5)
-    with pytest.raises(Exception, match=rf"{MOST_DEATHS + 1} workers died .* the last said: it was shot") as caught:
+def test_a_question_that_kills_whoever_is_asked_ends_the_search_with_what_it_had_decided(experiment, by_one) -> None:
+    some = workers(experiment, 2, lambda number: number > 9)
+    with pytest.raises(Interrupted) as caught:
         acdc(experiment, THRESHOLD, engine=Spread(some, "incremental"))
-    assert isinstance(caught.value, EdgewiseError)
+    assert f"{MOST_DEATHS + 1} workers died" in str(caught.value.__cause__)
+    assert "it was shot" in str(caught.value.__cause__)
+    decided = caught.value.discovery.trace
+    assert 0 < len(decided) < len(by_one.trace)
+    assert decided == by_one.trace[: len(decided)]
 
 
 @pytest.mark.parametrize(("engine", "count"), [("incremental", 3), ("plain", 2)])

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
-from test_incremental_random import FEWER_HEADS, MODELS, Case, random_cases
 from twins import decisions, same_decisions
 
 import edgewise as ew
 from edgewise.discovery import acdc, acdc_by_node
 from edgewise.discovery.spread import SpreadEngine
 from edgewise.errors import EdgewiseError
-from edgewise.patching import Engine, Experiment, IncrementalEngine
+from edgewise.patching import Experiment
 from edgewise.runs.cluster import Cluster
 from edgewise.runs.stability import by_examples
 from edgewise.runs.sweep import SweepPlan, sweep
@@ -33,17 +29,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[Any]:
-    """One session of Ray for all tests; starting it takes longer than most of them."""
-    ray = pytest.importorskip("ray")
-    here = Path(__file__).resolve().parents[1]
-    paths = os.pathsep.join([str(here), str(here / "discovery"), os.environ.get("PYTHONPATH", "")])
-    ray.init(num_cpus=3, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}})
-    yield ray
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
 def ioi() -> Experiment:
     model = ew.load_model("tiny-ioi")
     return Experiment(model, ew.load_task("ioi", model, examples=8))
@@ -51,7 +36,7 @@ def ioi() -> Experiment:
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("name", TASKS)
-def test_each_task_of_edgewises_own(session, name, count) -> None:
+def test_each_task_of_edgewises_own(ray_session, name, count) -> None:
     model = ew.load_model(TASKS[name].model)
     task = ew.load_task(name, model, examples=min(8, TASKS[name].examples))
     alone = ew.discover(model, task)
@@ -60,31 +45,6 @@ def test_each_task_of_edgewises_own(session, name, count) -> None:
     assert spread.circuit == alone.circuit
     assert same_decisions(spread.discovery, alone.discovery, torch.float32)
     assert spread.record["settings"] == alone.record["settings"]
-
-
-def _engine(_: Experiment, *, case: Case) -> Engine:
-    return IncrementalEngine(case.experiment(FEWER_HEADS.get(case.model, {})))
-
-
-def test_random_cases(session, ioi) -> None:
-    cases = [case for model in MODELS for case in random_cases(model, 6)]
-    assert len(cases) >= 50
-    parted = []
-    with spread_by_ray(ioi, Cluster(workers=2)) as spread:
-        for case in cases:
-            experiment = case.experiment(FEWER_HEADS.get(case.model, {}))
-            threshold = case.share * (abs(experiment.full() - experiment.ablated()) or 1.0)
-            options: dict[str, Any] = dict(order=case.order, absolute=case.absolute)
-            alone = acdc(experiment, threshold, **options)
-
-            def made(_: Any, __: Any, case: Case = case) -> SpreadEngine:
-                return SpreadEngine(spread.workers, functools.partial(_engine, case=case))
-
-            found = acdc(experiment, threshold, engine=made, **options)
-            if not same_decisions(found, alone, case.dtype, case.absolute, case):
-                parted.append(case)
-    assert all(case.dtype == torch.float32 for case in parted)
-    assert len(parted) <= 1, "near ties are rare"
 
 
 class _Killer(threading.Thread):
@@ -110,7 +70,7 @@ class _Killer(threading.Thread):
                 self.left -= 1
 
 
-def test_workers_killed_at_random_moments_change_no_bit(session, ioi) -> None:
+def test_workers_killed_at_random_moments_change_no_bit(ray_session, ioi) -> None:
     with spread_by_ray(ioi, Cluster(workers=2)) as spread:
         engines: list[SpreadEngine] = []
 
@@ -119,7 +79,7 @@ def test_workers_killed_at_random_moments_change_no_bit(session, ioi) -> None:
             return engines[-1]
 
         wanted = acdc(ioi, 0.02, engine=made)
-        killer = _Killer(session, spread.workers, 20)
+        killer = _Killer(ray_session, spread.workers, 20)
         killer.start()
         searches = 0
         while killer.left:
@@ -130,12 +90,11 @@ def test_workers_killed_at_random_moments_change_no_bit(session, ioi) -> None:
         killer.stopped.set()
         killer.join(60)
     died = sum(one.died for one in engines)
-    print(f"20 killed, {died} noticed in the middle of {searches} searches")
-    assert died >= 15, "some may be killed between two searches, where it is noticed by the next"
-    assert same_decisions(found, acdc(ioi, 0.02), torch.float32)
+    assert died >= 15, f"of 20 that were killed, in {searches} searches; one killed at the very end is not missed"
+    assert same_decisions(wanted, acdc(ioi, 0.02), torch.float32)
 
 
-def test_prompts_are_shared_out_and_nodes_searched(session, ioi) -> None:
+def test_prompts_are_shared_out_and_nodes_searched(ray_session, ioi) -> None:
     with spread_by_ray(ioi, Cluster(workers=3), shard="prompts") as spread:
         assert decisions(acdc(ioi, 0.05, engine=spread)) == decisions(acdc(ioi, 0.05))
     nodes = Experiment(ioi.decoder, ioi.task, ports=False)
@@ -144,7 +103,7 @@ def test_prompts_are_shared_out_and_nodes_searched(session, ioi) -> None:
         assert decisions(found) == decisions(acdc_by_node(nodes, 0.05))
 
 
-def test_a_sweep_and_searches_made_again(session, tmp_path) -> None:
+def test_a_sweep_and_searches_made_again(ray_session, tmp_path) -> None:
     model = ew.load_model("tracr-reverse")
     task = ew.load_task("tracr-reverse", model, examples=4)
     experiment = Experiment(model, task)
@@ -162,13 +121,13 @@ def test_a_sweep_and_searches_made_again(session, tmp_path) -> None:
     assert again == alone
 
 
-def test_more_workers_than_fit_are_refused(session, ioi) -> None:
-    with pytest.raises(EdgewiseError, match="2 workers of 1 CPUs and 1 GPUs do not fit: there are 3 CPUs and 0 GPUs"):
-        with spread_by_ray(ioi, Cluster(workers=2, gpus=1.0)):
-            pass
+def test_more_workers_than_fit_are_refused(ray_session, ioi) -> None:
+    said = "2 workers of 1 CPUs and 1 GPUs do not fit: there are 3 CPUs and 0 GPUs"
+    with pytest.raises(EdgewiseError, match=said), spread_by_ray(ioi, Cluster(workers=2, gpus=1.0)):
+        pass
 
 
-def test_an_error_of_a_worker_is_told_as_one_process_tells_it(session) -> None:
+def test_an_error_of_a_worker_is_told_as_one_process_tells_it(ray_session) -> None:
     model = tiny.gpt2(layers=1)
     experiment = Experiment(model, tiny.task())
     with (

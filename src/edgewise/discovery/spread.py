@@ -31,7 +31,7 @@ from edgewise.discovery.node_search import NODE_ENGINES
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.graph.graph import Bools
-from edgewise.patching import Engine, Experiment, Removed
+from edgewise.patching import Engine, Experiment, OutOfMemoryError, Removed
 from edgewise.patching.engine import PlaceEngine, means
 from edgewise.patching.memory import MOST_CANDIDATES
 
@@ -162,7 +162,11 @@ class SpreadEngine:
         return MOST_CANDIDATES
 
     def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
-        """See `patching.Engine`."""
+        """See `patching.Engine`.
+
+        Raises:
+            OutOfMemoryError: a worker has no room, or one after another died of the same question.
+        """
         if column != self.opened:
             self.steps.append((column, None))
             self.opened = column
@@ -195,8 +199,9 @@ class SpreadEngine:
                 answer = self.workers.answer(worker)
             except WorkerDied as death:
                 if not left:
-                    raise EdgewiseError(
-                        f"{MOST_DEATHS + 1} workers died one after another of the same question; the last said: {death}"
+                    raise OutOfMemoryError(  # the likeliest reason; and what was decided is kept
+                        f"{MOST_DEATHS + 1} workers died one after another of the same question, most likely for want "
+                        f"of memory ({death}). Use fewer workers on a machine, or fewer prompts with --examples"
                     ) from None
                 self.died += 1
                 self.workers.replace(worker)
