@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ import edgewise as ew
 from edgewise.discovery import acdc, acdc_by_node
 from edgewise.discovery.spread import SpreadEngine
 from edgewise.errors import EdgewiseError
-from edgewise.patching import Experiment
+from edgewise.patching import Engine, Experiment, IncrementalEngine
 from edgewise.runs.cluster import Cluster
 from edgewise.runs.stability import by_examples
 from edgewise.runs.sweep import SweepPlan, sweep
@@ -34,16 +35,37 @@ def ioi() -> Experiment:
     return Experiment(model, ew.load_task("ioi", model, examples=8))
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("name", TASKS)
-def test_each_task_of_edgewises_own(ray_session, name, count) -> None:
+def _experiment(name: str) -> Experiment:
     model = ew.load_model(TASKS[name].model)
-    task = ew.load_task(name, model, examples=min(8, TASKS[name].examples))
-    alone = ew.discover(model, task)
-    spread = ew.discover(model, task, workers=count)
+    return Experiment(model, ew.load_task(name, model, examples=None if name == "or-gate" else 8))
+
+
+def _engine(_: Experiment, *, name: str) -> Engine:
+    return IncrementalEngine(_experiment(name))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_each_task_of_edgewises_own(ray_session, ioi, count) -> None:
+    with spread_by_ray(ioi, Cluster(workers=count)) as spread:
+        for name in TASKS:
+            experiment, threshold = _experiment(name), TASKS[name].threshold
+            alone = acdc(experiment, threshold)
+
+            def made(_: Any, __: Any, name: str = name) -> SpreadEngine:
+                return SpreadEngine(spread.workers, functools.partial(_engine, name=name))
+
+            found = acdc(experiment, threshold, engine=made)
+            assert decisions(found) == decisions(alone), name
+            assert found.circuit == alone.circuit, name
+            assert same_decisions(found, alone, torch.float32), name
+            assert 0 < found.circuit.n_edges < experiment.graph.n_edges, name
+
+
+def test_discover_with_workers_gives_the_run_without(ray_session, ioi) -> None:
+    alone = ew.discover(ioi.decoder, ioi.task)
+    spread = ew.discover(ioi.decoder, ioi.task, workers=2)
     assert decisions(spread.discovery) == decisions(alone.discovery)
     assert spread.circuit == alone.circuit
-    assert same_decisions(spread.discovery, alone.discovery, torch.float32)
     assert spread.record["settings"] == alone.record["settings"]
 
 
