@@ -17,7 +17,7 @@ from torch import Tensor
 from twins import decisions, same_decisions
 
 import edgewise as ew
-from edgewise.discovery import Discovery, Interrupted, acdc, acdc_by_node, acdc_with_edges
+from edgewise.discovery import Decision, Discovery, Interrupted, Progress, acdc, acdc_by_node, acdc_with_edges
 from edgewise.discovery.spread import (
     MOST_DEATHS,
     PIECES,
@@ -148,6 +148,33 @@ def test_workers_that_die_change_no_bit(experiment, by_one, count) -> None:
         assert sum(one.died for one in engines) > 3
         assert found.trace == by_one.trace
         assert found.circuit == by_one.circuit
+
+
+class Kept:
+    """A journal with some decisions, which keeps no more."""
+
+    def __init__(self, decisions: Sequence[Decision]) -> None:
+        self.decisions = decisions
+
+    def thresholds(self) -> Sequence[float]:
+        return ()
+
+    def search(self, threshold: float) -> Sequence[Decision]:
+        return self.decisions
+
+    def cut(self, count: int) -> None: ...
+
+    def add(self, decision: Decision) -> None: ...
+
+    def flush(self, progress: Progress) -> None: ...
+
+
+@pytest.mark.parametrize("share", [0.6, pytest.param(0.2, marks=pytest.mark.slow)])
+def test_a_search_that_was_stopped_goes_on_with_other_workers_to_the_same_bits(experiment, by_one, share) -> None:
+    kept = Kept(by_one.trace[: int(share * len(by_one.trace))])
+    found = acdc(experiment, THRESHOLD, engine=Spread(workers(experiment, 2), "incremental"), journal=kept)
+    assert found.trace == by_one.trace
+    assert found.circuit == by_one.circuit
 
 
 def test_a_question_that_kills_whoever_is_asked_ends_the_search_with_what_it_had_decided(experiment, by_one) -> None:

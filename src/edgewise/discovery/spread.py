@@ -159,7 +159,14 @@ class SpreadEngine:
 
     def at_once(self, column: int) -> int:
         """How many candidates to ask about at once; a worker cuts its own further, if its memory says so."""
+        self._open(column)
         return MOST_CANDIDATES
+
+    def _open(self, column: int) -> None:
+        """The search asks about an input from here on."""
+        if column != self.opened:
+            self.steps.append((column, None))
+            self.opened = column
 
     def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
         """See `patching.Engine`.
@@ -167,9 +174,7 @@ class SpreadEngine:
         Raises:
             OutOfMemoryError: a worker has no room, or one after another died of the same question.
         """
-        if column != self.opened:
-            self.steps.append((column, None))
-            self.opened = column
+        self._open(column)
         if self.workers.places is not None:
             values = self._answers(column, [(tuple(candidates),)] * len(self.workers))
             return means(_in_order([torch.from_numpy(one[0]) for one in values], self.workers.places))

@@ -88,7 +88,7 @@ class Cluster:
         """The cluster, started or joined; what this process started or joined, it leaves at the end.
 
         Raises:
-            EdgewiseError: there is no cluster at the address, or it has no room for one worker.
+            EdgewiseError: Ray does not start, there is no cluster at the address, or it has no room for one worker.
         """
         ray = require_ray()
         own = not ray.is_initialized()  # a session of Ray that the caller has is used, and left as it is
@@ -100,8 +100,9 @@ class Cluster:
                 options["num_cpus"] = math.ceil((self.workers or 1) * self.cpus)
             try:
                 ray.init(**options)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise EdgewiseError(f"no Ray cluster at {self.address!r}: {first_line(error)}") from None
+            except Exception as error:  # Ray raises nothing narrower where a node is too slow to start
+                what = "Ray did not start" if self.address is None else f"no Ray cluster at {self.address!r}"
+                raise EdgewiseError(f"{what}: {first_line(error)}") from None
         try:
             yield Joined(ray, self)
         finally:
