@@ -20,6 +20,7 @@ from edgewise.discovery import acdc, acdc_by_node
 from edgewise.discovery.spread import SpreadEngine
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Engine, Experiment, IncrementalEngine
+from edgewise.runs import SearchRequest
 from edgewise.runs.cluster import Cluster
 from edgewise.runs.stability import by_examples
 from edgewise.runs.sweep import SweepPlan, sweep
@@ -138,8 +139,8 @@ def test_a_sweep_and_searches_made_again(ray_session, tmp_path) -> None:
         ]
         assert [point.metrics for point in one.points] == [tiny.near(dict(point.metrics)) for point in other.points]
     search = ew.discover(model, task, threshold=0.05)
-    again = by_examples(model, task, search.circuit, ew.SearchRequest(threshold=0.05), times=3, cluster=cluster)
-    alone = by_examples(model, task, search.circuit, ew.SearchRequest(threshold=0.05), times=3)
+    again = by_examples(model, task, search.circuit, SearchRequest(threshold=0.05), times=3, cluster=cluster)
+    alone = by_examples(model, task, search.circuit, SearchRequest(threshold=0.05), times=3)
     assert again == alone
 
 
