@@ -1,6 +1,6 @@
 """What workers save, beside one process, in one run: a sweep, and one search.
 
-    python benchmarks/workers.py [--workers 2] [--layers 4] [--examples 32]
+    python benchmarks/workers.py [--workers 2] [--layers 3] [--examples 16]
 
 The sweep: ACDC at 13 thresholds on the model that comes with edgewise for IOI. The search: ACDC on GPT-2's shape with
 few layers, a small vocabulary and random weights, candidates and then prompts shared out. Each worker has one thread,
@@ -64,8 +64,8 @@ def shape(layers: int, examples: int) -> Experiment:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--layers", type=int, default=4, help="of the search's model")
-    parser.add_argument("--examples", type=int, default=32, help="prompt pairs, of both")
+    parser.add_argument("--layers", type=int, default=3, help="of the search's model")
+    parser.add_argument("--examples", type=int, default=16, help="prompt pairs, of both")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model("tiny-ioi")
