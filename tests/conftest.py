@@ -16,6 +16,9 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -98,3 +101,14 @@ def pytest_terminal_summary(terminalreporter):
         lacking = (f"{count} skipped: {why}{brings.get(why, '')}" for why, count in skipped.most_common())
         terminalreporter.write_line("; ".join(lacking), yellow=True)
     return result
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[Any]:
+    """One session of Ray for all tests, whose workers can import the tests; starting it takes longer than most."""
+    ray = pytest.importorskip("ray")
+    here = Path(__file__).resolve().parent
+    paths = [str(here), str(here / "discovery"), str(here / "runs"), os.environ.get("PYTHONPATH", "")]
+    ray.init(num_cpus=3, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}})
+    yield ray
+    ray.shutdown()

@@ -13,10 +13,14 @@ from edgewise.cli.app import app
 from edgewise.cli.early import waiting
 from edgewise.cli.loading import load_any_circuit, some_path
 from edgewise.cli.options import (
+    CpusOption,
     DeviceOption,
+    GpusOption,
     GroupsOption,
     JsonOption,
     KnownOption,
+    ManyWorkersOption,
+    RayOption,
     RevisionOption,
     RunAblationOption,
     RunDtypeOption,
@@ -77,6 +81,10 @@ def evaluate(
     rediscover: Annotated[
         int, typer.Option(help="Search again so often: from resampled examples, and for ACDC in other orders of edges.")
     ] = 0,
+    workers: ManyWorkersOption = None,
+    ray: RayOption = None,
+    cpus: CpusOption = 1.0,
+    gpus: GpusOption = 0.0,
     circuits: Annotated[int, typer.Option(help="Random circuits for tests and controls.")] = 100,
     resamples: Annotated[int, typer.Option(help="Bootstrap samples for intervals; 0 for none.")] = 2000,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
@@ -96,6 +104,7 @@ def evaluate(
     from edgewise.reports import section_progress
     from edgewise.runs import load_again, read_run
     from edgewise.runs.assess import AssessmentInterrupted, assess
+    from edgewise.runs.cluster import Cluster
     from edgewise.runs.constants import ablation_of
     from edgewise.runs.given import known_of
     from edgewise.tasks import METRICS
@@ -109,6 +118,9 @@ def evaluate(
     circuit = some_path(circuit, "the circuit")
     if rediscover < 0 or rediscover == 1:
         raise EdgewiseError(f"--rediscover should be 0 or at least 2, not {rediscover}")
+    cluster = Cluster.asked(workers, ray, cpus, gpus)
+    if cluster is not None and not rediscover:
+        raise EdgewiseError("--workers and --ray are for searches that are made again: say how often with --rediscover")
     own = None if groups is None else read_groups(groups)
     truth = None if known is None else known_of(known)
     finished, scored, search, carried = True, False, None, None
@@ -182,6 +194,7 @@ def evaluate(
                 scored_by=settings.get("metric"),
                 search=search,
                 rediscover=rediscover,
+                cluster=cluster,
                 quick=quick,
                 bootstrap=bootstrap,
                 options=options,

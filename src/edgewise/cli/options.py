@@ -104,6 +104,13 @@ RevisionOption = Annotated[str | None, _option("revision")]
 TrustLayoutOption = Annotated[bool, _option("trust_layout")]
 DeviceOption = Annotated[str | None, _option("device")]
 DtypeOption = Annotated[str | None, _option("dtype")]
+WorkersOption = Annotated[int | None, _option("workers")]
+RayOption = Annotated[str | None, _option("ray")]
+CpusOption = Annotated[float, _option("cpus")]
+GpusOption = Annotated[float, _option("gpus")]
+ShardOption = Annotated[str, _option("shard")]
+MANY_WORKERS = "Make so many searches at a time, by Ray on this machine. Default: one after another, without it."
+ManyWorkersOption = Annotated[int | None, _option("workers", MANY_WORKERS)]
 RunModelOption = Annotated[
     str | None,
     typer.Option(

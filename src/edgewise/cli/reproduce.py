@@ -12,7 +12,15 @@ import typer
 
 from edgewise.cli.app import app
 from edgewise.cli.loading import some_path
-from edgewise.cli.options import DeviceOption, JsonOption, names_in
+from edgewise.cli.options import (
+    CpusOption,
+    DeviceOption,
+    GpusOption,
+    JsonOption,
+    ManyWorkersOption,
+    RayOption,
+    names_in,
+)
 from edgewise.cli.printing import kept_if_stopped, stdout_console
 from edgewise.errors import unknown
 from edgewise.files import write_text
@@ -34,6 +42,10 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder that keeps every circuit; what is there is not done again.")] = Path(
         "runs/paper"
     ),
+    workers: ManyWorkersOption = None,
+    ray: RayOption = None,
+    cpus: CpusOption = 1.0,
+    gpus: GpusOption = 0.0,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -45,11 +57,13 @@ def reproduce(
     from edgewise.reports.tables import curve_rows, missing_by_reason, paper_rows, reproduction_markdown, terminal_table
     from edgewise.reports.terminal import duration
     from edgewise.runs import require_own
+    from edgewise.runs.cluster import Cluster
     from edgewise.runs.paper import reproduce as run
     from edgewise.runs.published import METHODS_IN_PAPER
 
     if what != "paper":
         raise unknown("thing to reproduce", what, ("paper",))
+    cluster = Cluster.asked(workers, ray, cpus, gpus)
     out = some_path(out, "--out").expanduser()
     require_own(out, "a reproduction", ("paper/*", "shipped/*"))
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
@@ -68,6 +82,7 @@ def reproduce(
             device=device,
             progress=progress,
             began=began,
+            cluster=cluster,
         )
     out.mkdir(parents=True, exist_ok=True)
     # Summaries of a part do not take the place of those of everything.

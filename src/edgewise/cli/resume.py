@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,15 @@ from edgewise.cli.app import app
 from edgewise.cli.discover import keep, show
 from edgewise.cli.early import waiting
 from edgewise.cli.loading import some_path
-from edgewise.cli.options import DeviceOption, JsonOption
+from edgewise.cli.options import (
+    CpusOption,
+    DeviceOption,
+    GpusOption,
+    JsonOption,
+    RayOption,
+    ShardOption,
+    WorkersOption,
+)
 from edgewise.cli.printing import headline
 
 if TYPE_CHECKING:
@@ -33,6 +41,11 @@ def resume(
     max_memory: Annotated[
         str | None, typer.Option(help="Memory to use beyond the model's weights, as in 3GB. Default: as it was.")
     ] = None,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    cpus: CpusOption = 1.0,
+    gpus: GpusOption = 0.0,
+    shard: ShardOption = "candidates",
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -52,7 +65,8 @@ def resume(
         show(load_run(folder), folder, as_json=as_json)
         return
     limit = None if max_memory is None else parse_size(max_memory)
-    with Resumable(folder, max_memory=limit) as stopped, stopped.folder:
+    shared_out: dict[str, Any] = {"workers": workers, "ray": ray, "cpus": cpus, "gpus": gpus, "shard": shard}
+    with Resumable(folder, max_memory=limit, **shared_out) as stopped, stopped.folder:
         model, task = stopped.load(device)
         metric = str(stopped.request.metric or task.metric)
 

@@ -14,7 +14,7 @@ import typer
 from edgewise.cli.app import app
 from edgewise.cli.defaults import command_line
 from edgewise.cli.loading import some_path
-from edgewise.cli.options import JsonOption, StepsOption, asks, names_in
+from edgewise.cli.options import MANY_WORKERS, JsonOption, StepsOption, asks, names_in
 from edgewise.cli.printing import headline, kept_if_stopped, stdout_console
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_text
@@ -24,7 +24,22 @@ MOST_SETTINGS = 10_000
 
 
 @app.command(epilog="Example: edgewise sweep ioi --methods acdc,edge-attribution-ig,random --sizes 5,10,20,50,100")
-@asks("ablation", "mean_over", "ablation_seed", "metric", "ports", "heads", "positions", "known")
+@asks(
+    *(
+        "ablation",
+        "mean_over",
+        "ablation_seed",
+        "metric",
+        "ports",
+        "heads",
+        "positions",
+        "known",
+        "ray",
+        "cpus",
+        "gpus",
+    ),
+    workers=MANY_WORKERS,
+)
 def sweep(
     *,
     methods: Annotated[
@@ -103,7 +118,9 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     with kept_if_stopped(folder), sweep_progress(Console(stderr=True, quiet=quiet)) as progress:
         plans = [plan(name, experiment.graph.n_edges) for name in names]
-        found = run(experiment, plans, test=others, folder=folder, progress=progress(prompts.name))
+        found = run(
+            experiment, plans, test=others, folder=folder, progress=progress(prompts.name), cluster=search.cluster()
+        )
     write_text(folder / "sweep.csv", series_csv(found, known))
     title = f"{prompts.name} on {Path(loaded.name).name}"
     sweep_plots(found, experiment.metric.name, folder, title=title, known=known)

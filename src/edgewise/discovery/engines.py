@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from edgewise.discovery.order import visits
@@ -10,6 +11,15 @@ from edgewise.patching import Engine, Experiment, IncrementalEngine, PlainEngine
 
 EngineFactory = Callable[[Experiment, int | None], Engine]
 """Makes an engine for an experiment that may use so many bytes, or None."""
+
+
+class StartsFromCircuit(ABC):
+    """What makes engines, as an `EngineFactory` does, and can start them from any circuit itself."""
+
+    @abstractmethod
+    def __call__(self, experiment: Experiment, max_memory: int | None, start: Circuit | None = None) -> Engine:
+        """An engine in which the edges of `start` are present, by default all."""
+
 
 ENGINES: dict[str, EngineFactory] = {
     "incremental": IncrementalEngine,
@@ -28,6 +38,8 @@ def make_engine(
     One of a user's own is told which edges are not before it is asked anything, input after input in the order of the
     search; then that order begins again.
     """
+    if isinstance(engine, StartsFromCircuit):
+        return engine(experiment, max_memory, start)
     if start is None or start == Circuit.full(experiment.graph):
         return (ENGINES[engine] if isinstance(engine, str) else engine)(experiment, max_memory)
     if engine == "incremental":

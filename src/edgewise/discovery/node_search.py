@@ -61,7 +61,7 @@ def acdc_by_node(
     budget: float | None = None,
     passes: int = 1,
     start: Circuit | None = None,
-    engine: str = DEFAULT_ENGINE,
+    engine: str | NodeEngineFactory = DEFAULT_ENGINE,
     max_memory: int | None = None,
     progress: ProgressCallback | None = None,
     journal: Journal | None = None,
@@ -77,7 +77,7 @@ def acdc_by_node(
     check_options(threshold=threshold)
     check_budget(budget, passes)
     require_whole_nodes(experiment.graph)
-    if engine not in NODE_ENGINES:
+    if isinstance(engine, str) and engine not in NODE_ENGINES:
         raise unknown("engine", engine, NODE_ENGINES)
     if start is not None:
         start.require_graph(experiment.graph)
@@ -100,7 +100,7 @@ class _Search(SearchWalk):
         order: Order,
         passes: int,
         start: Circuit | None,
-        engine: str,
+        engine: str | NodeEngineFactory,
         max_memory: int | None,
         progress: ProgressCallback | None,
         journal: Journal | None,
@@ -108,7 +108,8 @@ class _Search(SearchWalk):
         super().__init__(experiment, rule, passes, progress, journal)
         self.wiring = Wiring.of(experiment.decoder, self.graph)
         self.walk = walk_of(self.graph, self.wiring, order)
-        self._make = lambda present: NODE_ENGINES[engine](experiment, present, max_memory)
+        make = NODE_ENGINES[engine] if isinstance(engine, str) else engine
+        self._make = lambda present: make(experiment, present, max_memory)
         self.present = np.ones(self.count, dtype=bool) if start is None else start.rows.copy()
         self.scores = np.zeros(self.count)
 

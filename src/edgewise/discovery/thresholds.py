@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressC
 from edgewise.discovery.journal import Journal
 from edgewise.discovery.search import acdc, check_options
 from edgewise.errors import EdgewiseError
+from edgewise.graph import Decision
 from edgewise.patching import Experiment
 
 Search = Callable[..., Discovery]
@@ -181,10 +182,15 @@ def _halve(search: Callable[[float], Discovery], edges: int, tries: int, experim
 
 def decides_alike(found: Discovery, *, absolute: bool = False) -> tuple[float, float]:
     """The thresholds (above the first, up to the second) at which a search would take all of this one's decisions."""
+    return alike(found.trace, found.threshold, absolute=absolute)
+
+
+def alike(trace: Iterable[Decision], threshold: float, *, absolute: bool = False) -> tuple[float, float]:
+    """The same of a search's decisions."""
     low, high = -math.inf, math.inf
-    for decision in found.trace:
+    for decision in trace:
         effect = abs(decision.effect) if absolute else decision.effect
-        if decision.kept and effect >= found.threshold:
+        if decision.kept and effect >= threshold:
             high = min(high, effect)
         elif not decision.kept:  # the others were kept for a budget, and would be at any threshold
             low = max(low, effect)

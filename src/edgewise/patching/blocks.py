@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from edgewise.models import Decoder
 from edgewise.models.matmul import fast_matmul
@@ -48,24 +49,24 @@ class InBlocks:
     decoder: Decoder
     most: int
 
-    def in_blocks(
-        self, candidates: Sequence[Removed], measure: Callable[[Sequence[Removed]], list[float]]
-    ) -> list[float]:
-        """What `measure` says of candidates, block after block.
+    def in_blocks(self, candidates: Sequence[Removed], measure: Callable[[Sequence[Removed]], Tensor]) -> Tensor:
+        """What `measure` says of candidates, block after block: `[candidates, scored]`.
 
         Raises:
             OutOfMemoryError: a GPU has no room for one by itself.
         """
-        values: list[float] = []
-        while len(values) < len(candidates):
-            block = candidates[len(values) : len(values) + self.most]
+        values: list[Tensor] = []
+        done = 0
+        while done < len(candidates):
+            block = candidates[done : done + self.most]
             try:
                 with computing():
-                    values += measure(block)
+                    values.append(measure(block))
+                done += len(block)
             except OutOfMemoryError:
                 if len(block) == 1:
                     raise
                 if self.decoder.device.type == "cuda":
                     torch.cuda.empty_cache()
                 self.most = len(block) // 2
-        return values
+        return values[0] if len(values) == 1 else torch.cat(values)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
+from torch import Tensor
+
 from edgewise.graph import Circuit
 from edgewise.graph.graph import Bools
 from edgewise.patching.experiment import Experiment
@@ -36,6 +39,19 @@ class Engine(Protocol):
         ...
 
 
+class PlaceEngine(Engine, Protocol):
+    """An engine that can also say what a candidate comes to at each place, as those of edgewise's own can."""
+
+    def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
+        """What `measure` takes the mean of: `[candidates, scored]`, in float64."""
+        ...
+
+
+def means(values: Tensor) -> list[float]:
+    """The metric of each candidate, from its values at the scored places `[candidates, scored]`, in float64."""
+    return values.mean(dim=1).tolist()
+
+
 class PlainEngine:
     """One whole circuit run per candidate: slow, simple, and the judge of faster engines."""
 
@@ -48,12 +64,16 @@ class PlainEngine:
         return 1
 
     def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
-        return [self._without(column, removed) for removed in candidates]
+        return [self.experiment.value(self._without(column, removed)) for removed in candidates]
 
-    def _without(self, column: int, removed: Removed) -> float:
+    def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
+        """See `PlaceEngine`."""
+        return torch.stack([self.experiment.values(self._without(column, one)).double() for one in candidates])
+
+    def _without(self, column: int, removed: Removed) -> Circuit:
         edges, ports = self.edges.copy(), self.ports.copy()
         _remove(edges, ports, column, removed)
-        return self.experiment.value(Circuit(self.experiment.graph, edges, ports))
+        return Circuit(self.experiment.graph, edges, ports)
 
     def commit(self, column: int, removed: Removed) -> None:
         _remove(self.edges, self.ports, column, removed)

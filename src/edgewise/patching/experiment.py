@@ -196,6 +196,15 @@ class Experiment:
         other.row_bytes = min(self.row_bytes, rows * each)
         return other
 
+    def of_rows(self, first: int, stop: int) -> Experiment:
+        """The same on rows `first` to `stop` of the prompts. What it has recorded is shared."""
+        prompts, other = self.task.prompts, copy.copy(self)
+        inside = (prompts.scored_rows >= first) & (prompts.scored_rows < stop)
+        other.task = replace(self.task, prompts=prompts.rows(first, stop), text=self.task.text[first:stop])
+        other.reference = self.reference.at(inside)
+        other.ablated_activations = cut_rows(self.ablated_activations, first, stop)
+        return other
+
     def values(self, circuit: Circuit, metric: Metric | None = None) -> Tensor:
         """A metric at each scored place `[scored]`, by default the experiment's own."""
         return (metric or self.metric)(self.logits(circuit), self.reference)

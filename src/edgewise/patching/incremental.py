@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from edgewise.patching.blocks import InBlocks, computing
-from edgewise.patching.engine import Removed
+from edgewise.patching.engine import Removed, means
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.flow import FEW, Flow
 from edgewise.patching.live import LivePart, Reading
@@ -77,14 +77,18 @@ class IncrementalEngine(InBlocks):
 
     def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
         """See `patching.Engine`."""
+        return means(self.values(column, candidates))
+
+    def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
+        """See `patching.engine.PlaceEngine`."""
         with computing():
             self._settle(column)
             reading = self.live.open(column)
         return self.in_blocks(candidates, lambda block: self._measure(reading, block))
 
-    def _measure(self, reading: Reading, candidates: Sequence[Removed]) -> list[float]:
+    def _measure(self, reading: Reading, candidates: Sequence[Removed]) -> Tensor:
         if self.live.spans is not None and reading.places.nowhere:  # nothing reads what it would change
-            return self.metrics(self.live.values[self.live.final][None]) * len(candidates)
+            return self.metrics(self.live.values[self.live.final][None]).expand(len(candidates), -1)
         if (None,) in candidates:  # the port edge, by itself
             final = Flow(self.live).run(reading.column, self.live.ablated_value(reading)[None], port=True)
         else:
@@ -140,6 +144,8 @@ class IncrementalEngine(InBlocks):
             present = set(live.edges[:, reading.column].nonzero()[0].tolist())
             gone: Removed = ()
             stream = reading.stream
+            if (last := self._block).column == reading.column and last.candidates:  # it may go on from there
+                gone, stream = last.candidates[-1], last.streams[-1]
             for index, removed in enumerate(candidates):
                 if removed[: len(gone)] != gone:
                     gone, stream = (), reading.stream
@@ -158,11 +164,10 @@ class IncrementalEngine(InBlocks):
                     gone, stream = removed, streams[index]
             return _Block(reading.column, list(candidates), streams)
 
-    def metrics(self, final: Tensor) -> list[float]:
-        """The metric of each candidate, from its final streams `[c, b, n, d_model]`."""
+    def metrics(self, final: Tensor) -> Tensor:
+        """The metric of each candidate at each scored place, from its final streams `[c, b, n, d_model]`."""
         with self.live.watch.timed("vocabulary"):
-            values = self._score(final[:, self._scored[0], self._scored[1]])
-            return values.to(torch.float64).mean(dim=1).tolist()
+            return self._score(final[:, self._scored[0], self._scored[1]]).to(torch.float64)
 
 
 class _Block:

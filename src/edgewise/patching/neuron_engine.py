@@ -16,7 +16,7 @@ from edgewise.models.neurons import NeuronMLP
 from edgewise.models.walk import Walk
 from edgewise.patching.ablation import cut_rows
 from edgewise.patching.blocks import InBlocks, computing, whole_runs
-from edgewise.patching.engine import Removed
+from edgewise.patching.engine import Removed, means
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.memory import plan_memory
 from edgewise.patching.scoring import scorer_for
@@ -49,14 +49,14 @@ class NeuronEngine(InBlocks):
 
     def measure(self, layer: int, candidates: Sequence[Removed]) -> list[float]:
         """The metric without some neurons of the MLP of `layer`, for each candidate by itself."""
-        return self.in_blocks(candidates, lambda block: self._measure(layer, block))
+        return means(self.in_blocks(candidates, lambda block: self._measure(layer, block)))
 
-    def _measure(self, layer: int, candidates: Sequence[Removed]) -> list[float]:
+    def _measure(self, layer: int, candidates: Sequence[Removed]) -> Tensor:
         gone = torch.zeros(len(candidates), self.mlps[layer][1].n_neurons, device=self.decoder.device)
         for row, some in enumerate(candidates):
             gone[row, [number for number in some if number is not None]] = 1
         finals = [self._final(layer, gone, first) for first in range(0, len(self.experiment.task), self.rows)]
-        return self._score(torch.cat(finals, dim=1)).to(torch.float64).mean(dim=1).tolist()
+        return self._score(torch.cat(finals, dim=1)).to(torch.float64)
 
     def _final(self, layer: int, gone: Tensor, first: int) -> Tensor:
         """Final streams `[candidates, scored, d_model]` of some rows, without what is 1 in `gone`."""

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from edgewise.graph import of_nodes
+from edgewise.graph import Circuit, of_nodes
 from edgewise.graph.graph import Bools
 from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.blocks import InBlocks, computing, whole_runs
-from edgewise.patching.engine import Removed
+from edgewise.patching.engine import Removed, means
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.memory import plan_memory
 from edgewise.patching.node_running import NodeWalk, RecordedWalk, removed_from
@@ -57,16 +57,20 @@ class NodeEngine(InBlocks):
 
     def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
         """The metric of what is present now without some nodes of one component, for each candidate by itself."""
+        return means(self.values(column, candidates))
+
+    def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
+        """See `patching.engine.PlaceEngine`."""
         if column > self.fresh:
             with computing():
                 self._recorded(self.present)
             self.fresh = len(self.decoder.components)
         return self.in_blocks(candidates, lambda block: self._measure(column, block))
 
-    def _measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
+    def _measure(self, column: int, candidates: Sequence[Removed]) -> Tensor:
         present = removed_from(self.present, [[row for row in one if row is not None] for one in candidates])
         final = torch.cat([self._final(column, present, piece) for piece in self._pieces()], dim=1)
-        return self._score(final).to(torch.float64).mean(dim=1).tolist()
+        return self._score(final).to(torch.float64)
 
     def commit(self, column: int, removed: Removed) -> None:
         """Remove nodes of one component for good."""
@@ -134,12 +138,16 @@ class PlainNodeEngine:
         return 1
 
     def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
-        return [self._without(removed) for removed in candidates]
+        return [self.experiment.value(self._without(removed)) for removed in candidates]
 
-    def _without(self, removed: Removed) -> float:
+    def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
+        """See `patching.engine.PlaceEngine`."""
+        return torch.stack([self.experiment.values(self._without(removed)).double() for removed in candidates])
+
+    def _without(self, removed: Removed) -> Circuit:
         present = self.present.copy()
         present[[row for row in removed if row is not None]] = False
-        return self.experiment.value(of_nodes(self.experiment.graph, present))
+        return of_nodes(self.experiment.graph, present)
 
     def commit(self, column: int, removed: Removed) -> None:
         self.present[[row for row in removed if row is not None]] = False

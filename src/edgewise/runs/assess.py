@@ -20,6 +20,7 @@ from edgewise.graph import Circuit, OutputCircuit
 from edgewise.models import Decoder, permuted
 from edgewise.models.control import same_weights
 from edgewise.patching import Ablation, Experiment
+from edgewise.runs.cluster import Cluster
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.stability import Stability, by_examples, by_order
 from edgewise.tasks import Task
@@ -133,6 +134,7 @@ def assess(
     scored_by: str | None = None,
     search: SearchRequest | None = None,
     rediscover: int = 0,
+    cluster: Cluster | None = None,
     quick: bool = False,
     bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 - frozen
     options: Options | None = None,
@@ -144,7 +146,7 @@ def assess(
     Args:
         scored: the circuit's scores rank every edge of its graph, so that circuits of any size can be cut from them.
         scored_by: the metric that the scores are about, if it is known.
-        search: what it was found with, to search again `rediscover` times.
+        search: what it was found with, to search again `rediscover` times, on a `cluster` side by side.
         quick: metrics and intervals only.
         options: of the tests, and the seed of controls and searches.
         found_so_far: called as sections are finished: metrics, tests and controls, the benchmark's measures, searches.
@@ -170,7 +172,14 @@ def assess(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EdgewiseWarning)  # said when the run was made
             one = search_all(
-                model, task, circuit, search, times=rediscover, seed=options.seed, progress=told(f"other {what}")
+                model,
+                task,
+                circuit,
+                search,
+                times=rediscover,
+                seed=options.seed,
+                progress=told(f"other {what}"),
+                cluster=cluster,
             )
         return replace(found, stability=(*found.stability, one))
 

@@ -11,20 +11,17 @@ import contextlib
 import csv
 import io
 import json
-import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from edgewise.errors import EdgewiseError, quoted
 from edgewise.files import read_text, write_text
 from edgewise.models import Decoder
 from edgewise.patching import OutOfMemoryError
+from edgewise.runs.cluster import Cluster, Lost
 from edgewise.runs.folder import InUseError, RunFolder, lock, remove_leftovers
 from edgewise.runs.jobs import Job
 from edgewise.runs.reading import read_record
@@ -169,49 +166,6 @@ def one_by_one(jobs: Sequence[Job], folder: Path, retries: int = 0) -> Iterator[
                     yield Ended(job.name, "failed", f"{type(error).__name__}: {error}")
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Where runs are made side by side.
-
-    Attributes:
-        workers: runs at a time where Ray is started here; where it is joined, as many as it has room for.
-        address: of a Ray cluster to join, `auto` for the one that this machine belongs to; None starts Ray here.
-        cpus, gpus: that a run takes; a part of a GPU lets several share it.
-        retries: how often a run is tried again whose worker died, or which failed for no fault of its settings.
-    """
-
-    workers: int | None = None
-    address: str | None = None
-    cpus: float = 1.0
-    gpus: float = 0.0
-    retries: int = 2
-
-    def check(self) -> None:
-        """Refuse what Ray could not be asked for.
-
-        Raises:
-            EdgewiseError: a number that is none, or Ray is not installed.
-        """
-        if self.workers is not None and self.workers < 1:
-            raise EdgewiseError(f"--workers should be at least 1, not {self.workers}")
-        if self.cpus <= 0 or self.gpus < 0:
-            raise EdgewiseError(f"a run takes more than 0 CPUs and 0 or more GPUs, not {self.cpus:g} and {self.gpus:g}")
-        if self.retries < 0:
-            raise EdgewiseError(f"--retries should be 0 or more, not {self.retries}")
-        _ray()
-
-
-def _ray() -> Any:
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise EdgewiseError(
-            "several workers need Ray, which is not installed: pip install 'edgewise[ray]'; without --workers and "
-            "--ray runs are made one after another"
-        ) from None
-    return ray
-
-
 def by_ray(jobs: Sequence[Job], folder: Path, cluster: Cluster) -> Iterator[Ended]:
     """Make the runs as tasks of Ray, which gives them out, and tries those again whose worker died.
 
@@ -219,45 +173,20 @@ def by_ray(jobs: Sequence[Job], folder: Path, cluster: Cluster) -> Iterator[Ende
     its own name.
 
     Raises:
-        EdgewiseError: there is no cluster at that address.
+        EdgewiseError: there is no cluster at that address, or a run has workers of its own.
     """
-    ray = _ray()
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if cluster.address is not None:
-        options["address"] = cluster.address
-    else:
-        options["num_cpus"] = (cluster.workers or 1) * cluster.cpus
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise EdgewiseError(f"no Ray cluster at {cluster.address!r}: {error}".splitlines()[0]) from None
-    try:
-        work = ray.remote(_at_work)
-        resources = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
-        retries = {"max_retries": cluster.retries, "retry_exceptions": True}
-        here, threads = str(Path.cwd()), max(1, int(cluster.cpus))
-        under_way = {
-            work.options(name=job.name, **resources, **retries).remote(job, folder.absolute(), here, threads): job
-            for job in jobs
-        }
-        while under_way:
-            (ready,), _ = ray.wait(list(under_way), num_returns=1)
-            job = under_way.pop(ready)
-            try:
-                yield ray.get(ready)
-            except ray.exceptions.RayError as error:
-                lines = [line for line in str(error).splitlines() if line.strip()]
-                yield Ended(job.name, "failed", lines[-1].strip() if lines else type(error).__name__)
-    finally:
-        ray.shutdown()
-
-
-def _at_work(job: Job, folder: Path, here: str, threads: int) -> Ended:
-    """A run in a worker, where relative paths mean what they do to whoever asked."""
-    torch.set_num_threads(threads)
-    with contextlib.suppress(OSError):
-        os.chdir(here)
-    return run_job(job, folder)
+    for job in jobs:
+        if job.request.search.cluster() is not None:
+            raise EdgewiseError(
+                f"run {quoted(job.name)} asks for workers of its own; runs that are made side by side have none, or "
+                "leave out --workers and --ray"
+            )
+    with cluster.joined() as joined:
+        for job in jobs:
+            joined.start(job.name, job.name, run_job, job, folder.absolute())
+        while joined.under_way:
+            name, ended = joined.next()
+            yield Ended(name, "failed", ended.why) if isinstance(ended, Lost) else ended
 
 
 def table(came: Mapping[str, Mapping[str, Any]]) -> str:

@@ -27,10 +27,14 @@ from edgewise.runs.reading import decision_of, line_of
 
 @dataclass
 class _Kept:
-    """A search in the file: its threshold, its decisions, and where each one's line ends."""
+    """A search in the file: its threshold, its decisions, and where each one's line ends.
+
+    `seconds` is what it took, where it was made elsewhere.
+    """
 
     threshold: float | None
     begins: int
+    seconds: float = 0.0
     decisions: list[Decision] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
 
@@ -80,7 +84,8 @@ class DecisionFile:
             try:
                 line = parse_json(data[end:stop].decode(), what)
                 if self.several and isinstance(line, dict) and not {"edge", "node"} & set(line):
-                    self.searches.append(_Kept(float(part(line, "threshold", float, what)), stop + 1))
+                    seconds = float(part(line, "seconds", float, what)) if "seconds" in line else 0.0
+                    self._begin(_Kept(float(part(line, "threshold", float, what)), stop + 1, seconds))
                 else:
                     decision = decision_of(line, self.graph, what)
                     if not self.searches:
@@ -108,12 +113,57 @@ class DecisionFile:
         self._at = found
         return list(found.decisions)
 
+    def last(self) -> tuple[float, Sequence[Decision]] | None:
+        """The threshold and decisions of the search that came last, the only one that may not have ended."""
+        if not self.searches or self.searches[-1].threshold is None:
+            return None
+        return self.searches[-1].threshold, list(self.searches[-1].decisions)
+
+    def forget_last(self) -> None:
+        """Drop the search that came last."""
+        self.searches.pop()
+        before = self.searches[-1] if self.searches else None
+        self._shorten(0 if before is None else before.ends[-1] if before.ends else before.begins)
+
+    def keep(self, threshold: float, decisions: Sequence[Decision], seconds: float) -> None:
+        """Add a search that was made elsewhere, to its end, in so many seconds."""
+        self._write(json.dumps({"threshold": threshold, "seconds": round(seconds, 4)}))
+        self._at = _Kept(threshold, self._end, seconds)
+        self._begin(self._at)
+        for decision in decisions:
+            self.add(decision)
+        self._try(lambda file: os.fsync(file.fileno()))
+
+    def seconds(self, threshold: float) -> float:
+        """What the search at a threshold took where it was made elsewhere; 0 for others."""
+        return next((one.seconds for one in self.searches if one.threshold == threshold), 0.0)
+
     def cut(self, count: int) -> None:
         """See `discovery.Journal`."""
         last = self.searches[-1]
-        assert self._at is last
+        if self._at is not last:
+            self._again(count)
+            return
         del last.decisions[count:], last.ends[count:]
-        self._end = last.ends[-1] if last.ends else last.begins
+        self._shorten(last.ends[-1] if last.ends else last.begins)
+
+    def _begin(self, search: _Kept) -> None:
+        """A search is the last now, and the only one with its threshold."""
+        self.searches = [one for one in self.searches if one.threshold != search.threshold]
+        self.searches.append(search)
+
+    def _again(self, count: int) -> None:
+        """Begin the search that goes on at the end of the file, behind those that were kept after it."""
+        assert self._at is not None
+        decisions = self._at.decisions[:count]
+        self._write(json.dumps({"threshold": self._at.threshold}))
+        self._at = _Kept(self._at.threshold, self._end)
+        self._begin(self._at)
+        for decision in decisions:
+            self.add(decision)
+
+    def _shorten(self, end: int) -> None:
+        self._end = end
 
         def shorten(file: BinaryIO) -> None:
             file.truncate(self._end)
@@ -124,6 +174,8 @@ class DecisionFile:
     def add(self, decision: Decision) -> None:
         """See `discovery.Journal`."""
         assert self._at is not None
+        if self._at is not self.searches[-1]:
+            self._again(len(self._at.decisions))
         self._write(line_of(decision))
         self._at.decisions.append(decision)
         self._at.ends.append(self._end)

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from edgewise.discovery import method_named
+from edgewise.discovery import RANDOM, method_named
 from edgewise.errors import EdgewiseError, first_line
 from edgewise.evaluation import Counted, roc_curve
 from edgewise.evaluation.roc import SMALLEST_THRESHOLD
 from edgewise.evaluation.share import share_of_way
 from edgewise.models import Decoder, load_model
 from edgewise.patching import Experiment
+from edgewise.runs.cluster import Cluster
 from edgewise.runs.paper_rows import RIGHT, ROWS, SECONDS, SHIPPED, PaperRow, rows_for, shipped_plans
 from edgewise.runs.published import METHODS_IN_PAPER, PUBLISHED_AUC, WITHOUT_UNFINISHED
 from edgewise.runs.series import Series
@@ -116,6 +117,7 @@ def reproduce(
     seed: int = 0,
     progress: Callable[[str], SweepProgress] | None = None,
     began: Callable[[int, int, str, float], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> Reproduction:
     """Run the paper's sweeps, as far as the models can be had, and set the areas beside the published ones.
 
@@ -128,6 +130,7 @@ def reproduce(
         progress: called with a row's name; gives what is told of its circuits.
         began: called when a row begins, with its number, how many there are, its name, and the seconds that are left
             until the last one ends, as far as can be said.
+        cluster: where series are made side by side, before they are read here.
 
     Raises:
         EdgewiseError: unknown tasks or methods, or a folder that holds other series.
@@ -140,6 +143,8 @@ def reproduce(
     missing: list[tuple[str, str]] = []
     wanted = rows_for(tasks, offline)
     shipped = [name for name in SHIPPED if tasks is None or name in tasks]
+    if cluster is not None:
+        _side_by_side(folder, wanted, shipped, methods, device, seed, cluster, progress)
     clock = _Clock([*((row.key, row.seconds) for row in wanted), *((name, SECONDS[name]) for name in shipped)], began)
     for row in ROWS if tasks is None else [row for row in ROWS if row.task in tasks]:
         found: list[Series] | None = None
@@ -164,6 +169,51 @@ def reproduce(
         clock.begin()
         curves += _shipped(folder / "shipped" / name, name, methods, device, seed, progress)
     return Reproduction(tuple(cells), tuple(curves), tuple(missing))
+
+
+def _side_by_side(
+    folder: Path,
+    rows: Sequence[PaperRow],
+    shipped: Sequence[str],
+    methods: Sequence[str],
+    device: str | None,
+    seed: int,
+    cluster: Cluster,
+    progress: Callable[[str], SweepProgress] | None,
+) -> None:
+    """Make the series of rows, each in its file. What fails is left to whoever reads them, and says why."""
+    work: list[tuple[float, str, Callable[..., None], tuple[Any, ...]]] = []
+    for row in rows:
+        for plan in row.plans(methods):
+            work.append((row.seconds, f"{row.key}-{plan.method}", _row_at_work, (row, plan)))
+    for name in shipped:
+        for number, method in enumerate((*methods, RANDOM)):  # as `shipped_plans` has them
+            work.append((SECONDS[name], f"{name}-{method}", _shipped_at_work, (name, methods, number)))
+    told = progress and progress("side by side")
+    with cluster.joined() as joined:
+        for _, name, task, given in sorted(work, key=lambda one: -one[0]):
+            joined.start(name, name, task, folder.absolute(), *given, device, seed)
+        while joined.under_way:
+            joined.next()
+            if told is not None:
+                told("series", len(work) - len(joined.under_way), len(work))
+
+
+def _row_at_work(folder: Path, row: PaperRow, plan: SweepPlan, device: str | None, seed: int) -> None:
+    """One series of a row, in a worker."""
+    model, task, test = _load(row, device, seed)
+    _sweep(folder / "paper" / row.key, model, task, test, row, [plan], row.key, None)
+
+
+def _shipped_at_work(
+    folder: Path, name: str, methods: Sequence[str], number: int, device: str | None, seed: int
+) -> None:
+    """One series of a task with a model of edgewise's own, in a worker."""
+
+    def one(n_edges: int) -> list[SweepPlan]:
+        return [shipped_plans(methods, n_edges)[number]]
+
+    _sweep_shipped(folder / "shipped" / name, name, one, device, seed, None)
 
 
 class _Clock:
@@ -300,12 +350,26 @@ def _shipped(
     seed: int,
     progress: Callable[[str], SweepProgress] | None,
 ) -> Iterator[Curve]:
+    experiment, found = _sweep_shipped(
+        folder, name, lambda n_edges: shipped_plans(methods, n_edges), device, seed, progress
+    )
+    for series in found:
+        yield _curve(experiment.task, experiment.decoder, experiment.ablation, experiment.metric.name, series)
+
+
+def _sweep_shipped(
+    folder: Path,
+    name: str,
+    plans: Callable[[int], Sequence[SweepPlan]],
+    device: str | None,
+    seed: int,
+    progress: Callable[[str], SweepProgress] | None,
+) -> tuple[Experiment, list[Series]]:
+    """Sweeps of a task on its own model, by the number of edges that this has."""
     model = load_model(TASKS[name].model, device=device)
     splits: tuple[Split, ...] = ("validation", "test")
     task, test = (load_task(name, model, seed=seed, split=split) for split in splits)
     folder.mkdir(parents=True, exist_ok=True)
     experiment = Experiment(model, task)
-    plans = shipped_plans(methods, experiment.graph.n_edges)
     told = progress and progress(f"{name} on {model.name}")
-    for series in sweep(experiment, plans, test=test, folder=folder, progress=told):
-        yield _curve(task, model, experiment.ablation, experiment.metric.name, series)
+    return experiment, sweep(experiment, plans(experiment.graph.n_edges), test=test, folder=folder, progress=told)

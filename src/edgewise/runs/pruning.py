@@ -28,6 +28,7 @@ from edgewise.runs.run import heading, kept_prompts, settings_of, versions
 from edgewise.runs.series import packed
 from edgewise.runs.shortlist import shortlist_of, unpacked_shortlist
 from edgewise.runs.under_way import keep_going, seconds_before
+from edgewise.runs.workers import spread_by_ray
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Pruning:
         return replace(found, seconds=self.before + found.seconds)
 
     def run(self, progress: ProgressCallback | None) -> Discovery:
-        asked, experiment = self.asked, self.experiment
+        asked = self.asked
         options: dict[str, Any] = dict(
             order=Order(asked.layer_order, asked.head_order, asked.seed),
             absolute=asked.absolute,
@@ -93,6 +94,14 @@ class Pruning:
             max_memory=asked.max_memory,
             progress=progress,
         )
+        cluster = asked.cluster()
+        if cluster is not None:
+            with spread_by_ray(self.experiment, cluster, engine=asked.engine, shard=asked.shard) as spread:
+                return self._search({**options, "engine": spread if asked.level == "edge" else spread.of_nodes})
+        return self._search(options)
+
+    def _search(self, options: dict[str, Any]) -> Discovery:
+        asked, experiment = self.asked, self.experiment
         journal = self._journal()
         try:
             search = acdc if asked.level == "edge" else acdc_by_node

@@ -21,6 +21,7 @@ from edgewise.runs.reading import read_record
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.run import Run, versions
 from edgewise.runs.search import kept, run_search
+from edgewise.runs.search_request import Shard
 from edgewise.runs.under_way import journal_of
 from edgewise.tasks import Task
 
@@ -36,10 +37,11 @@ class Resumable:
         request: what was asked for.
     """
 
-    def __init__(self, folder: Path, *, max_memory: int | None = None) -> None:
+    def __init__(self, folder: Path, *, max_memory: int | None = None, **workers: Any) -> None:
         """
         Args:
             max_memory: by default as it was.
+            workers: the request's fields about workers; by default there are none.
 
         Raises:
             EdgewiseError: it is no run folder, its search has ended, another process goes on with it, or it is none
@@ -55,7 +57,7 @@ class Resumable:
         far: Mapping[str, Any] = self.record.get("under_way") or self.record.get("stopped") or {}
         limit = far.get("max_memory") if max_memory is None else max_memory
         known = known_in(folder, settings)
-        self.request = replace(self.request, max_memory=limit, known=known)
+        self.request = replace(self.request, max_memory=limit, known=known, **workers)
         self.request.check()
         try:
             graph = Graph(**self.record["graph"])
@@ -121,6 +123,11 @@ def resume(
     task: Task | None = None,
     device: str | None = None,
     max_memory: int | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+    shard: Shard = "candidates",
     progress: ProgressCallback | None = None,
 ) -> Run:
     """Go on with a search that was stopped, and write its end to its folder.
@@ -133,6 +140,7 @@ def resume(
         model, task: where they were made by hand; by default they are loaded as the record names them.
         device: by default the one that it was on.
         max_memory: by default as it was.
+        workers, ray, cpus, gpus, shard: as of `discover`, whatever they were before.
         progress: called with a `Progress` as the search goes.
 
     Raises:
@@ -143,7 +151,8 @@ def resume(
     path = Path(folder).expanduser()
     if read_record(path).get("finished", True):
         return load_run(path)
-    with Resumable(path, max_memory=max_memory) as stopped:
+    shared_out: dict[str, Any] = {"workers": workers, "ray": ray, "cpus": cpus, "gpus": gpus, "shard": shard}
+    with Resumable(path, max_memory=max_memory, **shared_out) as stopped:
         if model is not None:
             stopped.require_same(model)
         if model is None or task is None:

@@ -43,7 +43,7 @@ from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import known_of
 from edgewise.runs.pruning import Pruning, Stopped, told_in_steps
 from edgewise.runs.run import Run, RunInterrupted, record_of, settings_of
-from edgewise.runs.search_request import AblationName, EngineName, Heads, SearchRequest, Selection
+from edgewise.runs.search_request import AblationName, EngineName, Heads, SearchRequest, Selection, Shard
 from edgewise.runs.shortlist import neurons_within
 from edgewise.runs.verdict import verdict
 from edgewise.tasks import GivenCircuit, Metric, Reference, Task, share_by_chance
@@ -77,6 +77,11 @@ def discover(
     passes: int = 1,
     engine: EngineName = "incremental",
     max_memory: int | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+    shard: Shard = "candidates",
     groups: GivenGroups | None = None,
     known: str | Path | Circuit | Run | None = None,
     options: Mapping[str, Any] | None = None,
@@ -121,6 +126,11 @@ def discover(
         passes: how often the edges that are left are tried, from the logits back.
         engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
         max_memory: bytes that the search may use beyond the model's weights; by default what the machine has.
+        workers: so many, each with the model, measure what ACDC asks for, by Ray on this machine (docs/scale.md); what
+            is found is the same, but for near ties.
+        ray: the address of a Ray cluster to join for them; with `workers` None, as many as have room there, up to 8.
+        cpus, gpus: that a worker takes, a GPU in parts, too.
+        shard: what workers share out, `candidates` or `prompts`.
         groups: groups of nodes of one's own, as names and lists of nodes or a JSON or TOML file of them; the record
             says what the circuit has of each.
         known: the true circuit to hold what is found against, as a circuit, a run, or the path of one, instead of the

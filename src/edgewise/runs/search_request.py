@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgewise.graph.groups import GivenGroups
     from edgewise.models import Decoder
     from edgewise.patching import Ablation, Constants
+    from edgewise.runs.cluster import Cluster
     from edgewise.runs.run import Run
     from edgewise.tasks import Metric, Reference, Task
     from edgewise.tasks.spans import Positions
@@ -31,6 +32,8 @@ EngineName = Literal["incremental", "plain"]
 Selection = Literal["at-most", "top", "greedy", "ilp"]
 """How scores become a circuit of so many edges."""
 Heads = Literal["split", "whole"]
+Shard = Literal["candidates", "prompts"]
+"""What the workers of a search share out."""
 Bytes = int
 """On the shell, a size such as `3GB`."""
 
@@ -103,6 +106,16 @@ class SearchRequest:
     max_memory: Bytes | None = asked(
         None, "Memory to use beyond the model's weights, as in 3GB. Default: what the machine has."
     )
+    workers: int | None = asked(
+        None,
+        "ACDC: so many workers, each with the model, measure what one would, by Ray on this machine (edgewise[ray]).",
+    )
+    ray: str | None = asked(
+        None, "Join a Ray cluster for them, as in auto or ray://head:10001. Default: Ray is started here."
+    )
+    cpus: float = asked(1.0, "With workers: CPUs that each takes.")
+    gpus: float = asked(0.0, "With workers: GPUs that each takes; 0.5 lets two share one.")
+    shard: Shard = asked("candidates", "What workers share out: candidates, or prompts, where there are many of those.")
     groups: GivenGroups | None = asked(
         None, "Groups of nodes of your own: a JSON or TOML file of names and lists of nodes."
     )
@@ -179,6 +192,7 @@ class SearchRequest:
                     f"selection {self.select!r} chooses edges, and {self.level}s need no such choice; use at-most"
                 )
         self._check_neurons(method.name)
+        self._check_workers(method.name)
         if self.select not in get_args(Selection):
             raise unknown("selection", self.select, get_args(Selection))
         if self.select != "at-most" and (acdc or not sized):
@@ -239,6 +253,29 @@ class SearchRequest:
             raise EdgewiseError(
                 "--known and --groups are about edges and nodes, all of which a circuit of neurons has (--level neuron)"
             )
+
+    def _check_workers(self, method: str) -> None:
+        """Refuse workers that there cannot be, and what is said about them where there are none."""
+        if self.shard not in get_args(Shard):
+            raise unknown("way to share a search out", self.shard, get_args(Shard))
+        if self.workers is None and self.ray is None:
+            if self.shard != "candidates":
+                raise EdgewiseError("--shard is about workers: say how many with --workers")
+        elif method != "acdc":
+            raise EdgewiseError(
+                f"--workers and --ray share out a search of ACDC; method {method!r} takes a few passes in one process"
+            )
+        self.cluster()
+
+    def cluster(self) -> Cluster | None:
+        """Where the search is shared out; None where it is not.
+
+        Raises:
+            EdgewiseError: what Ray could not be asked for, or Ray is not installed.
+        """
+        from edgewise.runs.cluster import Cluster
+
+        return Cluster.asked(self.workers, self.ray, self.cpus, self.gpus)
 
     def check_size(self, suggested: float | None) -> None:
         """Refuse a search that nothing tells how much to keep; `suggested` is the task's own threshold.
@@ -323,7 +360,7 @@ class SearchRequest:
         return Ablation(self.ablation or task.ablation, self.ablation_seed, over, constants)
 
     def to_dict(self) -> dict[str, Any]:
-        """The search in the settings of `run.json`; a metric of one's own by its name, and no limit of memory."""
+        """The search in the settings of `run.json`; a metric of one's own by its name; not how it is made."""
         from edgewise.graph.groups import read_groups
         from edgewise.runs.given import name_of
 
@@ -343,7 +380,8 @@ class SearchRequest:
         for name in ("share", "neurons", "groups", "known"):
             if given[name] is None:
                 del given[name]
-        del given["max_memory"]
+        for name in _HOW:
+            del given[name]
         return {_IN_RECORD.get(name, name): value for name, value in given.items()}
 
     @classmethod
@@ -387,8 +425,11 @@ class SearchRequest:
 
 
 _UNNAMED = "(a circuit)"
+_HOW = ("max_memory", "workers", "ray", "cpus", "gpus", "shard")
+"""How the search is carried out, which changes nothing that is found."""
 _LATER = (
-    *("level", "select", "share", "neurons", "max_memory", "within", "budget", "passes"),
+    *_HOW,
+    *("level", "select", "share", "neurons", "within", "budget", "passes"),
     *("heads", "positions", "mean_over", "ablation_seed", "groups", "known"),
 )
 """What records may lack: what is not always said, and what older ones did not know."""

@@ -15,6 +15,7 @@ from edgewise.evaluation.bootstrap import jaccard
 from edgewise.evaluation.random_circuits import chosen_of, parts_of
 from edgewise.graph import Circuit
 from edgewise.models import Decoder
+from edgewise.runs.cluster import Cluster, Packed, come_in, unpacked
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.search import discover
 from edgewise.tasks import Task
@@ -54,6 +55,7 @@ def by_examples(
     times: int,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> Stability:
     """Search again in bootstrap samples of the task's examples.
 
@@ -61,6 +63,7 @@ def by_examples(
         circuit: the one to look into.
         search: what it was found with.
         times: how many samples.
+        cluster: where searches are made side by side.
 
     Raises:
         EdgewiseError: fewer than 2 times or examples, or whatever `discover` raises.
@@ -69,7 +72,7 @@ def by_examples(
     if len(task) < 2:
         raise EdgewiseError(f"examples can only be drawn anew where there are at least 2; task {task.name!r} has 1")
     searches = ((task.resampled(seed + number), search) for number in range(times))
-    return compare_all("examples", circuit, _searched(model, searches, times, progress))
+    return compare_all("examples", circuit, _searched(model, searches, times, progress, cluster))
 
 
 def by_order(
@@ -81,6 +84,7 @@ def by_order(
     times: int,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> Stability:
     """Search again with ACDC in the paper's other orders of layers and heads, then in shuffled ones.
 
@@ -98,7 +102,7 @@ def by_order(
         (task, replace(search, layer_order=layers, head_order=heads, seed=seed + number))
         for number, (layers, heads) in enumerate(modes[:times])
     )
-    return compare_all("order", circuit, _searched(model, searches, times, progress))
+    return compare_all("order", circuit, _searched(model, searches, times, progress, cluster))
 
 
 def _searched(
@@ -106,13 +110,30 @@ def _searched(
     searches: Iterable[tuple[Task, SearchRequest]],
     times: int,
     progress: Callable[[int, int], None] | None,
+    cluster: Cluster | None,
 ) -> list[Circuit]:
+    if cluster is not None:
+        cluster.require_reach(model.device)
+        with cluster.joined() as joined:
+            shared, by_number = joined.share(model), {}
+            for number, (task, search) in enumerate(searches):
+                joined.start(number, f"{task.name}-{search.method}-again-{number + 1}", _found, shared, task, search)
+            for number, circuit in come_in(joined):
+                by_number[number] = circuit
+                if progress is not None:
+                    progress(len(by_number), times)
+        return [by_number[number] for number in range(times)]
     found = []
     for task, search in searches:
         found.append(discover(model, task, request=search).circuit)
         if progress is not None:
             progress(len(found), times)
     return found
+
+
+def _found(model: Packed, task: Task, search: SearchRequest) -> Circuit:
+    """What a search finds, in a worker."""
+    return discover(unpacked(model, keep=True), task, request=search).circuit
 
 
 def compare_all(what: str, circuit: Circuit, found: list[Circuit]) -> Stability:

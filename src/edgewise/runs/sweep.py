@@ -32,6 +32,7 @@ from edgewise.evaluation import Counted, random_circuit, roc_curve, roc_point
 from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 from edgewise.patching.ablation import SEEDED
+from edgewise.runs.cluster import Cluster
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.run import describe_model
 from edgewise.runs.series import ENDING, Series, SeriesFile, SweepPoint
@@ -119,6 +120,7 @@ def sweep(
     folder: Path | None = None,
     progress: SweepProgress | None = None,
     searching: ProgressCallback | None = None,
+    cluster: Cluster | None = None,
 ) -> list[Series]:
     """Run every plan and measure every circuit.
 
@@ -127,6 +129,7 @@ def sweep(
         folder: where each series is kept as it grows, as `METHOD.jsonl`; what is there already is not done again, nor
             are the decisions of a search of ACDC that was stopped.
         progress: told of every circuit; `searching` of every step of an ACDC search.
+        cluster: where ACDC's searches and other methods' series are made side by side (`sweep_by_side.py`).
 
     Raises:
         EdgewiseError: a plan that makes no sense, a folder that holds other series, or whatever a method raises.
@@ -142,15 +145,19 @@ def sweep(
             f"metric {experiment.metric.name!r} is a function of your own, which a folder cannot tell from another; "
             "sweep without a folder"
         )
+    if cluster is not None and folder is None:
+        raise EdgewiseError("a sweep that is made side by side keeps its circuits in a folder: say which")
     judges = [_Judge(experiment)]
     if test is not None:
         other = Experiment(
             experiment.decoder, test, ablation=experiment.carried, metric=experiment.metric, graph=experiment.graph
         )
         judges.append(_Judge(other))
-    files: list[SeriesFile | None] = [None] * len(plans)
-    if folder is not None:
-        files = [
+
+    def read() -> list[SeriesFile | None]:
+        if folder is None:
+            return [None] * len(plans)
+        return [
             SeriesFile(
                 folder / f"{plan.method}{ENDING}",
                 about(experiment, plan, judges),
@@ -159,12 +166,20 @@ def sweep(
             )
             for plan in plans
         ]
+
+    files = read()
     baseline = _baseline(judges[0])
     for file in files:
         if file is not None and not file.finished:  # a folder that cannot be written is found out now
             if not file.baseline:  # the series is new, and so are its searches
-                _journal_path(file).unlink(missing_ok=True)
+                journal_path(file.path).unlink(missing_ok=True)
             file.start(baseline)
+    if cluster is not None and folder is not None:
+        from edgewise.runs.sweep_by_side import make_side_by_side
+
+        left = [(plan, len(file.points)) for plan, file in zip(plans, files, strict=True) if file and not file.finished]
+        make_side_by_side(experiment, left, test, folder, cluster, progress)
+        files = read()
     return [
         _run(experiment, plan, judges, baseline, file, progress, searching)
         for plan, file in zip(plans, files, strict=True)
@@ -214,6 +229,8 @@ def _run(
     with _journal(experiment, plan, file) as journal:
         for setting, circuit, seconds, same_as in _timed(_circuits(experiment, plan, done, searching, journal)):
             tested = judges[1](circuit) if len(judges) > 1 else {}
+            if journal is not None and same_as is None:
+                seconds += journal.seconds(setting)
             point = SweepPoint(setting, circuit, judges[0](circuit), tested, seconds, same_as)
             if file is None:
                 points.append(point)
@@ -223,12 +240,13 @@ def _run(
                 progress(plan.method, len(points), count)
     if file is not None:
         file.finish()
-        _journal_path(file).unlink(missing_ok=True)
+        journal_path(file.path).unlink(missing_ok=True)
     return Series(plan.method, plan.by, tuple(points), baseline if file is None else file.baseline)
 
 
-def _journal_path(file: SeriesFile) -> Path:
-    return file.path.with_name(f"{file.path.stem}-searches{ENDING}")
+def journal_path(series: Path) -> Path:
+    """Where the decisions of a series' searches are kept until it is finished."""
+    return series.with_name(f"{series.stem}-searches{ENDING}")
 
 
 @contextmanager
@@ -237,7 +255,7 @@ def _journal(experiment: Experiment, plan: SweepPlan, file: SeriesFile | None) -
     if file is None or plan.method != "acdc":
         yield None
         return
-    journal = DecisionFile(_journal_path(file), experiment.graph, several=True)
+    journal = DecisionFile(journal_path(file.path), experiment.graph, several=True)
     try:
         yield journal
     finally:
