@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.attached import attach
 from edgewise.errors import EdgewiseError
 from edgewise.graph.graph import Bools, Graph
 from edgewise.graph.names import Edge, Input, InputKind, Node, PortEdge
@@ -42,6 +42,7 @@ class Circuit:
     draw: ClassVar[Callable[..., str]]
     _repr_svg_: ClassVar[Callable[..., str | None]]
     """`circuit.draw("circuit.svg")` draws it, as notebooks do: `edgewise.reports.draw`, set where that is defined."""
+    _repr_html_: ClassVar[Callable[..., str | None]]
 
     def __post_init__(self) -> None:
         shape = (len(self.graph.sources), len(self.graph.inputs))
@@ -302,16 +303,5 @@ class Circuit:
         return [PortEdge(self.graph.inputs[column]).name for column in np.flatnonzero(self.ports)]
 
 
-class _Drawn:
-    """A method of circuits that what draws them defines, which is imported when it is first asked for."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, circuit: object, kind: type) -> Any:
-        importlib.import_module("edgewise.reports.drawing")  # it puts the method in this one's place
-        return getattr(kind if circuit is None else circuit, self.name)
-
-
-for _name in ("draw", "_repr_svg_"):
-    setattr(Circuit, _name, _Drawn(_name))
+attach(Circuit, "edgewise.reports.drawing", "draw", "_repr_svg_")
+attach(Circuit, "edgewise.reports.notebook", "_repr_html_")

@@ -34,7 +34,7 @@ from edgewise.patching import Experiment
 from edgewise.patching.ablation import SEEDED
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.run import describe_model
-from edgewise.runs.series import ENDING, Series, SeriesFile, SweepPoint
+from edgewise.runs.series import ENDING, Series, SeriesFile, Sweep, SweepPoint
 from edgewise.tasks import METRICS, Task, mean_over_places, metrics_of
 
 
@@ -119,7 +119,7 @@ def sweep(
     folder: Path | None = None,
     progress: SweepProgress | None = None,
     searching: ProgressCallback | None = None,
-) -> list[Series]:
+) -> Sweep:
     """Run every plan and measure every circuit.
 
     Args:
@@ -165,10 +165,10 @@ def sweep(
             if not file.baseline:  # the series is new, and so are its searches
                 _journal_path(file).unlink(missing_ok=True)
             file.start(baseline)
-    return [
+    return Sweep(
         _run(experiment, plan, judges, baseline, file, progress, searching)
         for plan, file in zip(plans, files, strict=True)
-    ]
+    )
 
 
 def _baseline(judge: _Judge) -> dict[str, tuple[float, float]]:
