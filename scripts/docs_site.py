@@ -30,6 +30,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from other files."""
     for name, page in (("README.md", "index.md"), ("CHANGELOG.md", "changelog.md")):
         files.append(File.generated(config, page, content=_led((ROOT / name).read_text(encoding="utf-8"), ".")))
+    short = _led((ROOT / "llms.txt").read_text(encoding="utf-8"), ".").replace(".md)", ".html)")
+    files.append(File.generated(config, "llms.txt", content=short))
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
         files.remove(notebook)
         page = notebook.src_uri.removesuffix(".ipynb") + ".md"
