@@ -10,8 +10,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # The package's own models load from disk, and nothing in these targets needs a model hub.
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
+# Its theme would say at every build who comes after it.
+export NO_MKDOCS_2_WARNING = true
 
-.PHONY: help demo real test test-slow test-portable check format bench bench-gpu page clean
+.PHONY: help demo real test test-slow test-portable check format bench bench-gpu page docs docs-serve clean
 
 help:
 	@echo "make demo           find the IOI circuit in the built-in model"
@@ -19,9 +21,10 @@ help:
 	@echo "make test           run the tests"
 	@echo "make test-slow      run the tests that take minutes too"
 	@echo "make test-portable  run the tests as other processors, PyTorch and Python versions would"
-	@echo "make check          format check, lint, types, imports"
+	@echo "make check          format check, lint, types, imports, docs"
 	@echo "make bench          measure speed"
 	@echo "make bench-gpu      the same on a GPU, with the python that has its torch: PYTHON=..."
+	@echo "make docs           build the docs as a site, strictly; make docs-serve shows them here"
 	@echo "make page           bundle the page of edgewise report anew (needs Node)"
 
 demo: $(INSTALLED)
@@ -53,6 +56,7 @@ check: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mkdocs build
 
 format: $(TOOLS)
 	$(BIN)/ruff format .
@@ -74,8 +78,15 @@ bench-gpu:
 page:
 	cd web && npm ci --no-fund --no-audit && npm run check && npm run build
 
+# Into site/, which opens from disk and can be put on any web host. A link or anchor that leads nowhere is an error.
+docs: $(TOOLS)
+	$(BIN)/mkdocs build
+
+docs-serve: $(TOOLS)
+	$(BIN)/mkdocs serve
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist site
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "edgewise needs Python 3.11 or newer")'

@@ -12,7 +12,7 @@ from edgewise.cli import main
 from edgewise.tasks.jsonl import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(language):
@@ -38,9 +38,19 @@ def test_prompts_shown_are_prompts_that_load(block, tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)]+)\)|<img src=\"([^\"]+)", page.read_text()):
+        name, _, anchor = "".join(target).partition("#")
+        if name.startswith("http"):
+            continue
+        there = page.parent / name if name else page
+        assert there.exists(), name
+        assert not anchor or anchor in anchors(there), (name, anchor)
+
+
+def anchors(page):
+    """What can stand behind `#` in a link to a page."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -91,7 +101,8 @@ def test_the_table_of_the_readme_comes_out(circuits, tmp_path, monkeypatch, caps
 
 def test_what_is_said_of_paths_and_heads_comes_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs" / "paths.md").read_text()
+    readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "tasks.md").read_text()
+    page = (ROOT / "docs" / "paths.md").read_text()
     typed = re.findall(r"^    (a3.h1->logits|input->\S+) +(\S+) +(\S+) +(\S+)%$", page, re.MULTILINE)
     assert len(typed) == 4
     options = [word for name, *_ in typed for word in ("--path", name)]

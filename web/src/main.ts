@@ -11,6 +11,7 @@ import { showLegend } from "./legend";
 import { CircuitList, comparison, settings } from "./lists";
 import { faithfulness, sizeCurve } from "./measured";
 import { attentionOf, showPanel, written } from "./panel";
+import { tell } from "./notebook";
 import { Neighbours, type Paths } from "./paths";
 import { section } from "./section";
 import { Slider } from "./slider";
@@ -238,6 +239,7 @@ class Page {
   }
 
   private say(by?: number): void {
+    tell(this.model, this.state);
     const { node, edge } = this.state;
     if (node !== null) {
       const into = this.neighbours.into[node].filter((index) => this.shown[index]).length;

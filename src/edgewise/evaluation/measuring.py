@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
+from edgewise.attached import attach
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation.bootstrap import CONFIDENCE, Bootstrap, Interval, interval_of, share_interval
 from edgewise.evaluation.by_example import ByExample
@@ -151,6 +153,8 @@ class Evaluation:
     n_graph_nodes: int = 0
     n_neurons: int | None = None
     n_graph_neurons: int = 0
+    _repr_html_: ClassVar[Callable[..., str]]
+    """What notebooks show: `edgewise.reports.notebook`, set where that is defined."""
 
     @property
     def value(self) -> float:
@@ -182,6 +186,9 @@ class Evaluation:
             f"<Evaluation: {self.size} on {self.examples} example"
             f"{'s' * (self.examples != 1)}; {self.metric} {values[0]} (model {values[1]}, ablated {values[2]}){said}>"
         )
+
+
+attach(Evaluation, "edgewise.reports.notebook", "_repr_html_")
 
 
 def evaluate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.attached import attach
 from edgewise.errors import EdgewiseError
 from edgewise.graph.graph import Bools, Graph
 from edgewise.graph.names import Edge, Input, InputKind, Node, PortEdge
@@ -47,6 +47,7 @@ class Circuit:
     """What is left when it is ablated: `edgewise.graph.complement`, set where that is defined."""
     applied: ClassVar[Callable[..., AbstractContextManager[Any]]]
     """`with circuit.applied(model): model.generate(...)`: `edgewise.patching.applied`, set where that is defined."""
+    _repr_html_: ClassVar[Callable[..., str | None]]
 
     def __post_init__(self) -> None:
         shape = (len(self.graph.sources), len(self.graph.inputs))
@@ -307,21 +308,7 @@ class Circuit:
         return [PortEdge(self.graph.inputs[column]).name for column in np.flatnonzero(self.ports)]
 
 
-class _Elsewhere:
-    """A method of circuits that a module further down defines, which is imported when it is first asked for."""
-
-    def __init__(self, name: str, module: str) -> None:
-        self.name, self.module = name, module
-
-    def __get__(self, circuit: object, kind: type) -> Any:
-        importlib.import_module(self.module)  # it puts the method in this one's place
-        return getattr(kind if circuit is None else circuit, self.name)
-
-
-for _name, _module in (
-    ("draw", "edgewise.reports.drawing"),
-    ("_repr_svg_", "edgewise.reports.drawing"),
-    ("complement", "edgewise.graph.by_node"),
-    ("applied", "edgewise.patching.applied"),
-):
-    setattr(Circuit, _name, _Elsewhere(_name, _module))
+attach(Circuit, "edgewise.reports.drawing", "draw", "_repr_svg_")
+attach(Circuit, "edgewise.reports.notebook", "_repr_html_")
+attach(Circuit, "edgewise.graph.by_node", "complement")
+attach(Circuit, "edgewise.patching.applied", "applied")

@@ -11,11 +11,12 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from edgewise.attached import attach
 from edgewise.graph import Graph
 from edgewise.models.attention import Attention
 from edgewise.models.components import MLP, Component, stream_dtype
@@ -121,6 +122,8 @@ class Decoder:
     original: Decoder | None = field(default=None, repr=False)
     rebuild: Callable[[nn.Module], Decoder] | None = field(default=None, repr=False, compare=False)
     reread: Callable[[Any, int], Component] | None = field(default=None, repr=False, compare=False)
+    _repr_html_: ClassVar[Callable[..., str]]
+    """What notebooks show: `edgewise.reports.notebook`, set where that is defined."""
 
     @property
     def device(self) -> torch.device:
@@ -220,6 +223,9 @@ class Decoder:
         """Name, architecture, shape, dtype and device in one line."""
         shape = self.graph(ports=False).describe()
         return f"Decoder({self.name!r}: {self.config.architecture}, {shape}, {self.dtype_name} on {self.device})"
+
+
+attach(Decoder, "edgewise.reports.notebook", "_repr_html_")
 
 
 def positions_of(tokens: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from edgewise.runs.stability import STABLE, STABLE_TIMES, Stability
 def assessment_tables(found: Assessment, shown: Assessment | None = None) -> Iterator[RenderableType]:
     """Everything, section by section; what was `shown` already is left out."""
     if shown is None:
-        yield from _evaluation_tables(found.evaluation)
+        yield from evaluation_tables(found.evaluation)
     if found.hypotheses is not None and (shown is None or shown.hypotheses is None):
         yield Text()
         yield tests_table(found.hypotheses)
@@ -43,7 +43,8 @@ def assessment_tables(found: Assessment, shown: Assessment | None = None) -> Ite
         yield Text(f"note: {note}")
 
 
-def _evaluation_tables(evaluation: Evaluation) -> Iterator[RenderableType]:
+def evaluation_tables(evaluation: Evaluation) -> Iterator[RenderableType]:
+    """Everything that was measured, beside intervals, what differs between examples, and the known circuit."""
     yield evaluation_table(evaluation)
     yield Text()
     yield without_table(evaluation)

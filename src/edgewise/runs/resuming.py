@@ -12,6 +12,7 @@ from edgewise.discovery import ProgressCallback
 from edgewise.errors import EdgewiseError, EdgewiseWarning
 from edgewise.graph import Graph
 from edgewise.models import Decoder
+from edgewise.runs.bar import told
 from edgewise.runs.constants import read_constants
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import known_in
@@ -128,7 +129,7 @@ def resume(
     cpus: float = 1.0,
     gpus: float = 0.0,
     shard: Shard = "candidates",
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
 ) -> Run:
     """Go on with a search that was stopped, and write its end to its folder.
 
@@ -141,7 +142,8 @@ def resume(
         device: by default the one that it was on.
         max_memory: by default as it was.
         workers, ray, cpus, gpus, shard: as of `discover`, whatever they were before.
-        progress: called with a `Progress` as the search goes.
+        progress: called with a `Progress` as the search goes; True shows a bar, False nothing. By default there is a
+            bar in notebooks alone.
 
     Raises:
         EdgewiseError: it is no run folder, another process goes on with it, model or prompts have changed, or whatever
@@ -159,4 +161,5 @@ def resume(
             loaded = stopped.load(device)
             model, task = model or loaded[0], task or loaded[1]
         searched, on = model, task
-        return kept(stopped.folder, lambda: stopped.search(searched, on, progress))
+        with told(progress, f"{stopped.request.method} on {on.name}") as tell:
+            return kept(stopped.folder, lambda: stopped.search(searched, on, tell))

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from edgewise.attached import attach
 from edgewise.discovery import Decision, Discovery
 from edgewise.evaluation import Evaluation, Outcome, evaluate
 from edgewise.graph import Circuit, Graph, NeuronCircuit, as_shown
@@ -55,6 +56,10 @@ class Run:
     constants: Constants | None = None
     report: ClassVar[Callable[..., Path]]
     """`run.report("page.html")` writes the run's page: `edgewise.report`, set where that is defined."""
+    page: ClassVar[Callable[..., Any]]
+    show: ClassVar[Callable[..., Any]]
+    """`run.page()` is the page in a notebook; `run.show()` lets Python read what is chosen in it, too."""
+    _repr_html_: ClassVar[Callable[..., str]]
 
     def __repr__(self) -> str:
         """`<Run: acdc on ioi in tiny-ioi; 31 of 527 edges, kl_div 0.0365>`"""
@@ -194,6 +199,9 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """What `edgewise discover --json` prints, without the run folder."""
         return summary_of(self.record, self.circuit)
+
+
+attach(Run, "edgewise.reports.notebook", "_repr_html_", "page", "show")
 
 
 class RunInterrupted(KeyboardInterrupt):

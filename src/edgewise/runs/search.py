@@ -39,6 +39,7 @@ from edgewise.graph.groups import GivenGroups
 from edgewise.models import Decoder
 from edgewise.models.neurons import by_neuron
 from edgewise.patching import Ablation, Constants, Experiment, OutOfMemoryError, plan_memory
+from edgewise.runs.bar import told
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import known_of
 from edgewise.runs.pruning import Pruning, Stopped, told_in_steps
@@ -86,7 +87,7 @@ def discover(
     known: str | Path | Circuit | Run | None = None,
     options: Mapping[str, Any] | None = None,
     request: SearchRequest | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     command: Sequence[str] | None = None,
     out: str | Path | RunFolder | None = None,
 ) -> Run:
@@ -137,7 +138,8 @@ def discover(
             one that people worked out; over the same graph, but for port edges and shared keys and values.
         options: what the method takes besides, by name (`METHODS[method].options` has the defaults).
         request: all of the above as one object.
-        progress: called with a `Progress` as the search goes.
+        progress: called with a `Progress` as the search goes; True shows a bar, False nothing. By default there is a
+            bar in notebooks alone.
         command: the shell command that asked for this, kept in the record.
         out: a folder to keep the run in: ACDC's decisions as they are taken, so that `resume` can go on whatever
             happens, and in the end what `save` writes. Into one that was claimed, the caller writes the end.
@@ -149,10 +151,11 @@ def discover(
         RunInterrupted: Ctrl-C, or no memory left half-way; it holds what was decided.
     """
     asked = request_of(locals())
-    if out is None or isinstance(out, RunFolder):
-        return run_search(model, task, asked, progress=progress, command=command, folder=out)
-    with RunFolder.claim(Path(out).expanduser()) as folder:
-        return kept(folder, lambda: run_search(model, task, asked, progress=progress, command=command, folder=folder))
+    with told(progress, f"{asked.method} on {task.name}") as tell:
+        if out is None or isinstance(out, RunFolder):
+            return run_search(model, task, asked, progress=tell, command=command, folder=out)
+        with RunFolder.claim(Path(out).expanduser()) as folder:
+            return kept(folder, lambda: run_search(model, task, asked, progress=tell, command=command, folder=folder))
 
 
 def kept(folder: RunFolder, search: Callable[[], Run]) -> Run:

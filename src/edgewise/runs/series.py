@@ -12,13 +12,14 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from edgewise.attached import attach
 from edgewise.errors import EdgewiseError, shorten
 from edgewise.files import decode, read_bytes, write_text
 from edgewise.graph import Circuit, Graph
@@ -99,6 +100,20 @@ class Series:
     by: str
     points: tuple[SweepPoint, ...]
     baseline: Mapping[str, tuple[float, float]]
+    _repr_html_: ClassVar[Callable[..., str]]
+    """What notebooks show: `edgewise.reports.notebook`, set where that is defined."""
+
+    def __repr__(self) -> str:
+        """`<Series: acdc, 7 circuits of 3 to 120 edges>`"""
+        sizes = [point.circuit.n_edges for point in self.points]
+        between = f" of {min(sizes):,} to {max(sizes):,} edges" if sizes else ""
+        return f"<Series: {self.method}, {len(sizes)} circuit{'s' * (len(sizes) != 1)}{between}>"
+
+
+class Sweep(list[Series]):
+    """The series of several methods, as `sweep` gives them."""
+
+    _repr_html_: ClassVar[Callable[..., str]]
 
 
 def packed(circuit: Circuit) -> str:
@@ -257,3 +272,7 @@ def _first_difference(theirs: Any, ours: Any, where: str = "") -> tuple[str, Any
 
 def _short(value: Any) -> str:
     return shorten(json.dumps(value))
+
+
+for _kind in (Series, Sweep):
+    attach(_kind, "edgewise.reports.notebook", "_repr_html_")

@@ -35,7 +35,7 @@ from edgewise.patching.ablation import SEEDED
 from edgewise.runs.cluster import Cluster
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.run import describe_model
-from edgewise.runs.series import ENDING, Series, SeriesFile, SweepPoint
+from edgewise.runs.series import ENDING, Series, SeriesFile, Sweep, SweepPoint
 from edgewise.tasks import METRICS, Task, mean_over_places, metrics_of
 
 
@@ -121,7 +121,7 @@ def sweep(
     progress: SweepProgress | None = None,
     searching: ProgressCallback | None = None,
     cluster: Cluster | None = None,
-) -> list[Series]:
+) -> Sweep:
     """Run every plan and measure every circuit.
 
     Args:
@@ -180,10 +180,10 @@ def sweep(
         left = [(plan, len(file.points)) for plan, file in zip(plans, files, strict=True) if file and not file.finished]
         make_side_by_side(experiment, left, test, folder, cluster, progress)
         files = read()
-    return [
+    return Sweep(
         _run(experiment, plan, judges, baseline, file, progress, searching)
         for plan, file in zip(plans, files, strict=True)
-    ]
+    )
 
 
 def _baseline(judge: _Judge) -> dict[str, tuple[float, float]]:

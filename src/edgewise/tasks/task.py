@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from edgewise.attached import attach
 from edgewise.errors import EdgewiseError, quoted
 from edgewise.graph import Circuit, Graph
 from edgewise.graph.groups import GivenGroups, Groups, read_groups
@@ -153,6 +154,8 @@ class Task:
     groups: Groups = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     span_names: tuple[str, ...] = ()
+    _repr_html_: ClassVar[Callable[..., str]]
+    """What notebooks show: `edgewise.reports.notebook`, set where that is defined."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -231,6 +234,9 @@ class Task:
         plural = "s" if len(self) != 1 else ""
         left_out = f" ({'; '.join(self.left_out)})" if self.left_out else ""
         return f"{self.name}: {len(self)} prompt pair{plural} of {tokens} token{'s' if high != 1 else ''}{left_out}"
+
+
+attach(Task, "edgewise.reports.notebook", "_repr_html_")
 
 
 def pad(rows: Sequence[Sequence[int]], width: int) -> tuple[Tensor, Tensor]:
