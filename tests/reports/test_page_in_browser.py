@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -53,38 +54,37 @@ class Opened:
 
     def drawn(self) -> set[str]:
         """The edges on the canvas, port edges aside."""
-        return set(self.page.evaluate(f"() => {GRAPH}.edges('[kind]').filter((e) => !e.hasClass('off')).map({NAME})"))
+        return set(self.page.evaluate(f"() => {GRAPH}.drawn()"))
 
     def bright(self) -> set[str]:
-        return set(
-            self.page.evaluate(
-                f"() => {GRAPH}.edges('[kind]').filter((e) => e.hasClass('lit') || e.hasClass('far')).map({NAME})"
-            )
-        )
+        return set(self.page.evaluate(f"() => {GRAPH}.bright()"))
+
+    def boxes(self) -> dict[str, dict[str, Any]]:
+        """What stands on the canvas, by every node's full name."""
+        found = self.page.evaluate(f"() => {GRAPH}.standing()")
+        return {name: box for box in found for name in box["names"]}
 
     def at(self, node: str) -> tuple[float, float]:
         """Where a node is on the screen."""
         self.page.locator("#graph").scroll_into_view_if_needed()
-        box = self.page.locator("#graph").bounding_box()
+        box = self.page.locator("#graph .sheet").bounding_box()
         assert box is not None
-        x, y = self.page.evaluate(
-            f"(name) => {{ const at = {GRAPH}.nodes().filter((n) => n.data('label') === name).renderedPosition();"
-            " return [at.x, at.y]; }",
-            node,
-        )
+        x, y, _, _ = self.boxes()[node]["box"]
         return box["x"] + x, box["y"] + y
+
+    def choose(self, name: str) -> None:
+        """Choose a node or an edge by its name, as the search does."""
+        search = self.page.locator("#search")
+        search.fill(name)
+        search.press("Enter")
+        search.fill("")
 
     def slide(self, stop: int) -> None:
         slider = self.page.locator("#slider")
         slider.evaluate("(input, to) => { input.value = to; input.dispatchEvent(new Event('input')); }", stop)
 
 
-GRAPH = "document.querySelector('#graph')._cyreg.cy"
-NAME = (
-    "(e) => { const kind = e.data('kind'); const span = e.target().data('span');"
-    " const place = ('qkv'.includes(kind) ? `<${kind}>` : '') + (span === null ? '' : `@${span}`);"
-    " return `${e.source().data('label')}->${e.target().data('label')}${place}`; }"
-)
+GRAPH = "document.querySelector('#graph').graph"
 
 
 def lines_of(circuit: Circuit) -> set[str]:
@@ -227,7 +227,8 @@ def test_pointing_at_a_node_shows_its_paths_until_the_pointer_leaves(browser, io
 
 def test_an_edge_tells_its_effect_and_the_metric_before_and_after(browser, ioi):
     opened = browser.open(ioi.file)
-    strongest = max((step for step in ioi.run.trace if step.kept), key=lambda step: step.effect)
+    lines = lines_of(ioi.run.circuit)  # a port edge would count its head twice
+    strongest = max((step for step in ioi.run.trace if step.edge in lines), key=lambda step: step.effect)
     button = opened.page.locator("#panel button[data-edge]").first
     assert button.get_attribute("data-edge") == strongest.edge
     button.click()
@@ -282,10 +283,7 @@ def test_the_slider_knows_the_shortlist_and_the_passes_of_a_search(browser, narr
     opened.shows(run.circuit.n_edges)
 
     def facts(name: str) -> str:
-        opened.page.evaluate(
-            f"(name) => {{ {GRAPH}.edges('[kind]').filter((e) => ({NAME})(e) === name).emit('tap'); }}",
-            name,
-        )
+        opened.choose(name)
         return opened.page.locator("#panel .facts").inner_text()
 
     twice = next(step for step in trace[first["tests"] :] if step.kept and step.edge in lines_of(run.circuit))
@@ -303,43 +301,32 @@ def test_the_page_says_that_heads_are_coupled_and_follows_paths_through_all_of_t
     said = opened.page.locator("#coupled")
     assert "The heads of a layer are coupled" in said.inner_text()
     assert lines_of(circuit) == {"input->a0.h0<q>", "a0.h1->m0", "m0->logits"}
-    opened.page.evaluate(f"() => {{ {GRAPH}.edges('[kind]').filter((e) => e.data('kind') === 'q').emit('tap'); }}")
+    opened.choose("input->a0.h0<q>")
     opened.page.wait_for_timeout(100)
     assert opened.bright() >= {"a0.h1->m0", "m0->logits"}, "through a0.h1, which reads nothing itself"
     opened.page.keyboard.press("Escape")
-
-
-ARCS = (
-    f"() => {GRAPH}.edges('[attention]').filter((e) => !e.hasClass('off') && !e.hasClass('faded'))"
-    ".map((e) => [e.source(), e.target()].map((n) => `${n.data('label')}@${n.data('span')}`).join(' '))"
-)
 
 
 def test_spans_are_columns_with_lines_of_attention_between_them(browser, spans):
     opened, circuit = browser.open(spans.file), spans.run.circuit
     opened.page.locator("#missed").click()
     assert opened.drawn() == lines_of(circuit)
-    boxes = opened.page.evaluate(
-        f"() => {GRAPH}.nodes().filter((n) => !n.hasClass('off')).map((n) => {{"
-        " const box = n.boundingBox({ includeLabels: false });"
-        " return [n.data('label'), n.data('span') ?? null, box.x1, box.x2]; })"
-    )
-    columns = {label: (left, right) for label, span, left, right in boxes if span is None}
+    attention = opened.page.evaluate(f"() => {GRAPH}.attention()")
+    columns = {one["name"]: (one["left"], one["right"]) for one in attention["columns"]}
     assert list(columns) == ["0", "1", "2", "3"]
     assert sorted(columns.values()) == list(columns.values())
-    for label, span, left, right in boxes:
-        assert columns[span or label][0] <= left < right <= columns[span or label][1]
+    for box in opened.boxes().values():
+        x, _, width, _ = box["box"]
+        assert columns[box["span"]][0] <= x - width / 2 < x + width / 2 <= columns[box["span"]][1]
     wanted = {f"{one.reader}@{one.at} {one.node}@{one.to}" for one in carried(circuit)}
-    assert set(opened.page.evaluate(ARCS)) == wanted
+    assert {f"{start} {end}" for start, end, lit in attention["arcs"] if lit} == wanted
     assert "a0.h0@0 a0.h0@3" in wanted
 
 
 def test_paths_go_on_where_attention_carries_keys_and_values(browser, spans):
     opened, page = browser.open(spans.file), browser.page
     page.locator("#missed").click()
-    node = "(n) => `${n.data('label')}@${n.data('span')}` === id"
-    choose = f"(id) => {{ {GRAPH}.nodes().filter({node}).emit('tap'); }}"
-    page.evaluate(choose, "a0.h0@0")
+    opened.choose("a0.h0@0")
     title = page.locator("#panel h2")
     sync_api.expect(title).to_have_text("a0.h0@0")
     sync_api.expect(page.locator("#panel")).to_contain_text("layer 0, head 0 at 0")
@@ -347,10 +334,10 @@ def test_paths_go_on_where_attention_carries_keys_and_values(browser, spans):
     bright = opened.bright()
     assert {"tok->a0.h0<v>@0", "a0.h0->m0@1", "m2->a3.h0<q>@3", "a3.h0->logits@2"} <= bright
     assert not {name for name in bright if name.startswith("pos->")}, "no path from a0.h0 goes through the position"
-    page.evaluate(choose, "m2@3")
+    opened.choose("m2@3")
     assert "a3.h0->logits@3" in opened.bright()
     assert not {"a3.h0->logits@1", "a3.h0->logits@2"} & opened.bright(), "what a query reads stays at its span"
-    page.evaluate(choose, "m2@1")
+    opened.choose("m2@1")
     assert opened.bright() >= {"m2->a3.h0<q>@1", "tok->a0.h0<v>@0"}
     assert not {name for name in opened.bright() if name.endswith(("@2", "@3"))}
     wanted = {name for name in spans.run.circuit.names() if "@2" in name}
@@ -416,9 +403,7 @@ def test_groups_of_ones_own_have_colours_a_legend_and_a_table(browser, tmp_path,
         assert all(node in row for node in members)
     assert opened.page.locator("#known").count() == 0
     sync_api.expect(opened.page.locator("#legend")).to_contain_text("<b>first</b>")
-    colours = opened.page.evaluate(
-        f"() => Object.fromEntries({GRAPH}.nodes().map((n) => [n.data('label'), n.style('background-color')]))"
-    )
+    colours = {name: box["colour"] for name, box in opened.boxes().items()}
     assert colours["a0.h0"] == colours["a0.h1"] != colours["a3.h1"]
     assert colours["a0.h2"] not in (colours["a0.h0"], colours["a3.h1"])
     assert opened.said == []
@@ -454,17 +439,18 @@ def test_shared_keys_and_values_are_nodes_tied_to_their_readers(browser, tmp_pat
     group = next(name.split("->")[1].split("<")[0] for name in lines_of(circuit) if ".g" in name)
     layer, number = (int(part[1:]) for part in group.split("."))
     readers = {f"a{layer}.h{head}" for head in (2 * number, 2 * number + 1)} & set(circuit.nodes())
-    opened.page.locator("summary").click()
+    opened.page.locator(".components summary").click()
     opened.page.locator(f"#components [data-node='{group}']").click()
     buttons = opened.page.locator("#panel button.chip").all_inner_texts()
     assert readers <= set(buttons)
     assert readers
-    ties = opened.page.evaluate(
-        f"(name) => {GRAPH}.edges('[tie]').filter((e) => !e.hasClass('off') && e.source().data('label') === name)"
-        ".map((e) => e.target().data('label'))",
-        group,
-    )
-    assert set(ties) == readers
+    ties = opened.page.evaluate(f"() => {GRAPH}.attention().ties")
+    drawn_in = opened.boxes()[group]
+    if len(readers) > 1:
+        assert {end for start, end in ties if start == group} == readers
+        assert drawn_in["label"] == group
+    else:  # at the one head that reads it
+        assert drawn_in["label"] == readers.pop()
     assert opened.said == []
 
 

@@ -35,6 +35,8 @@ export const GUTTER = 46;
 const EDGE = 12;
 const PITCH = 60;
 const WIDEST_PITCH = 84;
+/** Of few heads side by side. */
+const ROOMY_PITCH = 124;
 const HEAD_HEIGHT = 30;
 const LOW = 20;
 const EMPTY = 16;
@@ -77,7 +79,7 @@ class Slots {
     const level = Math.max(0, ...countOn(nodes));
     this.count = Math.min(most, Math.max(used.length, boxes ? 6 : 0, level));
     this.byHead = used.length <= this.count ? new Map(used.map((head, at) => [head, at])) : null;
-    this.pitch = this.count ? Math.min(Math.max(widest, WIDEST_PITCH), room / this.count) : 0;
+    this.pitch = this.count ? Math.min(Math.max(widest, this.count <= 5 ? ROOMY_PITCH : WIDEST_PITCH), room / this.count) : 0;
     this.onTheLeft = Math.ceil(this.count / 2);
     const own = this.count * this.pitch + corridor;
     this.left = GUTTER + Math.max(EDGE, (width - GUTTER - own) / 2);
@@ -129,7 +131,8 @@ export function arrange(model: Model, visual: Visual, bands: Band[], width: numb
   const { nodes, ties } = visual;
   const slots = new Slots(visual, width, model.data.graph.n_heads);
   const boxes: Box[] = nodes.map(() => [0, 0, 0, 0]);
-  const between = 15 + Math.min(15, visual.edges.length / 40);
+  // A picture of few rows takes its ease.
+  const between = bands.filter((band) => band.state === "open").length <= 6 ? 40 : 15 + Math.min(15, visual.edges.length / 40);
   const rows: Row[] = [];
   let bottom = 0;
   const bars = (those: number[]) => {

@@ -168,6 +168,8 @@ export interface PageData {
   negated: string[];
   /** Where the documentation is, if anywhere. */
   docs: string | null;
+  /** The page that leads to this one and others, beside it. */
+  gallery: string | null;
 }
 
 export interface Edge {

@@ -233,9 +233,10 @@ export class GraphView {
     const { look, focus } = this;
     const scene = this.scene!;
     const on = scene.visual.edges.flatMap((edge, at) => (look!.status[at] && edge.edges.some((index) => lit.edges.has(index)) ? [at] : []));
+    const chosen = focus.node === null ? -1 : scene.visual.of[focus.node];
     const near = (at: number) => {
-      if (focus.node === null) return on.length <= paint.MANY;
-      return scene.visual.edges[at].edges.some((index) => this.model.edges[index].from === focus.node || this.model.edges[index].to === focus.node);
+      const { from, to } = scene.visual.edges[at];
+      return chosen < 0 ? on.length <= paint.MANY : from === chosen || to === chosen;
     };
     paint.arcs(pen, look!, scene, (from, to) => this.carries(from, to), lit);
     paint.ties(pen, look!, scene, lit);
@@ -246,8 +247,7 @@ export class GraphView {
     if (on.length <= MOST_LIT) for (const at of far) if (!spine.has(at)) pen.curve(scene.curves[at], { ...paint.stroke(look!, scene.visual.edges[at], at), alpha: on.length > paint.MANY ? 0.35 : 0.5 });
     for (const at of close) {
       const stroke = paint.stroke(look!, scene.visual.edges[at], at);
-      const chosen = focus.edge !== null && scene.visual.edges[at].edges.includes(focus.edge);
-      if (chosen) pen.curve(scene.curves[at], { colour: this.theme.palette.accent, width: stroke.width + 9, alpha: 0.3 });
+      if (focus.edge !== null && scene.visual.edges[at].edges.includes(focus.edge)) pen.curve(scene.curves[at], { colour: this.theme.palette.accent, width: stroke.width + 9, alpha: 0.3 });
       pen.curve(scene.curves[at], { ...stroke, width: Math.max(stroke.width, 1.4), alpha: 0.95 });
     }
   }

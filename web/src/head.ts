@@ -23,7 +23,7 @@ export function header(model: Model, theme: Theme): HTMLElement {
   return h(
     "header",
     {},
-    h("div", { class: "brand" }, h("h1", {}, tasks, h("span", { class: "in" }, " in "), models), h("span", { class: "maker" }, "edgewise ", toggle)),
+    h("div", { class: "brand" }, h("h1", {}, tasks, h("span", { class: "in" }, " in "), models), h("span", { class: "maker" }, data.gallery === null ? "edgewise " : h("a", { href: data.gallery, id: "gallery" }, "all circuits"), toggle)),
     h("p", { class: "how" }, how),
     shown ? example(shown) : null,
   );

@@ -57,6 +57,7 @@ class Page {
   private readonly spoken = h("p", { class: "offscreen", "aria-live": "polite" });
   private readonly legend = h("div", { class: "legend", id: "legend" });
   private readonly around = h("div", { class: "around", id: "around", role: "status" });
+  private readonly listing = h("details", { class: "components" }, h("summary", {}, "Components"));
   private readonly components = h("div", { id: "components", role: "listbox", "aria-label": "components of the circuit" });
   private readonly results = h("p", { id: "results", role: "status" });
   private readonly said = h("span", { class: "said", role: "status" });
@@ -117,20 +118,21 @@ class Page {
       small("zoom-out", "−", "zoom out", () => this.graph.zoom(1 / 1.3)),
       small("fit", "fit", "show all of it", () => this.graph.fit()),
     );
-    const components = h("details", { class: "components" }, h("summary", {}, "Components"), this.components);
+    const components = on(this.listing, { toggle: () => this.showComponents() });
+    components.append(this.components);
     this.tools = toolbar(this.model, this.state, this.searchField(), this.results, (change) => this.set(change));
     const drawing = h("div", { class: "drawing" }, h("div", { class: "holder" }, h("div", { class: "foot" }, h("div", { class: "counts" }, this.counter, this.whole), zooms), this.around, this.canvas), this.legend, components, this.grouping.element);
     return h("div", { class: "stage" }, this.tools.element, h("div", { class: isWide(this.model, 2) ? "split wide" : "split" }, drawing, h("div", { class: "side" }, this.slider.element, this.panel)), this.spoken);
   }
 
   private searchField(): HTMLElement {
-    this.search = on(h("input", { type: "search", id: "search", placeholder: "Search: a3.h1, m0->logits, …", autocomplete: "off", spellcheck: "false", "aria-label": "search nodes and edges" }), {
-      input: () => this.set({ query: this.search.value }),
+    this.search = on(h("input", { type: "search", id: "search", placeholder: "Search: a3.h1, m0, …", autocomplete: "off", spellcheck: "false", "aria-label": "search nodes and edges" }), {
+      input: () => this.seek(this.search.value),
       keydown: (event) => {
         if (event.key === "Enter") this.chooseFirstMatch();
         if (event.key === "Escape") {
           this.search.value = "";
-          this.set({ query: "" });
+          this.seek("");
         }
       },
     });
@@ -273,6 +275,8 @@ class Page {
     const found = matches(this.model, this.state);
     const seen = new Set(this.seenNodes());
     const members = (edge: number) => this.members[edge] > 0;
+    const exact = this.model.edges.find((one) => one.name.toLowerCase() === this.state.query.trim().toLowerCase() && members(one.index));
+    if (exact) return this.reach({ edge: exact.index });
     const node = [...found.nodes].find((index) => seen.has(index)) ?? [...found.nodes].find((index) => this.neighbours.into[index].some(members) || this.neighbours.outOf[index].some(members));
     const edge = [...found.edges].find((index) => this.shown[index]) ?? [...found.edges].find(members);
     if (node !== undefined) this.reach({ node });
@@ -376,6 +380,14 @@ class Page {
     });
   }
 
+  /** What is searched for is brought out; what is shown stays as it is. */
+  private seek(query: string): void {
+    this.state.query = query;
+    this.graph.light(this.paths(), { node: this.state.node, edge: this.state.edge });
+    this.showCounts();
+    this.keepAddress();
+  }
+
   private set(change: Partial<State>): void {
     Object.assign(this.state, change);
     this.update();
@@ -463,6 +475,7 @@ class Page {
   }
 
   private showComponents(): void {
+    if (!this.listing.open) return;
     const { model, state } = this;
     const seen = this.seenNodes();
     const active = seen.includes(state.node ?? -1) ? state.node : seen[0];

@@ -127,6 +127,13 @@ function nodePanel(
   if (spans.length) parts.push(...carried(model, shown, neighbours, node, choose));
   else if (shares.length) {
     parts.push(h("h3", {}, "key and value from"), h("p", {}, ...shares.flatMap((other) => [nodeButton(model, other.id, choose), " "])));
+    for (const other of shares) {
+      const reads = neighbours.into[model.byName.get(other.id)!].map((index) => model.edges[index]).filter((edge) => shown[edge.index] && !edge.port);
+      for (const kind of ["k", "v"] as Kind[]) {
+        const edges = reads.filter((edge) => edge.kind === kind);
+        if (edges.length) parts.push(h("h3", {}, `${KIND_WORDS[kind]} reads ${count(edges.length)}`), edgeList(run, by(edges), choose, ""));
+      }
+    }
   }
   if (ports.length) {
     parts.push(h("h3", {}, "its own inputs"), edgeList(run, by(ports), choose, ""));

@@ -69,6 +69,7 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
         ],
         "negated": list(NEGATED),
         "docs": _documentation(),
+        "gallery": None,
     }
 
 
