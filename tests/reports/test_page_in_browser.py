@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+import opened as opened_pages
 import pytest
 import tiny
 import transformers
+from opened import GRAPH
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -25,86 +25,13 @@ from edgewise.graph import Circuit, Graph, carried, load_circuit
 from edgewise.reports.page import make_page, measure, read_sources
 from edgewise.tasks import GivenCircuit
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=tiny.NO_CHROMIUM)
-
-
-@dataclass
-class Opened:
-    """A page in a browser, with everything it said and asked for."""
-
-    page: sync_api.Page
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-    def open(self, file: Path) -> Opened:
-        self.said.clear()
-        self.asked.clear()
-        self.page.goto(file.as_uri())
-        self.page.wait_for_selector("html[data-ready]", timeout=10_000)
-        return self
-
-    def count(self, what: str = "edges") -> int:
-        return int(self.page.locator("#count").get_attribute(f"data-{what}") or -1)
-
-    def shows(self, edges: int, what: str = "edges") -> None:
-        """Wait until so many edges are shown."""
-        sync_api.expect(self.page.locator("#count")).to_have_attribute(f"data-{what}", str(edges))
-
-    def drawn(self) -> set[str]:
-        """The edges on the canvas, port edges aside."""
-        return set(self.page.evaluate(f"() => {GRAPH}.drawn()"))
-
-    def bright(self) -> set[str]:
-        return set(self.page.evaluate(f"() => {GRAPH}.bright()"))
-
-    def boxes(self) -> dict[str, dict[str, Any]]:
-        """What stands on the canvas, by every node's full name."""
-        found = self.page.evaluate(f"() => {GRAPH}.standing()")
-        return {name: box for box in found for name in box["names"]}
-
-    def at(self, node: str) -> tuple[float, float]:
-        """Where a node is on the screen."""
-        self.page.locator("#graph").scroll_into_view_if_needed()
-        box = self.page.locator("#graph .sheet").bounding_box()
-        assert box is not None
-        x, y, _, _ = self.boxes()[node]["box"]
-        return box["x"] + x, box["y"] + y
-
-    def choose(self, name: str) -> None:
-        """Choose a node or an edge by its name, as the search does."""
-        search = self.page.locator("#search")
-        search.fill(name)
-        search.press("Enter")
-        search.fill("")
-
-    def slide(self, stop: int) -> None:
-        slider = self.page.locator("#slider")
-        slider.evaluate("(input, to) => { input.value = to; input.dispatchEvent(new Event('input')); }", stop)
-
-
-GRAPH = "document.querySelector('#graph').graph"
+sync_api = opened_pages.sync_api
+pytestmark = opened_pages.needs_chromium
 
 
 def lines_of(circuit: Circuit) -> set[str]:
     """The names of a circuit's edges that are lines in a picture."""
     return set(circuit.names()) - set(circuit.port_names())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Opened]:
-    """One browser for all tests; the next page starts where the last one was left."""
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
-        opened = Opened(page)
-        page.on("console", lambda message: opened.said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: opened.said.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (opened.said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: opened.asked.append(request.url))
-        yield opened
-        chromium.close()
 
 
 @dataclass(frozen=True)
@@ -486,6 +413,7 @@ def test_kinds_and_layers_can_be_left_out(browser, ioi):
 def test_the_list_says_what_the_graph_shows(browser, ioi):
     opened = browser.open(ioi.file)
     sync_api.expect(opened.page.locator("#list")).to_have_attribute("data-edges", "31")
+    opened.page.locator("#list").scroll_into_view_if_needed()  # what is far below is not laid out
     rows = opened.page.locator("#list tbody tr").all_inner_texts()
     listed = set()
     for row in rows:
@@ -498,7 +426,7 @@ def test_the_keyboard_reaches_everything_and_moves_along_edges(browser, ioi):
     opened = browser.open(ioi.file)
     page = opened.page
     reached = []
-    for _ in range(16):
+    for _ in range(40):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
     assert [name for name in reached if name in ("theme", "search", "kind-q", "layer-from", "graph", "slider")] == [
@@ -604,7 +532,7 @@ def test_what_users_wrote_is_shown_and_never_run(browser, tmp_path):
         page = opened.page
         for at in range(len(rows)):
             page.locator("#attention .picker button").last.click()
-            assert page.locator("#attention .prompt").inner_text().count("the girl") == 1, at
+            assert (page.locator("#attention .prompt").text_content() or "").count("the girl") == 1, at
         page.locator("#search").fill(INJECTED[2])
         page.mouse.click(*opened.at("a1.h0"))
         page.wait_for_timeout(200)
@@ -616,8 +544,8 @@ def test_what_users_wrote_is_shown_and_never_run(browser, tmp_path):
         assert page.locator("body").is_visible()
         assert name in page.locator("h1").inner_text()
         assert page.locator(".notice").all_inner_texts()[0].endswith(INJECTED[0])
-        assert INJECTED[1] in page.locator("#settings code").first.inner_text()
-        assert any(word in page.locator("#attention .prompt").inner_text() for word in INJECTED)
+        assert INJECTED[1] in (page.locator("#settings code").first.text_content() or "")
+        assert any(word in (page.locator("#attention .prompt").text_content() or "") for word in INJECTED)
 
 
 def save_words_model(folder: Path) -> Path:

@@ -157,7 +157,7 @@ export type Layout = "close" | "wide";
 export interface PageData {
   form: number;
   version: string;
-  graph: { n_layers: number; n_heads: number; ports: boolean; coupled: boolean; n_kv_heads: number; spans: string[]; words: string; edges: number };
+  graph: { n_layers: number; n_heads: number; ports: boolean; coupled: boolean; n_kv_heads: number; whole_heads: boolean; spans: string[]; words: string; edges: number };
   nodes: NodeData[];
   columns: Record<Layout, Columns>;
   groups: string[];

@@ -259,7 +259,7 @@ export class GraphView {
     const rows = this.scene!.at.rows.map((row) => {
       const [first, last] = row.layers;
       const range = first === last ? String(first) : `${first}–${last}`;
-      const layers = first === last ? `layer ${first}` : `layers ${first} to ${last}`;
+      const layers = `${first === last ? "layer" : "layers"} ${range}`;
       if (row.state === "empty" || !foldable) {
         return { row, element: h("span", { class: `layer-name ${row.state}`, title: row.state === "empty" ? `${layers}: nothing is shown` : layers }, range) };
       }

@@ -46,7 +46,7 @@ export class Grouping {
   show(state: State): void {
     const { model } = this;
     const { groups, picked } = state;
-    if (groups.length || picked.size) this.element.open = this.element.open || picked.size > 0;
+    if (picked.size || state.boxed) this.element.open = true;
     // What is being typed stays.
     const typing = document.activeElement instanceof HTMLInputElement && this.body.contains(document.activeElement) ? document.activeElement.dataset.group : null;
     const rows = groups.map((group, at) => {

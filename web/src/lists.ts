@@ -21,7 +21,7 @@ export class CircuitList {
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "reads"), h("th", { scope: "col" }, "from"))),
       this.body,
     );
-    this.element = section("list", "The circuit as a list", this.words, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "the circuit as a list" }, table));
+    this.element = section("list", "The circuit as a list", this.words, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "rows of the list" }, table));
   }
 
   /** Written a moment later: nobody reads it while the slider moves. */

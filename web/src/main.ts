@@ -111,12 +111,12 @@ class Page {
       "div",
       { class: "zooms" },
       this.said,
-      small("copy-link", "link", "copy a link to what is shown", () => this.copyLink()),
-      small("save-svg", "SVG", "save the graph as SVG", () => this.savePicture("svg")),
-      small("save-png", "PNG", "save the graph as PNG", () => this.savePicture("png")),
+      small("copy-link", "link", "link: copy a link to what is shown", () => this.copyLink()),
+      small("save-svg", "SVG", "SVG: save the graph as a picture", () => this.savePicture("svg")),
+      small("save-png", "PNG", "PNG: save the graph as a picture", () => this.savePicture("png")),
       small("zoom-in", "+", "zoom in", () => this.graph.zoom(1.3)),
       small("zoom-out", "−", "zoom out", () => this.graph.zoom(1 / 1.3)),
-      small("fit", "fit", "show all of it", () => this.graph.fit()),
+      small("fit", "fit", "fit: show all of it", () => this.graph.fit()),
     );
     const components = on(this.listing, { toggle: () => this.showComponents() });
     components.append(this.components);

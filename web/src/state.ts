@@ -63,7 +63,12 @@ export const FIRST = 60;
 const FEW_ON_SPINE = 8;
 
 export const KINDS: Kind[] = ["q", "k", "v", "mlp", "direct"];
-export const KIND_NAMES: Record<Kind, string> = { q: "query", k: "key", v: "value", mlp: "MLP", direct: "to logits" };
+const KIND_NAMES: Record<Kind, string> = { q: "query", k: "key", v: "value", mlp: "MLP", direct: "to logits" };
+
+/** What edges of a kind lead into: of heads that are whole, edges into them are of the last kind too. */
+export function kindName(model: Model, kind: Kind): string {
+  return kind === "direct" && model.data.graph.whole_heads ? "to heads and logits" : KIND_NAMES[kind];
+}
 
 export function start(model: Model): State {
   const several = model.runs.length > 1;

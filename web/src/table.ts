@@ -5,7 +5,7 @@ import { count, h, on, plural, replace, signed } from "./dom";
 import { meaningOfWeight, what } from "./explain";
 import { copied, fileName, save } from "./picture";
 import { section } from "./section";
-import { KIND_NAMES, type State, Status } from "./state";
+import { kindName, type State, Status } from "./state";
 
 type Cell = string | number | null;
 
@@ -58,7 +58,7 @@ export class Table {
       "table",
       "The circuit as a table",
       h("p", { class: "lead line start" }, this.what, h("label", { for: "table-all" }, this.whole, " also what the graph leaves out"), copy, file, this.words),
-      h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "the circuit as a table" }, h("table", { class: "numbers sheet" }, this.head, this.body)),
+      h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "rows of the table" }, h("table", { class: "numbers sheet" }, this.head, this.body)),
       this.more,
     );
   }
@@ -98,7 +98,7 @@ export class Table {
     const rows = model.edges.flatMap((edge) => {
       const status = kept[edge.index];
       if (!status || status === Status.Coming) return [];
-      const cells: Cell[] = [edge.name, edge.port ? `${KIND_NAMES[edge.kind]} (port)` : KIND_NAMES[edge.kind]];
+      const cells: Cell[] = [edge.name, edge.port ? `${kindName(model, edge.kind)} (port)` : kindName(model, edge.kind)];
       runs.forEach((run, at) => {
         cells.push(weight(run, edge.index), ranks[at][edge.index] || null);
         if (several) cells.push(run.has[edge.index] ? "yes" : "no");

@@ -2,7 +2,7 @@
 
 import type { Model } from "./data";
 import { h, on } from "./dom";
-import { FIRST, KIND_NAMES, KINDS, type State } from "./state";
+import { FIRST, KINDS, kindName, type State } from "./state";
 
 type Setter = (change: Partial<State>) => void;
 
@@ -19,8 +19,8 @@ export function toolbar(model: Model, state: State, search: HTMLElement, results
     if (!model.data.edges.kind.includes(kind)) continue;
     const box = on(h("input", { type: "checkbox", id: `kind-${kind}` }), { change: () => set({ kinds: new Set(KINDS.filter((one) => (one === kind ? box.checked : state.kinds.has(one)))) }) });
     says.push((now) => (box.checked = now.kinds.has(kind)));
-    const title = kind === "direct" ? "edges into the logits" : kind === "mlp" ? "edges into MLPs" : `edges into the ${KIND_NAMES[kind]} of heads`;
-    kinds.append(h("label", { for: `kind-${kind}`, title }, box, h("span", { class: `dot k-${kind}`, "aria-hidden": "true" }), KIND_NAMES[kind]));
+    const title = kind === "direct" ? `edges ${kindName(model, kind).replace("to ", "into ")}` : kind === "mlp" ? "edges into MLPs" : `edges into the ${kindName(model, kind)} of heads`;
+    kinds.append(h("label", { for: `kind-${kind}`, title }, box, h("span", { class: `dot k-${kind}`, "aria-hidden": "true" }), kindName(model, kind)));
   }
   const parts = [strongest(model, state, set, says), runs(model, set, says), kinds, layers(model, state, set, says), spine(model, state, set, says), colours(model, set, says)];
   const bar = h("div", { class: "toolbar", role: "group", "aria-label": "what is shown" }, search, ...parts, results);
