@@ -3,7 +3,7 @@
     python benchmarks/page.py [--run FOLDER] [--out FOLDER]
 
 Two circuits, written as runs of a method that scores edges, so that the slider has something to do: the known one of
-IOI in GPT-2 small's graph (1,041 edges), and 3,000 edges in 30 layers of 9 heads over 3 key/value heads, drawn at random.
+IOI in GPT-2 small's graph (1,041 edges), and 3,000 edges in 30 layers of 9 heads over 3 key/value heads, at random.
 Each is measured as it opens, with its strongest paths, and with everything shown. `--run` measures a run of one's own.
 
 Times are milliseconds from an input to the second frame after it, and beside them what the page's own thread computed,

@@ -4,7 +4,7 @@
 
 Runs are made on the models that edgewise brings, but for a real model's: `--real` names a run folder of 300 edges in
 SmolLM2-135M (`edgewise discover ioi --model smollm2 --method edge-attribution-ig --edges 300 --metric logit_diff`).
-Pictures have at most 128 colours, so that they stay small.
+Pictures have at most 256 colours, so that they stay small.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edgewise.runs import load_again
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "page.py"))
-COLOURS = 128
+COLOURS = 256
 WIDE, PHONE = (1440, 900), (390, 844)
 
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             page.wait_for_timeout(700)
             taken = page.locator(part).screenshot() if part else page.screenshot()
             picture = Image.open(io.BytesIO(taken)).convert("RGB")
-            picture.quantize(COLOURS, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
+            picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
             page.close()
             print(f"{name}.png: {(PICTURES / f'{name}.png').stat().st_size / 1000:.0f} kB")
 

@@ -200,7 +200,7 @@ def test_a_gallery_has_a_page_for_each_run_in_a_folder(shell, run):
     assert {file.name for file in gallery.iterdir()} == files
     first = (gallery / "index.html").read_text()
     assert set(re.findall(r'<a href="([^"]*)"', first)) == files - {"index.html"}
-    assert "15 of 42 edges" in first
+    assert "15 of 106 edges" in first
     assert str(shell.folder) not in first
     assert data_in(gallery / "one.html")["gallery"] == "index.html"
     assert "is there already" in shell.refuses("report", "run", "--gallery", "--no-model")

@@ -221,7 +221,10 @@ export class GraphView {
     context.clearRect(0, 0, this.over.width, this.over.height);
     context.restore();
     const pen = new CanvasPen(context);
-    if (lit) this.litLines(pen, lit);
+    if (lit) {
+      paint.names(pen, look, scene);
+      this.litLines(pen, lit);
+    }
     if (lit) paint.boxes(pen, look, scene, (box) => scene.visual.nodes[box].nodes.some((node) => lit.nodes.has(node)));
     for (const node of [focus.node, ...this.state.picked]) {
       const at = node === null ? -1 : scene.visual.of[node];

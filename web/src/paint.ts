@@ -126,8 +126,13 @@ export function ground(pen: Pen, look: Look, scene: Scene): void {
   for (const [number, column] of scene.at.columns.entries()) {
     const { left, width, top, height } = column;
     if (number % 2 === 0) pen.box(left + width / 2, top + height / 2, width, height, { colour: palette.ink, line: null, alpha: 0.035 });
-    pen.text(left + width / 2, top - 6, column.name, { size: 14, weight: 700, colour: palette.ink });
   }
+  names(pen, look, scene);
+}
+
+/** Names of spans, above their columns. */
+export function names(pen: Pen, { palette }: Look, scene: Scene): void {
+  for (const { name, left, width, top } of scene.at.columns) pen.text(left + width / 2, top - 6, name, { size: 14, weight: 700, colour: palette.ink });
 }
 
 export function ties(pen: Pen, look: Look, scene: Scene, lit: Paths | null): void {

@@ -53,7 +53,8 @@ function restPanel(model: Model, state: State, shown: Uint8Array, choose: Choose
       if (!edges.length) return [];
       return [h("h3", {}, h("span", { class: `swatch r${index % 6}`, "aria-hidden": "true" }), ` only in ${one.label}: ${count(edges.length)}${edges.length > FEW ? ", the strongest" : ""}`), edgeList(one, edges.slice(0, FEW), choose, "")];
     });
-    return [h("h2", {}, "Shared and own edges"), how, ...own, h("h3", {}, `in all runs: ${count(shared.length)}`), edgeList(null, shared.slice(0, FEW), choose, "no edge is in all runs")];
+    const common = typeof state.differ === "number" ? [] : [h("h3", {}, `in all runs: ${count(shared.length)}`), edgeList(null, shared.slice(0, FEW), choose, "no edge is in all runs")];
+    return [h("h2", {}, "Shared and own edges"), how, ...own, ...common];
   }
   const title = "Strongest edges";
   const sorted = there
