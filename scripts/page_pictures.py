@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             page.wait_for_timeout(700)
             taken = page.locator(part).screenshot() if part else page.screenshot()
             picture = Image.open(io.BytesIO(taken)).convert("RGB")
-            picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
+            picture = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            picture.save(PICTURES / f"{name}.png", optimize=True)
             page.close()
             print(f"{name}.png: {(PICTURES / f'{name}.png').stat().st_size / 1000:.0f} kB")
 
