@@ -22,8 +22,8 @@ export interface Handlers {
   drop(nodes: number[], onto: number[]): void;
 }
 
-/** Milliseconds of painting lines before the screen may show what there is. */
-const AT_ONCE = 24;
+/** Lines that are painted before the screen may show what there is. To ask for them is quick; the screen takes its time. */
+const AT_ONCE = 350;
 const MOST_PIXELS = 12e6;
 /** Of more lines on the paths than this, those at what is chosen alone are brought out. */
 const MOST_LIT = 700;
@@ -186,12 +186,7 @@ export class GraphView {
     let at = 0;
     const some = (): void => {
       if (now !== this.painting) return;
-      const began = performance.now();
-      while (at < order.length && performance.now() - began < AT_ONCE) {
-        for (let one = 0; one < 20 && at < order.length; one++, at++) {
-          pen.curve(scene.curves[order[at]], paint.stroke(look, scene.visual.edges[order[at]], order[at]));
-        }
-      }
+      for (const end = Math.min(order.length, at + AT_ONCE); at < end; at++) pen.curve(scene.curves[order[at]], paint.stroke(look, scene.visual.edges[order[at]], order[at]));
       if (at < order.length) requestAnimationFrame(some);
       else paint.ground(pen, look, scene);
     };
