@@ -2,15 +2,13 @@
 //   --out=FOLDER   into another folder
 //   --plain        readable, for a profiler
 import { build } from "esbuild";
-import { copyFile, mkdir, readFile } from "node:fs/promises";
+import { copyFile, mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const asked = process.argv.find((word) => word.startsWith("--out="))?.slice("--out=".length);
 const built = asked ? resolve(asked) : fileURLToPath(new URL("../src/edgewise/reports/page/built", import.meta.url));
 const at = (name) => join(built, name);
-// Its licence asks to go where it goes: into every page.
-const licence = (await readFile(new URL("node_modules/cytoscape/LICENSE", import.meta.url), "utf8")).trim();
 const common = { bundle: true, minify: !process.argv.includes("--plain"), charset: "utf8", logLevel: "warning", absWorkingDir: import.meta.dirname };
 
 await mkdir(built, { recursive: true });
@@ -20,8 +18,6 @@ await build({
   outfile: at("page.js"),
   format: "iife",
   target: "es2022",
-  legalComments: "eof",
-  banner: { js: `/*! The graph is drawn by Cytoscape.js, which comes under this licence:\n\n${licence}\n*/` },
 });
 await build({ ...common, entryPoints: ["src/page.css"], outfile: at("page.css") });
 await copyFile(new URL("src/template.html", import.meta.url), at("template.html"));

@@ -185,11 +185,30 @@ def test_a_number_of_edges_that_is_none_is_named(shell, run, name, number):
     assert f"'result.{name}'" in shell.refuses("report", "run", "--no-model")
 
 
-def test_the_graph_librarys_licence_goes_where_it_goes(shell, run):
-    shell.works("report", "run", "--no-model")
-    page = (run / "report.html").read_text()
-    assert "The Cytoscape Consortium" in page
-    assert "The above copyright notice and this permission notice shall be included in all" in page
+def test_a_gallery_has_a_page_for_each_run_in_a_folder(shell, run):
+    (shell.folder / "runs").mkdir()
+    shutil.copytree(run, shell.folder / "runs" / "one")
+    shutil.copytree(run, shell.folder / "runs" / "index")
+    shutil.copytree(run, shell.folder / "runs" / "broken")
+    (shell.folder / "runs" / "broken" / "circuit.json").write_text("{")
+    done = shell.works("report", "runs", "run", "--gallery", "--no-model")
+    assert "3 circuits written to gallery" in done.out
+    assert "left out: " in done.err
+    assert "broken" in done.err
+    gallery = shell.folder / "gallery"
+    files = {"index.html", "index-2.html", "one.html", "run.html"}
+    assert {file.name for file in gallery.iterdir()} == files
+    first = (gallery / "index.html").read_text()
+    assert set(re.findall(r'<a href="([^"]*)"', first)) == files - {"index.html"}
+    assert "15 of 106 edges" in first
+    assert str(shell.folder) not in first
+    assert data_in(gallery / "one.html")["gallery"] == "index.html"
+    assert "is there already" in shell.refuses("report", "run", "--gallery", "--no-model")
+    assert "there is no folder" in shell.refuses("report", "run", "--gallery", "--no-model", "--out", "no/where")
+    (shell.folder / "none").mkdir()
+    assert "no run" in shell.refuses("report", "none", "--gallery", "--out", "other")
+    assert "broken" in shell.refuses("report", "runs/broken", "--gallery", "--out", "other")
+    assert not [file for file in shell.folder.iterdir() if file.name.startswith((".other", ".gallery", "other"))]
 
 
 def test_what_is_no_run_is_refused(shell):

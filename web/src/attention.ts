@@ -20,6 +20,13 @@ export function pattern(attention: Attention, head: string, side: Side, prompt: 
   return rows;
 }
 
+/** How strongly a weight is shaded: itself, or without the first token by the largest weight that is left. */
+function shading(weights: number[][], bare: boolean): (weight: number, key: number) => number {
+  if (!bare) return (weight) => weight;
+  const largest = Math.max(...weights.flatMap((row) => row.slice(1)), 1e-9);
+  return (weight, key) => (key === 0 ? 0 : weight / largest);
+}
+
 /** A token as it is written beside a pattern: spaces and line ends made visible. */
 function written(token: string): string {
   const shown = token.replace(/\n/g, "⏎").replace(/\t/g, "⇥");
@@ -29,8 +36,9 @@ function written(token: string): string {
 }
 
 /** A head's pattern as a heat map: queries from top to bottom, keys from left to right. */
-export function heatMap(attention: Attention, head: string, side: Side, prompt: number, width: number): SVGElement {
+export function heatMap(attention: Attention, head: string, side: Side, prompt: number, width: number, bare = false): SVGElement {
   const weights = pattern(attention, head, side, prompt);
+  const shade = shading(weights, bare);
   const tokens = attention.prompts[prompt][side];
   const scored = side === "clean" ? attention.prompts[prompt].scored : [];
   const length = tokens.length;
@@ -71,7 +79,7 @@ export function heatMap(attention: Attention, head: string, side: Side, prompt: 
         y: gutter + query * cell,
         width: Math.max(1, cell - 0.75),
         height: Math.max(1, cell - 0.75),
-        "fill-opacity": Math.max(0.045, weight).toFixed(3),
+        "fill-opacity": Math.max(0.045, shade(weight, key)).toFixed(3),
       });
       square.append(svg("title", {}, `${written(tokens[query])} looks at ${written(tokens[key])}: ${percent(weight)}`));
       image.append(square);
@@ -93,8 +101,9 @@ function spoken(weights: number[][], tokens: string[], scored: number[], head: s
 }
 
 /** A thumbnail: the pattern alone. */
-export function thumbnail(attention: Attention, head: string, prompt: number, size: number, ink: string): HTMLCanvasElement {
+export function thumbnail(attention: Attention, head: string, prompt: number, size: number, ink: string, bare = false): HTMLCanvasElement {
   const weights = pattern(attention, head, "clean", prompt);
+  const shade = shading(weights, bare);
   const canvas = h("canvas", { class: "thumb", "aria-hidden": "true" });
   const length = weights.length;
   const ratio = Math.max(1, Math.round((size * 2) / length));
@@ -104,7 +113,7 @@ export function thumbnail(attention: Attention, head: string, prompt: number, si
   weights.forEach((row, query) =>
     row.forEach((weight, key) => {
       if (attention.causal && key > query) return;
-      context.globalAlpha = Math.max(0.05, weight);
+      context.globalAlpha = Math.max(0.05, shade(weight, key));
       context.fillRect(key * ratio, query * ratio, ratio, ratio);
     }),
   );
@@ -132,8 +141,8 @@ export function promptText(prompt: PromptData): HTMLElement {
   return list;
 }
 
-export function bothSides(target: Element, attention: Attention, head: string, prompt: number, width: number): void {
+export function bothSides(target: Element, attention: Attention, head: string, prompt: number, width: number, bare = false): void {
   const side = (which: Side, name: string) =>
-    h("figure", {}, h("figcaption", {}, name), heatMap(attention, head, which, prompt, width));
+    h("figure", {}, h("figcaption", {}, name), heatMap(attention, head, which, prompt, width, bare));
   replace(target, side("clean", "clean prompt"), side("corrupt", "corrupted prompt"));
 }

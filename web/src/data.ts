@@ -15,7 +15,8 @@ export interface NodeData {
   /** What sees the key and the value that it reads, in other nodes. */
   readers: string[];
   group: number | null;
-  wide: Box;
+  /** Where it stands in the columns of spans: with everything that was sent, and with circuits alone. */
+  wide: Box | null;
   close: Box | null;
 }
 
@@ -88,6 +89,13 @@ export interface Values {
   rows: number;
 }
 
+export interface Example {
+  clean: string;
+  corrupt: string;
+  answers: string[];
+  wrong: string[];
+}
+
 export interface RunData {
   label: string;
   folder: string;
@@ -128,6 +136,8 @@ export interface RunData {
   groups: GroupData[];
   values: Values | null;
   attention: Attention | null;
+  /** The first prompt pair, where it could be had. */
+  example: Example | null;
   notes: string[];
 }
 
@@ -147,13 +157,19 @@ export type Layout = "close" | "wide";
 export interface PageData {
   form: number;
   version: string;
-  graph: { n_layers: number; n_heads: number; ports: boolean; coupled: boolean; n_kv_heads: number; spans: string[]; words: string; edges: number };
+  graph: { n_layers: number; n_heads: number; ports: boolean; coupled: boolean; n_kv_heads: number; whole_heads: boolean; spans: string[]; words: string; edges: number };
   nodes: NodeData[];
   columns: Record<Layout, Columns>;
   groups: string[];
   edges: { from: number[]; to: number[]; kind: Kind[] };
   runs: RunData[];
   jaccard: number[][];
+  /** Metrics whose negative a search takes. They are turned round as they are read: people see what the name says. */
+  negated: string[];
+  /** Where the documentation is, if anywhere. */
+  docs: string | null;
+  /** The page that leads to this one and others, beside it. */
+  gallery: string | null;
 }
 
 export interface Edge {
@@ -170,6 +186,8 @@ export interface Decision {
   at: number;
   before: number;
   after: number;
+  /** How much worse the metric was without the edge. */
+  effect: number;
   kept: boolean;
 }
 
@@ -180,6 +198,8 @@ export interface Run extends RunData {
   /** The last decision about each edge, and all of them: one for every pass that tested it. */
   decision: (Decision | undefined)[];
   decisions: (Decision[] | undefined)[];
+  /** Whether higher is better. */
+  higher: boolean;
 }
 
 export interface Model {
@@ -207,17 +227,45 @@ export function read(text: string): Model {
     for (const at of chosen) found[at] = true;
     return found;
   };
-  const runs = data.runs.map((run): Run => {
+  const runs = data.runs.map((sent): Run => {
+    const run = asRead(sent, data.negated);
+    const higher = data.negated.includes(run.metric);
+    const sign = higher ? -1 : 1;
     const decisions: (Decision[] | undefined)[] = new Array(edges.length);
     run.tested.edge.forEach((edge, at) => {
       const { at: when, before, after, kept } = run.tested;
-      (decisions[edge] ??= []).push({ at: when[at], before: before[at], after: after[at], kept: kept[at] });
+      (decisions[edge] ??= []).push({ at: when[at], before: sign * before[at], after: sign * after[at], effect: after[at] - before[at], kept: kept[at] });
     });
     const decision = Array.from(decisions, (all) => all?.at(-1));
-    return { ...run, has: flags(run.in), known: run.truth && flags(run.truth.in), decision, decisions };
+    return { ...run, has: flags(run.in), known: run.truth && flags(run.truth.in), decision, decisions, higher };
   });
   const byName = new Map(data.nodes.map((node, index) => [node.id, index]));
   return { data, nodes: data.nodes, edges, runs, byName };
+}
+
+/** A run with the signs that people read. */
+function asRead(run: RunData, negated: string[]): RunData {
+  const turned = <One extends number | null>(value: One): One => (value === null ? value : (0 - (value as number))) as One;
+  const values = run.values && {
+    ...run.values,
+    metrics: Object.fromEntries(
+      Object.entries(run.values.metrics).map(([name, by]) => [name, negated.includes(name) ? { circuit: by.circuit.map(turned), full: by.full.map(turned), ablated: by.ablated.map(turned) } : by]),
+    ),
+  };
+  if (!negated.includes(run.metric)) return { ...run, values };
+  const { metric, full, ablated } = run.result;
+  return {
+    ...run,
+    values,
+    result: { ...run.result, metric: turned(metric), full: turned(full), ablated: turned(ablated) },
+    sizes: run.sizes.map(([size, value, threshold]) => [size, turned(value), threshold]),
+    slider: run.slider?.kind === "trace" ? { ...run.slider, metric: run.slider.metric.map(turned) } : run.slider,
+  };
+}
+
+/** What a metric does where something that mattered is gone. */
+export function worse(run: Run): string {
+  return `${run.higher ? "fall" : "rise"} of ${run.metric}`;
 }
 
 /** The pass, counted from 0, in which a decision was taken. */
@@ -230,5 +278,5 @@ export function passOf(run: Run, at: number): number {
 export function weight(run: Run, edge: number): number | null {
   if (run.scores) return run.scores[edge];
   const decision = run.decision[edge];
-  return decision ? decision.after - decision.before : null;
+  return decision ? decision.effect : null;
 }

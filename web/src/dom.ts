@@ -4,7 +4,7 @@ type Child = Node | string | null | undefined | false;
 type Handlers = { [name in keyof HTMLElementEventMap]?: (event: HTMLElementEventMap[name]) => void };
 type Attributes = Record<string, string | number | boolean | null | undefined>;
 
-const ALLOWED = /^(class|id|for|type|min|max|step|value|name|title|role|tabindex|href|scope|colspan|checked|selected|disabled|hidden|open|placeholder|autocomplete|spellcheck|aria-[a-z]+|data-[a-z-]+)$/;
+const ALLOWED = /^(class|id|for|type|min|max|step|value|name|title|role|tabindex|href|scope|colspan|checked|selected|disabled|hidden|open|placeholder|autocomplete|spellcheck|download|rel|maxlength|aria-[a-z]+|data-[a-z-]+)$/;
 
 function fill(element: Element, children: Child[]): void {
   for (const child of children) if (child) element.append(child);

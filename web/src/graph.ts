@@ -1,433 +1,458 @@
-// The circuit on a canvas, drawn by Cytoscape.js at the places that edgewise worked out.
+// The circuit on canvases: lines, boxes above them, and above both what is brought out. Drawn anew only where it changes.
 
-import cytoscape from "cytoscape";
-import { addColumns, type Backdrop, columnStyles, fadedAttention, Ties } from "./columns";
-import type { Box, Layout, Model } from "./data";
-import { weight } from "./data";
-import { bends, tabs } from "./marks";
+import type { Box } from "./arrange";
+import type { Model } from "./data";
+import { h, on, replace } from "./dom";
+import * as paint from "./paint";
 import type { Neighbours, Paths } from "./paths";
-import { type Route, routes } from "./routes";
-import { type State, Status } from "./state";
-import type { Palette, Theme } from "./theme";
+import { CanvasPen, SvgPen, type Pen } from "./pen";
+import { boxAt, compose, edgeAt, type Scene } from "./scene";
+import type { State } from "./state";
+import { strengths } from "./strongest";
+import type { Theme } from "./theme";
 
 export interface Handlers {
-  node(index: number | null): void;
+  /** A node is clicked; with Shift, it is picked beside others. */
+  node(index: number | null, more: boolean): void;
   edge(index: number | null): void;
-  hover(what: { node?: number; edge?: number } | null): void;
-  /** Nodes have gone to other places. */
-  moved(): void;
+  hover(what: { nodes?: number[]; edge?: number } | null): void;
+  /** A layer, or a range of them, is to be folded or unfolded. */
+  fold(layers: [first: number, last: number], folded: boolean): void;
+  /** Nodes were dragged onto others. */
+  drop(nodes: number[], onto: number[]): void;
 }
 
-/** With more edges than this, lines are thinner and fainter, and those aside are left out while paths are followed. */
-const MANY = 250;
-const LARGEST = 1.5;
-const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+/** Lines that are painted before the screen may show what there is. To ask for them is quick; the screen takes its time. */
+const AT_ONCE = 350;
+const MOST_PIXELS = 12e6;
+/** Of more lines on the paths than this, those at what is chosen alone are brought out. */
+const MOST_LIT = 700;
 
 export class GraphView {
-  readonly cy: cytoscape.Core;
-  private readonly layouts: Record<Layout, { boxes: (Box | null)[]; routes: (Route | null)[] }>;
-  private layout: Layout | null = null;
-  private readonly nodes: cytoscape.NodeSingular[] = [];
-  private readonly edges: (cytoscape.EdgeSingular | null)[] = [];
-  /** From a shared key/value head to the query heads that read it, and from a head to itself at other spans. */
-  private readonly ties: Ties;
-  private readonly backdrops: Backdrop[];
-  private tabs: string[] = [];
-  private readonly led: (Layout | undefined)[] = [];
-  private settling: ReturnType<typeof setTimeout> | undefined;
+  readonly sheet = h("div", { class: "sheet" });
+  private readonly scroller = h("div", { class: "scroller" }, this.sheet);
+  private readonly lines = h("canvas", { class: "lines", "aria-hidden": "true" });
+  private readonly boxes = h("canvas", { class: "boxes", "aria-hidden": "true" });
+  private readonly over = h("canvas", { class: "over", "aria-hidden": "true" });
+  private readonly gutter = h("div", { class: "gutter", role: "group", "aria-label": "layers" });
+  private scene: Scene | null = null;
+  private sceneKey = "";
+  private look: paint.Look | null = null;
   private shown: Uint8Array = new Uint8Array(0);
+  private state: State;
   private lit: Paths | null = null;
   private focus: { node: number | null; edge: number | null } = { node: null, edge: null };
-  private state: State;
-  private widths: Float32Array;
-  private dense = false;
+  private scale = 1;
+  private painting = 0;
+  private strength: Float64Array;
+  private strengthOf: number;
+  private drag: { from: number; x: number; y: number; moved: boolean } | null = null;
+  private lastFold: number | null = null;
+  private readonly soon: () => void;
 
   constructor(
     private readonly container: HTMLElement,
     private readonly model: Model,
     private readonly theme: Theme,
-    neighbours: Neighbours,
+    private readonly neighbours: Neighbours,
     state: State,
     private readonly handlers: Handlers,
   ) {
     this.state = state;
-    this.layouts = { close: this.place("close"), wide: this.place("wide") };
-    this.widths = new Float32Array(model.edges.length).fill(0.22);
-    this.cy = cytoscape({
-      container,
-      elements: this.elements(),
-      style: this.style(),
-      layout: { name: "preset", fit: false },
-      autoungrabify: true,
-      boxSelectionEnabled: false,
-      userZoomingEnabled: false,
-      minZoom: 0.15,
-      maxZoom: 4,
-      pixelRatio: Math.min(devicePixelRatio || 1, 2),
+    this.strengthOf = state.focus;
+    this.strength = strengths(model, state.focus);
+    this.sheet.append(this.lines, this.boxes, this.over, this.gutter);
+    container.append(this.scroller);
+    this.soon = () => this.repaint();
+    theme.onChange(this.soon);
+    this.listen();
+    // For tests, and for who wants to know what is drawn.
+    Object.assign(container, { graph: this });
+  }
+
+  // -- what is drawn, in words ---------------------------------------------------------------------------------------
+
+  /** Names of the edges that are drawn, port edges aside. */
+  drawn(): string[] {
+    return this.model.edges.filter((edge) => !edge.port && this.shown[edge.index]).map((edge) => edge.name);
+  }
+
+  /** Names of those that are brought out. */
+  bright(): string[] {
+    return this.lit ? this.model.edges.filter((edge) => !edge.port && this.shown[edge.index] && this.lit!.edges.has(edge.index)).map((edge) => edge.name) : [];
+  }
+
+  /** Boxes in their places, in pixels of the sheet. */
+  standing(): { label: string; names: string[]; span: string | null; box: Box; colour: string | null; lit: boolean }[] {
+    const { scene, look } = this;
+    if (!scene || !look) return [];
+    return scene.visual.nodes.flatMap((node, at) => {
+      if (!look.seen[at]) return [];
+      const box = scene.at.boxes[at].map((value) => value * this.scale) as Box;
+      const own = this.model.nodes[node.nodes[0]];
+      const lit = !this.lit || node.nodes.some((one) => this.lit!.nodes.has(one));
+      return [{ label: node.label, names: node.nodes.map((one) => this.model.nodes[one].id), span: own.span, box, colour: node.group === null ? null : this.theme.palette.groups[node.group % 8], lit }];
     });
-    model.nodes.forEach((_, index) => this.nodes.push(this.cy.$id(`n${index}`) as cytoscape.NodeSingular));
-    for (const edge of model.edges) {
-      this.edges.push(edge.port ? null : (this.cy.$id(`e${edge.index}`) as unknown as cytoscape.EdgeSingular));
+  }
+
+  /** Columns of spans, and the lines of attention between nodes that are drawn. */
+  attention(): { columns: { name: string; left: number; right: number }[]; arcs: [from: string, to: string, lit: boolean][]; ties: [from: string, to: string][] } {
+    const { scene, look } = this;
+    if (!scene || !look) return { columns: [], arcs: [], ties: [] };
+    const id = (box: number) => this.model.nodes[scene.visual.nodes[box].nodes[0]].id;
+    const lit = (box: number) => !this.lit || scene.visual.nodes[box].nodes.some((one) => this.lit!.nodes.has(one));
+    const arcs = scene.arcs.filter(({ from, to }) => look.seen[from] && look.seen[to] && this.carries(from, to));
+    const ties = scene.visual.ties.filter(([from, to]) => look.seen[from] && look.seen[to]);
+    return {
+      columns: scene.at.columns.map(({ name, left, width }) => ({ name, left: left * this.scale, right: (left + width) * this.scale })),
+      arcs: arcs.map(({ from, to }) => [id(from), id(to), lit(from) && lit(to)]),
+      ties: ties.map(([from, to]) => [id(from), id(to)]),
+    };
+  }
+
+  /** The size of the smallest name on the screen, in pixels. */
+  nameSize(): number {
+    return 11 * this.scale;
+  }
+
+  // -- drawing -------------------------------------------------------------------------------------------------------
+
+  /** Draw what `shown` says, a Status for each edge. `room` holds all edges that the slider may come to. */
+  show(state: State, shown: Uint8Array, room: Uint8Array, lit: Paths | null): void {
+    this.state = { ...state };
+    this.shown = shown;
+    if (this.strengthOf !== state.focus) {
+      this.strengthOf = state.focus;
+      this.strength = strengths(this.model, state.focus);
     }
-    this.ties = new Ties(this.cy, model, neighbours);
-    this.backdrops = addColumns(this.cy, model);
-    this.listen(handlers);
-    theme.onChange(() => {
-      this.cy.style(this.style());
-      this.tabs = [];
-      this.cy.batch(() => this.mark(this.shown));
+    this.place(room);
+    this.lit = lit;
+    this.focus = { node: state.node, edge: state.edge };
+    this.repaint();
+  }
+
+  private place(room: Uint8Array): void {
+    const width = Math.max(260, this.container.clientWidth);
+    const { state } = this;
+    const bits = room.reduce((hash, status, at) => (status ? (Math.imul(hash, 31) + at + 1) | 0 : hash), 7);
+    const groups = state.boxed ? state.groups.map((group) => [group.name, ...group.members].join()).join(";") : state.groups.map((group) => [...group.members].join()).join(";");
+    const key = [width, bits, [...state.folds].join(), state.boxed, groups].join(" ");
+    if (key === this.sceneKey) return;
+    this.sceneKey = key;
+    this.scene = compose(this.model, state, room, this.neighbours, width);
+    this.labels();
+  }
+
+  private repaint(): void {
+    const { scene } = this;
+    if (!scene) return;
+    this.look = paint.look(this.model, this.state, this.theme.palette, this.shown, scene, this.strength);
+    const { width, height } = scene.at;
+    this.sheet.style.width = `${width * this.scale}px`;
+    this.sheet.style.height = `${height * this.scale}px`;
+    const wanted = (devicePixelRatio || 1) * this.scale;
+    const ratio = Math.min(wanted, Math.sqrt(MOST_PIXELS / (width * height)));
+    const pens = [this.lines, this.boxes, this.over].map((canvas) => this.clear(canvas, ratio));
+    this.paintLines(pens[0]);
+    paint.boxes(new CanvasPen(pens[1]), this.look, scene);
+    this.bringOut();
+  }
+
+  private clear(canvas: HTMLCanvasElement, ratio: number): CanvasRenderingContext2D {
+    const { width, height } = this.scene!.at;
+    const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
+    canvas.style.width = `${width * this.scale}px`;
+    canvas.style.height = `${height * this.scale}px`;
+    const context = canvas.getContext("2d")!;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.globalCompositeOperation = "source-over";
+    context.clearRect(0, 0, wide, high);
+    context.setTransform(wide / width, 0, 0, high / height, 0, 0);
+    return context;
+  }
+
+  /** The strongest first and above: where there are very many, the weak ones come in the next frames. */
+  private paintLines(context: CanvasRenderingContext2D): void {
+    const { scene, look } = this;
+    if (!scene || !look) return;
+    const now = ++this.painting;
+    const pen = new CanvasPen(context);
+    const order = paint.inOrder(look, scene).filter((at) => paint.alone(look, scene.visual.edges[at]));
+    context.globalCompositeOperation = "destination-over";
+    paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
+    paint.ties(pen, look, scene, null);
+    if (this.state.spine) paint.spine(pen, look, scene);
+    let at = 0;
+    const some = (): void => {
+      if (now !== this.painting) return;
+      for (const end = Math.min(order.length, at + AT_ONCE); at < end; at++) pen.curve(scene.curves[order[at]], paint.stroke(look, scene.visual.edges[order[at]], order[at]));
+      if (at < order.length) requestAnimationFrame(some);
+      else paint.ground(pen, look, scene);
+    };
+    some();
+  }
+
+  private carries(from: number, to: number): boolean {
+    const { visual } = this.scene!;
+    const [one, other] = [visual.nodes[from].nodes[0], visual.nodes[to].nodes[0]];
+    return this.neighbours.carriedTo(one, this.shown).includes(other);
+  }
+
+  /** Bring out paths and what is chosen, and let the rest fade. */
+  light(lit: Paths | null, focus: { node: number | null; edge: number | null }): void {
+    this.lit = lit;
+    this.focus = focus;
+    this.bringOut();
+  }
+
+  private bringOut(): void {
+    const { scene, look, lit, focus } = this;
+    if (!scene || !look) return;
+    this.sheet.classList.toggle("dim", lit !== null);
+    const context = this.over.getContext("2d")!;
+    context.save();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.over.width, this.over.height);
+    context.restore();
+    const pen = new CanvasPen(context);
+    if (lit) {
+      paint.names(pen, look, scene);
+      this.litLines(pen, lit);
+    }
+    if (lit) paint.boxes(pen, look, scene, (box) => scene.visual.nodes[box].nodes.some((node) => lit.nodes.has(node)));
+    for (const node of [focus.node, ...this.state.picked]) {
+      const at = node === null ? -1 : scene.visual.of[node];
+      if (at >= 0 && look.seen[at]) paint.ring(pen, look, scene, at);
+    }
+  }
+
+  private litLines(pen: Pen, lit: Paths): void {
+    const { look, focus } = this;
+    const scene = this.scene!;
+    const on = scene.visual.edges.flatMap((edge, at) => (look!.status[at] && edge.edges.some((index) => lit.edges.has(index)) ? [at] : []));
+    const chosen = focus.node === null ? -1 : scene.visual.of[focus.node];
+    const near = (at: number) => {
+      const { from, to } = scene.visual.edges[at];
+      return chosen < 0 ? on.length <= paint.MANY : from === chosen || to === chosen;
+    };
+    paint.arcs(pen, look!, scene, (from, to) => this.carries(from, to), lit);
+    paint.ties(pen, look!, scene, lit);
+    const far = on.filter((at) => !near(at));
+    const close = on.filter(near);
+    const spine = new Set(far.filter((at) => !paint.alone(look!, scene.visual.edges[at])));
+    if (spine.size) paint.spine(pen, look!, scene, spine);
+    if (on.length <= MOST_LIT) for (const at of far) if (!spine.has(at)) pen.curve(scene.curves[at], { ...paint.stroke(look!, scene.visual.edges[at], at), alpha: on.length > paint.MANY ? 0.35 : 0.5 });
+    for (const at of close) {
+      const stroke = paint.stroke(look!, scene.visual.edges[at], at);
+      if (focus.edge !== null && scene.visual.edges[at].edges.includes(focus.edge)) pen.curve(scene.curves[at], { colour: this.theme.palette.accent, width: stroke.width + 9, alpha: 0.3 });
+      pen.curve(scene.curves[at], { ...stroke, width: Math.max(stroke.width, 1.4), alpha: 0.95 });
+    }
+  }
+
+  // -- names of layers ------------------------------------------------------------------------------------------------
+
+  private labels(): void {
+    const foldable = this.model.data.graph.spans.length === 0;
+    const rows = this.scene!.at.rows.map((row) => {
+      const [first, last] = row.layers;
+      const range = first === last ? String(first) : `${first}–${last}`;
+      const layers = `${first === last ? "layer" : "layers"} ${range}`;
+      if (row.state === "empty" || !foldable) {
+        return { row, element: h("span", { class: `layer-name ${row.state}`, title: row.state === "empty" ? `${layers}: nothing is shown` : layers }, range) };
+      }
+      const folded = row.state === "folded";
+      const label = folded ? `unfold ${layers}` : `fold ${layers}`;
+      const button = on(h("button", { type: "button", class: "layer-name", "aria-expanded": folded ? "false" : "true", "aria-label": label, title: `${label}${folded ? "" : " (with Shift: all from the last one)"}` }, range), {
+        click: (event) => {
+          const from = event.shiftKey && this.lastFold !== null ? this.lastFold : first;
+          this.lastFold = first;
+          this.handlers.fold(folded ? row.layers : [Math.min(from, first), Math.max(from, last)], !folded);
+        },
+      });
+      return { row, element: button };
     });
+    replace(this.gutter, ...rows.map(({ element }) => element));
+    this.rowElements = rows;
+    this.standLabels();
   }
 
-  private place(layout: Layout): { boxes: (Box | null)[]; routes: (Route | null)[] } {
-    const boxes = this.model.nodes.map((node) => node[layout]);
-    return { boxes, routes: routes(this.model, boxes) };
+  private rowElements: { row: { top: number; bottom: number }; element: HTMLElement }[] = [];
+
+  private standLabels(): void {
+    for (const { row, element } of this.rowElements) {
+      element.style.top = `${((row.top + row.bottom) / 2) * this.scale - 9}px`;
+    }
   }
 
-  private elements(): cytoscape.ElementDefinition[] {
-    const nodes = this.model.nodes.map((node, index) => ({
-      group: "nodes" as const,
-      data: { id: `n${index}`, index, label: node.name, span: node.span, kind: node.kind, group: node.group, width: node.wide[2], height: node.wide[3] },
-      position: { x: node.wide[0], y: node.wide[1] },
-      classes: "off",
-    }));
-    const edges = this.model.edges
-      .filter((edge) => !edge.port)
-      .map((edge) => ({
-        group: "edges" as const,
-        data: { id: `e${edge.index}`, index: edge.index, source: `n${edge.from}`, target: `n${edge.to}`, kind: edge.kind },
-        classes: "off",
-      }));
-    return [...nodes, ...edges];
-  }
+  // -- what people do -------------------------------------------------------------------------------------------------
 
-  private listen(handlers: Handlers): void {
-    const cy = this.cy;
-    cy.on("tap", "node[kind]", (event) => handlers.node(event.target.data("index")));
-    cy.on("tap", "edge[kind]", (event) => handlers.edge(event.target.data("index")));
-    cy.on("tap", (event) => {
-      if (event.target === cy) handlers.node(null);
+  private listen(): void {
+    const { sheet, handlers } = this;
+    const place = (event: MouseEvent): [number, number] => {
+      const at = sheet.getBoundingClientRect();
+      return [(event.clientX - at.left) / this.scale, (event.clientY - at.top) / this.scale];
+    };
+    const box = (x: number, y: number) => boxAt(this.scene!, x, y, (at) => this.look!.seen[at]);
+    let hovered = "";
+    on(sheet, {
+      pointermove: (event) => {
+        if (!this.scene || event.pointerType === "touch") return;
+        const [x, y] = place(event);
+        if (this.drag && Math.hypot(x - this.drag.x, y - this.drag.y) > 7) this.drag.moved = true;
+        if (this.drag?.moved) return this.ghost(x, y);
+        const node = box(x, y);
+        const edge = node === null ? this.edgeUnder(x, y) : null;
+        const now = `${node} ${edge}`;
+        if (now === hovered) return;
+        hovered = now;
+        handlers.hover(node !== null ? { nodes: this.scene.visual.nodes[node].nodes } : edge !== null ? { edge } : null);
+      },
+      pointerleave: () => {
+        if (hovered && hovered !== "null null") handlers.hover(null);
+        hovered = "";
+      },
+      pointerdown: (event) => {
+        if (event.pointerType === "touch" || event.button !== 0 || !this.scene) return;
+        const [x, y] = place(event);
+        const from = box(x, y);
+        const kind = from === null ? "bar" : this.scene.visual.nodes[from].kind;
+        if (from !== null && kind !== "bar" && kind !== "fold" && !this.model.data.graph.spans.length) this.drag = { from, x, y, moved: false };
+      },
+      click: (event) => {
+        if (!this.scene || (event.target instanceof Element && event.target.closest("button"))) return;
+        const drag = this.drag;
+        this.drag = null;
+        const [x, y] = place(event);
+        const node = box(x, y);
+        if (drag?.moved) {
+          this.bringOut();
+          if (node !== null && node !== drag.from && this.scene.visual.nodes[node].kind !== "bar") handlers.drop(this.scene.visual.nodes[drag.from].nodes, this.scene.visual.nodes[node].nodes);
+          return;
+        }
+        if (node !== null) {
+          const visual = this.scene.visual.nodes[node];
+          if (visual.kind === "fold") handlers.fold(visual.layers, false);
+          else handlers.node(visual.nodes[0], event.shiftKey);
+          return;
+        }
+        const edge = this.edgeUnder(x, y);
+        if (edge !== null) handlers.edge(edge);
+        else handlers.node(null, false);
+      },
     });
-    cy.on("mouseover", "node[kind]", (event) => handlers.hover({ node: event.target.data("index") }));
-    cy.on("mouseover", "edge[kind]", (event) => handlers.hover({ edge: event.target.data("index") }));
-    cy.on("mouseout", "node, edge", () => handlers.hover(null));
+    addEventListener("pointerup", (event) => {
+      if (this.drag && !(event.target instanceof Node && sheet.contains(event.target))) {
+        this.drag = null;
+        this.bringOut();
+      }
+    });
     // The page scrolls as ever; the graph is zoomed with Ctrl held, as maps are, or with its buttons.
     this.container.addEventListener(
       "wheel",
       (event) => {
         if (!event.ctrlKey && !event.metaKey) return;
         event.preventDefault();
-        const at = this.container.getBoundingClientRect();
-        const level = cy.zoom() * Math.exp(-event.deltaY / 300);
-        cy.zoom({ level, renderedPosition: { x: event.clientX - at.left, y: event.clientY - at.top } });
+        this.zoom(Math.exp(-event.deltaY / 300));
       },
-      { passive: false, capture: true },
+      { passive: false },
     );
   }
 
-  /** Draw what `shown` says, a Status for each edge. */
-  show(state: State, shown: Uint8Array, lit: Paths | null): void {
-    const previous = this.shown;
-    const dense = shown.reduce((sum, status) => sum + (status ? 1 : 0), 0) > MANY;
-    const recolour =
-      this.dense !== dense ||
-      this.state.colour !== state.colour || this.state.focus !== state.focus || previous.length !== shown.length;
-    this.state = { ...state };
-    this.shown = shown;
-    this.dense = dense;
-    if (recolour) this.widths = this.measureWidths();
-    clearTimeout(this.settling);
-    const seen = this.seen(shown);
-    const wanted = this.wanted(seen);
-    const before = this.layout;
-    // To lead a thousand edges anew takes a moment: that waits until the slider rests.
-    const later = before !== null && before !== wanted && dense;
-    if (later) {
-      this.settling = setTimeout(() => this.settle(), 160);
-      this.layouts[before].boxes.forEach((box, index) => (seen[index] &&= box !== null));
-    }
-    this.cy.batch(() => {
-      if (!later) this.arrange(wanted);
-      else this.lead();
-      this.edges.forEach((edge, index) => {
-        if (edge && (previous[index] !== shown[index] || recolour)) edge.classes(this.classes(index));
-      });
-      this.showNodes(seen);
-      this.mark(shown);
-      if (recolour) this.cy.style(this.style());
-    });
-    if (!later && before !== null && before !== wanted) this.handlers.moved();
-    this.light(lit, { node: state.node, edge: state.edge }, true);
+  /** The strongest edge of the model that the line under a place stands for. */
+  private edgeUnder(x: number, y: number): number | null {
+    const { scene, look } = this;
+    if (!scene || !look) return null;
+    const at = edgeAt(scene, x, y, (one) => look.status[one] > 0 && paint.alone(look, scene.visual.edges[one]));
+    if (at === null) return null;
+    const there = scene.visual.edges[at].edges.filter((index) => this.shown[index]);
+    return there.reduce((best, index) => (this.strength[index] > this.strength[best] ? index : best), there[0]);
   }
 
-  /** A head's query, key and value as marks under its name: filled where edges lead in, else an outline. */
-  private mark(shown: Uint8Array): void {
-    const kinds = ["q", "k", "v"];
-    const marks = this.model.nodes.map(() => "---".split(""));
-    for (const edge of this.model.edges) {
-      const at = kinds.indexOf(edge.kind);
-      if (at < 0 || !shown[edge.index]) continue;
-      if (!edge.port) marks[edge.to][at] = kinds[at].toUpperCase();
-      else if (marks[edge.to][at] === "-") marks[edge.to][at] = kinds[at];
-    }
-    this.nodes.forEach((node, index) => {
-      const kind = this.model.nodes[index].kind;
-      const wanted = kind === "head" || kind === "group" ? marks[index].join("") : "---";
-      if (this.tabs[index] === wanted) return;
-      this.tabs[index] = wanted;
-      if (wanted === "---") node.removeStyle("background-image text-margin-y");
-      else node.style({ "background-image": tabs(wanted, node.data("width"), node.data("height"), this.theme.palette), "text-margin-y": -6 });
-    });
+  /** What is dragged, where the pointer is. */
+  private ghost(x: number, y: number): void {
+    const { scene, look, drag } = this;
+    if (!scene || !look || !drag) return;
+    this.bringOut();
+    const pen = new CanvasPen(this.over.getContext("2d")!);
+    const [, , width, height] = scene.at.boxes[drag.from];
+    pen.box(x, y, width, height, { colour: this.theme.palette.box, line: this.theme.palette.accent, width: 2, radius: 4, alpha: 0.85 });
+    pen.text(x, y + 4, scene.visual.nodes[drag.from].label, { size: 12, colour: this.theme.palette.ink });
+    const onto = boxAt(scene, x, y, (at) => look.seen[at] && at !== drag.from);
+    if (onto !== null && scene.visual.nodes[onto].kind !== "bar") paint.ring(pen, look, scene, onto);
   }
 
-  private classes(index: number): string {
-    const status = this.shown[index];
-    return status ? `s${status}` : "off";
-  }
+  // -- size and place -------------------------------------------------------------------------------------------------
 
-  /** Which nodes have anything to show. */
-  private seen(shown: Uint8Array): boolean[] {
-    const seen = new Array<boolean>(this.model.nodes.length).fill(false);
-    for (const edge of this.model.edges) {
-      if (!shown[edge.index]) continue;
-      seen[edge.to] = true;
-      if (edge.from >= 0) seen[edge.from] = true;
-    }
-    return seen;
-  }
-
-  private showNodes(seen: boolean[]): void {
-    this.nodes.forEach((node, index) => {
-      if (node.hasClass("off") === seen[index]) node.toggleClass("off", !seen[index]);
-    });
-    this.ties.show(seen, this.shown);
-  }
-
-  /** What was put off while the slider moved. */
-  private settle(): void {
-    const seen = this.seen(this.shown);
-    this.cy.batch(() => {
-      this.arrange(this.wanted(seen));
-      this.showNodes(seen);
-    });
-    this.handlers.moved();
-  }
-
-  /** Nodes go to where everything that is shown has room, and stay there until the slider is let go of. */
-  private wanted(seen: boolean[]): Layout {
-    const close = this.layouts.close.boxes;
-    const stay = this.layout === "wide" && this.state.stop !== null;
-    return !stay && seen.every((there, index) => !there || close[index]) ? "close" : "wide";
-  }
-
-  private arrange(layout: Layout): void {
-    const before = this.layout;
-    this.layout = layout;
-    const { boxes } = this.layouts[layout];
-    if (layout !== before) {
-      this.nodes.forEach((node, index) => {
-        const box = boxes[index];
-        if (!box) return;
-        if (node.data("width") !== box[2]) node.data({ width: box[2], height: box[3] });
-        node.position({ x: box[0], y: box[1] });
-      });
-      this.ties.lead(layout);
-      for (const backdrop of this.backdrops) backdrop.stand(layout);
-    }
-    this.lead();
-    if (before !== null && layout !== before) this.fit(true);
-  }
-
-  /** Lead the edges that are shown between the nodes' places; others wait until they are. */
-  private lead(): void {
-    const layout = this.layout!;
-    const { boxes, routes } = this.layouts[layout];
-    this.edges.forEach((edge, index) => {
-      const route = routes[index];
-      if (!edge || !route || !this.shown[index] || this.led[index] === layout) return;
-      this.led[index] = layout;
-      edge.style(bends(route, boxes[this.model.edges[index].from]!, boxes[this.model.edges[index].to]!));
-    });
-  }
-
-  fit(soon = false): void {
-    const run = () => {
-      this.cy.maxZoom(LARGEST);
-      this.cy.fit(this.cy.nodes().not(".off"), 15);
-      this.cy.maxZoom(4);
-      this.cy.center(this.cy.nodes().not(".off"));
-    };
-    if (soon && !STILL.matches) requestAnimationFrame(run);
-    else run();
+  fit(): void {
+    this.scale = 1;
+    this.rescale();
   }
 
   zoom(factor: number): void {
-    const at = { x: this.container.clientWidth / 2, y: this.container.clientHeight / 2 };
-    this.cy.zoom({ level: this.cy.zoom() * factor, renderedPosition: at });
+    this.scale = Math.max(0.4, Math.min(4, this.scale * factor));
+    this.rescale();
   }
 
+  private rescale(): void {
+    this.standLabels();
+    this.repaint();
+  }
+
+  /** For another width of the window; the next `show` draws. */
   resize(): void {
-    this.cy.resize();
-    this.fit();
+    this.sceneKey = "";
   }
 
-  /** How tall the drawing wants to be at a width. */
-  heightAt(width: number): number {
-    const boxes = this.layouts[this.layout ?? "close"].boxes.filter((box): box is Box => box !== null);
-    const right = Math.max(...boxes.map((box) => box[0] + box[2] / 2), 1);
-    const bottom = Math.max(...boxes.map((box) => box[1] + box[3] / 2), 1);
-    return (bottom + 14) * Math.min(LARGEST, width / (right + 14)) + 12;
-  }
-
-  /** Bring out paths and what is chosen, and let the rest fade. */
-  light(lit: Paths | null, focus: { node: number | null; edge: number | null }, anew = false): void {
-    const before = this.lit;
-    const was = this.focus;
-    this.lit = lit;
-    this.focus = focus;
-    this.cy.batch(() => {
-      if (lit !== before || anew) {
-        this.nodes.forEach((node, index) => {
-          const faded = lit !== null && !lit.nodes.has(index);
-          if (node.hasClass("faded") !== faded) node.toggleClass("faded", faded);
-        });
-        this.ties.light(lit);
-        this.edges.forEach((edge, index) => {
-          if (!edge || !this.shown[index]) return;
-          this.brighten(edge, index, focus);
-        });
-      }
-      if (was.node !== null) this.nodes[was.node].removeClass("chosen");
-      if (was.edge !== null) this.edges[was.edge]?.removeClass("chosen");
-      if (focus.node !== null) this.nodes[focus.node].addClass("chosen");
-      if (focus.edge !== null) this.edges[focus.edge]?.addClass("chosen");
+  /** Where each drawn node of the model stands on the sheet. */
+  places(): Map<number, [x: number, y: number]> {
+    const found = new Map<number, [number, number]>();
+    const { scene, look } = this;
+    if (!scene || !look) return found;
+    scene.visual.nodes.forEach((node, at) => {
+      const [x, y] = scene.at.boxes[at];
+      if (look.seen[at]) for (const one of node.nodes) if (!found.has(one)) found.set(one, [x * this.scale, y * this.scale]);
     });
+    return found;
   }
 
-  /** Edges on the paths stand out; of those, the ones at the chosen node itself most. */
-  private brighten(edge: cytoscape.EdgeSingular, index: number, focus: { node: number | null }): void {
-    const wanted = this.lit === null ? "" : !this.lit.edges.has(index) ? "faded" : this.near(index, focus) ? "lit" : this.dense ? "" : "far";
-    for (const name of ["faded", "lit", "far"]) {
-      const has = name === wanted;
-      if (edge.hasClass(name) !== has) edge.toggleClass(name, has);
+  // -- pictures -------------------------------------------------------------------------------------------------------
+
+  /** The whole graph as it is shown, in the words of SVG. */
+  svg(): string {
+    const pen = new SvgPen(this.scene!.at.width, this.scene!.at.height, this.theme.palette.page);
+    this.draw(pen);
+    return pen.written();
+  }
+
+  png(scale: number): HTMLCanvasElement {
+    const { width, height } = this.scene!.at;
+    const ratio = Math.min(scale, Math.sqrt(MOST_PIXELS / (width * height)));
+    const canvas = h("canvas", {});
+    [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
+    const context = canvas.getContext("2d")!;
+    context.scale(ratio, ratio);
+    const pen = new CanvasPen(context);
+    pen.box(width / 2, height / 2, width, height, { colour: this.theme.palette.page, line: null });
+    this.draw(pen);
+    return canvas;
+  }
+
+  private draw(pen: Pen): void {
+    const { scene, look, lit } = this;
+    if (!scene || !look) return;
+    paint.ground(pen, look, scene);
+    if (lit) this.litLines(pen, lit);
+    else {
+      for (const at of paint.inOrder(look, scene).reverse()) {
+        const edge = scene.visual.edges[at];
+        if (paint.alone(look, edge)) pen.curve(scene.curves[at], paint.stroke(look, edge, at));
+      }
+      if (this.state.spine) paint.spine(pen, look, scene);
+      paint.ties(pen, look, scene, null);
+      paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
     }
-  }
-
-  /** Whether an edge on the paths is at what is chosen; of a search's findings all are, unless they are very many. */
-  private near(index: number, focus: { node: number | null }): boolean {
-    const { from, to } = this.model.edges[index];
-    if (focus.node !== null) return from === focus.node || to === focus.node;
-    return this.lit!.edges.size <= MANY;
-  }
-
-  private measureWidths(): Float32Array {
-    const { model, state } = this;
-    const widths = new Float32Array(model.edges.length).fill(0.22);
-    if (state.focus < 0) return widths;
-    const run = model.runs[state.focus];
-    const sizes = model.edges.map((edge) => Math.abs(weight(run, edge.index) ?? 0));
-    const largest = Math.max(...sizes.filter((_, index) => run.has[index]), 0);
-    if (largest > 0) sizes.forEach((value, index) => (widths[index] = Math.sqrt(Math.min(1, value / largest))));
-    return widths;
-  }
-
-  private colour(index: number, palette: Palette): string {
-    const status = this.shown[index];
-    if (status === Status.Coming) return palette.faint;
-    if (this.state.focus < 0 && this.state.colour === "runs") {
-      if (status === Status.Shared) return palette.shared;
-      if (status === Status.Some) return palette.some;
-      const owner = this.model.runs.findIndex((run) => run.has[index]);
-      return palette.runs[Math.max(0, owner) % palette.runs.length];
-    }
-    // Dashes take long to paint, so that very many missed edges have their colour instead.
-    if (status === Status.Missed && (this.dense || this.state.colour === "truth")) return palette.missed;
-    if (this.state.colour === "truth") {
-      return status === Status.Extra ? palette.extra : palette.found;
-    }
-    return palette.kinds[this.model.edges[index].kind];
-  }
-
-  /** Edges that are drawn in full: undecided ones are thin anyway. */
-  private get drawn(): number {
-    return this.shown.reduce((sum, status) => sum + (status && status !== Status.Coming ? 1 : 0), 0);
-  }
-
-  private style(): cytoscape.StylesheetJson {
-    const palette = this.theme.palette;
-    const { drawn, dense } = this;
-    const opacity = drawn > 700 ? 0.42 : drawn > MANY ? 0.55 : 0.9;
-    const widest = drawn > 300 ? 2.2 : drawn > 100 ? 3.6 : 5;
-    const fill = (node: cytoscape.NodeSingular) => {
-      const group = node.data("group") as number | null;
-      const kind = node.data("kind") as string;
-      if (group !== null) return palette.groups[group % palette.groups.length];
-      if (kind === "head") return palette.box;
-      return kind === "mlp" ? palette.mlpBox : palette.bar;
-    };
-    const style = [
-      {
-        selector: "node",
-        style: {
-          shape: "round-rectangle",
-          width: "data(width)",
-          height: "data(height)",
-          "background-color": fill,
-          "border-width": 1,
-          "border-color": palette.boxLine,
-          label: "data(label)",
-          color: palette.ink,
-          "font-family": "ui-sans-serif, system-ui, sans-serif",
-          "font-size": 12,
-          "text-valign": "center",
-          "text-halign": "center",
-          "min-zoomed-font-size": 3,
-          "background-fit": "none",
-          "background-width": "100%",
-          "background-height": "100%",
-          "background-image-opacity": 1,
-          "z-index": 10,
-        },
-      },
-      { selector: "node[kind = 'group']", style: { "border-style": "dashed", "font-size": 11 } },
-      { selector: "node[kind = 'logits'], node[kind = 'input'], node[kind = 'tok'], node[kind = 'pos']", style: { "border-width": 0, "font-weight": 600 } },
-      {
-        selector: "edge",
-        style: {
-          "curve-style": "unbundled-bezier",
-          "edge-distances": "endpoints",
-          "line-color": (edge: cytoscape.EdgeSingular) => this.colour(edge.data("index"), this.theme.palette),
-          width: (edge: cytoscape.EdgeSingular) => 0.8 + (widest - 0.8) * this.widths[edge.data("index")],
-          opacity,
-          "z-index": 1,
-          "overlay-padding": 4,
-        },
-      },
-      ...columnStyles(palette),
-      { selector: "edge[tie]", style: { "curve-style": "straight", "line-color": palette.some, "line-style": "dashed", "line-dash-pattern": [4, 3], width: 1.1, opacity: 0.9, events: "no", "z-index": 0 } },
-      { selector: `edge.s${Status.Coming}`, style: { width: 1, opacity: dense ? 0.45 : 0.7 } },
-      { selector: `edge.s${Status.Missed}`, style: dense ? { width: 1, opacity: 0.3 } : { "line-style": "dashed", "line-dash-pattern": [6, 4], width: 1.8 } },
-      { selector: `edge.s${Status.Some}`, style: dense ? {} : { "line-style": "dashed", "line-dash-pattern": [7, 3] } },
-      // Of many edges, those aside are left out altogether: so much less to paint, and the rest stands clear.
-      { selector: "edge.faded", style: dense ? { visibility: "hidden" } : { opacity: 0.1 } },
-      { selector: "node.faded", style: { opacity: 0.28 } },
-      fadedAttention,
-      { selector: "edge.lit", style: { opacity: 0.95, "z-index": 5 } },
-      { selector: "edge.far", style: { opacity: dense ? 0.3 : 0.5, "z-index": 4 } },
-      {
-        selector: "node.chosen",
-        style: { "border-width": 2.5, "border-color": palette.accent, "outline-width": 3, "outline-color": palette.accent, "outline-opacity": 0.25, "outline-offset": 2, "font-weight": 600 },
-      },
-      { selector: "edge.chosen", style: { opacity: 1, "z-index": 9, "underlay-color": palette.accent, "underlay-opacity": 0.3, "underlay-padding": 5 } },
-      { selector: ".off", style: { display: "none" } },
-    ];
-    if (this.state.colour === "truth" && !dense) {
-      style.push({ selector: `edge.s${Status.Extra}`, style: { "line-style": "dashed", "line-dash-pattern": [2, 3] } as never });
-    }
-    return style as unknown as cytoscape.StylesheetJson;
-  }
-
-  picture(scale: number): string {
-    return this.cy.png({ full: true, scale, bg: this.theme.palette.page });
+    paint.layers(pen, look, scene);
+    paint.boxes(pen, look, scene, lit ? (box) => scene.visual.nodes[box].nodes.some((node) => lit.nodes.has(node)) : null);
   }
 }

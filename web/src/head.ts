@@ -1,7 +1,8 @@
-// The top of the page: what was looked for in what, the figures that matter most, and what to know first.
+// The top of the page: what was looked for in what, a prompt and its answer, the figures that matter most, what to know first.
 
-import type { Model, Run } from "./data";
+import type { Example, Model, Run } from "./data";
 import { count, h, metric, on, percent, plain, plural } from "./dom";
+import { type Meaning, MEANINGS, meaningOfEdges, meaningOfMetric, meaningOfRecovered, what } from "./explain";
 import { recovered } from "./section";
 import type { Theme } from "./theme";
 
@@ -18,13 +19,26 @@ export function header(model: Model, theme: Theme): HTMLElement {
   const how = several
     ? `${runs.length} runs over one graph of ${data.graph.words}`
     : `${run.method}${run.threshold === null ? "" : ` at threshold ${plain(run.threshold)}`}${narrowed(run)} on ${run.metric}, ${run.ablation} ablation, ${plural(run.examples, "prompt pair")}; ${data.graph.words}`;
+  const shown = runs.find((one) => one.example)?.example ?? null;
   return h(
     "header",
     {},
-    h("div", { class: "brand" }, h("span", {}, "edgewise"), toggle),
-    h("h1", {}, tasks, h("span", { class: "in" }, " in "), models),
+    h("div", { class: "brand" }, h("h1", {}, tasks, h("span", { class: "in" }, " in "), models), h("span", { class: "maker" }, data.gallery === null ? "edgewise " : h("a", { href: data.gallery, id: "gallery" }, "all circuits"), toggle)),
     h("p", { class: "how" }, how),
-    several ? null : figures(run),
+    shown ? example(shown) : null,
+  );
+}
+
+/** One prompt, and what is to come after it. */
+function example({ clean, answers, wrong }: Example): HTMLElement {
+  const words = (texts: string[]) => texts.slice(0, 3).map((text) => text.trim() || "␣").join(" · ") + (texts.length > 3 ? " …" : "");
+  return h(
+    "p",
+    { class: "example" },
+    h("span", { class: "offscreen" }, "a prompt: "),
+    h("q", {}, clean),
+    answers.length ? h("span", { class: "answer" }, h("span", { "aria-hidden": "true" }, "→ "), h("span", { class: "offscreen" }, "answer: "), words(answers)) : null,
+    wrong.length ? h("span", { class: "not" }, `not ${words(wrong)}`) : null,
   );
 }
 
@@ -38,15 +52,23 @@ function narrowed(run: Run): string {
   ].join("");
 }
 
-function figures(run: Run): HTMLElement {
+export function figures(model: Model): HTMLElement | null {
+  if (model.runs.length > 1) return null;
+  const [run] = model.runs;
   const { result } = run;
   const share = recovered(run);
-  const figure = (value: string, of: string, what: string) => h("div", { class: "figure" }, h("dt", {}, what), h("dd", {}, h("strong", {}, value), of ? h("span", {}, ` ${of}`) : null));
-  const list = h("dl", { class: "figures" }, figure(count(result.edges), `of ${count(result.of)}`, run.finished ? "edges kept" : "edges left so far"), figure(metric(result.metric), `${metric(result.ablated)} ablated`, run.metric));
-  if (share !== null) list.append(figure(percent(share), "of the model's", "recovered"));
-  if (run.truth) list.append(figure(count(run.truth.found), `of ${count(run.truth.edges)}`, "known edges found"), figure(percent(run.truth.point.precision), "", "precision"));
-  if (result.tests) list.append(figure(count(result.tests), result.seconds === null ? "" : `in ${result.seconds < 10 ? result.seconds.toFixed(1) : Math.round(result.seconds)} s`, "edges tested"));
-  if (result.accuracy !== null) list.append(figure(percent(result.accuracy), "of answers", "the model is right on"));
+  const figure = (value: string, of: string, words: string, meaning: Meaning) =>
+    h("div", { class: "figure" }, h("dt", {}, words, " ", what(model, meaning)), h("dd", {}, h("strong", {}, value), of ? h("span", {}, ` ${of}`) : null));
+  const list = h(
+    "dl",
+    { class: "figures" },
+    figure(count(result.edges), `of ${count(result.of)}`, run.finished ? "edges kept" : "edges left so far", meaningOfEdges(model, run)),
+    figure(metric(result.metric), `model ${metric(result.full)}, ablated ${metric(result.ablated)}`, run.metric, meaningOfMetric(run, "circuit")),
+  );
+  if (share !== null) list.append(figure(percent(share), "of the model's", "recovered", meaningOfRecovered(run)));
+  if (run.truth) list.append(figure(count(run.truth.found), `of ${count(run.truth.edges)}`, "known edges found", MEANINGS.found), figure(percent(run.truth.point.precision), "", "precision", MEANINGS.precision));
+  if (result.tests) list.append(figure(count(result.tests), result.seconds === null ? "" : `in ${result.seconds < 10 ? result.seconds.toFixed(1) : Math.round(result.seconds)} s`, "edges tested", MEANINGS.tests));
+  if (result.accuracy !== null) list.append(figure(percent(result.accuracy), "of answers", "the model is right on", MEANINGS.accuracy));
   return list;
 }
 

@@ -2,6 +2,7 @@
 
 import type { Model, Run } from "./data";
 import { count, h, percent, svg } from "./dom";
+import { type Meaning, MEANINGS, what } from "./explain";
 import { axes, type Frame, line, linear } from "./plots";
 import { drawn, section } from "./section";
 
@@ -9,10 +10,11 @@ export function truth(model: Model): HTMLElement | null {
   const runs = model.runs.filter((run) => run.truth);
   if (!runs.length) return null;
   const source = runs[0].truth!.source;
+  const meant: Record<string, Meaning> = { found: MEANINGS.found, "true positive rate": MEANINGS.tpr, "false positive rate": MEANINGS.fpr, precision: MEANINGS.precision };
   const table = h(
     "table",
     { class: "numbers" },
-    h("thead", {}, h("tr", {}, ...["", "found", "missed", "extra", "true positive rate", "false positive rate", "precision"].map((text) => h("th", { scope: "col" }, text)))),
+    h("thead", {}, h("tr", {}, ...["of", "found", "missed", "extra", "true positive rate", "false positive rate", "precision"].map((text) => h("th", { scope: "col" }, text, meant[text] ? what(model, meant[text]) : null)))),
   );
   const body = h("tbody", {});
   table.append(body);

@@ -2,6 +2,8 @@
 
 import type { Model, Run } from "./data";
 import { count, h, metric, on, percent, plain, plural, replace } from "./dom";
+import { type Meaning, MEANINGS, meaningOfEdges, meaningOfMetric, meaningOfRecovered, what } from "./explain";
+import { copied } from "./picture";
 import { recovered, section } from "./section";
 import { type State, Status } from "./state";
 
@@ -19,7 +21,7 @@ export class CircuitList {
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "reads"), h("th", { scope: "col" }, "from"))),
       this.body,
     );
-    this.element = section("list", "The circuit as a list", this.words, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "the circuit as a list" }, table));
+    this.element = section("list", "The circuit as a list", this.words, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "rows of the list" }, table));
   }
 
   /** Written a moment later: nobody reads it while the slider moves. */
@@ -97,29 +99,16 @@ function settingsTable(runs: Run[]): HTMLElement {
   const sorted = [...names.filter(differs), ...names.filter((name) => !differs(name))];
   return h(
     "div",
-    { class: "scroll" },
+    { class: "scroll", tabindex: 0, role: "region", "aria-label": "settings of the runs" },
     h("table", { class: "settings-table" }, h("thead", {}, h("tr", {}, h("td", {}), ...runs.map((run) => h("th", { scope: "col" }, run.label)))), h("tbody", {}, ...sorted.map(row))),
   );
-}
-
-async function copied(text: string): Promise<boolean> {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    const field = h("textarea", { class: "offscreen" });
-    field.value = text;
-    document.body.append(field);
-    field.select();
-    const done = document.execCommand("copy");
-    field.remove();
-    return done;
-  }
 }
 
 export function comparison(model: Model): HTMLElement | null {
   if (model.runs.length < 2) return null;
   const known = model.runs.some((run) => run.truth);
+  const [first] = model.runs;
+  const meant: Record<string, Meaning> = { edges: meaningOfEdges(model, first), "only here": MEANINGS.own, metric: meaningOfMetric(first, "circuit"), ablated: meaningOfMetric(first, "ablated"), recovered: meaningOfRecovered(first), found: MEANINGS.found, precision: MEANINGS.precision };
   const heads = ["run", "method", "threshold", "edges", "only here", "metric", "ablated", "recovered", ...(known ? ["found", "precision"] : [])];
   const body = h("tbody", {});
   model.runs.forEach((run, index) => {
@@ -137,7 +126,7 @@ export function comparison(model: Model): HTMLElement | null {
     ];
     body.append(h("tr", {}, h("th", { scope: "row" }, h("span", { class: `swatch r${index % 6}`, "aria-hidden": "true" }), ` ${run.label}`), ...cells.map((text) => h("td", {}, text))));
   });
-  const table = h("table", { class: "numbers wide", id: "runs" }, h("thead", {}, h("tr", {}, ...heads.map((text) => h("th", { scope: "col" }, text)))), body);
+  const table = h("table", { class: "numbers wide", id: "runs" }, h("thead", {}, h("tr", {}, ...heads.map((text) => h("th", { scope: "col" }, text, meant[text] ? what(model, meant[text]) : null)))), body);
   const jaccard = h("table", { class: "numbers jaccard", id: "jaccard" }, h("thead", {}, h("tr", {}, h("td", {}), ...model.runs.map((run) => h("th", { scope: "col" }, run.label)))));
   const rows = h("tbody", {});
   jaccard.append(rows);
@@ -158,8 +147,8 @@ export function comparison(model: Model): HTMLElement | null {
   return section(
     "compare",
     "Side by side",
-    h("div", { class: "scroll" }, table),
-    h("h3", {}, "Shared edges as a share of all (Jaccard)"),
-    h("div", { class: "scroll" }, jaccard),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "the runs side by side" }, table),
+    h("h3", {}, "Shared edges as a share of all (Jaccard) ", what(model, MEANINGS.jaccard)),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "shared edges" }, jaccard),
   );
 }

@@ -1,11 +1,14 @@
 // The page: reads what was sent, keeps what is chosen, and has every part show it.
 
-import { isWide } from "./columns";
+import { isWide } from "./arrange";
 import { type Model, read, weight } from "./data";
 import { count, h, on, plural, replace } from "./dom";
+import { Filter } from "./filter";
 import { GraphView } from "./graph";
-import { header, notices } from "./head";
+import { groupable, Grouping, joined } from "./grouping";
+import { figures, header, notices } from "./head";
 import { AttentionSection } from "./heads";
+import { read as stateIn, written as stateWritten } from "./hash";
 import { groups, truth } from "./known";
 import { showLegend } from "./legend";
 import { CircuitList, comparison, settings } from "./lists";
@@ -13,37 +16,52 @@ import { faithfulness, sizeCurve } from "./measured";
 import { attentionOf, showPanel, written } from "./panel";
 import { tell } from "./notebook";
 import { Neighbours, type Paths } from "./paths";
+import { copied, fileName, save, savePng } from "./picture";
 import { section } from "./section";
 import { Slider } from "./slider";
-import { matches, membership, metricAt, size, type State, Status, start, visible } from "./state";
+import { FIRST, matches, membership, metricAt, size, type State, Status } from "./state";
+import { strengths } from "./strongest";
+import { Table } from "./table";
 import { Theme } from "./theme";
-import { toolbar } from "./toolbar";
+import { type Toolbar, toolbar } from "./toolbar";
+
+const NARROW = matchMedia("(max-width: 980px)");
 
 class Page {
-  private readonly state: State;
+  private state: State;
   private readonly neighbours: Neighbours;
+  private readonly filter: Filter;
   private readonly graph: GraphView;
   private readonly slider: Slider;
   private readonly attention: AttentionSection;
   private readonly list: CircuitList;
+  private readonly table: Table;
+  private readonly grouping: Grouping;
+  private tools!: Toolbar;
   private members: Uint8Array = new Uint8Array(0);
+  private among: Uint8Array = new Uint8Array(0);
   private shown: Uint8Array = new Uint8Array(0);
   private prompt = 0;
   private sliding = false;
+  private address = "";
 
   private readonly canvas = h("div", {
     id: "graph",
     tabindex: 0,
     role: "application",
     "aria-roledescription": "graph",
-    "aria-label": "The circuit, from the embedding at the bottom to the logits at the top. Arrow keys move along edges: up to what a node feeds, down to what it reads, left and right on its level. Escape lets go. The same circuit stands below as a list.",
+    "aria-label": "The circuit, from the embedding at the bottom to the logits at the top. Arrow keys move along edges: up to what a node feeds, down to what it reads, left and right on its level. N shows what is chosen with its paths alone. Escape lets go. The same circuit stands below as a table and as a list.",
   });
   private readonly panel = h("aside", { id: "panel", "aria-label": "what is chosen" });
   private readonly counter = h("p", { id: "count", role: "status" });
+  private readonly whole = on(h("button", { type: "button", class: "quiet", id: "show-all" }), { click: () => this.set({ limit: this.state.limit === null ? FIRST : null }) });
   private readonly spoken = h("p", { class: "offscreen", "aria-live": "polite" });
   private readonly legend = h("div", { class: "legend", id: "legend" });
+  private readonly around = h("div", { class: "around", id: "around", role: "status" });
+  private readonly listing = h("details", { class: "components" }, h("summary", {}, "Components"));
   private readonly components = h("div", { id: "components", role: "listbox", "aria-label": "components of the circuit" });
   private readonly results = h("p", { id: "results", role: "status" });
+  private readonly said = h("span", { class: "said", role: "status" });
   private search!: HTMLInputElement;
 
   constructor(
@@ -51,50 +69,71 @@ class Page {
     theme: Theme,
     root: HTMLElement,
   ) {
-    this.state = start(model);
+    this.state = stateIn(model, location.hash);
     this.neighbours = new Neighbours(model);
+    this.filter = new Filter(model, this.neighbours);
     this.slider = new Slider((stop) => this.slide(stop));
     this.attention = new AttentionSection(theme, {
       head: (name) => this.choose({ node: this.seenNodes().find((node) => model.nodes[node].name === name) ?? model.byName.get(name) ?? null }),
       prompt: (at) => this.choosePrompt(at),
     });
     this.list = new CircuitList(model);
-    root.append(header(model, theme), h("main", {}, notices(model), this.stage(), ...this.below()), this.footer());
+    this.table = new Table(model, { node: (node) => this.reach({ node }), edge: (edge) => this.reach({ edge }) });
+    this.grouping = new Grouping(model, (change) => this.set(change));
+    const numbers = figures(model);
+    root.append(header(model, theme), h("main", {}, numbers, notices(model), this.stage(), ...this.below()), this.footer());
     this.graph = new GraphView(this.canvas, model, theme, this.neighbours, this.state, {
-      node: (node) => this.choose({ node: node === this.state.node ? null : node }),
+      node: (node, more) => {
+        if (more && node !== null) this.pick(node);
+        else this.choose({ node: node === this.state.node ? null : node });
+      },
       edge: (edge) => this.choose({ edge: edge === this.state.edge ? null : edge }),
       hover: (what) => this.hover(what),
-      moved: () => this.sizeCanvas(),
+      fold: ([first, last], folded) => {
+        const folds = new Map(this.state.folds);
+        for (let layer = first; layer <= last; layer++) folds.set(layer, folded);
+        this.set({ folds });
+      },
+      drop: (nodes, onto) => {
+        const next = joined(model, this.state.groups, nodes, onto);
+        if (next !== this.state.groups) this.set({ groups: next, boxed: true });
+      },
     });
     this.listen();
     this.update();
-    this.sizeCanvas();
     document.documentElement.dataset.ready = "yes";
   }
 
   // -- parts ----------------------------------------------------------------------------------------------------------
 
   private stage(): HTMLElement {
-    const zoom = (text: string, name: string, act: () => void) => on(h("button", { type: "button", class: "quiet", "aria-label": name, title: name }, text), { click: act });
-    const zooms = h("div", { class: "zooms" }, zoom("+", "zoom in", () => this.graph.zoom(1.3)), zoom("−", "zoom out", () => this.graph.zoom(1 / 1.3)), zoom("fit", "show all of it", () => this.graph.fit()));
-    const components = h("details", { class: "components" }, h("summary", {}, "Components"), this.components);
-    return h(
+    const small = (id: string, text: string, name: string, act: () => void) => on(h("button", { type: "button", class: "quiet", id, "aria-label": name, title: name }, text), { click: act });
+    const zooms = h(
       "div",
-      { class: "stage" },
-      toolbar(this.model, this.state, this.searchField(), this.results, (change) => this.set(change)),
-      h("div", { class: isWide(this.model, 2) ? "split wide" : "split" }, h("div", { class: "drawing" }, h("div", { class: "holder" }, this.canvas, h("div", { class: "foot" }, this.counter, zooms)), this.legend, components), h("div", { class: "side" }, this.slider.element, this.panel)),
-      this.spoken,
+      { class: "zooms" },
+      this.said,
+      small("copy-link", "link", "link: copy a link to what is shown", () => this.copyLink()),
+      small("save-svg", "SVG", "SVG: save the graph as a picture", () => this.savePicture("svg")),
+      small("save-png", "PNG", "PNG: save the graph as a picture", () => this.savePicture("png")),
+      small("zoom-in", "+", "zoom in", () => this.graph.zoom(1.3)),
+      small("zoom-out", "−", "zoom out", () => this.graph.zoom(1 / 1.3)),
+      small("fit", "fit", "fit: show all of it", () => this.graph.fit()),
     );
+    const components = on(this.listing, { toggle: () => this.showComponents() });
+    components.append(this.components);
+    this.tools = toolbar(this.model, this.state, this.searchField(), this.results, (change) => this.set(change));
+    const drawing = h("div", { class: "drawing" }, h("div", { class: "holder" }, h("div", { class: "foot" }, h("div", { class: "counts" }, this.counter, this.whole), zooms), this.around, this.canvas), this.legend, components, this.grouping.element);
+    return h("div", { class: "stage" }, this.tools.element, h("div", { class: isWide(this.model, 2) ? "split wide" : "split" }, drawing, h("div", { class: "side" }, this.slider.element, this.panel)), this.spoken);
   }
 
   private searchField(): HTMLElement {
-    this.search = on(h("input", { type: "search", id: "search", placeholder: "Search: a3.h1, m0->logits, …", autocomplete: "off", spellcheck: "false", "aria-label": "search nodes and edges" }), {
-      input: () => this.set({ query: this.search.value }),
+    this.search = on(h("input", { type: "search", id: "search", placeholder: "Search: a3.h1, m0, …", autocomplete: "off", spellcheck: "false", "aria-label": "search nodes and edges" }), {
+      input: () => this.seek(this.search.value),
       keydown: (event) => {
         if (event.key === "Enter") this.chooseFirstMatch();
         if (event.key === "Escape") {
           this.search.value = "";
-          this.set({ query: "" });
+          this.seek("");
         }
       },
     });
@@ -105,7 +144,7 @@ class Page {
     const { model } = this;
     const halves = [faithfulness(model), sizeCurve(model)].filter((part) => part !== null);
     const pair = halves.length ? h("div", { class: "halves" }, ...halves) : null;
-    return [comparison(model), truth(model), groups(model), pair, this.attention.element, this.list.element, settings(model), this.about()].filter(
+    return [comparison(model), truth(model), groups(model), pair, this.attention.element, this.table.element, this.list.element, settings(model), this.about()].filter(
       (part) => part !== null,
     );
   }
@@ -140,25 +179,40 @@ class Page {
     new ResizeObserver(() => {
       if (this.canvas.clientWidth === width) return;
       width = this.canvas.clientWidth;
-      this.sizeCanvas();
       this.graph.resize();
+      this.draw();
     }).observe(this.canvas);
+    addEventListener("hashchange", () => {
+      if (location.hash.replace(/^#/, "") === this.address) return;
+      const { groups, picked } = this.state;
+      this.state = Object.assign(this.state, stateIn(this.model, location.hash), { groups, picked });
+      this.search.value = this.state.query;
+      this.update();
+    });
     addEventListener("beforeprint", () => {
       const image = h("img", { id: "print-graph" });
-      image.src = this.graph.picture(2);
-      image.width = Math.round(this.graph.cy.elements().not(".off").boundingBox().w * 0.9);
+      image.src = this.graph.png(2).toDataURL();
       image.alt = "the circuit";
       this.canvas.after(image);
     });
     addEventListener("afterprint", () => document.getElementById("print-graph")?.remove());
   }
 
-  private sizeCanvas(): void {
-    const wanted = this.graph.heightAt(this.canvas.clientWidth);
-    const height = `${Math.round(Math.max(300, Math.min(wanted, 1400)))}px`;
-    if (this.canvas.style.height === height) return;
-    this.canvas.style.height = height;
-    this.graph.resize();
+  private async copyLink(): Promise<void> {
+    this.tell(await copied(location.href) ? "link copied" : "copy the address");
+  }
+
+  private async savePicture(kind: "svg" | "png"): Promise<void> {
+    const [run] = this.model.runs;
+    const name = fileName([run.task, run.model, ...(this.state.only === null ? [] : [this.model.nodes[this.state.only].id])], kind);
+    if (kind === "svg") save(name, new Blob([this.graph.svg()], { type: "image/svg+xml" }));
+    else await savePng(name, this.graph.png(2));
+    this.tell(`saved as ${name}`);
+  }
+
+  private tell(text: string): void {
+    this.said.textContent = text;
+    setTimeout(() => (this.said.textContent = ""), 2500);
   }
 
   private key(event: KeyboardEvent): void {
@@ -170,6 +224,7 @@ class Page {
       "+": () => this.graph.zoom(1.3),
       "-": () => this.graph.zoom(1 / 1.3),
       "0": () => this.graph.fit(),
+      n: () => this.state.node !== null && this.only(this.state.only === this.state.node ? null : this.state.node),
     };
     const move = moves[event.key];
     if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -197,11 +252,12 @@ class Page {
   }
 
   private beside(by: number): void {
-    const { state, model } = this;
-    const seen = this.seenNodes();
+    const { state } = this;
     if (state.node === null) return this.along(true);
-    const at = model.nodes[state.node].wide[1];
-    const level = seen.filter((node) => Math.abs(model.nodes[node].wide[1] - at) < 1).sort((a, b) => model.nodes[a].wide[0] - model.nodes[b].wide[0]);
+    const places = this.graph.places();
+    const own = places.get(state.node);
+    if (!own) return;
+    const level = [...places].filter(([, [, y]]) => Math.abs(y - own[1]) < 1).sort((a, b) => a[1][0] - b[1][0] || a[0] - b[0]).map(([node]) => node);
     const next = level[(level.indexOf(state.node) + by + level.length) % level.length];
     if (next !== undefined) this.choose({ node: next });
   }
@@ -217,12 +273,38 @@ class Page {
   }
 
   private chooseFirstMatch(): void {
-    const found = matches(this.model, this.state.query);
+    const found = matches(this.model, this.state);
     const seen = new Set(this.seenNodes());
-    const node = [...found.nodes].find((index) => seen.has(index));
-    const edge = [...found.edges].find((index) => this.shown[index]);
-    if (node !== undefined) this.choose({ node });
-    else if (edge !== undefined) this.choose({ edge });
+    const members = (edge: number) => this.members[edge] > 0;
+    const exact = this.model.edges.find((one) => one.name.toLowerCase() === this.state.query.trim().toLowerCase() && members(one.index));
+    if (exact) return this.reach({ edge: exact.index });
+    const node = [...found.nodes].find((index) => seen.has(index)) ?? [...found.nodes].find((index) => this.neighbours.into[index].some(members) || this.neighbours.outOf[index].some(members));
+    const edge = [...found.edges].find((index) => this.shown[index]) ?? [...found.edges].find(members);
+    if (node !== undefined) this.reach({ node });
+    else if (edge !== undefined) this.reach({ edge });
+  }
+
+  /** Choose what may not be drawn: then its neighbourhood is. */
+  private reach(what: { node?: number; edge?: number }): void {
+    const there = what.node !== undefined ? this.seenNodes().includes(what.node) : this.shown[what.edge!] > 0;
+    if (!there) {
+      const node = what.node ?? this.model.edges[what.edge!].to;
+      if (what.edge !== undefined) this.set({ only: node, limit: null, direct: true });
+      else this.set({ only: node });
+    }
+    this.choose(what);
+    if (!NARROW.matches) this.canvas.scrollIntoView({ block: "nearest" });
+  }
+
+  private only(node: number | null): void {
+    this.set({ only: node, direct: false });
+  }
+
+  private pick(node: number): void {
+    if (!groupable(this.model, node)) return;
+    const picked = new Set(this.state.picked);
+    if (!picked.delete(node)) picked.add(node);
+    this.set({ picked });
   }
 
   private choosePrompt(at: number): void {
@@ -236,6 +318,19 @@ class Page {
     this.graph.light(this.paths(), { node: this.state.node, edge: this.state.edge });
     this.showChosen();
     this.say(by);
+    this.keepAddress();
+    this.keepInSight();
+  }
+
+  /** On a phone the panel covers the lower half: what is chosen goes above it. */
+  private keepInSight(): void {
+    const { node, edge } = this.state;
+    const at = node ?? (edge === null ? null : this.model.edges[edge].to);
+    if (!NARROW.matches || at === null) return;
+    const place = this.graph.places().get(at);
+    if (!place) return;
+    const y = this.graph.sheet.getBoundingClientRect().top + place[1];
+    if (y > innerHeight * 0.45 || y < 60) scrollBy({ top: y - innerHeight * 0.25 });
   }
 
   private say(by?: number): void {
@@ -250,13 +345,13 @@ class Page {
     else this.spoken.textContent = "nothing chosen";
   }
 
-  private hover(what: { node?: number; edge?: number } | null): void {
+  private hover(what: { nodes?: number[]; edge?: number } | null): void {
     this.canvas.classList.toggle("pointing", what !== null);
     if (this.state.node !== null || this.state.edge !== null) return;
     let lit: Paths | null = this.paths();
-    if (what?.node !== undefined) lit = this.neighbours.through([what.node], this.shown);
+    if (what?.nodes !== undefined) lit = this.neighbours.through(what.nodes, this.shown);
     else if (what?.edge !== undefined) lit = this.neighbours.along(what.edge, this.shown);
-    this.graph.light(lit, { node: what?.node ?? null, edge: what?.edge ?? null });
+    this.graph.light(lit, { node: what?.nodes?.[0] ?? null, edge: what?.edge ?? null });
   }
 
   /** What is brought out: paths through what is chosen, or else what the search finds. */
@@ -265,7 +360,7 @@ class Page {
     if (node !== null) return this.neighbours.through([node], this.shown);
     if (edge !== null) return this.neighbours.along(edge, this.shown);
     if (!query.trim()) return null;
-    const found = matches(this.model, query);
+    const found = matches(this.model, this.state);
     const edges = new Set([...found.edges].filter((index) => this.shown[index]));
     const nodes = new Set(found.nodes);
     for (const index of edges) {
@@ -287,6 +382,14 @@ class Page {
     });
   }
 
+  /** What is searched for is brought out; what is shown stays as it is. */
+  private seek(query: string): void {
+    this.state.query = query;
+    this.graph.light(this.paths(), { node: this.state.node, edge: this.state.edge });
+    this.showCounts();
+    this.keepAddress();
+  }
+
   private set(change: Partial<State>): void {
     Object.assign(this.state, change);
     this.update();
@@ -295,14 +398,43 @@ class Page {
   private update(): void {
     const { model, state } = this;
     this.members = membership(model, state);
-    this.shown = visible(model, state, this.members);
-    this.graph.show(state, this.shown, this.paths());
+    ({ shown: this.shown, among: this.among } = this.filter.apply(state, this.members));
+    this.draw();
+    this.tools.show(state);
     this.slider.show(state.focus < 0 ? null : model.runs[state.focus], state.stop);
     this.showCounts();
+    this.showAround();
     showLegend(this.legend, model, state, this.shown);
     this.showComponents();
     this.list.show(state, this.shown);
+    this.table.show(state, this.shown, this.among);
+    this.grouping.show(state);
     this.showChosen();
+    this.keepAddress();
+  }
+
+  /** While the slider is moved nodes keep their places: there is room for all that may come. */
+  private draw(): void {
+    const { state } = this;
+    const room = state.stop === null ? this.shown : this.filter.apply(state, new Uint8Array(this.model.edges.length).fill(Status.In)).among;
+    this.graph.show(state, this.shown, room, this.paths());
+  }
+
+  private keepAddress(): void {
+    const address = stateWritten(this.model, this.state);
+    if (address === this.address && location.hash.replace(/^#/, "") === address) return;
+    this.address = address;
+    if (address || location.hash) history.replaceState(null, "", address ? `#${address}` : location.pathname + location.search);
+  }
+
+  private showAround(): void {
+    const { state, model } = this;
+    this.around.hidden = state.only === null;
+    if (state.only === null) return replace(this.around);
+    const name = model.nodes[state.only].id;
+    const direct = on(h("input", { type: "checkbox", id: "direct", checked: state.direct }), { change: () => this.set({ direct: direct.checked }) });
+    const back = on(h("button", { type: "button", class: "quiet", id: "back" }, "show everything again"), { click: () => this.only(null) });
+    replace(this.around, h("span", {}, "Only what reaches ", h("strong", {}, name), " and what it reaches."), h("label", { for: "direct" }, direct, " an edge away"), back);
   }
 
   private showCounts(): void {
@@ -322,24 +454,30 @@ class Page {
     const value = state.focus < 0 ? null : metricAt(model.runs[state.focus], state.stop);
     if (value !== null) this.counter.dataset.metric = String(value);
     else delete this.counter.dataset.metric;
-    let words = visibleEdges === all ? plural(all, "edge") : `${count(visibleEdges)} of ${plural(all, "edge")}`;
+    const hidden = state.limit !== null && state.stop === null && visibleEdges < tally(this.among);
+    this.whole.hidden = !hidden && (state.limit !== null || all <= FIRST || state.stop !== null);
+    this.whole.textContent = hidden ? `show all ${count(tally(this.among))}` : `the strongest ${FIRST} alone`;
+    let words = visibleEdges === all ? plural(all, "edge") : `${hidden ? "the strongest paths: " : ""}${count(visibleEdges)} of ${plural(all, "edge")}`;
     if (coming) words += `, ${count(coming)} undecided`;
     if (missed) words += `, ${count(missed)} missed`;
     this.counter.textContent = words;
     const query = state.query.trim();
     if (!query) this.results.textContent = "";
     else {
-      const found = matches(model, query);
+      const found = matches(model, state);
       const seen = new Set(this.seenNodes());
       const nodes = [...found.nodes].filter((index) => seen.has(index)).length;
       const edges = [...found.edges].filter((index) => shown[index]).length;
-      this.results.textContent = nodes + edges ? `${plural(nodes, "node")} and ${plural(edges, "edge")} found` : "nothing of that name is shown";
+      const beyond = nodes + edges ? 0 : [...found.edges].filter((index) => this.members[index]).length;
+      const none = beyond ? `${plural(beyond, "edge")} of that name, none of them shown: Enter shows its paths` : "nothing of that name is shown";
+      this.results.textContent = nodes + edges ? `${plural(nodes, "node")} and ${plural(edges, "edge")} found` : none;
       this.results.dataset.nodes = String(nodes);
       this.results.dataset.edges = String(edges);
     }
   }
 
   private showComponents(): void {
+    if (!this.listing.open) return;
     const { model, state } = this;
     const seen = this.seenNodes();
     const active = seen.includes(state.node ?? -1) ? state.node : seen[0];
@@ -379,16 +517,37 @@ class Page {
       node: (node) => this.choose({ node }),
       edge: (edge) => this.choose({ edge }),
       prompt: (at) => this.choosePrompt(at),
+      only: (node) => this.only(node),
+      pick: (node) => this.pick(node),
     });
+    this.panel.classList.toggle("chosen", state.node !== null || state.edge !== null);
     for (const option of this.components.querySelectorAll<HTMLElement>("[role=option]")) {
       option.setAttribute("aria-selected", String(state.node !== null && option.dataset.node === model.nodes[state.node].id));
     }
-    const seen = new Set(this.seenNodes().map((node) => model.nodes[node].name));
     const head = state.node === null ? null : model.nodes[state.node].name;
     const own = head === null ? null : attentionOf(model, state, head);
     const any = own ?? (state.focus < 0 ? model.runs : [model.runs[state.focus]]).find((run) => run.attention)?.attention ?? null;
-    this.attention.show(any, own ? head : null, this.prompt, (name) => seen.has(name));
+    this.attention.show(any, own ? head : null, this.prompt, this.headStrengths());
   }
+
+  /** How strong the edges of each head that is shown are together. */
+  private headStrengths(): Map<string, number> {
+    const { model, shown } = this;
+    if (this.summed?.shown === shown) return this.summed.sums;
+    const strength = strengths(model, this.state.focus);
+    const sums = new Map<string, number>();
+    for (const edge of model.edges) {
+      if (!shown[edge.index]) continue;
+      for (const node of edge.from < 0 ? [edge.to] : [edge.to, edge.from]) {
+        const { kind, name } = model.nodes[node];
+        if (kind === "head") sums.set(name, (sums.get(name) ?? 0) + (edge.port ? 0 : strength[edge.index]));
+      }
+    }
+    this.summed = { shown, sums };
+    return sums;
+  }
+
+  private summed: { shown: Uint8Array; sums: Map<string, number> } | null = null;
 }
 
 const model = read(document.getElementById("data")!.textContent!);

@@ -2,6 +2,7 @@
 
 import type { Model, Run, Which } from "./data";
 import { h, metric, on, plural, replace, svg } from "./dom";
+import { MEANINGS, what } from "./explain";
 import { axes, type Frame, line, linear, logarithmic, stepLine, swarm, tickText } from "./plots";
 import { drawn, runKey, section } from "./section";
 
@@ -11,16 +12,21 @@ export function faithfulness(model: Model): HTMLElement | null {
   const names = Object.keys(runs[0].values!.metrics).filter((name) => runs.every((run) => run.values!.metrics[name]));
   if (!names.length) return null;
   const body = h("div", {});
-  const show = () => replace(body, strips(model, runs, choice.value, ablated.checked));
+  const better = h("span", {});
+  const show = () => {
+    better.textContent = model.data.negated.includes(choice.value) ? "Higher is better." : "Lower is better.";
+    replace(body, strips(model, runs, choice.value, ablated.checked));
+  };
   const choice = on(h("select", { id: "faithful-metric" }, ...names.map((name) => h("option", { value: name }, name))), { change: show });
   const ablated = on(h("input", { type: "checkbox", id: "ablated-too", checked: true }), { change: show });
   show();
   const lead = h(
     "p",
     { class: "lead" },
-    "One dot for each prompt; the box holds the middle half, the line in it is the median. Lower is better. ",
+    "One dot for each prompt; the box holds the middle half, the line in it is the median. ", better, " ",
     h("label", {}, "Metric ", choice),
-    h("label", { for: "ablated-too", class: "tick-box" }, ablated, " with the ablated run"),
+    h("label", { for: "ablated-too", class: "tick-box" }, ablated, " with the ablated run"), " ",
+    what(model, MEANINGS.spread),
   );
   return section("faithfulness", "Prompt by prompt", lead, body);
 }
@@ -49,7 +55,7 @@ function strips(model: Model, runs: Run[], name: string, ablated: boolean): HTML
   const table = h(
     "table",
     { class: "numbers" },
-    h("thead", {}, h("tr", {}, ...["", "mean", "± sd", "median", "lowest", "highest"].map((text) => h("th", { scope: "col" }, text)))),
+    h("thead", {}, h("tr", {}, ...["run", "mean", "± sd", "median", "lowest", "highest"].map((text) => h("th", { scope: "col" }, text)))),
   );
   const rowsOf = h("tbody", {});
   table.append(rowsOf);
@@ -91,7 +97,7 @@ function strips(model: Model, runs: Run[], name: string, ablated: boolean): HTML
     });
     return image;
   });
-  return h("div", { class: "pair" }, plot, h("div", { class: "scroll" }, table));
+  return h("div", { class: "pair" }, plot, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${name} in numbers` }, table));
 }
 
 function quantile(sorted: number[], share: number): number {
@@ -112,7 +118,7 @@ export function sizeCurve(model: Model): HTMLElement | null {
     const ablated = model.runs[0].result.ablated;
     const x = logarithmic([Math.min(...sizes, 1e9), Math.max(...sizes, 1)], [frame.left, width - frame.right - 6]);
     const top = Math.max(...values);
-    const y = linear([Math.min(0, ...values), top], [frame.height - frame.bottom, frame.top]);
+    const y = linear([Math.min(0, ...values, ...(ablated !== null && ablated < 0 ? [ablated] : [])), top], [frame.height - frame.bottom, frame.top]);
     const image = svg("svg", { viewBox: `0 0 ${width} ${frame.height}`, width, height: frame.height, role: "img", "aria-label": `${named} against the number of edges` });
     image.append(...axes(frame, x, y, "edges", named));
     if (ablated !== null && ablated <= top) image.append(svg("line", { class: "ablated-line", x1: frame.left, x2: width - frame.right, y1: y(ablated), y2: y(ablated) }));

@@ -1,8 +1,10 @@
 // The panel beside the graph: what is chosen, in words and numbers.
 
 import { bothSides, promptPicker, promptText } from "./attention";
-import { type Edge, type Kind, type Model, type Run, passOf, weight } from "./data";
+import { type Edge, type Kind, type Model, type Run, passOf, weight, worse } from "./data";
 import { count, h, metric, on, plain, plural, replace, signed } from "./dom";
+import { meaningOfMetric, meaningOfWeight, what } from "./explain";
+import { groupable } from "./grouping";
 import type { Neighbours } from "./paths";
 import { type State, Status } from "./state";
 
@@ -10,10 +12,15 @@ export interface Choose {
   node(index: number | null): void;
   edge(index: number | null): void;
   prompt(at: number): void;
+  /** Show what reaches a node and what it reaches, and nothing else; null for everything again. */
+  only(node: number | null): void;
+  pick(node: number): void;
 }
 
 const KIND_WORDS: Record<Kind, string> = { q: "query", k: "key", v: "value", mlp: "MLP", direct: "logits" };
 const MOST = 40;
+/** Of each run, where several are listed. */
+const FEW = 8;
 
 export function showPanel(
   panel: HTMLElement,
@@ -36,18 +43,25 @@ function runInFocus(model: Model, state: State): Run | null {
 /** Nothing is chosen: the edges that matter most. */
 function restPanel(model: Model, state: State, shown: Uint8Array, choose: Choose): Node[] {
   const run = runInFocus(model, state);
-  const there = model.edges.filter((edge) => shown[edge.index] && shown[edge.index] !== Status.Coming && shown[edge.index] !== Status.Missed);
+  // A port edge would say again what the strongest edge into it says.
+  const there = model.edges.filter((edge) => !edge.port && shown[edge.index] && shown[edge.index] !== Status.Coming && shown[edge.index] !== Status.Missed);
   const how = h("p", { class: "hint" }, "Point at a node or an edge to follow its paths; click to keep them. With the graph in focus, arrow keys move along edges.");
   if (!run) {
     const shared = there.filter((edge) => shown[edge.index] === Status.Shared);
-    return [h("h2", {}, "Shared edges"), how, edgeList(null, shared, choose, "no edge is in all runs")];
+    const own = model.runs.flatMap((one, index) => {
+      const edges = there.filter((edge) => shown[edge.index] === Status.Own && one.has[edge.index]).sort((a, b) => Math.abs(weight(one, b.index) ?? 0) - Math.abs(weight(one, a.index) ?? 0));
+      if (!edges.length) return [];
+      return [h("h3", {}, h("span", { class: `swatch r${index % 6}`, "aria-hidden": "true" }), ` only in ${one.label}: ${count(edges.length)}${edges.length > FEW ? ", the strongest" : ""}`), edgeList(one, edges.slice(0, FEW), choose, "")];
+    });
+    const common = typeof state.differ === "number" ? [] : [h("h3", {}, `in all runs: ${count(shared.length)}`), edgeList(null, shared.slice(0, FEW), choose, "no edge is in all runs")];
+    return [h("h2", {}, "Shared and own edges"), how, ...own, ...common];
   }
-  const title = run.scores ? "Highest scores" : "Strongest edges";
+  const title = "Strongest edges";
   const sorted = there
     .filter((edge) => weight(run, edge.index) !== null)
     .sort((a, b) => Math.abs(weight(run, b.index)!) - Math.abs(weight(run, a.index)!))
     .slice(0, 12);
-  const unit = h("p", { class: "unit" }, run.scores ? `${run.method} score` : `rise of ${run.metric} without it, when it was tested`);
+  const unit = h("p", { class: "unit" }, run.scores ? `${run.method} score` : `${worse(run)} without it, when it was tested`, what(model, meaningOfWeight(run)));
   if (!sorted.length) {
     return [h("h2", {}, plural(there.length, "edge")), how, edgeList(run, there.slice(0, 12), choose, "nothing is shown")];
   }
@@ -96,7 +110,7 @@ function nodePanel(
   const outOf = neighbours.outOf[node].map((index) => model.edges[index]).filter((edge) => shown[edge.index]);
   const by = (edges: Edge[]) =>
     run ? [...edges].sort((a, b) => Math.abs(weight(run, b.index) ?? 0) - Math.abs(weight(run, a.index) ?? 0)) : edges;
-  const parts: Node[] = [heading(data.id, choose), h("p", { class: "unit" }, whatIs(model, node))];
+  const parts: Node[] = [heading(data.id, choose), h("p", { class: "unit" }, whatIs(model, node)), actions(model, state, node, choose)];
   const reading = into.filter((edge) => !edge.port);
   const ports = into.filter((edge) => edge.port);
   for (const kind of ["q", "k", "v", "mlp", "direct"] as Kind[]) {
@@ -114,6 +128,13 @@ function nodePanel(
   if (spans.length) parts.push(...carried(model, shown, neighbours, node, choose));
   else if (shares.length) {
     parts.push(h("h3", {}, "key and value from"), h("p", {}, ...shares.flatMap((other) => [nodeButton(model, other.id, choose), " "])));
+    for (const other of shares) {
+      const reads = neighbours.into[model.byName.get(other.id)!].map((index) => model.edges[index]).filter((edge) => shown[edge.index] && !edge.port);
+      for (const kind of ["k", "v"] as Kind[]) {
+        const edges = reads.filter((edge) => edge.kind === kind);
+        if (edges.length) parts.push(h("h3", {}, `${KIND_WORDS[kind]} reads ${count(edges.length)}`), edgeList(run, by(edges), choose, ""));
+      }
+    }
   }
   if (ports.length) {
     parts.push(h("h3", {}, "its own inputs"), edgeList(run, by(ports), choose, ""));
@@ -134,6 +155,14 @@ function nodePanel(
     );
   }
   return parts;
+}
+
+function actions(model: Model, state: State, node: number, choose: Choose): HTMLElement {
+  const only = state.only === node;
+  const around = on(h("button", { type: "button", class: "quiet", id: "only", "aria-pressed": String(only) }, only ? "show everything again" : "show only its paths"), { click: () => choose.only(only ? null : node) });
+  const picked = state.picked.has(node);
+  const pick = groupable(model, node) ? on(h("button", { type: "button", class: "quiet", id: "pick", "aria-pressed": String(picked), title: "for a group of nodes" }, picked ? "picked" : "pick"), { click: () => choose.pick(node) }) : null;
+  return h("p", { class: "line start" }, around, pick);
 }
 
 /** At which spans a head is used that sees this one's key and value, and at which it looks. */
@@ -197,7 +226,7 @@ function edgePanel(model: Model, state: State, shown: Uint8Array, index: number,
       "p",
       { class: "unit" },
       h("span", { class: `dot k-${edge.kind}`, "aria-hidden": "true" }),
-      edge.port ? `port edge: whether ${reader.name} has its ${KIND_WORDS[edge.kind]} ${at} at all` : `${into}${at} · ${statusWords(model, state, shown[index], index)}`,
+      edge.port ? `port edge: whether ${reader.name} has its ${KIND_WORDS[edge.kind]}${at} at all` : `${into}${at} · ${statusWords(model, state, shown[index], index)}`,
     ),
   );
   const ends = h("p", {});
@@ -207,7 +236,7 @@ function edgePanel(model: Model, state: State, shown: Uint8Array, index: number,
   const runs = state.focus < 0 ? model.runs : [model.runs[state.focus]];
   for (const run of runs) {
     if (runs.length > 1) parts.push(h("h3", {}, run.label));
-    parts.push(inRun(run, index));
+    parts.push(inRun(model, run, index));
   }
   return parts;
 }
@@ -232,24 +261,24 @@ function statusWords(model: Model, state: State, status: Status, index: number):
   }
 }
 
-function inRun(run: Run, index: number): HTMLElement {
-  const rows: [string, Node | string][] = [];
+function inRun(model: Model, run: Run, index: number): HTMLElement {
+  const rows: [string | Node, Node | string][] = [];
+  const named = (words: string, button: Node) => h("span", {}, words, " ", button);
   const decision = run.decision[index];
   if (run.scores) {
     const score = run.scores[index];
-    rows.push(["score", score === null ? "none of its own" : signed(score)]);
+    rows.push([named("score", what(model, meaningOfWeight(run))), score === null ? "none of its own" : signed(score)]);
     rows.push(["circuit", run.has[index] ? "in" : "out"]);
   } else if (decision) {
-    const effect = decision.after - decision.before;
-    rows.push(["effect", h("strong", {}, signed(effect))]);
-    rows.push([`${run.metric} with it`, metric(decision.before)]);
+    rows.push([named("effect", what(model, meaningOfWeight(run))), h("strong", {}, signed(decision.effect))]);
+    rows.push([named(`${run.metric} with it`, what(model, meaningOfMetric(run, "circuit"))), metric(decision.before)]);
     rows.push(["without it", metric(decision.after)]);
     const passes = run.slider?.kind === "trace" ? run.slider.passes.length : 1;
     const pass = passes > 1 ? `in pass ${passOf(run, decision.at) + 1}, ` : "";
     const last = run.slider?.kind === "trace" ? run.slider.stops.at(-1)! : (run.result.tests ?? 0);
     rows.push(["decision", `${decision.kept ? "kept" : "removed"}, ${pass}${ordinal(decision.at)} of ${count(last)} tested`]);
     for (const earlier of run.decisions[index]!.slice(0, -1)) {
-      rows.push([`in pass ${passOf(run, earlier.at) + 1}`, `kept, ${signed(earlier.after - earlier.before)}`]);
+      rows.push([`in pass ${passOf(run, earlier.at) + 1}`, `kept, ${signed(earlier.effect)}`]);
     }
     if (run.threshold !== null) rows.push(["threshold", plain(run.threshold)]);
   } else if (run.has[index]) {

@@ -11,8 +11,8 @@ export class Neighbours {
   readonly into: number[][];
   readonly outOf: number[][];
   /** What sees a node's key and value: query heads that share them, a head at other spans. And the other way about. */
-  private readonly readers: number[][];
-  private readonly reads: number[][];
+  readonly readers: number[][];
+  readonly reads: number[][];
   /** The other heads and shared keys and values of a layer whose heads are coupled. */
   private readonly together: number[][];
 
@@ -66,6 +66,13 @@ export class Neighbours {
   private goesOn(edge: number): boolean {
     const { kind, to } = this.model.edges[edge];
     return isAttention(this.model.nodes[to].kind) && kind !== "q";
+  }
+
+  /** Everything on a path that begins at a node, or of those that end at it. */
+  side(node: number, shown: Uint8Array, up: boolean): Set<number> {
+    const found: Paths = { nodes: new Set(), edges: new Set() };
+    this.follow(node, shown, up, found, new Set());
+    return found.edges;
   }
 
   /** Everything on a path through these nodes. */

@@ -1,97 +1,151 @@
 // How edges run between boxes: straight up where nothing stands in the way, else through the gaps between columns.
 
-import type { Box, Edge, Model } from "./data";
-
-export interface Route {
-  source: [x: number, y: number];
-  target: [x: number, y: number];
-  /** Points that pull the curve, from the source on. */
-  through: [x: number, y: number][];
-}
+import type { Arrangement, Box } from "./arrange";
+import type { Curve } from "./pen";
+import type { Visual, VisualEdge } from "./visual";
 
 const PORTS: Record<string, number> = { q: -1, k: 0, v: 1 };
-
-/** Of each edge; edges at one span keep to its column. */
-export function routes(model: Model, boxes: (Box | null)[]): (Route | null)[] {
-  const { spans } = model.data.graph;
-  if (!spans.length) return routesIn(model, boxes);
-  const found = spans.map((span) => routesIn(model, boxes.map((box, node) => (model.nodes[node].span === span ? box : null))));
-  return model.edges.map((edge) => found[spans.indexOf(model.nodes[edge.to].span!)][edge.index]);
-}
-
-function routesIn(model: Model, boxes: (Box | null)[]): (Route | null)[] {
-  const levels = [...new Set(boxes.flatMap((box) => (box ? [box[1]] : [])))].sort((a, b) => b - a);
-  const standing = levels.map((y) =>
-    boxes.flatMap((box, node) => (box && box[1] === y && !isBar(model, node) ? [[box[0] - box[2] / 2, box[0] + box[2] / 2]] : [])),
-  );
-  const levelOf = new Map(levels.map((y, index) => [y, index]));
-  const gaps = gapsBetween(standing.flat() as [number, number][]);
-  const step = levels.length > 1 ? Math.min(...levels.slice(1).map((y, index) => levels[index] - y)) : 60;
-  return model.edges.map((edge) => {
-    const from = edge.from < 0 ? null : boxes[edge.from];
-    const to = boxes[edge.to];
-    if (!from || !to) return null;
-    return route(model, edge, from, to, { levels, levelOf, standing: standing as [number, number][][], gaps, step });
-  });
-}
+/** How far from a box its edges turn. */
+const BEND = 11;
 
 interface Room {
   levels: number[];
   levelOf: Map<number, number>;
   standing: [left: number, right: number][][];
   gaps: number[];
-  step: number;
 }
 
-function isBar(model: Model, node: number): boolean {
-  const kind = model.nodes[node].kind;
-  return kind === "input" || kind === "tok" || kind === "pos" || kind === "logits";
+/** Of each edge; edges at one span keep to its column. `spanOf` says in which a box stands. */
+export function routes(visual: Visual, at: Arrangement, spanOf: (box: number) => string | null): Curve[] {
+  const spans = new Map<string | null, number[]>();
+  at.boxes.forEach((_, box) => {
+    const span = spanOf(box);
+    spans.set(span, [...(spans.get(span) ?? []), box]);
+  });
+  const rooms = new Map([...spans].map(([span, boxes]) => [span, roomFor(visual, at, boxes)]));
+  const spine = spineOrder(visual, at);
+  return visual.edges.map((edge) => {
+    if (edge.spine) return bow(edge, at.boxes, spine);
+    return route(visual, edge, at.boxes, rooms.get(spanOf(edge.to))!);
+  });
 }
 
-function route(model: Model, edge: Edge, from: Box, to: Box, room: Room): Route {
+function isBar(visual: Visual, at: number): boolean {
+  return visual.nodes[at].kind === "bar";
+}
+
+function roomFor(visual: Visual, { boxes }: Arrangement, inside: number[]): Room {
+  const levels = [...new Set(inside.map((at) => boxes[at][1]))].sort((a, b) => b - a);
+  const levelOf = new Map(levels.map((y, index) => [y, index]));
+  const standing = levels.map((): [number, number][] => []);
+  for (const at of inside) {
+    const [x, y, width] = boxes[at];
+    if (!isBar(visual, at)) standing[levelOf.get(y)!].push([x - width / 2, x + width / 2]);
+  }
+  return { levels, levelOf, standing, gaps: gapsBetween(standing.flat()) };
+}
+
+function route(visual: Visual, edge: VisualEdge, boxes: Box[], room: Room): Curve {
+  const from = boxes[edge.from];
+  const to = boxes[edge.to];
+  if (to[1] + to[3] / 2 > from[1] - from[3] / 2 - 4) return aside(from, to);
   const low = room.levelOf.get(from[1])!;
   const high = room.levelOf.get(to[1])!;
-  const fromBar = isBar(model, edge.from);
-  const toBar = isBar(model, edge.to);
-  const port = (PORTS[edge.kind] ?? 0) * 16;
+  const reader = visual.nodes[edge.to];
+  const port = reader.kind === "head" || reader.kind === "shared" ? (PORTS[edge.kind] ?? 0) * 15 : 0;
   const within = (x: number, box: Box) => Math.max(box[0] - box[2] / 2 + 6, Math.min(box[0] + box[2] / 2 - 6, x));
-  const targetX = toBar ? null : to[0] + port;
-  const sourceX = fromBar ? null : from[0];
+  const targetX = isBar(visual, edge.to) ? null : to[0] + port;
+  const sourceX = isBar(visual, edge.from) ? null : from[0];
   const blocked = (x: number) => {
     for (let level = low + 1; level < high; level++) {
       if (room.standing[level].some(([left, right]) => x > left - 3 && x < right + 3)) return true;
     }
     return false;
   };
-  const cost = (x: number) =>
-    Math.abs(x - (sourceX ?? within(x, from))) + Math.abs(x - (targetX ?? within(x, to)));
+  const cost = (x: number) => Math.abs(x - (sourceX ?? within(x, from))) + Math.abs(x - (targetX ?? within(x, to)));
   const wanted = [sourceX, targetX].filter((x): x is number => x !== null);
   if (!wanted.length) wanted.push(to[0]);
   let lane = wanted.filter((x) => !blocked(x)).sort((a, b) => cost(a) - cost(b))[0];
   if (lane === undefined) {
-    const gap = [...room.gaps].sort((a, b) => cost(a) - cost(b))[0] ?? wanted[0];
-    lane = gap + spread(edge.from) * 7;
+    const gap = room.gaps.reduce((best, x) => (cost(x) < cost(best) ? x : best), room.gaps[0] ?? wanted[0]);
+    lane = gap + spread(edge.from) * 6;
   }
-  // From the embedding, edges of one kind into one place lie beside those of its neighbours, not on top of them.
   const source: [number, number] = [sourceX ?? within(lane, from), from[1] - from[3] / 2];
   const target: [number, number] = [targetX ?? within(lane, to), to[1] + to[3] / 2];
-  const bend = Math.min(room.step - from[3], 60) * 0.55;
-  if (high - low <= 1) {
-    return { source, target, through: sway(source[0], target[0], source[1], target[1]) };
+  const rise = source[1] - target[1];
+  if (high - low <= 1 || rise < 3 * BEND) return through(source, sway(source[0], target[0], source[1], target[1]), target);
+  const up = source[1] - BEND * 1.6;
+  const down = target[1] + BEND * 1.6;
+  return through(source, [...sway(source[0], lane, source[1], up), ...sway(lane, target[0], down, target[1])], target);
+}
+
+/** Into what stands beside the sender or below it: from side to side. */
+function aside(from: Box, to: Box): Curve {
+  const right = to[0] >= from[0];
+  const source: [number, number] = [from[0] + (right ? from[2] / 2 : -from[2] / 2), from[1] - from[3] / 4];
+  const near = Math.abs(to[0] - from[0]) < (from[2] + to[2]) / 2;
+  if (near) {
+    // One stands straight below the other: around it.
+    const x = Math.max(from[0] + from[2] / 2, to[0] + to[2] / 2) + 22;
+    const start: [number, number] = [from[0] + from[2] / 2, from[1]];
+    return through(start, [[x, start[1]], [x, to[1]]], [to[0] + to[2] / 2, to[1]]);
   }
-  const up = source[1] - bend;
-  const down = target[1] + bend;
-  return {
-    source,
-    target,
-    through: [...sway(source[0], lane, source[1], up), ...sway(lane, target[0], down, target[1])],
-  };
+  const target: [number, number] = [to[0] - (right ? to[2] / 2 : -to[2] / 2), to[1]];
+  const middle = (source[0] + target[0]) / 2;
+  return through(source, [[middle, source[1]], [middle, target[1]]], target);
+}
+
+/** A curve pulled by points, from one end to the other: between them it passes their middles. */
+function through(source: [number, number], points: [number, number][], target: [number, number]): Curve {
+  const curve: Curve = [...source];
+  points.forEach(([x, y], index) => {
+    const next = points[index + 1];
+    if (next) curve.push(x, y, (x + next[0]) / 2, (y + next[1]) / 2);
+    else curve.push(x, y, ...target);
+  });
+  return curve;
+}
+
+/** A line of straight parts with rounded corners. */
+export function cornered(corners: [x: number, y: number][], radius: number): Curve {
+  const curve: Curve = [...corners[0]];
+  const straight = (x: number, y: number) => curve.push((curve.at(-2)! + x) / 2, (curve.at(-1)! + y) / 2, x, y);
+  for (let at = 1; at < corners.length - 1; at++) {
+    const [x, y] = corners[at];
+    const toward = ([ox, oy]: [number, number]): [number, number] => {
+      const length = Math.hypot(ox - x, oy - y) || 1;
+      const by = Math.min(radius, length / 2) / length;
+      return [x + (ox - x) * by, y + (oy - y) * by];
+    };
+    straight(...toward(corners[at - 1]));
+    curve.push(x, y, ...toward(corners[at + 1]));
+  }
+  straight(...corners.at(-1)!);
+  return curve;
+}
+
+/** What stands on the spine, from bottom to top. */
+export function spineOrder(visual: Visual, at: Arrangement): number[] {
+  const there = visual.nodes.flatMap((node, index) => (node.kind === "mlp" || node.kind === "fold" ? [index] : []));
+  return there.sort((a, b) => at.boxes[b][1] - at.boxes[a][1]);
+}
+
+/** Between MLPs: straight up to the next one, else in a bow beside the spine. */
+function bow(edge: VisualEdge, boxes: Box[], spine: number[]): Curve {
+  const from = boxes[edge.from];
+  const to = boxes[edge.to];
+  const apart = spine.indexOf(edge.to) - spine.indexOf(edge.from);
+  if (apart <= 1) return through([from[0], from[1] - from[3] / 2], [[from[0], (from[1] + to[1]) / 2]], [to[0], to[1] + to[3] / 2]);
+  const start: [number, number] = [from[0] + from[2] / 2, from[1]];
+  const end: [number, number] = [to[0] + to[2] / 2, to[1]];
+  const out = Math.max(start[0], end[0]) + 6 + Math.min(22, 5 * Math.log2(apart));
+  return through(start, [[out, start[1]], [out, start[1] - 14], [out, end[1] + 14], [out, end[1]]], end);
 }
 
 /** From one x to another between two heights: level in the middle where it goes far, slanting where it does not. */
 function sway(from: number, to: number, low: number, high: number): [number, number][] {
   const middle = (low + high) / 2;
-  const room = (low - high) / 2;
+  const room = Math.max(1, (low - high) / 2);
   const slant = room * Math.max(0, 0.8 - Math.abs(to - from) / (3 * room));
   return [
     [from, middle + slant],

@@ -10,20 +10,21 @@ export class Slider {
   readonly element: HTMLElement;
   private readonly input: HTMLInputElement;
   private readonly plot = h("div", { class: "curve" });
+  private readonly keys = h("p", { class: "keys", "aria-hidden": "true" });
   private readonly readout = h("output", { class: "readout", for: "slider" });
   private readonly back: HTMLButtonElement;
   private run: Run | null = null;
   private cursor: SVGElement | null = null;
   private dot: SVGElement | null = null;
   private yOf: (value: number) => number = () => 0;
-  private readonly height = 92;
+  private readonly height = 78;
 
   constructor(change: (stop: number | null) => void) {
     this.input = on(h("input", { type: "range", id: "slider", min: 0, step: 1, "aria-label": "stop along the search" }), {
       input: () => change(Number(this.input.value)),
     });
     this.back = on(h("button", { type: "button", class: "quiet", id: "as-found" }, "as found"), { click: () => change(null) });
-    this.element = h("section", { class: "slider", "aria-label": "size and metric" }, this.readout, this.plot, this.input, h("div", { class: "under" }, this.back));
+    this.element = h("section", { class: "slider", "aria-label": "size and metric" }, this.readout, this.keys, this.plot, this.input, h("div", { class: "under" }, this.back));
     new ResizeObserver(() => this.draw()).observe(this.plot);
   }
 
@@ -86,7 +87,7 @@ export class Slider {
     const slider = run.slider;
     const { height } = this;
     const bottom = height - 4;
-    const top = 16;
+    const top = 6;
     const points = slider.kind === "trace" ? slider.metric.map((value, at): [number, number | null] => [at, value]) : this.measured();
     const values = points.flatMap(([, value]) => (value === null ? [] : [value]));
     if (run.result.metric !== null) values.push(run.result.metric);
@@ -113,8 +114,7 @@ export class Slider {
       for (const [x, y] of curve) image.append(svg("circle", { class: "metric-dot", cx: x, cy: y, r: 2.5 }));
     }
     const name = slider.kind === "trace" ? `${run.metric}, ${metricText(low)} to ${metricText(high)}` : `${run.metric} where measured, ${metricText(low)} to ${metricText(high)}`;
-    if (curve.length) image.append(svg("text", { class: "key metric-key", x: 2, y: 10 }, `— ${name}`));
-    image.append(svg("text", { class: "key size-key", x: width - 2, y: 10, "text-anchor": "end" }, `▒ edges, to ${count(most)}`));
+    replace(this.keys, curve.length ? h("span", { class: "metric-key" }, `— ${name}`) : null, h("span", { class: "size-key" }, `▒ edges, to ${count(most)}`));
     this.cursor = svg("line", { class: "cursor", y1: top - 2, y2: bottom });
     this.dot = svg("circle", { class: "cursor-dot", r: 4 });
     image.append(this.cursor, this.dot);

@@ -32,14 +32,49 @@ export interface State {
   missed: boolean;
   node: number | null;
   edge: number | null;
+  /** Nodes that are picked to make a group of. */
+  picked: Set<number>;
+  /** About how many edges of the strongest paths are shown; null for all. */
+  limit: number | null;
+  /** The node whose neighbourhood alone is shown; `direct` leaves out what is further than an edge away. */
+  only: number | null;
+  direct: boolean;
+  /** Of several runs: what all have, what one alone has (its number), or everything. */
+  differ: "any" | "shared" | number;
+  /** Layers that were folded or unfolded; others are folded where they have MLPs alone and the picture is high. */
+  folds: Map<number, boolean>;
+  /** Whether edges between MLPs are drawn as one spine. */
+  spine: boolean;
+  groups: Group[];
+  /** Whether each group is drawn as one box. */
+  boxed: boolean;
 }
 
+/** Nodes under a name, of the reader's own or of the run's. */
+export interface Group {
+  name: string;
+  members: Set<number>;
+}
+
+/** A circuit of at most so many edges is shown whole from the start; of a larger one, so many. */
+const WHOLE = 90;
+export const FIRST = 60;
+/** With more edges between MLPs than this, they are drawn as a spine from the start. */
+const FEW_ON_SPINE = 8;
+
 export const KINDS: Kind[] = ["q", "k", "v", "mlp", "direct"];
-export const KIND_NAMES: Record<Kind, string> = { q: "query", k: "key", v: "value", mlp: "MLP", direct: "logits" };
+const KIND_NAMES: Record<Kind, string> = { q: "query", k: "key", v: "value", mlp: "MLP", direct: "to logits" };
+
+/** What edges of a kind lead into: of heads that are whole, edges into them are of the last kind too. */
+export function kindName(model: Model, kind: Kind): string {
+  return kind === "direct" && model.data.graph.whole_heads ? "to heads and logits" : KIND_NAMES[kind];
+}
 
 export function start(model: Model): State {
   const several = model.runs.length > 1;
   const truth = several ? null : model.runs[0].truth;
+  const largest = Math.max(...model.runs.map((run) => run.in.length + (run.truth ? run.truth.edges - run.truth.found : 0)));
+  const mlps = model.edges.filter((edge) => edge.from >= 0 && model.nodes[edge.from].kind === "mlp" && edge.kind === "mlp");
   const told = truth !== null && truth.found < Math.max(truth.edges, model.runs[0].result.edges);
   return {
     focus: several ? -1 : 0,
@@ -51,6 +86,15 @@ export function start(model: Model): State {
     missed: true,
     node: null,
     edge: null,
+    picked: new Set(),
+    limit: largest > WHOLE ? FIRST : null,
+    only: null,
+    direct: false,
+    differ: "any",
+    folds: new Map(),
+    spine: mlps.filter((edge) => model.runs.some((run) => run.has[edge.index])).length > FEW_ON_SPINE,
+    groups: model.data.groups.map((name, at) => ({ name, members: new Set(model.nodes.flatMap((node, index) => (node.group === at ? [index] : []))) })),
+    boxed: false,
   };
 }
 
@@ -96,20 +140,6 @@ function decidedIn(run: Run, edge: number, after: number): boolean {
   return run.decisions[edge]?.some(({ at }) => at <= after && passOf(run, at) === pass) ?? false;
 }
 
-/** Which of those the filters let through. */
-export function visible(model: Model, state: State, members: Uint8Array): Uint8Array {
-  const shown = new Uint8Array(members.length);
-  const inside = model.nodes.map(
-    (node) => node.layer < 0 || node.kind === "logits" || (node.layer >= state.layers[0] && node.layer <= state.layers[1]),
-  );
-  for (const edge of model.edges) {
-    if (members[edge.index] && state.kinds.has(edge.kind) && inside[edge.to] && (edge.from < 0 || inside[edge.from])) {
-      shown[edge.index] = members[edge.index];
-    }
-  }
-  return shown;
-}
-
 /** How many edges the circuit has at this stop, also those that the page was not sent. */
 export function size(model: Model, state: State): number | null {
   if (state.focus < 0) return null;
@@ -126,13 +156,13 @@ export function metricAt(run: Run, stop: number | null): number | null {
 }
 
 /** Nodes and edges whose name holds the query, or whose group's does. */
-export function matches(model: Model, query: string): { nodes: Set<number>; edges: Set<number> } {
-  const wanted = query.trim().toLowerCase();
+export function matches(model: Model, state: State): { nodes: Set<number>; edges: Set<number> } {
+  const wanted = state.query.trim().toLowerCase();
   const nodes = new Set<number>();
   const edges = new Set<number>();
   if (!wanted) return { nodes, edges };
   model.nodes.forEach((node, index) => {
-    const group = node.group === null ? "" : model.data.groups[node.group].toLowerCase();
+    const group = state.groups.find(({ members }) => members.has(index))?.name.toLowerCase() ?? "";
     if (node.id.toLowerCase().includes(wanted) || group.includes(wanted)) nodes.add(index);
   });
   for (const edge of model.edges) if (edge.name.toLowerCase().includes(wanted)) edges.add(edge.index);

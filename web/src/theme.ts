@@ -14,6 +14,8 @@ export interface Palette {
   bar: string;
   accent: string;
   kinds: Record<Kind, string>;
+  /** Of lines that stand for edges of several kinds. */
+  mixed: string;
   found: string;
   missed: string;
   extra: string;
@@ -35,6 +37,7 @@ export const LIGHT: Palette = {
   bar: "#eceff3",
   accent: "#0b57c2",
   kinds: { q: "#0072b2", k: "#e69f00", v: "#009e73", mlp: "#cc79a7", direct: "#4a4f57" },
+  mixed: "#7a6f63",
   found: "#0072b2",
   missed: "#d55e00",
   extra: "#7c8694",
@@ -56,6 +59,7 @@ export const DARK: Palette = {
   bar: "#262e38",
   accent: "#7db4ff",
   kinds: { q: "#56a8e8", k: "#f0b73c", v: "#35c99c", mlp: "#e09ac0", direct: "#b9c2cd" },
+  mixed: "#a89a8b",
   found: "#56a8e8",
   missed: "#f08a45",
   extra: "#97a2b0",

@@ -1,7 +1,8 @@
 """One self-contained page for a run, or for several runs of one graph.
 
 `report` does it all for a run in hand. `read_sources` reads the run folders, `measure` asks a run's model what only it
-can say, `make_page` gives the page as text, and `write_page` writes it where nothing is yet.
+can say, `make_page` gives the page as text, and `write_page` writes it where nothing is yet. `write_gallery` writes a
+folder of pages, with one that leads to them.
 """
 
 from __future__ import annotations
@@ -16,13 +17,24 @@ from edgewise import __version__
 from edgewise.graph import Circuit
 from edgewise.graph.groups import GivenGroups
 from edgewise.reports.page.data import page_data
+from edgewise.reports.page.gallery import require_free_folder, write_gallery
 from edgewise.reports.page.html import render, require_free_file, write_page
 from edgewise.reports.page.measured import measure
 from edgewise.reports.page.source import Source, read_sources
 from edgewise.runs import Run
 from edgewise.runs.given import known_of
 
-__all__ = ["Source", "make_page", "measure", "read_sources", "report", "require_free_file", "write_page"]
+__all__ = [
+    "Source",
+    "make_page",
+    "measure",
+    "read_sources",
+    "report",
+    "require_free_file",
+    "require_free_folder",
+    "write_gallery",
+    "write_page",
+]
 
 
 def report(

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ import numpy as np
 from edgewise.evaluation import roc_point
 from edgewise.evaluation.bootstrap import jaccard
 from edgewise.evaluation.roc import RocPoint, roc_by_group
+from edgewise.files import read_text
 from edgewise.graph import Circuit, Graph
 from edgewise.graph.groups import groups_found
+from edgewise.json_files import json_lines
 from edgewise.reports.page.listed import Coming, Listed, as_circuit, edge_name, has_edge, listed_edges, number
 from edgewise.reports.page.order import Entering, Replay
-from edgewise.reports.page.places import Place, columns_of, places
+from edgewise.reports.page.places import Box, Place, columns_of, places
 from edgewise.reports.page.source import Source
+from edgewise.reports.words import NEGATED
 
-FORM = 1
+FORM = 2
 MOST_STOPS = 1500
 """Stops of the slider along a trace; of longer traces only some decisions get one."""
 ROC_POINTS = 300
@@ -63,7 +67,19 @@ def page_data(sources: Sequence[Source], measured: Sequence[Mapping[str, Any]], 
         "jaccard": [
             [number(jaccard(one.circuit.present, other.circuit.present), 4) for other in sources] for one in sources
         ],
+        "negated": list(NEGATED),
+        "docs": _documentation(),
+        "gallery": None,
     }
+
+
+def _documentation() -> str | None:
+    """Where the documentation is, as the package itself says."""
+    for line in metadata.metadata("edgewise").get_all("Project-URL") or ():
+        name, _, url = line.partition(",")
+        if name.strip().lower() == "documentation":
+            return url.strip()
+    return None
 
 
 def _node(place: Place, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -74,11 +90,15 @@ def _node(place: Place, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         "span": place.span,
         "kind": place.kind,
         "layer": place.layer,
-        "wide": [round(value, 1) for value in place.wide],
-        "close": None if place.close is None else [round(value, 1) for value in place.close],
+        "wide": _rounded(place.wide),
+        "close": _rounded(place.close),
         "readers": list(place.readers),
         "group": group,
     }
+
+
+def _rounded(box: Box | None) -> list[float] | None:
+    return None if box is None else [round(value, 1) for value in box]
 
 
 _KINDS = {"q": "q", "k": "k", "v": "v", "head": "direct", "mlp": "mlp", "logits": "direct"}
@@ -149,6 +169,7 @@ def _run(source: Source, order: Coming, listed: Sequence[Listed], measured: Mapp
         "groups": _groups(source),
         "values": None,
         "attention": None,
+        "example": _example(source),
         "notes": source.notes,
     }
     if order.replay is not None:
@@ -267,6 +288,33 @@ def _scores(source: Source, listed: Sequence[Listed]) -> list[float | None]:
         else number(float(scores[one.row, one.column]))
         for one in listed
     ]
+
+
+MOST_TEXT = 400
+"""Letters of a prompt."""
+
+
+def cut(text: str) -> str:
+    """A text that is not too long for a page."""
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"
+
+
+def _example(source: Source) -> dict[str, Any] | None:
+    """The first prompt pair, where it came from a user's own rows, which the run keeps."""
+    path = source.folder / "prompts.jsonl"
+    if not path.is_file():
+        return None
+    what = f"the prompts {str(path)!r}"
+    _, row = next(json_lines(read_text(path, what), what), (0, {}))
+    if not isinstance(row.get("clean"), str) or not isinstance(row.get("corrupt"), str):
+        return None
+    answers = {key: row.get(key) or [] for key in ("answers", "wrong")}
+    answers["answers"] = answers["answers"] or row.get("answer") or []
+    texts = {key: one if isinstance(one, list) else [one] for key, one in answers.items()}
+    return {
+        **{side: cut(row[side]) for side in ("clean", "corrupt")},
+        **{key: [cut(str(one)) for one in some[:20]] for key, some in texts.items()},
+    }
 
 
 def _stopped(stopped: Any) -> dict[str, Any] | None:

@@ -28,9 +28,8 @@ def render(data: dict[str, Any], title: str) -> str:
     )
     parts = {
         "title": html.escape(title).encode("utf-8", "replace").decode(),  # a file name may hold half a character
-        "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)} {_hash(OWN_STYLE)}; "
+        "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'",
-        "graph-style": OWN_STYLE,
         "style": style,
         "data": as_json(data),
         "script": script,
@@ -38,10 +37,6 @@ def render(data: dict[str, Any], title: str) -> str:
     pieces = template.split("%%")
     # Every second piece is a name: what is put in is never searched for names itself.
     return "".join(piece if at % 2 == 0 else parts[piece] for at, piece in enumerate(pieces))
-
-
-# The graph library would put this into the page itself, which the policy does not allow.
-OWN_STYLE = ".__________cytoscape_container { position: relative; }"
 
 
 def as_json(data: dict[str, Any]) -> str:

@@ -20,7 +20,8 @@ from edgewise.models import Decoder
 from edgewise.models.attention import Attention
 from edgewise.models.forward import forward
 from edgewise.patching import Experiment
-from edgewise.reports.page.listed import number
+from edgewise.reports.page.data import cut
+from edgewise.reports.page.listed import Coming, number
 from edgewise.reports.page.order import entering
 from edgewise.reports.page.source import Source
 from edgewise.runs.constants import ablation_of
@@ -29,8 +30,6 @@ from edgewise.tasks import METRICS, Task, find_metric
 MOST_ROWS = 300
 """Prompts whose metric is shown one by one."""
 MOST_METRICS = 4
-MOST_TEXT = 400
-"""Letters of a prompt."""
 CURVE_SIZES = 14
 MOST_PATTERN_BYTES = 600_000
 MOST_TOKENS = 64
@@ -52,7 +51,8 @@ def measure(
             furthest from the model.
 
     Returns:
-        `values`, `attention` and `sizes`, in the page's form, and `notes` on what could not be had.
+        `values`, `attention`, `sizes` and `example` (the first prompt pair), in the page's form, and `notes` on what
+        could not be had.
     """
     notes: list[str] = []
     metric = source.settings["metric"]
@@ -76,7 +76,8 @@ def measure(
         if metric == source.settings["metric"]:
             sizes.append([circuit.size, number(experiment.value(circuit)), number(threshold)])
         report(done, total)
-    return {"values": values, "attention": attention, "sizes": sizes or None, "notes": notes}
+    found = {"values": values, "attention": attention, "sizes": sizes or None}
+    return {**found, "example": _example(task) if len(task) else None, "notes": notes}
 
 
 def _values(circuit: Circuit, experiment: Experiment, notes: list[str]) -> tuple[dict[str, Any], int]:
@@ -103,7 +104,7 @@ def _values(circuit: Circuit, experiment: Experiment, notes: list[str]) -> tuple
         if name == names[0]:
             worst = int(torch.nan_to_num(by_row["circuit"] - by_row["full"], nan=-1.0).argmax())
         metrics[name] = {what: [number(value, 5) for value in run[:shown].tolist()] for what, run in by_row.items()}
-    texts = [_cut(text.clean) for text in task.text[:shown]]
+    texts = [cut(text.clean) for text in task.text[:shown]]
     return {"metrics": metrics, "texts": texts, "rows": rows}, worst
 
 
@@ -178,8 +179,10 @@ def _attention(
     wanted = heads if each * len(heads) <= MOST_PATTERN_BYTES else [node for node in heads if node.name in inside]
     most = max(1, MOST_PATTERN_BYTES // max(1, each))
     if len(wanted) > most:
-        notes.append(f"Attention patterns are those of {most} of the circuit's {len(wanted)} heads, late ones first.")
-        wanted = wanted[-most:]
+        notes.append(f"Attention patterns are those of the {most} strongest of the circuit's {len(wanted)} heads.")
+        sums = _strengths(source)
+        strongest = sorted(wanted, key=lambda node: -sums.get(node.name, 0.0))[:most]
+        wanted = [node for node in wanted if node in strongest]
     by_layer: dict[int, list[int]] = {}
     for node in wanted:
         by_layer.setdefault(node.layer, []).append(node.head)
@@ -200,6 +203,13 @@ def _attention(
     if any(length > MOST_TOKENS for side in sides.values() for length in side[1].sum(dim=1).tolist()):
         notes.append(f"Prompts are longer than {MOST_TOKENS} tokens; attention is shown among the last {MOST_TOKENS}.")
     return {"prompts": shown, "causal": decoder.causal, "heads": patterns}
+
+
+def _strengths(source: Source) -> dict[str, float]:
+    """Of each head, how strong the edges of the circuit are that it writes."""
+    circuit, order = source.circuit, Coming.of(source)
+    sizes = np.where(circuit.edges & np.isfinite(order.strength), np.abs(order.strength), 0.0).sum(axis=1)
+    return {node.name: float(size) for node, size in zip(circuit.graph.sources, sizes, strict=True)}
 
 
 def _patterns(
@@ -225,6 +235,16 @@ def _packed(pattern: Tensor, length: int, causal: bool) -> str:
     return base64.b64encode(weights.tobytes()).decode()
 
 
+def _example(task: Task) -> dict[str, Any]:
+    text = task.text[0]
+    return {"clean": cut(text.clean), "corrupt": cut(text.corrupt), **_answers(task, 0)}
+
+
+def _answers(task: Task, row: int) -> dict[str, list[str]]:
+    text = task.text[row]
+    return {"answers": [cut(one) for one in text.answers[:20]], "wrong": [cut(one) for one in text.wrong[:20]]}
+
+
 def _prompt(task: Task, row: int) -> dict[str, Any]:
     text = task.text[row]
     scored = task.prompts.scored_positions[task.prompts.scored_rows == row].tolist()
@@ -232,9 +252,8 @@ def _prompt(task: Task, row: int) -> dict[str, Any]:
     first = max(0, length - MOST_TOKENS)
     return {
         "row": row,
-        "text": {"clean": _cut(text.clean), "corrupt": _cut(text.corrupt)},
-        "answers": [_cut(answer) for answer in text.answers[:20]],
-        "wrong": [_cut(answer) for answer in text.wrong[:20]],
+        "text": {"clean": cut(text.clean), "corrupt": cut(text.corrupt)},
+        **_answers(task, row),
         "scored": [at - first for at in scored if at >= first],
     }
 
@@ -246,7 +265,3 @@ def _tokens(decoder: Decoder, task: Task, side: str, row: int, ids: Sequence[int
         if len(words) == len(ids):
             return words
     return [token_text(decoder, token) for token in ids]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1] + "…"

@@ -1,4 +1,4 @@
-"""Where the page puts each node: the same places as in the drawing."""
+"""The nodes of a page; and where positions are told apart, their places, the same as in the drawing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Place:
         span: the span, or None where positions are not told apart.
         readers: what sees the key and the value that it reads, in other nodes of the page: of a key/value head that
             query heads share those heads; where positions are told apart, the head at other spans.
-        wide: where it stands when every edge that was sent has room.
+        wide: where positions are told apart, where it stands when every edge that was sent has room; else None, as the
+            page itself finds places for what it shows.
         close: the same where only circuits and the known one have, or None for a node that is in none of them.
     """
 
@@ -38,7 +39,7 @@ class Place:
     kind: str
     layer: int
     readers: tuple[str, ...]
-    wide: Box
+    wide: Box | None
     close: Box | None
 
 
@@ -80,8 +81,8 @@ def places(sent: Circuit, shown_first: Circuit, groups: Mapping[str, Sequence[st
                 node.kind,
                 node.layer,
                 tuple(readers),
-                _box(node, wide),
-                None if at is None else _box(at, close),
+                _box(node, wide) if graph.spans else None,
+                None if at is None or not graph.spans else _box(at, close),
             )
         )
     return Places(found, wide, close)
