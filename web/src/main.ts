@@ -424,7 +424,12 @@ class Page {
     const address = stateWritten(this.model, this.state);
     if (address === this.address && location.hash.replace(/^#/, "") === address) return;
     this.address = address;
-    if (address || location.hash) history.replaceState(null, "", address ? `#${address}` : location.pathname + location.search);
+    if (!address && !location.hash) return;
+    try {
+      history.replaceState(null, "", address ? `#${address}` : location.pathname + location.search);
+    } catch {
+      // A notebook's frame has no address to change.
+    }
   }
 
   private showAround(): void {
