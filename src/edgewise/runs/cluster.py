@@ -11,6 +11,8 @@ import io
 import logging
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +101,8 @@ class Cluster:
             else:
                 options["num_cpus"] = math.ceil((self.workers or 1) * self.cpus)
             try:
-                ray.init(**options)
+                with _handlers_kept():
+                    ray.init(**options)
             except Exception as error:  # Ray raises nothing narrower where a node is too slow to start
                 what = "Ray did not start" if self.address is None else f"no Ray cluster at {self.address!r}"
                 raise EdgewiseError(f"{what}: {first_line(error)}") from None
@@ -108,6 +111,19 @@ class Cluster:
         finally:
             if own:
                 ray.shutdown()
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Within it signals may get other handlers, as from Ray, whose SIGTERM ends a process where it stands."""
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in ours.items():
+                if handler is not None:  # one that C code had set, which Python cannot set again
+                    signal.signal(number, handler)
 
 
 def require_ray() -> Any:
