@@ -152,9 +152,11 @@ def test_the_best_nodes_are_taken_with_the_embedding_among_them():
 def test_methods_that_score_no_nodes_say_so():
     case = experiment("gpt2")
     assert [name for name, method in METHODS.items() if not method.finds("node")] == [
+        "bootstrapped-attribution",
         "attribution-patching",
         "information-flow",
         "head-importance",
+        "uniform-gradient-sampling",
         "subnetwork-probing",
     ]
     with pytest.raises(EdgewiseError, match="'information-flow' does not score whole nodes"):

@@ -413,11 +413,12 @@ def test_kinds_and_layers_can_be_left_out(browser, ioi):
 def test_the_list_says_what_the_graph_shows(browser, ioi):
     opened = browser.open(ioi.file)
     sync_api.expect(opened.page.locator("#list")).to_have_attribute("data-edges", "31")
-    opened.page.locator("#list").scroll_into_view_if_needed()  # what is far below is not laid out
-    rows = opened.page.locator("#list tbody tr").all_inner_texts()
+    rows = opened.page.locator("#list tbody tr")
     listed = set()
-    for row in rows:
-        place, senders = row.split("\t")
+    # Not as it is shown: what is far below is not laid out.
+    for place, senders in rows.evaluate_all(
+        "(rows) => rows.map((one) => [...one.cells].map((cell) => cell.textContent))"
+    ):
         listed |= {f"{sender.strip()}->{place.replace('●', '').strip()}" for sender in senders.split(",")}
     assert listed == lines_of(ioi.run.circuit)
 

@@ -133,12 +133,13 @@ def show_run(
 
 def _show_stability(console: Console, metric: str, written: Path) -> None:
     """Print what searches made again agree on, if the run's folder keeps it."""
-    from edgewise.reports.stability import stability_line, stability_rows
-    from edgewise.reports.tables import terminal_table
     from edgewise.runs.stability_file import read_stability
 
     found = read_stability(written)
     if found is not None:
+        from edgewise.reports.stability import stability_line, stability_rows
+        from edgewise.reports.tables import terminal_table  # which needs torch
+
         console.print()
         console.print(stability_line(found), highlight=False, markup=False, soft_wrap=True)
         console.print(terminal_table("what searches agree on", stability_rows(found, metric), right=1))
