@@ -58,7 +58,7 @@ def asked(kind, texts):
 )
 def test_every_method_searches_under_every_ablation(method, ablation):
     model, task = tiny.llama(layers=1), tiny.task(ragged=False)
-    options = {"steps": 3} if method in ("subnetwork-probing", "edge-pruning") else None
+    options = {"steps": 3} if "steps" in METHODS[method].options and method != "edge-attribution-ig" else None
     size = dict(threshold=0.01) if method == "acdc" else dict(edges=12)
     run = ew.discover(model, task, method=method, ablation=ablation, options=options, **size)
     assert run.record["settings"]["ablation"] == ablation

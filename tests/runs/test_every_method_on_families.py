@@ -26,6 +26,7 @@ OPTIONS = {
     "acdc": dict(threshold=0.0005),
     "edge-pruning": dict(edges=25, options={"steps": 4}),
     "subnetwork-probing": dict(options={"regularisation": 0.1, "steps": 4}),
+    "uniform-gradient-sampling": dict(edges=25, options={"steps": 4}),
 }
 CASES = [(family, method) for family in COUPLED for method in METHODS]
 CASES += [(family, method) for family in OTHERS for method in ("acdc", "edge-attribution-ig")]
