@@ -54,7 +54,7 @@ test-portable: $(TOOLS)
 check: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --threads 2
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mkdocs build
 

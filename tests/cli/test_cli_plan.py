@@ -140,6 +140,7 @@ def test_a_size_offered_as_an_option_is_enough_and_not_much_more(count):
     assert size(count).split()[1] in ("kB", "MB", "GB")
 
 
+@pytest.mark.slow
 def test_the_plan_holds_what_a_search_really_takes():
     model = load_model("tiny-ioi")
     task = load_task("ioi", model, examples=4)

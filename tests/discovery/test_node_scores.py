@@ -83,6 +83,7 @@ def test_integrated_gradients_add_up_to_what_ablating_the_embedding_does():
     assert found[0] == pytest.approx(case.ablated() - case.full(), rel=0.02)
 
 
+@pytest.mark.slow
 def test_pruning_presses_masks_on_nodes_to_the_wanted_number():
     case = experiment("gpt2", "kl_div")
     count = len(case.graph.sources)

@@ -2,7 +2,7 @@
 
 Nothing is loaded and nothing is run. Operations are counted (patching/work.py) and memory is the memory plan's, as for
 the model itself; how fast a device is, which edges stay, and how a model is spread over devices are assumptions, which
-`ShapePlan.assumptions` says in words. One model over several devices is arithmetic alone: edgewise does not do it.
+`ShapePlan.assumptions` says in words. One model over several devices is arithmetic alone: it runs (`device_map`), but was never measured on several GPUs.
 """
 
 from __future__ import annotations
@@ -356,6 +356,6 @@ def _assumptions(machine: Machine, within: int | None, kept: int) -> tuple[str, 
             *said,
             "the model is spread over devices by layers, which take turns, so that more of them give room and no "
             "speed; bytes between them are not in the time",
-            "edgewise does not run one model over several devices yet",
+            "one model over several devices (--device-map) was never measured on several GPUs",
         )
     return tuple(said)
