@@ -30,7 +30,7 @@ def test_a_shape_reads_like_a_plan_and_says_what_it_assumes(shell):
     assert "2 devices of 80 GB: " in shown
     assert "search and its scores" in shown
     assert "not a measurement" in shown
-    assert "edgewise does not run one model over several devices yet" in shown
+    assert "one model over several devices (--device-map) was never measured on several GPUs" in shown
 
 
 def test_a_model_that_does_not_fit_says_so(shell):

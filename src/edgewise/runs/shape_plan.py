@@ -2,7 +2,8 @@
 
 Nothing is loaded and nothing is run. Operations are counted (patching/work.py) and memory is the memory plan's, as for
 the model itself; how fast a device is, which edges stay, and how a model is spread over devices are assumptions, which
-`ShapePlan.assumptions` says in words. One model over several devices is arithmetic alone: it runs (`device_map`), but was never measured on several GPUs.
+`ShapePlan.assumptions` says in words.
+One model over several devices is arithmetic alone: it runs (`device_map`), but was never measured on several GPUs.
 """
 
 from __future__ import annotations
