@@ -2,10 +2,11 @@
 
 import signal
 import time
+from contextlib import contextmanager
 
 import pytest
 
-from edgewise.cli import signals
+from edgewise.cli import entry, signals
 from edgewise.cli.printing import Kept, exit_code, kept_if_stopped
 from edgewise.discovery import Interrupted
 
@@ -52,6 +53,25 @@ def test_what_is_being_saved_is_saved_before_the_end(capsys):
         save()
     assert (done, ended.value.code) == (["saved"], 130)
     assert "interrupted when everything had been written" in capsys.readouterr().err
+
+
+def test_a_signal_after_the_end_changes_nothing_of_it(monkeypatch, capsys):
+    @contextmanager
+    def listening():
+        try:
+            yield
+        finally:
+            raise KeyboardInterrupt  # as Python's own handler does, which is back by then
+
+    def run(words):
+        raise Kept(130)
+
+    monkeypatch.setattr(entry, "listening", listening)
+    monkeypatch.setattr(entry, "_run", run)
+    with pytest.raises(Kept) as ended:
+        entry.main()
+    assert ended.value.code == 130
+    assert "nothing was written" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("cause", [None, SystemExit(143), KeyboardInterrupt()])

@@ -28,7 +28,9 @@ def main() -> None:
             _run(sys.argv[1:])
     except EdgewiseError as error:
         _fail(f"edgewise: {error}", 2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as asked:
+        if isinstance(asked.__context__, SystemExit):  # asked again when the command had come to its end, and said so
+            raise asked.__context__ from None
         _fail(INTERRUPTED, 130)
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain once more when it closes the stream.
