@@ -147,7 +147,7 @@ def attribute(
     graph, device = experiment.graph, experiment.decoder.device
     scores = torch.zeros(len(graph.sources), len(graph.inputs), dtype=torch.float64, device=device)
     ports = torch.zeros(len(graph.inputs), dtype=torch.float64, device=device)
-    before = torch.zeros(scores.numel() + ports.numel(), dtype=torch.float64, device=device)
+    before: Tensor | float = 0.0  # what the prompts so far have added, where each is asked for
     for rows in rows_of(experiment, None if each is None else 1):
         changes, weights = changes_when_ablated(experiment, rows), place_weights(experiment, rows)
         for gradients in gradients_of(experiment, rows, weights, points, progress, relevance=relevance):

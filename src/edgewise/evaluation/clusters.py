@@ -8,9 +8,8 @@ shuffled over prompts by itself, which keeps how each edge varies and leaves not
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,6 @@ from edgewise.evaluation.bootstrap import jaccard
 from edgewise.graph import Circuit, Graph
 from edgewise.graph.circuit import Floats
 from edgewise.patching import Experiment
-from edgewise.patching.ablation import cut_rows
-from edgewise.tasks import Reference
 
 SHUFFLES, LEVEL = 39, 0.05
 """Shuffled scores to compare with, and the p-value above which a task is taken for one group."""
@@ -96,18 +93,13 @@ def scores_by_prompt(experiment: Experiment, progress: Callable[[int, int], None
     Raises:
         EdgewiseError: as `edge_attribution`.
     """
-    task, found = experiment.task, list[Floats]()
-    for row in range(len(task.prompts)):
-        part = copy.copy(experiment)
-        part.task = replace(task, prompts=task.prompts.rows(row, row + 1), text=task.text[row : row + 1])
-        part.ablated_activations = cut_rows(experiment.ablated_activations, row, row + 1)
-        places = task.prompts.scored_rows == row
-        part.reference = Reference.of(part.task, experiment.reference.logits[places])
-        circuit = edge_attribution(part).circuit
+    rows, found = len(experiment.task), list[Floats]()
+    for row in range(rows):
+        circuit = edge_attribution(experiment.of_rows(row, row + 1)).circuit
         assert circuit.scores is not None
         found.append(circuit.scores[experiment.graph.edges])
         if progress is not None:
-            progress(row + 1, len(task.prompts))
+            progress(row + 1, rows)
     return np.stack(found)
 
 

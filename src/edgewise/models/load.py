@@ -97,16 +97,16 @@ def _load(
     spread: DeviceMap | None,
 ) -> Decoder:
     if spread is not None and (device is not None or trust_layout):
-        what = "a device" if device is not None else "trust_layout (--trust-layout)"
-        raise EdgewiseError(f"give a device map or {what}, not both")
+        other = "a device" if device is not None else "trust_layout (--trust-layout)"
+        raise EdgewiseError(f"give a device map or {other}, not both")
     if revision is not None and (not isinstance(revision, str) or not revision.strip()):
         raise EdgewiseError("the revision should be the name of a branch, a tag or a commit of a model on the hub")
     name = str(model) if isinstance(model, str | Path) and not isinstance(model, nn.Module) else None
-    if revision is not None and (name is None or name in HAND_BUILT or name in BUILT_IN):
-        what = "a model object" if name is None else f"{name!r}, which comes with edgewise,"
+    here = name is None or name in HAND_BUILT or name in BUILT_IN
+    what = "a model object" if name is None else f"{name!r}, which comes with edgewise,"
+    if revision is not None and here:
         raise EdgewiseError(f"{what} has no revision: a revision ({revision!r}) is for models from the hub")
-    if spread is not None and (name is None or name in HAND_BUILT or name in BUILT_IN):
-        what = "a model object" if name is None else f"{name!r}, which comes with edgewise,"
+    if spread is not None and here:
         raise EdgewiseError(
             f"{what} takes no device map: it is for models from a folder or the hub, as it is about how they are loaded"
         )

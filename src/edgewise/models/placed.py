@@ -217,14 +217,27 @@ class Home:
         here.clear()  # autograd keeps the functions, and with them what they know
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlacedAttention(Attention):
-    """An attention block whose weights are somewhere else; of its own fields, tensors are on device meta."""
+class _Placed:
+    """What components at a home have in common."""
 
     home: Home
 
     def then(self, change: Callable[[Component], Component]) -> Component:
-        return _placed(change(self), self.home.then(change))
+        return _placed(change(self), self.home.then(change))  # type: ignore[arg-type] - it is mixed into components
+
+
+class _PlacedMLP(_Placed):
+    def act(
+        self, projections: Mapping[InputKind, Tensor], allowed: Tensor | None, which: Sequence[int] | None = None
+    ) -> Tensor:
+        return self.home.step(ALL, lambda one, x: one.act({"mlp": x}, None), projections["mlp"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedAttention(_Placed, Attention):
+    """An attention block whose weights are somewhere else; of its own fields, tensors are on device meta."""
+
+    home: Home
 
     def project(self, kind: InputKind, x: Tensor, at: Tensor, which: Sequence[int] | None = None) -> Tensor:
         return self.home.step(READ, lambda one, x, at: one.project(kind, x, at, which), x, at)
@@ -248,33 +261,17 @@ class PlacedAttention(Attention):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlacedMLP(MLP):
+class PlacedMLP(_PlacedMLP, MLP):
     """An MLP whose weights are somewhere else."""
 
     home: Home
 
-    def then(self, change: Callable[[Component], Component]) -> Component:
-        return _placed(change(self), self.home.then(change))
-
-    def act(
-        self, projections: Mapping[InputKind, Tensor], allowed: Tensor | None, which: Sequence[int] | None = None
-    ) -> Tensor:
-        return self.home.step(ALL, lambda one, x: one.act({"mlp": x}, None), projections["mlp"])
-
 
 @dataclass(frozen=True, kw_only=True)
-class PlacedNeuronMLP(NeuronMLP):
+class PlacedNeuronMLP(_PlacedMLP, NeuronMLP):
     """An MLP taken apart by neuron whose weights are somewhere else."""
 
     home: Home
-
-    def then(self, change: Callable[[Component], Component]) -> Component:
-        return _placed(change(self), self.home.then(change))
-
-    def act(
-        self, projections: Mapping[InputKind, Tensor], allowed: Tensor | None, which: Sequence[int] | None = None
-    ) -> Tensor:
-        return self.home.step(ALL, lambda one, x: one.act({"mlp": x}, None), projections["mlp"])
 
     def settle(self, activations: Tensor) -> Tensor:
         if self.after is None:

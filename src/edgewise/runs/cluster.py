@@ -261,6 +261,18 @@ def why_of(error: BaseException) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
+def come_next(joined: Joined) -> tuple[Any, Any]:
+    """The key of what comes back next, and what it came to.
+
+    Raises:
+        EdgewiseError: it failed.
+    """
+    key, value = joined.next()
+    if isinstance(value, Lost):
+        raise EdgewiseError(value.why)
+    return key, value
+
+
 def come_in(joined: Joined) -> Iterator[tuple[Any, Any]]:
     """Everything that is under way, as it comes back.
 
@@ -268,10 +280,7 @@ def come_in(joined: Joined) -> Iterator[tuple[Any, Any]]:
         EdgewiseError: some of it failed.
     """
     while joined.under_way:
-        key, value = joined.next()
-        if isinstance(value, Lost):
-            raise EdgewiseError(value.why)
-        yield key, value
+        yield come_next(joined)
 
 
 def _at_work(here: str, threads: int, work: Callable[..., Any], *given: Any) -> Any:

@@ -68,11 +68,10 @@ def by_examples(
     Raises:
         EdgewiseError: fewer than 2 times or examples, or whatever `discover` raises.
     """
-    _require(times)
-    if len(task) < 2:
-        raise EdgewiseError(f"examples can only be drawn anew where there are at least 2; task {task.name!r} has 1")
+    require_times(times)
+    require_examples(task)
     searches = ((task.resampled(seed + number), search) for number in range(times))
-    return compare_all("examples", circuit, _searched(model, searches, times, progress, cluster))
+    return compare_all("examples", circuit, [one for one, _ in search_again(model, searches, times, progress, cluster)])
 
 
 def by_order(
@@ -91,7 +90,7 @@ def by_order(
     Raises:
         EdgewiseError: the method is not ACDC, fewer than 2 times, or whatever `discover` raises.
     """
-    _require(times)
+    require_times(times)
     if search.method != "acdc":
         raise EdgewiseError(f"only ACDC depends on an order of edges; the run used {search.method!r}")
     straight: tuple[OrderMode, ...] = ("normal", "reverse")
@@ -102,38 +101,46 @@ def by_order(
         (task, replace(search, layer_order=layers, head_order=heads, seed=seed + number))
         for number, (layers, heads) in enumerate(modes[:times])
     )
-    return compare_all("order", circuit, _searched(model, searches, times, progress, cluster))
+    return compare_all("order", circuit, [one for one, _ in search_again(model, searches, times, progress, cluster)])
 
 
-def _searched(
+def search_again(
     model: Decoder,
     searches: Iterable[tuple[Task, SearchRequest]],
     times: int,
-    progress: Callable[[int, int], None] | None,
-    cluster: Cluster | None,
-) -> list[Circuit]:
+    progress: Callable[[int, int], None] | None = None,
+    cluster: Cluster | None = None,
+) -> list[tuple[Circuit, float]]:
+    """What each of some searches finds, and its metric, in their order; with a cluster, made side by side."""
     if cluster is not None:
         cluster.require_reach(model.device)
         with cluster.joined() as joined:
-            shared, by_number = joined.share(model), {}
+            shared, by_number = joined.share(model), dict[int, tuple[Circuit, float]]()
             for number, (task, search) in enumerate(searches):
-                joined.start(number, f"{task.name}-{search.method}-again-{number + 1}", _found, shared, task, search)
-            for number, circuit in come_in(joined):
-                by_number[number] = circuit
+                joined.start(
+                    number, f"{task.name}-{search.method}-again-{number + 1}", _found_there, shared, task, search
+                )
+            for number, one in come_in(joined):
+                by_number[number] = one
                 if progress is not None:
                     progress(len(by_number), times)
         return [by_number[number] for number in range(times)]
     found = []
     for task, search in searches:
-        found.append(discover(model, task, request=search).circuit)
+        found.append(_found(model, task, search))
         if progress is not None:
             progress(len(found), times)
     return found
 
 
-def _found(model: Packed, task: Task, search: SearchRequest) -> Circuit:
-    """What a search finds, in a worker."""
-    return discover(unpacked(model, keep=True), task, request=search).circuit
+def _found(model: Decoder, task: Task, search: SearchRequest) -> tuple[Circuit, float]:
+    run = discover(model, task, request=search)
+    return run.circuit, run.metric
+
+
+def _found_there(model: Packed, task: Task, search: SearchRequest) -> tuple[Circuit, float]:
+    """The same in a worker."""
+    return _found(unpacked(model, keep=True), task, search)
 
 
 def compare_all(what: str, circuit: Circuit, found: list[Circuit]) -> Stability:
@@ -153,6 +160,13 @@ def compare_all(what: str, circuit: Circuit, found: list[Circuit]) -> Stability:
     )
 
 
-def _require(times: int) -> None:
+def require_examples(task: Task) -> None:
+    """Raise an EdgewiseError if there is one example, from which none can be drawn."""
+    if len(task) < 2:
+        raise EdgewiseError(f"examples can only be drawn anew where there are at least 2; task {task.name!r} has 1")
+
+
+def require_times(times: int) -> None:
+    """Raise an EdgewiseError if a search is not made again often enough to be compared."""
     if times < 2:
         raise EdgewiseError(f"a search should be made again at least 2 times to be compared, not {times}")

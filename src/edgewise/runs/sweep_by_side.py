@@ -14,7 +14,7 @@ from edgewise.discovery import Decision, Interrupted, Order, Progress, acdc
 from edgewise.discovery.thresholds import alike
 from edgewise.errors import EdgewiseError
 from edgewise.patching import Experiment
-from edgewise.runs.cluster import Cluster, Joined, Lost, Packed, unpacked
+from edgewise.runs.cluster import Cluster, Joined, Packed, come_in, come_next, unpacked
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.series import ENDING
 from edgewise.runs.sweep import SweepPlan, SweepProgress, journal_path, sweep
@@ -53,8 +53,8 @@ def make_side_by_side(
             else:
                 joined.start((plan.method,), f"{name}-{plan.method}", _series, shared, plan, folder.absolute())
         if acdc_plan is None:
-            while joined.under_way:
-                _had(joined.next()[1])
+            for _ in come_in(joined):
+                pass
             return
         plan, done = acdc_plan
         journal = DecisionFile(journal_path(folder / f"acdc{ENDING}"), experiment.graph, several=True)
@@ -90,8 +90,7 @@ class _Thresholds:
     def make(self) -> None:
         """Make them, wait for whatever else is under way, and leave all that the sweep needs in the journal."""
         while self._start() or self.joined.under_way:
-            key, value = self.joined.next()
-            _had(value)
+            key, value = come_next(self.joined)
             if isinstance(key, float):
                 self.ended[key] = value
                 self.journal.keep(key, *value)
@@ -146,11 +145,6 @@ class _Thresholds:
             return min(left)
         places = [self.wanted.index(one) for one in taken]
         return max(left, key=lambda one: (min(abs(self.wanted.index(one) - at) for at in places), -one))
-
-
-def _had(value: object) -> None:
-    if isinstance(value, Lost):
-        raise EdgewiseError(value.why)
 
 
 class _Before:

@@ -28,7 +28,7 @@ from edgewise.graph.eap_json import to_dict
 from edgewise.patching import Ablation, Experiment
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.run import Run
-from edgewise.runs.search import discover
+from edgewise.runs.stability import require_examples, require_times, search_again
 from edgewise.runs.stability_file import STABILITY, VOTED
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
@@ -150,18 +150,15 @@ def vote(
     what, times = check_votes(run.record["settings"].get("method", "acdc"), orders, bootstrap, votes, seed)
     search = SearchRequest.from_dict(run.record["settings"])
     model, task = run.model, run.task
-    if what == "examples" and len(task) < 2:
-        raise EdgewiseError(f"examples can only be drawn anew where there are at least 2; task {task.name!r} has 1")
-    found = list[Run]()
-    for number in range(1, times + 1):
-        if what == "orders":
-            asked, on = replace(search, layer_order="shuffle", head_order="shuffle", seed=seed + number), task
-        else:
-            asked, on = search, task.resampled(seed + number)
-        found.append(discover(model, on, request=asked))
-        if progress is not None:
-            progress(number, times)
-    circuits, own = tuple(one.circuit for one in found), chosen_of(run.circuit)
+    seeds = range(seed + 1, seed + times + 1)
+    if what == "orders":
+        shuffled = replace(search, layer_order="shuffle", head_order="shuffle")
+        searches = ((task, replace(shuffled, seed=one)) for one in seeds)
+    else:
+        require_examples(task)
+        searches = ((task.resampled(one), search) for one in seeds)
+    found = search_again(model, searches, times, progress)
+    circuits, own = tuple(one for one, _ in found), chosen_of(run.circuit)
     settings = run.record["settings"]
     carried = Ablation(settings["ablation"], settings.get("ablation_seed", 0), None, run.constants)
     case = Experiment(model, task, ablation=carried, metric=settings["metric"], graph=run.circuit.graph)
@@ -174,8 +171,8 @@ def vote(
         what=what,
         circuits=circuits,
         searches=tuple(
-            Searched(seed + number, one.circuit.size, one.metric, jaccard(chosen_of(one.circuit), own))
-            for number, one in enumerate(found, start=1)
+            Searched(one, circuit.size, metric, jaccard(chosen_of(circuit), own))
+            for one, (circuit, metric) in zip(seeds, found, strict=True)
         ),
         vote=votes,
         circuit=voted(circuits, votes),
@@ -197,8 +194,7 @@ def check_votes(
         raise EdgewiseError("a search is made again in other orders (--orders) or on other examples (--bootstrap): one")
     times = bootstrap if orders is None else orders
     assert times is not None
-    if times < 2:
-        raise EdgewiseError(f"a search should be made again at least 2 times to be compared, not {times}")
+    require_times(times)
     if not 0 < votes <= 1:
         raise EdgewiseError(f"a vote (--votes) is a share of the searches, above 0 and up to 1, not {votes}")
     check_seed(seed)

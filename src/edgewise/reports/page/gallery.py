@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import re
 import shutil
@@ -16,10 +15,11 @@ import numpy as np
 
 from edgewise import __version__
 from edgewise.errors import EdgewiseError
+from edgewise.evaluation.share import share_of_way
 from edgewise.files import partial_of
 from edgewise.reports.miniature import miniature
 from edgewise.reports.page.data import page_data
-from edgewise.reports.page.html import render
+from edgewise.reports.page.html import policy_hash, render
 from edgewise.reports.page.listed import Coming
 from edgewise.reports.page.source import Source
 from edgewise.reports.words import metric_number, percent
@@ -102,7 +102,7 @@ def _file_name(label: str, taken: set[str]) -> str:
 def _card(file: str, source: Source, run: Mapping[str, Any]) -> Card:
     result, settings = source.result, source.settings
     full, ablated, own = (float(result[name]) for name in ("metric_full", "metric_ablated", "metric"))
-    share = (own - ablated) / (full - ablated) if abs(full - ablated) > 1e-12 else None
+    share = share_of_way(own, ablated, full)
     strength = Coming.of(source).strength
     what = "nodes" if source.real.whole_nodes else "edges"
     return Card(
@@ -120,7 +120,7 @@ def _card(file: str, source: Source, run: Mapping[str, Any]) -> Card:
 def _index(cards: list[Card]) -> str:
     """The first page. It runs nothing and loads nothing; pictures stand in it as data."""
     title = f"{len(cards)} circuit{'' if len(cards) == 1 else 's'}"
-    policy = f"default-src 'none'; style-src {_hash(STYLE)}; img-src data:; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; style-src {policy_hash(STYLE)}; img-src data:; base-uri 'none'; form-action 'none'"
     body = "\n".join(_card_html(card) for card in cards)
     page = f"""<!doctype html>
 <html lang="en">
@@ -158,10 +158,6 @@ def _card_html(card: Card) -> str:
         f'<li><a href="{words["file"]}"><img alt="" width="320" height="190" src="data:image/svg+xml;base64,{picture}">'
         f"<h2>{words['task']} <span>in</span> {words['model']}</h2></a><dl>{rows}</dl></li>"
     )
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 STYLE = """

@@ -28,7 +28,7 @@ def render(data: dict[str, Any], title: str) -> str:
     )
     parts = {
         "title": html.escape(title).encode("utf-8", "replace").decode(),  # a file name may hold half a character
-        "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
+        "policy": f"default-src 'none'; script-src {policy_hash(script)}; style-src {policy_hash(style)}; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'",
         "style": style,
         "data": as_json(data),
@@ -66,5 +66,6 @@ def require_free_file(path: Path) -> None:
         raise EdgewiseError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
 
 
-def _hash(text: str) -> str:
+def policy_hash(text: str) -> str:
+    """How a page's policy names a script or a style that may stand in it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
