@@ -9,11 +9,11 @@ import tiny
 import torch
 
 from edgewise import load_model, load_task
-from edgewise.discovery import edge_attribution
+from edgewise.discovery import by_integer_programming, edge_attribution
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import mib_auroc, mib_scores
 from edgewise.evaluation.mib import SHARES, AtShare, area, scores_from, strongest
-from edgewise.graph import Circuit, Graph, load_circuit, save_circuit
+from edgewise.graph import Circuit, Graph, load_circuit, of_nodes, save_circuit
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.patching import Experiment
 from edgewise.runs.mib_export import export_mib, load_pt, mib_cell, pt_bytes
@@ -64,6 +64,23 @@ def test_faithfulness_at_every_size_is_that_of_the_edges_chosen_by_hand(family, 
     wanted_log = float(np.trapezoid(values, np.log10(SHARES))) / 3
     assert (found.cmd if absolute else found.cpr) == pytest.approx(wanted)
     assert (found.cmd_log if absolute else found.cpr_log) == pytest.approx(wanted_log)
+
+
+def test_by_integer_programming_circuits_are_those_of_the_largest_sums():
+    model, task = tiny.gpt2(dtype=torch.float64, layers=1, heads=2), tiny.task(rows=3)
+    graph = model.graph(ports=False)
+    scored = known_scores(graph)
+    found = mib_scores(model, task, scored, select="ilp")
+    experiment = Experiment(model, task, metric="logit_diff", graph=graph)
+    full, ablated = experiment.full(), experiment.ablated()
+    for absolute, points in ((False, found.signed), (True, found.absolute)):
+        for point in points[-3:-1]:
+            circuit = by_integer_programming(scored, point.asked, absolute=absolute).circuit
+            assert point.n_edges == circuit.n_edges > 0
+            faithfulness = (experiment.value(circuit) - ablated) / (full - ablated)
+            assert point.faithfulness == pytest.approx(faithfulness, abs=1e-9)
+    with pytest.raises(EdgewiseError, match="these are scores of nodes"):
+        mib_scores(model, task, of_nodes(graph, np.ones(4, dtype=bool), np.arange(4.0)), select="ilp")
 
 
 def test_of_edges_with_one_score_those_are_taken_that_torch_sorts_first():

@@ -79,8 +79,9 @@ def discover(
     asked.search.check_size(None if spec is None else spec.threshold)
     method = method_named(asked.search.method)
     again = orders is not None or bootstrap is not None
+    share = 0.5 if votes is None else votes
     if again:
-        check_votes(method, orders, bootstrap, 0.5 if votes is None else votes)
+        check_votes(method, orders, bootstrap, share)
     elif votes is not None:
         raise EdgewiseError("--votes says which edges are kept of searches made again: give --orders or --bootstrap")
     require_log(log)
@@ -110,7 +111,7 @@ def discover(
 
         found, written = keep(folder, search, tracked, messages)
     if again:
-        _search_again(found, written, orders, bootstrap, 0.5 if votes is None else votes, asked.search.seed, messages)
+        _search_again(found, written, orders, bootstrap, share, asked.search.seed, messages)
     show(found, written, as_json=as_json)
 
 

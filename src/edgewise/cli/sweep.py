@@ -25,19 +25,8 @@ MOST_SETTINGS = 10_000
 
 @app.command(epilog="Example: edgewise sweep ioi --methods acdc,edge-attribution-ig,random --sizes 5,10,20,50,100")
 @asks(
-    *(
-        "ablation",
-        "mean_over",
-        "ablation_seed",
-        "metric",
-        "ports",
-        "heads",
-        "positions",
-        "known",
-        "ray",
-        "cpus",
-        "gpus",
-    ),
+    *("ablation", "mean_over", "ablation_seed", "metric", "ports", "heads", "positions", "known"),
+    *("ray", "cpus", "gpus"),
     workers=MANY_WORKERS,
 )
 def sweep(

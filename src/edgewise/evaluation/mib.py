@@ -105,6 +105,8 @@ def mib_scores(
     if scored.graph.neurons or isinstance(scored, OutputCircuit):
         raise EdgewiseError("they are of edges, or of nodes with all that they write, not of neurons")
     scored = ungrouped(without_ports(scored))
+    if select == "ilp" and scored.whole_nodes:
+        raise EdgewiseError("integer programming chooses edges, and these are scores of nodes")
     items = scored.most
     if scored.graph.split_embedding:
         raise EdgewiseError("the benchmark's graph has one embedding; this one has tokens and positions apart")

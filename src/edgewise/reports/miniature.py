@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgewise.graph import Circuit, Node
+from edgewise.graph import Circuit, Graph, Input, Node
 from edgewise.graph.circuit import Floats
 from edgewise.reports.marks import KIND_COLOURS
 from edgewise.reports.scene import Box, Line, Scene, to_svg
@@ -33,7 +33,7 @@ def miniature(circuit: Circuit, strength: Floats | None = None, *, title: str = 
     for at in order[::-1]:  # the strongest lie above
         place = graph.inputs[columns[at]]
         source = graph.sources[rows[at]]
-        ends = _place(graph.n_layers, graph.n_heads, source), _place_of(graph.n_layers, graph.n_heads, place.owner)
+        ends = _place(graph.n_layers, graph.n_heads, source), _reader(graph, place)
         (x, y), (to_x, to_y) = ends
         middle = (x + to_x) / 2
         colour = KIND_COLOURS[place.kind]
@@ -62,11 +62,8 @@ def _place(layers: int, heads: int, node: Node) -> tuple[float, float]:
     return MARGIN, {"tok": 0.35, "pos": 0.65}.get(node.kind, 0.5) * (bottom - top) + top
 
 
-def _place_of(layers: int, heads: int, owner: str) -> tuple[float, float]:
+def _reader(graph: Graph, place: Input) -> tuple[float, float]:
     """Where what reads stands: keys and values that heads share, between them."""
-    if owner == "logits":
-        return _place(layers, heads, Node("logits"))
-    layer, _, rest = owner[1:].partition(".")
-    if owner.startswith("m"):
-        return _place(layers, heads, Node("mlp", int(layer)))
-    return _place(layers, heads, Node("head", int(layer), min(heads - 1, int(rest[1:]))))
+    readers = [graph.sources[row] for row in graph.nodes_reading(place)] or [Node("logits")]
+    spots = [_place(graph.n_layers, graph.n_heads, node) for node in readers]
+    return spots[0][0], sum(y for _, y in spots) / len(spots)

@@ -20,6 +20,7 @@ absent edges carry along with the masks (ablation `optimal` learns them before);
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -27,7 +28,6 @@ from edgewise.discovery.attribution import require_gradient
 from edgewise.discovery.method import MOST_STEPS, SEED, STEPS_HELP, Method, Option, Scored, StepProgress
 from edgewise.discovery.soft_masks import existing, metric_under, run_of_edges, scores_of_masks
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit
 from edgewise.patching import Experiment
 
 FIRST_THETA = 1.0
@@ -92,13 +92,7 @@ def uniform_gradient_sampling(
     found = scores_of_masks(graph, probability)
     assert found.scores is not None
     assert found.port_scores is not None
-    own = Circuit(
-        graph,
-        graph.edges & (found.scores >= 0.5),
-        graph.port_edges & (found.port_scores >= 0.5),
-        found.scores,
-        found.port_scores,
-    )
+    own = replace(found, edges=found.edges & (found.scores >= 0.5), ports=found.ports & (found.port_scores >= 0.5))
     expected = round(float(probability.sum()), 1)
     details = {"regularisation": regularisation, "steps": steps, "learning_rate": learning_rate, "seed": seed}
     return Scored(found, {**details, "loss_metric": metric, "expected_edges": expected}, above=-math.inf, own=own)
