@@ -64,7 +64,7 @@ def run(monkeypatch, capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("circuits", [30, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("circuits", [29, pytest.param(100, marks=pytest.mark.slow)])
 def test_the_table_of_the_readme_comes_out(circuits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "tasks.md").read_text()

@@ -69,7 +69,7 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_a_run_measures_as_it_was_found(shell, found):
-    measured = shell.json("evaluate", "run")
+    measured = shell.json("evaluate", "run", "--quick")
     for name in ("metric", "metric_full", "metric_ablated"):
         assert measured[name] == tiny.near(found[name])
     assert 0 < measured["metric"] < measured["metric_ablated"]

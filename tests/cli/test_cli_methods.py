@@ -87,9 +87,9 @@ def test_the_textbook_circuit_is_found_by_exact_patching_and_by_integrated_gradi
 
 
 def test_a_threshold_is_in_the_metrics_units(shell):
-    found = shell.json("discover", "induction", "--method", "exact", "--threshold", "0.5")
+    found = shell.json("discover", "induction", "--method", "exact", "--threshold", "0.5", "--examples", "4")
     model = load_model("tiny-induction")
-    exact = exact_effects(Experiment(model, load_task("induction", model))).circuit
+    exact = exact_effects(Experiment(model, load_task("induction", model, examples=4))).circuit
     rows = [exact.graph.locate(name) for name in found["edges"]]
     assert all(exact.scores[row, column] >= 0.5 for row, column in rows if row is not None)
     assert found["settings"]["threshold"] >= 0.5
@@ -129,8 +129,8 @@ def test_what_was_done_is_said(shell):
 
 def test_subnetwork_probing_rounds_by_itself_and_says_its_loss(shell):
     found = shell.json(
-        *("discover", "greater-than", "--method", "subnetwork-probing", "--steps", "150", "--learning-rate", "0.1"),
-        *("--lambda", "1", "--examples", "8"),
+        *("discover", "greater-than", "--method", "subnetwork-probing", "--steps", "80", "--learning-rate", "0.1"),
+        *("--lambda", "1", "--examples", "4"),
     )
     assert 1 < found["n_edges"] < 40
     assert found["metric"] < 0.1 * found["metric_ablated"]

@@ -22,7 +22,7 @@ def test_a_plan_says_edges_memory_and_time(shell, monkeypatch):
     memory = plan["memory"]
     assert 0 < memory["recorded"] < memory["smallest"] < memory["largest"] < memory["limit"]
     assert all(seconds > 0 for seconds in plan["seconds_per_candidate"].values())
-    found = shell.json("discover", "ioi")
+    found = shell.made("discover", "ioi")
     kept = sum(edge.endswith("->logits") for edge in found["edges"])
     assert plan["edges_into_logits"] == {"all": 21, "kept": kept}
     assert [one["tests"] for one in plan["estimates"]] == [found["tests"]]
@@ -35,7 +35,7 @@ def test_a_search_cut_short_is_planned_from_there(shell, monkeypatch):
     assert plan["edges_into_logits"]["all"] < 21
     least, likely, perhaps = (one["tests"] for one in plan["estimates"])
     assert least <= likely <= perhaps
-    assert least <= shell.json("discover", "ioi")["tests"]
+    assert least <= shell.made("discover", "ioi")["tests"]
     shown = shell.works("plan", "ioi").out
     assert re.search(r"at the least +[\d,]+ .*\n +likely +[\d,]+ .*\n +perhaps +[\d,]+ ", shown)
 

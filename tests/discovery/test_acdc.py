@@ -261,7 +261,7 @@ def test_one_side_of_the_or_gate_survives_and_which_depends_on_the_order():
 # -- a wanted size -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("edges", [1, 20, 60])
+@pytest.mark.parametrize("edges", [1, 20, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_wanted_size_is_met_from_below(edges):
     experiment = Experiment(tiny.llama(layers=2), tiny.task())
     found = acdc_with_edges(experiment, edges)

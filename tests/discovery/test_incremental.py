@@ -347,7 +347,7 @@ def test_nothing_is_computed_before_the_first_token_that_differs():
 @pytest.mark.parametrize("family", ["gpt2", "plain-bidirectional"])
 def test_what_changes_at_one_token_alone_changes_what_looks_at_it(family):
     """Ablated activations that are the clean ones of every node, but for the embedding of the second token."""
-    experiment = Experiment(tiny.FAMILIES[family](dtype=torch.float64), tiny.task(ragged=False))
+    experiment = Experiment(tiny.FAMILIES[family](dtype=torch.float64, layers=2), tiny.task(rows=4, ragged=False))
     prompts, decoder = experiment.task.prompts, experiment.decoder
     with torch.no_grad():
         clean = forward(decoder, prompts.clean, prompts.mask)

@@ -79,7 +79,7 @@ def test_of_every_method_a_nodes_score_is_the_sum_over_its_edges(method, options
 def test_integrated_gradients_add_up_to_what_ablating_the_embedding_does():
     """Along the path of inputs, in many steps, the embedding's score is the metric's whole rise (completeness)."""
     case = experiment("gpt2")
-    found = node_scores(node_attribution_ig(case, steps=400).circuit)
+    found = node_scores(node_attribution_ig(case, steps=150).circuit)
     assert found[0] == pytest.approx(case.ablated() - case.full(), rel=0.02)
 
 
