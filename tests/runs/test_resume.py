@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import tiny
 
 import edgewise as ew
@@ -295,7 +296,8 @@ def test_decisions_of_a_series_that_was_removed_are_not_taken_for_another(search
 
 
 def test_kill_9_of_a_real_process(tmp_path):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    threads = str(torch.get_num_threads())  # in both processes, or their sums differ in their last digit
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": threads, "EDGEWISE_THREADS": threads}
     command = [sys.executable, "-m", "edgewise"]
     asked = ["discover", "gender-pronoun", "--threshold", "0.001", "--engine", "plain", "--examples", "8", "--quiet"]
     process = subprocess.Popen([*command, *asked, "--out", "run"], cwd=tmp_path, env=environment)
