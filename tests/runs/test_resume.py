@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 import tiny
+import torch
 
 import edgewise as ew
 from edgewise.discovery import Progress
