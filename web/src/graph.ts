@@ -22,8 +22,8 @@ export interface Handlers {
   drop(nodes: number[], onto: number[]): void;
 }
 
-/** Lines that are painted before the screen may show what there is. To ask for them is quick; the screen takes its time. */
-const AT_ONCE = 350;
+/** Of the rest, so many lines are painted between two frames: to ask for them is quick; the screen takes its time. */
+const AT_A_TIME = 400;
 const MOST_PIXELS = 12e6;
 /** Of more lines on the paths than this, those at what is chosen alone are brought out. */
 const MOST_LIT = 700;
@@ -31,6 +31,8 @@ const MOST_LIT = 700;
 export class GraphView {
   readonly sheet = h("div", { class: "sheet" });
   private readonly scroller = h("div", { class: "scroller" }, this.sheet);
+  /** Below the strongest lines those that come later. */
+  private readonly rest = h("canvas", { class: "rest", "aria-hidden": "true" });
   private readonly lines = h("canvas", { class: "lines", "aria-hidden": "true" });
   private readonly boxes = h("canvas", { class: "boxes", "aria-hidden": "true" });
   private readonly over = h("canvas", { class: "over", "aria-hidden": "true" });
@@ -61,7 +63,7 @@ export class GraphView {
     this.state = state;
     this.strengthOf = state.focus;
     this.strength = strengths(model, state.focus);
-    this.sheet.append(this.lines, this.boxes, this.over, this.gutter);
+    this.sheet.append(this.rest, this.lines, this.boxes, this.over, this.gutter);
     container.append(this.scroller);
     this.soon = () => this.repaint();
     theme.onChange(this.soon);
@@ -152,13 +154,13 @@ export class GraphView {
     this.sheet.style.height = `${height * this.scale}px`;
     const wanted = (devicePixelRatio || 1) * this.scale;
     const ratio = Math.min(wanted, Math.sqrt(MOST_PIXELS / (width * height)));
-    const pens = [this.lines, this.boxes, this.over].map((canvas) => this.clear(canvas, ratio));
-    this.paintLines(pens[0]);
-    paint.boxes(new CanvasPen(pens[1]), this.look, scene);
+    this.paintLines(this.clear(this.rest, ratio), this.clear(this.lines, ratio));
+    paint.boxes(this.clear(this.boxes, ratio), this.look, scene);
+    this.clear(this.over, ratio);
     this.bringOut();
   }
 
-  private clear(canvas: HTMLCanvasElement, ratio: number): CanvasRenderingContext2D {
+  private clear(canvas: HTMLCanvasElement, ratio: number): CanvasPen {
     const { width, height } = this.scene!.at;
     const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
     if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
@@ -166,31 +168,30 @@ export class GraphView {
     canvas.style.height = `${height * this.scale}px`;
     const context = canvas.getContext("2d")!;
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.globalCompositeOperation = "source-over";
     context.clearRect(0, 0, wide, high);
     context.setTransform(wide / width, 0, 0, high / height, 0, 0);
-    return context;
+    return new CanvasPen(context);
   }
 
-  /** The strongest first and above: where there are very many, the weak ones come in the next frames. */
-  private paintLines(context: CanvasRenderingContext2D): void {
+  /** The strongest above, and at once; where there are very many, the weak ones come below them in the next frames. */
+  private paintLines(below: Pen, pen: Pen): void {
     const { scene, look } = this;
     if (!scene || !look) return;
     const now = ++this.painting;
-    const pen = new CanvasPen(context);
     const order = paint.inOrder(look, scene).filter((at) => paint.alone(look, scene.visual.edges[at]));
-    context.globalCompositeOperation = "destination-over";
-    paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
-    paint.ties(pen, look, scene, null);
+    const line = (to: Pen, at: number) => to.curve(scene.curves[at], paint.stroke(look, scene.visual.edges[at], at));
+    paint.ground(below, look, scene);
+    for (const at of order.slice(0, paint.STRONGEST).reverse()) line(pen, at);
     if (this.state.spine) paint.spine(pen, look, scene);
-    let at = 0;
+    paint.ties(pen, look, scene, null);
+    paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
+    let left = order.length;
     const some = (): void => {
       if (now !== this.painting) return;
-      for (const end = Math.min(order.length, at + AT_ONCE); at < end; at++) pen.curve(scene.curves[order[at]], paint.stroke(look, scene.visual.edges[order[at]], order[at]));
-      if (at < order.length) requestAnimationFrame(some);
-      else paint.ground(pen, look, scene);
+      for (const end = Math.max(paint.STRONGEST, left - AT_A_TIME); left > end; left--) line(below, order[left - 1]);
+      if (left > paint.STRONGEST) afterFrame(some);
     };
-    some();
+    if (left > paint.STRONGEST) afterFrame(some);
   }
 
   private carries(from: number, to: number): boolean {
@@ -455,4 +456,9 @@ export class GraphView {
     paint.layers(pen, look, scene);
     paint.boxes(pen, look, scene, lit ? (box) => scene.visual.nodes[box].nodes.some((node) => lit.nodes.has(node)) : null);
   }
+}
+
+/** When the next frame is on its way to the screen. */
+function afterFrame(act: () => void): void {
+  requestAnimationFrame(() => setTimeout(act));
 }
