@@ -5,6 +5,7 @@ import type { Model } from "./data";
 import { h, on, replace } from "./dom";
 import * as paint from "./paint";
 import type { Neighbours, Paths } from "./paths";
+import { afterFrame, type Ground, Layer } from "./layer";
 import { CanvasPen, SvgPen, type Pen } from "./pen";
 import { boxAt, compose, edgeAt, type Scene } from "./scene";
 import type { State } from "./state";
@@ -23,7 +24,9 @@ export interface Handlers {
 }
 
 /** Of the rest, so many lines are painted between two frames: to ask for them is quick; the screen takes its time. */
-const AT_A_TIME = 400;
+const AT_A_TIME = 1000;
+/** Scenes that are kept. */
+const KEPT = 4;
 const MOST_PIXELS = 12e6;
 /** Of more lines on the paths than this, those at what is chosen alone are brought out. */
 const MOST_LIT = 700;
@@ -31,14 +34,16 @@ const MOST_LIT = 700;
 export class GraphView {
   readonly sheet = h("div", { class: "sheet" });
   private readonly scroller = h("div", { class: "scroller" }, this.sheet);
-  /** Below the strongest lines those that come later. */
-  private readonly rest = h("canvas", { class: "rest", "aria-hidden": "true" });
-  private readonly lines = h("canvas", { class: "lines", "aria-hidden": "true" });
-  private readonly boxes = h("canvas", { class: "boxes", "aria-hidden": "true" });
-  private readonly over = h("canvas", { class: "over", "aria-hidden": "true" });
+  /** From below: weak lines, which come later, the strongest, boxes, and what is brought out. */
+  private readonly rest = new Layer("rest");
+  private readonly lines = new Layer("lines");
+  private readonly boxes = new Layer("boxes");
+  private readonly over = new Layer("over");
   private readonly gutter = h("div", { class: "gutter", role: "group", "aria-label": "layers" });
   private scene: Scene | null = null;
   private sceneKey = "";
+  /** The last ones, for who goes back and forth. */
+  private readonly kept = new Map<string, Scene>();
   private look: paint.Look | null = null;
   private shown: Uint8Array = new Uint8Array(0);
   private state: State;
@@ -63,7 +68,7 @@ export class GraphView {
     this.state = state;
     this.strengthOf = state.focus;
     this.strength = strengths(model, state.focus);
-    this.sheet.append(this.rest, this.lines, this.boxes, this.over, this.gutter);
+    this.sheet.append(...[this.rest, this.lines, this.boxes, this.over].map(({ canvas }) => canvas), this.gutter);
     container.append(this.scroller);
     this.soon = () => this.repaint();
     theme.onChange(this.soon);
@@ -134,15 +139,34 @@ export class GraphView {
   }
 
   private place(room: Uint8Array): void {
-    const width = Math.max(260, this.container.clientWidth);
-    const { state } = this;
-    const bits = room.reduce((hash, status, at) => (status ? (Math.imul(hash, 31) + at + 1) | 0 : hash), 7);
-    const groups = state.boxed ? state.groups.map((group) => [group.name, ...group.members].join()).join(";") : state.groups.map((group) => [...group.members].join()).join(";");
-    const key = [width, bits, [...state.folds].join(), state.boxed, groups].join(" ");
+    const key = this.keyOf(this.state, room);
     if (key === this.sceneKey) return;
     this.sceneKey = key;
-    this.scene = compose(this.model, state, room, this.neighbours, width);
+    this.scene = this.sceneOf(key, this.state, room);
     this.labels();
+  }
+
+  /** Work out where things would stand, before anybody asks for it. */
+  prepare(state: State, room: Uint8Array): void {
+    this.sceneOf(this.keyOf(state, room), state, room);
+  }
+
+  private get width(): number {
+    return Math.max(260, this.container.clientWidth);
+  }
+
+  private keyOf(state: State, room: Uint8Array): string {
+    const bits = room.reduce((hash, status, at) => (status ? (Math.imul(hash, 31) + at + 1) | 0 : hash), 7);
+    const groups = state.boxed ? state.groups.map((group) => [group.name, ...group.members].join()).join(";") : state.groups.map((group) => [...group.members].join()).join(";");
+    return [this.width, bits, [...state.folds].join(), state.boxed, groups].join(" ");
+  }
+
+  private sceneOf(key: string, state: State, room: Uint8Array): Scene {
+    const scene = this.kept.get(key) ?? compose(this.model, state, room, this.neighbours, this.width);
+    this.kept.delete(key);
+    this.kept.set(key, scene);
+    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value!);
+    return scene;
   }
 
   private repaint(): void {
@@ -152,43 +176,38 @@ export class GraphView {
     const { width, height } = scene.at;
     this.sheet.style.width = `${width * this.scale}px`;
     this.sheet.style.height = `${height * this.scale}px`;
-    const wanted = (devicePixelRatio || 1) * this.scale;
-    const ratio = Math.min(wanted, Math.sqrt(MOST_PIXELS / (width * height)));
-    this.paintLines(this.clear(this.rest, ratio), this.clear(this.lines, ratio));
-    paint.boxes(this.clear(this.boxes, ratio), this.look, scene);
-    this.clear(this.over, ratio);
+    this.paintLines();
+    paint.boxes(this.boxes.pen(this.ground()), this.look, scene);
     this.bringOut();
   }
 
-  private clear(canvas: HTMLCanvasElement, ratio: number): CanvasPen {
+  private ground(): Ground {
     const { width, height } = this.scene!.at;
-    const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
-    canvas.style.width = `${width * this.scale}px`;
-    canvas.style.height = `${height * this.scale}px`;
-    const context = canvas.getContext("2d")!;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, wide, high);
-    context.setTransform(wide / width, 0, 0, high / height, 0, 0);
-    return new CanvasPen(context);
+    const wanted = (devicePixelRatio || 1) * this.scale;
+    return { width, height, ratio: Math.min(wanted, Math.sqrt(MOST_PIXELS / (width * height))), scale: this.scale };
   }
 
   /** The strongest above, and at once; where there are very many, the weak ones come below them in the next frames. */
-  private paintLines(below: Pen, pen: Pen): void {
+  private paintLines(): void {
     const { scene, look } = this;
     if (!scene || !look) return;
     const now = ++this.painting;
     const order = paint.inOrder(look, scene).filter((at) => paint.alone(look, scene.visual.edges[at]));
     const line = (to: Pen, at: number) => to.curve(scene.curves[at], paint.stroke(look, scene.visual.edges[at], at));
-    paint.ground(below, look, scene);
+    const pen = this.lines.pen(this.ground());
+    paint.ground(pen, look, scene);
     for (const at of order.slice(0, paint.STRONGEST).reverse()) line(pen, at);
     if (this.state.spine) paint.spine(pen, look, scene);
     paint.ties(pen, look, scene, null);
     paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
+    this.rest.canvas.hidden = true;
     let left = order.length;
+    let under: Pen | null = null;
     const some = (): void => {
       if (now !== this.painting) return;
-      for (const end = Math.max(paint.STRONGEST, left - AT_A_TIME); left > end; left--) line(below, order[left - 1]);
+      this.rest.canvas.hidden = false;
+      under ??= this.rest.pen(this.ground());
+      for (const end = Math.max(paint.STRONGEST, left - AT_A_TIME); left > end; left--) line(under, order[left - 1]);
       if (left > paint.STRONGEST) afterFrame(some);
     };
     if (left > paint.STRONGEST) afterFrame(some);
@@ -207,16 +226,13 @@ export class GraphView {
     this.bringOut();
   }
 
-  private bringOut(): void {
+  private bringOut(also: ((pen: Pen) => void) | null = null): void {
     const { scene, look, lit, focus } = this;
     if (!scene || !look) return;
     this.sheet.classList.toggle("dim", lit !== null);
-    const context = this.over.getContext("2d")!;
-    context.save();
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, this.over.width, this.over.height);
-    context.restore();
-    const pen = new CanvasPen(context);
+    this.over.wipe();
+    if (!lit && focus.node === null && !this.state.picked.size && !also) return;
+    const pen = this.over.pen(this.ground());
     if (lit) {
       paint.names(pen, look, scene);
       this.litLines(pen, lit);
@@ -226,6 +242,7 @@ export class GraphView {
       const at = node === null ? -1 : scene.visual.of[node];
       if (at >= 0 && look.seen[at]) paint.ring(pen, look, scene, at);
     }
+    also?.(pen);
   }
 
   private litLines(pen: Pen, lit: Paths): void {
@@ -374,13 +391,13 @@ export class GraphView {
   private ghost(x: number, y: number): void {
     const { scene, look, drag } = this;
     if (!scene || !look || !drag) return;
-    this.bringOut();
-    const pen = new CanvasPen(this.over.getContext("2d")!);
     const [, , width, height] = scene.at.boxes[drag.from];
-    pen.box(x, y, width, height, { colour: this.theme.palette.box, line: this.theme.palette.accent, width: 2, radius: 4, alpha: 0.85 });
-    pen.text(x, y + 4, scene.visual.nodes[drag.from].label, { size: 12, colour: this.theme.palette.ink });
     const onto = boxAt(scene, x, y, (at) => look.seen[at] && at !== drag.from);
-    if (onto !== null && scene.visual.nodes[onto].kind !== "bar") paint.ring(pen, look, scene, onto);
+    this.bringOut((pen) => {
+      pen.box(x, y, width, height, { colour: this.theme.palette.box, line: this.theme.palette.accent, width: 2, radius: 4, alpha: 0.85 });
+      pen.text(x, y + 4, scene.visual.nodes[drag.from].label, { size: 12, colour: this.theme.palette.ink });
+      if (onto !== null && scene.visual.nodes[onto].kind !== "bar") paint.ring(pen, look, scene, onto);
+    });
   }
 
   // -- size and place -------------------------------------------------------------------------------------------------
@@ -401,7 +418,7 @@ export class GraphView {
   }
 
   /** For another width of the window; the next `show` draws. */
-  resize(): void {
+  widen(): void {
     this.sceneKey = "";
   }
 
@@ -456,9 +473,4 @@ export class GraphView {
     paint.layers(pen, look, scene);
     paint.boxes(pen, look, scene, lit ? (box) => scene.visual.nodes[box].nodes.some((node) => lit.nodes.has(node)) : null);
   }
-}
-
-/** When the next frame is on its way to the screen. */
-function afterFrame(act: () => void): void {
-  requestAnimationFrame(() => setTimeout(act));
 }

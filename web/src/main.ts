@@ -44,6 +44,7 @@ class Page {
   private prompt = 0;
   private sliding = false;
   private address = "";
+  private addressDue: ReturnType<typeof setTimeout> | undefined;
 
   private readonly canvas = h("div", {
     id: "graph",
@@ -102,6 +103,13 @@ class Page {
     this.listen();
     this.update();
     document.documentElement.dataset.ready = "yes";
+    whenIdle(() => this.prepare());
+  }
+
+  /** "Show all" is then answered at once. */
+  private prepare(): void {
+    const all = { ...this.state, limit: null };
+    if (this.state.limit !== null) this.graph.prepare(all, this.filter.apply(all, this.members).shown);
   }
 
   // -- parts ----------------------------------------------------------------------------------------------------------
@@ -179,7 +187,7 @@ class Page {
     new ResizeObserver(() => {
       if (this.canvas.clientWidth === width) return;
       width = this.canvas.clientWidth;
-      this.graph.resize();
+      this.graph.widen();
       this.draw();
     }).observe(this.canvas);
     addEventListener("hashchange", () => {
@@ -199,6 +207,7 @@ class Page {
   }
 
   private async copyLink(): Promise<void> {
+    this.writeAddress();
     this.tell(await copied(location.href) ? "link copied" : "copy the address");
   }
 
@@ -420,7 +429,14 @@ class Page {
     this.graph.show(state, this.shown, room, this.paths());
   }
 
+  /** A moment later: browsers take their time over it, and no more than a few a second. */
   private keepAddress(): void {
+    clearTimeout(this.addressDue);
+    this.addressDue = setTimeout(() => this.writeAddress(), 100);
+  }
+
+  private writeAddress(): void {
+    clearTimeout(this.addressDue);
     const address = stateWritten(this.model, this.state);
     if (address === this.address && location.hash.replace(/^#/, "") === address) return;
     this.address = address;
@@ -553,6 +569,11 @@ class Page {
   }
 
   private summed: { shown: Uint8Array; sums: Map<string, number> } | null = null;
+}
+
+function whenIdle(act: () => void): void {
+  if ("requestIdleCallback" in window) requestIdleCallback(act, { timeout: 3000 });
+  else setTimeout(act, 500);
 }
 
 const model = read(document.getElementById("data")!.textContent!);
