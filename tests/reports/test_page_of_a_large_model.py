@@ -161,7 +161,7 @@ def test_everything_is_a_click_away_and_so_are_the_strongest_alone(page, large):
     assert page.drawn() == drawn
     page.page.locator("#limit").select_option("20")
     assert 20 <= len(page.drawn()) < 35
-    assert page.page.evaluate("location.hash") == "#strongest=20"
+    page.page.wait_for_function("location.hash === '#strongest=20'")
 
 
 def test_layers_fold_into_one_box_and_unfold(page):
@@ -200,6 +200,7 @@ def test_a_nodes_neighbourhood_is_what_reaches_it_and_what_it_reaches(page, larg
     page.page.locator("#direct").check()
     group = f"{node.split('.')[0]}.g{int(node.split('h')[1]) // 2}"
     assert page.drawn() == {name for name in lines if {node, group} & set(ends(name))}
+    page.page.wait_for_function("location.hash.includes('direct')")
     address = page.page.evaluate("location.href")
     # The link shows the same.
     same = page.drawn()

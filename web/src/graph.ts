@@ -146,9 +146,11 @@ export class GraphView {
     this.labels();
   }
 
-  /** Work out where things would stand, before anybody asks for it. */
+  /** Work out where things would stand, and have canvases that are large enough, before anybody asks for it. */
   prepare(state: State, room: Uint8Array): void {
-    this.sceneOf(this.keyOf(state, room), state, room);
+    const scene = this.sceneOf(this.keyOf(state, room), state, room);
+    for (const layer of [this.rest, this.lines, this.boxes]) layer.reserve(this.groundOf(scene));
+    this.repaint();
   }
 
   private get width(): number {
@@ -177,12 +179,11 @@ export class GraphView {
     this.sheet.style.width = `${width * this.scale}px`;
     this.sheet.style.height = `${height * this.scale}px`;
     this.paintLines();
-    paint.boxes(this.boxes.pen(this.ground()), this.look, scene);
+    paint.boxes(this.boxes.pen(this.groundOf(scene)), this.look, scene);
     this.bringOut();
   }
 
-  private ground(): Ground {
-    const { width, height } = this.scene!.at;
+  private groundOf({ at: { width, height } }: Scene): Ground {
     const wanted = (devicePixelRatio || 1) * this.scale;
     return { width, height, ratio: Math.min(wanted, Math.sqrt(MOST_PIXELS / (width * height))), scale: this.scale };
   }
@@ -194,7 +195,7 @@ export class GraphView {
     const now = ++this.painting;
     const order = paint.inOrder(look, scene).filter((at) => paint.alone(look, scene.visual.edges[at]));
     const line = (to: Pen, at: number) => to.curve(scene.curves[at], paint.stroke(look, scene.visual.edges[at], at));
-    const pen = this.lines.pen(this.ground());
+    const pen = this.lines.pen(this.groundOf(scene));
     paint.ground(pen, look, scene);
     for (const at of order.slice(0, paint.STRONGEST).reverse()) line(pen, at);
     if (this.state.spine) paint.spine(pen, look, scene);
@@ -206,7 +207,7 @@ export class GraphView {
     const some = (): void => {
       if (now !== this.painting) return;
       this.rest.canvas.hidden = false;
-      under ??= this.rest.pen(this.ground());
+      under ??= this.rest.pen(this.groundOf(scene));
       for (const end = Math.max(paint.STRONGEST, left - AT_A_TIME); left > end; left--) line(under, order[left - 1]);
       if (left > paint.STRONGEST) afterFrame(some);
     };
@@ -232,7 +233,7 @@ export class GraphView {
     this.sheet.classList.toggle("dim", lit !== null);
     this.over.wipe();
     if (!lit && focus.node === null && !this.state.picked.size && !also) return;
-    const pen = this.over.pen(this.ground());
+    const pen = this.over.pen(this.groundOf(scene));
     if (lit) {
       paint.names(pen, look, scene);
       this.litLines(pen, lit);

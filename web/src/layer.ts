@@ -4,7 +4,7 @@ import { h } from "./dom";
 import { CanvasPen } from "./pen";
 
 /** A canvas is kept until less than this share of it is needed: to make one of another size takes longer than to wipe it. */
-const WASTE = 0.2;
+const WASTE = 0.1;
 
 /** The place that is painted: its size, how many pixels of a canvas there are to one of its own, and how many of the screen. */
 export interface Ground {
@@ -37,6 +37,14 @@ export class Layer {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.written = true;
     return new CanvasPen(context);
+  }
+
+  /** Be as large as the ground already: what stands on it is gone. */
+  reserve({ width, height, ratio }: Ground): void {
+    const { canvas } = this;
+    [canvas.width, canvas.height] = [Math.max(canvas.width, Math.round(width * ratio)), Math.max(canvas.height, Math.round(height * ratio))];
+    // Its memory is taken when something is asked of it.
+    this.context.clearRect(0, 0, 1, 1);
   }
 
   /** Nothing stands on it any more. */
