@@ -216,8 +216,7 @@ export class GraphView {
 
   private carries(from: number, to: number): boolean {
     const { visual } = this.scene!;
-    const [one, other] = [visual.nodes[from].nodes[0], visual.nodes[to].nodes[0]];
-    return this.neighbours.carriedTo(one, this.shown).includes(other);
+    return visual.nodes[from].nodes.some((one) => this.neighbours.carriedTo(one, this.shown).some((other) => visual.of[other] === to));
   }
 
   /** Bring out paths and what is chosen, and let the rest fade. */
@@ -272,12 +271,11 @@ export class GraphView {
   // -- names of layers ------------------------------------------------------------------------------------------------
 
   private labels(): void {
-    const foldable = this.model.data.graph.spans.length === 0;
     const rows = this.scene!.at.rows.map((row) => {
       const [first, last] = row.layers;
       const range = first === last ? String(first) : `${first}–${last}`;
       const layers = `${first === last ? "layer" : "layers"} ${range}`;
-      if (row.state === "empty" || !foldable) {
+      if (row.state === "empty") {
         return { row, element: h("span", { class: `layer-name ${row.state}`, title: row.state === "empty" ? `${layers}: nothing is shown` : layers }, range) };
       }
       const folded = row.state === "folded";

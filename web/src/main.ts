@@ -1,6 +1,6 @@
 // The page: reads what was sent, keeps what is chosen, and has every part show it.
 
-import { isWide } from "./arrange";
+import { isWide } from "./columns";
 import { type Model, read, weight } from "./data";
 import { count, h, on, plural, replace } from "./dom";
 import { Filter } from "./filter";

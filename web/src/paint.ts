@@ -110,8 +110,9 @@ export function alone(look: Look, edge: VisualEdge): boolean {
 /** The spine: as broad at each height as edges between MLPs pass there. */
 export function spine(pen: Pen, look: Look, scene: Scene, lit: Set<number> | null = null): void {
   const { visual, at } = scene;
-  const place = new Map(scene.spine.map((box, number) => [box, number]));
-  const passing = new Float64Array(Math.max(0, scene.spine.length - 1));
+  const order = scene.spines.flat();
+  const place = new Map(order.map((box, number) => [box, number]));
+  const passing = new Float64Array(order.length);
   visual.edges.forEach((edge, index) => {
     if (!edge.spine || !look.status[index] || (lit && !lit.has(index))) return;
     const count = edge.edges.filter((one) => look.shown[one]).length;
@@ -120,7 +121,7 @@ export function spine(pen: Pen, look: Look, scene: Scene, lit: Set<number> | nul
   const most = Math.max(...passing, 1);
   passing.forEach((count, step) => {
     if (!count) return;
-    const [low, high] = [at.boxes[scene.spine[step]], at.boxes[scene.spine[step + 1]]];
+    const [low, high] = [at.boxes[order[step]], at.boxes[order[step + 1]]];
     const [bottom, top] = [low[1] - low[3] / 2, high[1] + high[3] / 2];
     const width = Math.max(2, 18 * Math.sqrt(count / Math.max(most, 12)));
     pen.curve([low[0], bottom, low[0], (bottom + top) / 2, high[0], top], { colour: look.palette.kinds.mlp, width, alpha: 0.55 });
