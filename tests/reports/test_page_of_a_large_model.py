@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import opened as opened_pages
@@ -238,10 +239,14 @@ def test_a_nodes_neighbourhood_is_what_reaches_it_and_what_it_reaches(page, larg
 def test_nodes_dragged_together_are_a_group_that_is_named_and_saved(page, large, tmp_path):
     boxes = page.boxes()
     one, other = [name for name, box in boxes.items() if ".h" in name and box["label"] == name][-2:]
-    page.page.mouse.move(*page.at(one))
-    page.page.mouse.down()
-    page.page.mouse.move(*page.at(other), steps=4)
-    page.page.mouse.up()
+
+    def drag(node: str, to: tuple[float, float]) -> None:
+        page.page.mouse.move(*page.at(node))
+        page.page.mouse.down()
+        page.page.mouse.move(*to, steps=4)
+        page.page.mouse.up()
+
+    drag(one, page.at(other))
     box = page.boxes()[one]
     assert box["label"] == "group 1"
     assert {one, other} <= set(box["names"])
@@ -254,8 +259,67 @@ def test_nodes_dragged_together_are_a_group_that_is_named_and_saved(page, large,
     file = tmp_path / "groups.json"
     download.value.save_as(file)
     assert read_groups(file, large.circuit.graph) == {"name movers": tuple(sorted({one, other}, key=list(boxes).index))}
+    # The box goes where it is dragged, and so do its members once they stand by themselves.
+    x, y = page.at(one)
+    before = page.boxes()
+    drag(one, (x - 40, y + 25))
+    after = page.boxes()
+    moved = shifts(before, after)
+    assert set(moved) == set(before[one]["names"])
+    assert set(moved.values()) <= {(-40, 24), (-40, 25)}
+    page.page.locator("#put-back").click()
+    assert not page.page.locator("#put-back").is_visible()
     page.page.locator("#boxed").uncheck()
-    assert page.boxes()[one]["label"] == one
+    before = page.boxes()
+    assert before[one]["label"] == one
+    x, y = page.at(one)
+    drag(one, (x - 18, y + 25))
+    moved = shifts(before, page.boxes())
+    assert {one, other} <= set(moved) < set(before)
+    assert len(set(moved.values())) == 1
+    assert set(moved.values()) <= {(-18, 24), (-18, 25)}
+
+
+def shifts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """How far boxes went, in whole pixels, by the names in them; of those alone that went anywhere."""
+    found = {}
+    for name, box in before.items():
+        x, y = (round(after[name]["box"][at] - box["box"][at]) for at in (0, 1))
+        if (x, y) != (0, 0):
+            found[name] = (x, y)
+    return found
+
+
+def test_layers_fold_in_the_columns_of_spans(browser, tmp_path):
+    deep = write_large(tmp_path / "spans", 120, spans=("start", "end"))
+    opened = browser.open(deep.file)
+    lines, gutter = set(deep.lines), opened.page.locator(".gutter")
+    opened.page.locator("#limit").select_option("all")
+    before, high = opened.boxes(), opened.page.locator("#graph .sheet").bounding_box()["height"]
+    head = next(name for name in before if name.endswith("@start") and ".h" in name and before[name]["label"] in name)
+    layer = head.split(".")[0][1:]
+    gutter.get_by_role("button", name=f"fold layer {layer}", exact=True).click()
+    after = opened.boxes()
+    assert after.keys() == before.keys()
+    assert opened.drawn() == lines, "edges lead into the box"
+    for span in ("start", "end"):
+        inside = {name for name in before if re.fullmatch(rf"[am]{layer}(\.h\d)?@{span}", name)}
+        for name in inside:
+            assert after[name]["span"] == span
+            assert inside <= set(after[name]["names"])
+    assert opened.page.locator("#graph .sheet").bounding_box()["height"] < high
+    attention = opened.page.evaluate(f"() => {GRAPH}.attention()")
+    columns = {one["name"]: (one["left"], one["right"]) for one in attention["columns"]}
+    for box in after.values():
+        x, _, width, _ = box["box"]
+        assert columns[box["span"]][0] <= x - width / 2 < x + width / 2 <= columns[box["span"]][1]
+    opened.page.mouse.click(*opened.at(head))
+    assert opened.boxes()[head]["label"] == before[head]["label"]
+    opened.page.locator("#layer-from").select_option("20")
+    empty = gutter.locator(".empty").first
+    sync_api.expect(empty).to_have_text(re.compile(r"^0–(19|2\d)$"))
+    assert opened.page.locator("#graph .sheet").bounding_box()["height"] < high / 2
+    assert opened.said == []
 
 
 def test_pictures_and_tables_are_saved_as_files(page, large, tmp_path):

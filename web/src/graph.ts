@@ -21,6 +21,8 @@ export interface Handlers {
   fold(layers: [first: number, last: number], folded: boolean): void;
   /** Nodes were dragged onto others. */
   drop(nodes: number[], onto: number[]): void;
+  /** Nodes were dragged to where nothing stands. */
+  move(nodes: number[], dx: number, dy: number): void;
 }
 
 /** Of the rest, so many lines are painted between two frames: to ask for them is quick; the screen takes its time. */
@@ -53,7 +55,7 @@ export class GraphView {
   private painting = 0;
   private strength: Float64Array;
   private strengthOf: number;
-  private drag: { from: number; x: number; y: number; moved: boolean } | null = null;
+  private drag: { from: number; along: number[]; x: number; y: number; moved: boolean } | null = null;
   private lastFold: number | null = null;
   private readonly soon: () => void;
 
@@ -160,7 +162,7 @@ export class GraphView {
   private keyOf(state: State, room: Uint8Array): string {
     const bits = room.reduce((hash, status, at) => (status ? (Math.imul(hash, 31) + at + 1) | 0 : hash), 7);
     const groups = state.boxed ? state.groups.map((group) => [group.name, ...group.members].join()).join(";") : state.groups.map((group) => [...group.members].join()).join(";");
-    return [this.width, bits, [...state.folds].join(), state.boxed, groups].join(" ");
+    return [this.width, bits, [...state.folds].join(), [...state.moved].join(), state.boxed, groups].join(" ");
   }
 
   private sceneOf(key: string, state: State, room: Uint8Array): Scene {
@@ -334,19 +336,22 @@ export class GraphView {
         const [x, y] = place(event);
         const from = box(x, y);
         const kind = from === null ? "bar" : this.scene.visual.nodes[from].kind;
-        if (from !== null && kind !== "bar" && kind !== "fold" && !this.model.data.graph.spans.length) this.drag = { from, x, y, moved: false };
+        if (from !== null && kind !== "bar" && kind !== "fold" && !this.model.data.graph.spans.length) this.drag = { from, along: this.along(from), x, y, moved: false };
       },
       click: (event) => {
         if (!this.scene || (event.target instanceof Element && event.target.closest("button"))) return;
-        const drag = this.drag;
+        const { drag } = this;
         this.drag = null;
         const [x, y] = place(event);
-        const node = box(x, y);
         if (drag?.moved) {
+          const { nodes } = this.scene.visual;
+          const onto = this.under(x, y, drag.along);
           this.bringOut();
-          if (node !== null && node !== drag.from && this.scene.visual.nodes[node].kind !== "bar") handlers.drop(this.scene.visual.nodes[drag.from].nodes, this.scene.visual.nodes[node].nodes);
+          if (onto === null) handlers.move(drag.along.flatMap((one) => nodes[one].nodes), x - drag.x, y - drag.y);
+          else if (nodes[onto].kind !== "bar") handlers.drop(nodes[drag.from].nodes, nodes[onto].nodes);
           return;
         }
+        const node = box(x, y);
         if (node !== null) {
           const visual = this.scene.visual.nodes[node];
           if (visual.kind === "fold") handlers.fold(visual.layers, false);
@@ -386,15 +391,33 @@ export class GraphView {
     return there.reduce((best, index) => (this.strength[index] > this.strength[best] ? index : best), there[0]);
   }
 
+  /** The boxes that go along when one is dragged: those of its group, and those that are picked with it. */
+  private along(box: number): number[] {
+    const { visual } = this.scene!;
+    const { nodes, group } = visual.nodes[box];
+    const picked = nodes.some((node) => this.state.picked.has(node)) ? this.state.picked : [];
+    const members = group === null ? [] : this.state.groups[group].members;
+    const boxes = [...nodes, ...picked, ...members].map((node) => visual.of[node]);
+    return [...new Set(boxes)].filter((at) => at >= 0 && this.look!.seen[at] && visual.nodes[at].kind !== "fold");
+  }
+
+  /** The box at a place, of those that are not dragged. */
+  private under(x: number, y: number, dragged: number[]): number | null {
+    return boxAt(this.scene!, x, y, (at) => this.look!.seen[at] && !dragged.includes(at));
+  }
+
   /** What is dragged, where the pointer is. */
   private ghost(x: number, y: number): void {
     const { scene, look, drag } = this;
     if (!scene || !look || !drag) return;
-    const [, , width, height] = scene.at.boxes[drag.from];
-    const onto = boxAt(scene, x, y, (at) => look.seen[at] && at !== drag.from);
+    const onto = this.under(x, y, drag.along);
     this.bringOut((pen) => {
-      pen.box(x, y, width, height, { colour: this.theme.palette.box, line: this.theme.palette.accent, width: 2, radius: 4, alpha: 0.85 });
-      pen.text(x, y + 4, scene.visual.nodes[drag.from].label, { size: 12, colour: this.theme.palette.ink });
+      for (const box of drag.along) {
+        const [left, top, width, height] = scene.at.boxes[box];
+        const [bx, by] = [left + x - drag.x, top + y - drag.y];
+        pen.box(bx, by, width, height, { colour: this.theme.palette.box, line: this.theme.palette.accent, width: 2, radius: 4, alpha: 0.85 });
+        pen.text(bx, by + 4, scene.visual.nodes[box].label, { size: 12, colour: this.theme.palette.ink });
+      }
       if (onto !== null && scene.visual.nodes[onto].kind !== "bar") paint.ring(pen, look, scene, onto);
     });
   }

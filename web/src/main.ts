@@ -56,6 +56,7 @@ class Page {
   private readonly panel = h("aside", { id: "panel", "aria-label": "what is chosen" });
   private readonly counter = h("p", { id: "count", role: "status" });
   private readonly whole = on(h("button", { type: "button", class: "quiet", id: "show-all" }), { click: () => this.set({ limit: this.state.limit === null ? FIRST : null }) });
+  private readonly putBack = on(h("button", { type: "button", class: "quiet", id: "put-back", title: "put back: every node where it stood" }, "put back"), { click: () => this.set({ moved: new Map() }) });
   private readonly spoken = h("p", { class: "offscreen", "aria-live": "polite" });
   private readonly legend = h("div", { class: "legend", id: "legend" });
   private readonly around = h("div", { class: "around", id: "around", role: "status" });
@@ -99,6 +100,14 @@ class Page {
         const next = joined(model, this.state.groups, nodes, onto);
         if (next !== this.state.groups) this.set({ groups: next, boxed: true });
       },
+      move: (nodes, dx, dy) => {
+        const moved = new Map(this.state.moved);
+        for (const node of nodes) {
+          const [x, y] = moved.get(node) ?? [0, 0];
+          moved.set(node, [x + dx, y + dy]);
+        }
+        this.set({ moved });
+      },
     });
     this.listen();
     this.update();
@@ -123,6 +132,7 @@ class Page {
       small("copy-link", "link", "link: copy a link to what is shown", () => this.copyLink()),
       small("save-svg", "SVG", "SVG: save the graph as a picture", () => this.savePicture("svg")),
       small("save-png", "PNG", "PNG: save the graph as a picture", () => this.savePicture("png")),
+      this.putBack,
       small("zoom-in", "+", "zoom in", () => this.graph.zoom(1.3)),
       small("zoom-out", "−", "zoom out", () => this.graph.zoom(1 / 1.3)),
       small("fit", "fit", "fit: show all of it", () => this.graph.fit()),
@@ -192,8 +202,8 @@ class Page {
     }).observe(this.canvas);
     addEventListener("hashchange", () => {
       if (location.hash.replace(/^#/, "") === this.address) return;
-      const { groups, picked } = this.state;
-      this.state = Object.assign(this.state, stateIn(this.model, location.hash), { groups, picked });
+      const { groups, picked, moved } = this.state;
+      this.state = Object.assign(this.state, stateIn(this.model, location.hash), { groups, picked, moved });
       this.search.value = this.state.query;
       this.update();
     });
@@ -412,6 +422,7 @@ class Page {
     this.tools.show(state);
     this.slider.show(state.focus < 0 ? null : model.runs[state.focus], state.stop);
     this.showCounts();
+    this.putBack.hidden = state.moved.size === 0;
     this.showAround();
     showLegend(this.legend, model, state, this.shown);
     this.showComponents();

@@ -1,6 +1,6 @@
 // One picture of the graph: what is drawn, where it stands, how its lines run.
 
-import { type Arrangement, arrange } from "./arrange";
+import { type Arrangement, arrange, GUTTER } from "./arrange";
 import { arrangeSpans } from "./columns";
 import type { Layout, Model } from "./data";
 import type { Neighbours } from "./paths";
@@ -29,6 +29,7 @@ export function compose(model: Model, state: State, shown: Uint8Array, neighbour
   let [visual, at] = spans ? standing(model, state, shown, seen, neighbours, width) : rowsOf(model, state, shown, seen, neighbours, width, false);
   if (!spans && at.height > TALL) [visual, at] = rowsOf(model, state, shown, seen, neighbours, width, true);
   const spanOf = (box: number) => model.nodes[visual.nodes[box].nodes[0]].span;
+  for (const [box, { nodes }] of visual.nodes.entries()) moved(at, box, state.moved.get(nodes[0]));
   const spines = spinesOf(visual, at, spanOf);
   const curves = routes(visual, at, spanOf, spines);
   const arcs = at.arcs.map(({ from, to, corners }) => ({ from, to, curve: cornered(corners, 5) }));
@@ -48,6 +49,14 @@ function standing(model: Model, state: State, shown: Uint8Array, seen: boolean[]
   const bands = tall || state.folds.size ? bandsOf(model, plain, seen, tall) : [];
   const visual = visualOf(model, plain, shown, seen, bands, neighbours);
   return [visual, arrangeSpans(model, visual, layout, bands, width)];
+}
+
+/** Where the reader has put a box: inside the picture. */
+function moved(at: Arrangement, box: number, by: [dx: number, dy: number] | undefined): void {
+  if (!by) return;
+  const [x, y, width, height] = at.boxes[box];
+  const inside = (value: number, low: number, high: number) => Math.max(low, Math.min(high, value));
+  at.boxes[box] = [inside(x + by[0], GUTTER + width / 2, at.width - width / 2), inside(y + by[1], height / 2, at.height - height / 2), width, height];
 }
 
 function rectangle(curve: Curve): [number, number, number, number] {
