@@ -1,10 +1,11 @@
 """How large pages are, how fast they open, and how soon they answer, in Debian's Chromium.
 
-    python benchmarks/page.py [--run FOLDER] [--out FOLDER]
+    python benchmarks/page.py [--run FOLDER] [--page FILE] [--out FOLDER]
 
 Two circuits, written as runs of a method that scores edges, so that the slider has something to do: the known one of
 IOI in GPT-2 small's graph (1,041 edges), and 3,000 edges in 30 layers of 9 heads over 3 key/value heads, at random.
-Each is measured as it opens, with its strongest paths, and with everything shown. `--run` measures a run of one's own.
+Each is measured as it opens, with its strongest paths, and with everything shown. `--run` measures a run of one's own,
+`--page` a page that is there already (of several runs, or of a gallery).
 
 Times are milliseconds from an input to the second frame after it, by when the strongest lines stand on the screen (of
 very many, the weak ones come in the frames after that), and beside them what the page's own thread computed in all,
@@ -134,14 +135,20 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--out", type=Path, help="keep the pages in this folder")
     options.add_argument("--run", type=Path, action="append", help="measure the page of this run instead")
+    options.add_argument("--page", type=Path, action="append", default=[], help="measure this page instead")
     chosen = options.parse_args()
     if not Path(CHROMIUM).exists():
         print(f"no Chromium at {CHROMIUM}, so the page is not measured")
         return
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        runs = chosen.run or [write_known_run(home / "known-ioi"), write_large_run(home / "thirty-layers")]
+        runs = chosen.run or []
+        if not runs and not chosen.page:
+            runs = [write_known_run(home / "known-ioi"), write_large_run(home / "thirty-layers")]
         print(f"{os.cpu_count()} CPU cores; load {os.getloadavg()[0]:.1f} when this began")
+        for file in chosen.page:
+            print(f"\n{file.name}: {file.stat().st_size / 1e6:.2f} MB")
+            measure(file)
         for run in runs:
             started = time.perf_counter()
             sources = read_sources([run])
@@ -197,11 +204,16 @@ def measure(file: Path) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         watched = Watched(page)
+        said: list[str] = []
+        asked: set[str] = set()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.add(request.url))
         loads, computed = [], []
         for _ in range(TIMES):
             page.goto("about:blank")
             before = watched.computed()
-            page.goto(file.as_uri())
+            page.goto(file.resolve().as_uri())
             page.wait_for_selector("html[data-ready]")
             loads.append(page.evaluate(PAINTED))
             computed.append(watched.computed() - before)
@@ -209,6 +221,9 @@ def measure(file: Path) -> None:
             f"opens in {statistics.median(loads):.0f} ms (until the first picture stands; at most {max(loads):.0f}); "
             f"{statistics.median(computed):.0f} ms computed"
         )
+        beside = asked - {file.resolve().as_uri(), "about:blank"}
+        name = page.evaluate("document.querySelector('#graph').graph.nameSize()")
+        print(f"  {len(said)} messages in the console, {len(beside)} requests; names of {name:.0f} px and more")
         watch = ("pointermove", "click", "keydown", "input", "change")
         page.evaluate(WATCH, watch)
         answers(watched)
@@ -242,7 +257,7 @@ def answers(watched: Watched, when: str = "") -> None:
     )
     page.locator("#search").fill("")
     watched.say(f"  {when}a kind off and on", [page.locator("#kind-mlp").click] * NODES)
-    if not when:
+    if not when or not page.locator("#slider").is_visible():
         return
     page.locator("#slider").focus()
     watched.say("  the slider by a key", [lambda: page.keyboard.press("ArrowLeft")] * NODES)

@@ -2,7 +2,8 @@
 
 import type { Box } from "./arrange";
 import type { Model } from "./data";
-import { h, on, replace } from "./dom";
+import { h, on } from "./dom";
+import { Gutter } from "./gutter";
 import * as paint from "./paint";
 import type { Neighbours, Paths } from "./paths";
 import { afterFrame, type Ground, Layer } from "./layer";
@@ -41,7 +42,7 @@ export class GraphView {
   private readonly lines = new Layer("lines");
   private readonly boxes = new Layer("boxes");
   private readonly over = new Layer("over");
-  private readonly gutter = h("div", { class: "gutter", role: "group", "aria-label": "layers" });
+  private readonly gutter: Gutter;
   private scene: Scene | null = null;
   private sceneKey = "";
   /** The last ones, for who goes back and forth. */
@@ -56,7 +57,6 @@ export class GraphView {
   private strength: Float64Array;
   private strengthOf: number;
   private drag: { from: number; along: number[]; x: number; y: number; moved: boolean } | null = null;
-  private lastFold: number | null = null;
   private readonly soon: () => void;
 
   constructor(
@@ -67,10 +67,11 @@ export class GraphView {
     state: State,
     private readonly handlers: Handlers,
   ) {
+    this.gutter = new Gutter((layers, folded) => handlers.fold(layers, folded));
     this.state = state;
     this.strengthOf = state.focus;
     this.strength = strengths(model, state.focus);
-    this.sheet.append(...[this.rest, this.lines, this.boxes, this.over].map(({ canvas }) => canvas), this.gutter);
+    this.sheet.append(...[this.rest, this.lines, this.boxes, this.over].map(({ canvas }) => canvas), this.gutter.element);
     container.append(this.scroller);
     this.soon = () => this.repaint();
     theme.onChange(this.soon);
@@ -145,7 +146,8 @@ export class GraphView {
     if (key === this.sceneKey) return;
     this.sceneKey = key;
     this.scene = this.sceneOf(key, this.state, room);
-    this.labels();
+    this.gutter.show(this.scene.at.rows);
+    this.gutter.stand(this.scale);
   }
 
   /** Work out where things would stand, and have canvases that are large enough, before anybody asks for it. */
@@ -267,40 +269,6 @@ export class GraphView {
       const stroke = paint.stroke(look!, scene.visual.edges[at], at);
       if (focus.edge !== null && scene.visual.edges[at].edges.includes(focus.edge)) pen.curve(scene.curves[at], { colour: this.theme.palette.accent, width: stroke.width + 9, alpha: 0.3 });
       pen.curve(scene.curves[at], { ...stroke, width: Math.max(stroke.width, 1.4), alpha: 0.95 });
-    }
-  }
-
-  // -- names of layers ------------------------------------------------------------------------------------------------
-
-  private labels(): void {
-    const rows = this.scene!.at.rows.map((row) => {
-      const [first, last] = row.layers;
-      const range = first === last ? String(first) : `${first}–${last}`;
-      const layers = `${first === last ? "layer" : "layers"} ${range}`;
-      if (row.state === "empty") {
-        return { row, element: h("span", { class: `layer-name ${row.state}`, title: row.state === "empty" ? `${layers}: nothing is shown` : layers }, range) };
-      }
-      const folded = row.state === "folded";
-      const label = folded ? `unfold ${layers}` : `fold ${layers}`;
-      const button = on(h("button", { type: "button", class: "layer-name", "aria-expanded": folded ? "false" : "true", "aria-label": label, title: `${label}${folded ? "" : " (with Shift: all from the last one)"}` }, range), {
-        click: (event) => {
-          const from = event.shiftKey && this.lastFold !== null ? this.lastFold : first;
-          this.lastFold = first;
-          this.handlers.fold(folded ? row.layers : [Math.min(from, first), Math.max(from, last)], !folded);
-        },
-      });
-      return { row, element: button };
-    });
-    replace(this.gutter, ...rows.map(({ element }) => element));
-    this.rowElements = rows;
-    this.standLabels();
-  }
-
-  private rowElements: { row: { top: number; bottom: number }; element: HTMLElement }[] = [];
-
-  private standLabels(): void {
-    for (const { row, element } of this.rowElements) {
-      element.style.top = `${((row.top + row.bottom) / 2) * this.scale - 9}px`;
     }
   }
 
@@ -435,7 +403,7 @@ export class GraphView {
   }
 
   private rescale(): void {
-    this.standLabels();
+    this.gutter.stand(this.scale);
     this.repaint();
   }
 
