@@ -256,7 +256,7 @@ def answers(watched: Watched, when: str = "") -> None:
         f"  {when}a letter in the search", [lambda letter=letter: page.keyboard.press(letter) for letter in "a9.h"]
     )
     page.locator("#search").fill("")
-    watched.say(f"  {when}a kind off and on", [page.locator("#kind-mlp").click] * NODES)
+    watched.say(f"  {when}a kind off and on", [page.locator("#kind-mlp, #kind-v").last.click] * NODES)
     if not when or not page.locator("#slider").is_visible():
         return
     page.locator("#slider").focus()
