@@ -71,9 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         def sheet(name: str, file: Path, state: str = "") -> None:
             """One picture of a page on a screen and on a phone, light and dark, at half its size."""
             shots = []
-            for size, scheme in ((WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")):
-                width, height = size
-                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+            for (width, height), dark in ((WIDE, False), (WIDE, True), (PHONE, False), (PHONE, True)):
+                page = browser.new_page(
+                    viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+                )
                 page.goto(file.resolve().as_uri() + state)
                 page.wait_for_timeout(1200)
                 shots.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB").resize((width // 2, height // 2)))
