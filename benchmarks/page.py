@@ -1,13 +1,15 @@
 """How large pages are, how fast they open, and how soon they answer, in Debian's Chromium.
 
-    python benchmarks/page.py [--run FOLDER] [--out FOLDER]
+    python benchmarks/page.py [--run FOLDER] [--page FILE] [--out FOLDER]
 
 Two circuits, written as runs of a method that scores edges, so that the slider has something to do: the known one of
 IOI in GPT-2 small's graph (1,041 edges), and 3,000 edges in 30 layers of 9 heads over 3 key/value heads, at random.
-Each is measured as it opens, with its strongest paths, and with everything shown. `--run` measures a run of one's own.
+Each is measured as it opens, with its strongest paths, and with everything shown. `--run` measures a run of one's own,
+`--page` a page that is there already (of several runs, or of a gallery).
 
-Times are milliseconds from an input to the second frame after it, and beside them what the page's own thread computed,
-which says the same on a machine that does other things, too.
+Times are milliseconds from an input to the second frame after it, by when the strongest lines stand on the screen (of
+very many, the weak ones come in the frames after that), and beside them what the page's own thread computed in all,
+which says the same on a machine that does other things, too. Each is the median of several.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ CHROMIUM = "/usr/bin/chromium"
 TIMES = 5
 NODES = 6
 """What is pointed at and clicked."""
+SETTLED = 700
+"""Milliseconds after which a page that has opened is left in peace."""
 
 
 def write_known_run(folder: Path) -> Path:
@@ -131,14 +135,20 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--out", type=Path, help="keep the pages in this folder")
     options.add_argument("--run", type=Path, action="append", help="measure the page of this run instead")
+    options.add_argument("--page", type=Path, action="append", default=[], help="measure this page instead")
     chosen = options.parse_args()
     if not Path(CHROMIUM).exists():
         print(f"no Chromium at {CHROMIUM}, so the page is not measured")
         return
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        runs = chosen.run or [write_known_run(home / "known-ioi"), write_large_run(home / "thirty-layers")]
+        runs = chosen.run or []
+        if not runs and not chosen.page:
+            runs = [write_known_run(home / "known-ioi"), write_large_run(home / "thirty-layers")]
         print(f"{os.cpu_count()} CPU cores; load {os.getloadavg()[0]:.1f} when this began")
+        for file in chosen.page:
+            print(f"\n{file.name}: {file.stat().st_size / 1e6:.2f} MB")
+            measure(file)
         for run in runs:
             started = time.perf_counter()
             sources = read_sources([run])
@@ -178,12 +188,15 @@ class Watched:
         return self.page.evaluate("window.answered"), self.computed() - before
 
     def say(self, what: str, acts: Sequence[Callable[[], object]]) -> None:
-        found = [self.answer(act) for act in acts]
-        waited, computed = ([one[at] for one in found] for at in (0, 1))
-        print(
-            f"{what}: {statistics.median(waited):.0f} ms (at most {max(waited):.0f}); "
-            f"{statistics.median(computed):.0f} ms computed (at most {max(computed):.0f})"
-        )
+        say(what, [self.answer(act) for act in acts])
+
+
+def say(what: str, found: Sequence[tuple[float, float]]) -> None:
+    waited, computed = ([one[at] for one in found] for at in (0, 1))
+    print(
+        f"{what}: {statistics.median(waited):.0f} ms (at most {max(waited):.0f}); "
+        f"{statistics.median(computed):.0f} ms computed (at most {max(computed):.0f})"
+    )
 
 
 def measure(file: Path) -> None:
@@ -191,11 +204,16 @@ def measure(file: Path) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         watched = Watched(page)
+        said: list[str] = []
+        asked: set[str] = set()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.add(request.url))
         loads, computed = [], []
         for _ in range(TIMES):
             page.goto("about:blank")
             before = watched.computed()
-            page.goto(file.as_uri())
+            page.goto(file.resolve().as_uri())
             page.wait_for_selector("html[data-ready]")
             loads.append(page.evaluate(PAINTED))
             computed.append(watched.computed() - before)
@@ -203,10 +221,23 @@ def measure(file: Path) -> None:
             f"opens in {statistics.median(loads):.0f} ms (until the first picture stands; at most {max(loads):.0f}); "
             f"{statistics.median(computed):.0f} ms computed"
         )
-        page.evaluate(WATCH, ["pointermove", "pointerdown", "keydown", "input", "change"])
+        beside = asked - {file.resolve().as_uri(), "about:blank"}
+        name = page.evaluate("document.querySelector('#graph').graph.nameSize()")
+        print(f"  {len(said)} messages in the console, {len(beside)} requests; names of {name:.0f} px and more")
+        watch = ("pointermove", "click", "keydown", "input", "change")
+        page.evaluate(WATCH, watch)
         answers(watched)
-        if page.locator("#show-all").is_visible():
-            watched.say("  showing everything", [lambda: page.locator("#show-all").click()])
+        whole = page.locator("#show-all")
+        if whole.is_visible():
+            firsts = []
+            for _ in range(TIMES):
+                page.reload()
+                page.wait_for_selector("html[data-ready]")
+                page.wait_for_timeout(SETTLED)
+                page.evaluate(WATCH, watch)
+                firsts.append(watched.answer(whole.click))
+            say("  showing everything, the first time", firsts)
+            watched.say("  the strongest alone, and everything again", [whole.click] * (2 * NODES))
             answers(watched, "everything shown, ")
         browser.close()
 
@@ -225,11 +256,11 @@ def answers(watched: Watched, when: str = "") -> None:
         f"  {when}a letter in the search", [lambda letter=letter: page.keyboard.press(letter) for letter in "a9.h"]
     )
     page.locator("#search").fill("")
-    watched.say(f"  {when}a kind off and on", [lambda: page.locator("#kind-mlp").click() for _ in range(4)])
-    if not when:
+    watched.say(f"  {when}a kind off and on", [page.locator("#kind-mlp, #kind-v").last.click] * NODES)
+    if not when or not page.locator("#slider").is_visible():
         return
     page.locator("#slider").focus()
-    watched.say("  the slider by a key", [lambda: page.keyboard.press("ArrowLeft") for _ in range(5)])
+    watched.say("  the slider by a key", [lambda: page.keyboard.press("ArrowLeft")] * NODES)
     page.locator("#as-found").click()
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -27,8 +28,10 @@ from edgewise.runs import load_again
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "page.py"))
-COLOURS = 256
+COLOURS, FREQUENT = 256, 96
 WIDE, PHONE = (1440, 900), (390, 844)
+GAP = 8
+"""Between pictures on one sheet."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,23 +65,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 act(page)
             page.wait_for_timeout(700)
             taken = page.locator(part).screenshot() if part else page.screenshot()
-            picture = Image.open(io.BytesIO(taken)).convert("RGB")
-            picture = picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-            picture.save(PICTURES / f"{name}.png", optimize=True)
             page.close()
-            print(f"{name}.png: {(PICTURES / f'{name}.png').stat().st_size / 1000:.0f} kB")
+            keep(name, Image.open(io.BytesIO(taken)).convert("RGB"))
 
-        small(home, shoot)
+        def sheet(name: str, file: Path, state: str = "") -> None:
+            """One picture of a page on a screen and on a phone, light and dark, at half its size."""
+            shots = []
+            for (width, height), dark in ((WIDE, False), (WIDE, True), (PHONE, False), (PHONE, True)):
+                page = browser.new_page(
+                    viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+                )
+                page.goto(file.resolve().as_uri() + state)
+                page.wait_for_timeout(1200)
+                shots.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB").resize((width // 2, height // 2)))
+                page.close()
+            width = sum(shot.width for shot in shots) + GAP * (len(shots) - 1)
+            whole = Image.new("RGB", (width, max(shot.height for shot in shots)), "#9aa3ad")
+            left = 0
+            for shot in shots:
+                whole.paste(shot, (left, 0))
+                left += shot.width + GAP
+            keep(f"sheet-{name}", whole)
+
+        small(home, shoot, sheet)
         if options.real is not None:
-            real(home, options.real, shoot)
+            real(home, options.real, shoot, sheet)
         browser.close()
 
 
-def small(home: Path, shoot: Callable[..., None]) -> None:
+def keep(name: str, picture: Image.Image) -> None:
+    """Write a picture of few colours: the most frequent as they are, of the others the nearest of a wide choice."""
+    colours, each, counts = np.unique(
+        np.asarray(picture).reshape(-1, 3).astype(np.int64), axis=0, return_inverse=True, return_counts=True
+    )
+    wide = picture.quantize(COLOURS - FREQUENT, method=Image.Quantize.MAXCOVERAGE).getpalette() or []
+    palette = np.concatenate([colours[np.argsort(-counts)[:FREQUENT]], np.reshape(wide, (-1, 3))])
+    nearest = ((colours[:, None] - palette[None]) ** 2).sum(-1).argmin(1)
+    few = Image.fromarray(nearest[each].reshape(picture.height, picture.width).astype(np.uint8), "P")
+    few.putpalette(palette.astype(np.uint8).ravel().tolist())
+    file = PICTURES / f"{name}.png"
+    few.save(file, optimize=True)
+    print(f"{name}.png: {file.stat().st_size / 1000:.0f} kB")
+
+
+def small(home: Path, shoot: Callable[..., None], sheet: Callable[..., None]) -> None:
     """Pages of runs on the models that edgewise brings."""
     acdc = made(home / "acdc", "ioi", threshold=0.01)
     ioi = paged(home / "ioi.html", [acdc])
     shoot("report-page", ioi)
+    sheet("run", ioi, "#node=a3.h1")
     shoot("report-page-phone", ioi, size=PHONE)
     shoot("report-dark", ioi, dark=True, state="#node=a3.h1")
     shoot("report-meaning", ioi, act=lambda page: page.locator(".figures .what").nth(2).click())
@@ -86,26 +121,30 @@ def small(home: Path, shoot: Callable[..., None]) -> None:
     shoot("report-attention", ioi, act=lambda page: page.locator("[data-head='a3.h1']").click(), part="#attention")
     shoot("report-faithful", ioi, part="#faithfulness")
     spans = made(home / "spans", "ioi", threshold=0.01, positions="spans")
-    shoot("report-spans", paged(home / "spans.html", [spans]), state="#edge=input->a3.h1<v>@S2".replace(">", "%3E"))
+    sheet("spans", paged(home / "spans.html", [spans]))
+    shoot("report-spans", home / "spans.html", state="#edge=input->a3.h1<v>@S2".replace(">", "%3E"))
     others = [
         made(home / "eap-ig", "ioi", method="edge-attribution-ig", edges=31),
         made(home / "acdc-high", "ioi", threshold=0.1),
     ]
     three = paged(home / "three.html", [acdc, *others])
     shoot("report-compare", three)
+    sheet("compare", three)
     shoot("report-compare-own", three, state="#edges-of=1")
     known = made(home / "reverse", "tracr-reverse", method="edge-attribution-ig", edges=12)
     shoot("report-known", paged(home / "reverse.html", [known]))
+    sheet("known", home / "reverse.html")
     large = home / "known-ioi"
     page = paged(home / "known.html", [large if large.exists() else BENCHMARK["write_known_run"](large)], model=False)
     shoot("report-1041", page, state="#strongest=all")
     shoot("report-1041-chosen", page, state="#around=a9.h9&node=a9.h9")
 
 
-def real(home: Path, run: Path, shoot: Callable[..., None]) -> None:
+def real(home: Path, run: Path, shoot: Callable[..., None], sheet: Callable[..., None]) -> None:
     """Pages of a run in a model of thirty layers."""
     page = paged(home / "real.html", [run])
     shoot("report-page-large", page)
+    sheet("large", page)
     shoot("report-page-large-dark", page, dark=True)
     shoot("report-phone", page, size=PHONE, state="#node=a23.h3")
     shoot("report-around", page, state="#around=a23.h3&node=a23.h3")
@@ -116,6 +155,7 @@ def real(home: Path, run: Path, shoot: Callable[..., None]) -> None:
         runs = [run, *(home / name for name in ("acdc", "spans", "eap-ig", "acdc-high", "reverse", "known-ioi"))]
         write_gallery(folder, [(source, {}) for one in runs for source in read_sources([one])])
     shoot("report-gallery", folder / "index.html", size=(1200, 760))
+    sheet("gallery", folder / "index.html")
 
 
 def made(folder: Path, task: str, **options: Any) -> Path:

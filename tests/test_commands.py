@@ -136,7 +136,7 @@ def supposed(tmp_path_factory):
     searches = re.search(r"```toml\n(.*?)```", (ROOT / "docs" / "scale.md").read_text(), re.DOTALL)
     assert searches is not None
     (folder / "searches.toml").write_text(searches[1])
-    transformers.GPT2Config(n_layer=2, n_head=2, n_embd=16, architectures=["GPT2LMHeadModel"]).save_pretrained(
+    transformers.GPT2Config(n_layer=4, n_head=4, n_embd=16, architectures=["GPT2LMHeadModel"]).save_pretrained(
         folder / "my-model"
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -7,11 +7,13 @@ edges the circuit. What is to be drawn is worked out here a second time, from na
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import opened as opened_pages
@@ -48,8 +50,8 @@ class Large:
         return {name: float(scores[self.circuit.graph.locate(name)]) for name in names}
 
 
-def write_large(folder: Path, edges: int, seed: int = 0) -> Large:
-    graph = Graph(LAYERS, 4, n_kv_heads=2, ports=True)
+def write_large(folder: Path, edges: int, seed: int = 0, layers: int = LAYERS, spans: tuple[str, ...] = ()) -> Large:
+    graph = Graph(layers, 4, n_kv_heads=4 if spans else 2, ports=True, spans=spans)
     drawn = np.random.default_rng(seed)
 
     def weights(names: Sequence[str]) -> np.ndarray:
@@ -60,7 +62,7 @@ def write_large(folder: Path, edges: int, seed: int = 0) -> Large:
     senders, readers = weights([one.name for one in graph.sources]), weights([one.name for one in graph.inputs])
     senders[0], readers[-1] = 1.0, 1.0
     scores = np.where(graph.edges, np.outer(senders, readers) * (0.2 + drawn.random(graph.edges.shape)), 0.0)
-    scores[graph.locate("input->m0")] = 5.0
+    scores[graph.locate(f"input->m0@{spans[-1]}" if spans else "input->m0")] = 5.0
     entered = entering(graph, scores)
     every = np.sort(np.concatenate([entered.edges[graph.edges], entered.ports[graph.port_edges]]))
     circuit = entered.at(graph, float(every[-edges])).with_scores(scores, np.zeros(len(graph.inputs)))
@@ -84,6 +86,26 @@ def write_large(folder: Path, edges: int, seed: int = 0) -> Large:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory) -> Large:
     return write_large(tmp_path_factory.mktemp("large") / "run", 400)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory) -> Large:
+    return write_large(tmp_path_factory.mktemp("other") / "other", 300, seed=1)
+
+
+@pytest.fixture(scope="module")
+def both(large, other, tmp_path_factory) -> Path:
+    """A page of two runs."""
+    file = tmp_path_factory.mktemp("both") / "both.html"
+    file.write_text(make_page(read_sources([large.folder, other.folder]), [{}, {}]))
+    return file
+
+
+@pytest.fixture(scope="module")
+def gallery(large, other, tmp_path_factory) -> Path:
+    """The first page of a gallery of two runs."""
+    sources = read_sources([large.folder]) + read_sources([other.folder])
+    return write_gallery(tmp_path_factory.mktemp("site") / "gallery", [(source, {}) for source in sources])[0]
 
 
 @pytest.fixture
@@ -161,7 +183,7 @@ def test_everything_is_a_click_away_and_so_are_the_strongest_alone(page, large):
     assert page.drawn() == drawn
     page.page.locator("#limit").select_option("20")
     assert 20 <= len(page.drawn()) < 35
-    assert page.page.evaluate("location.hash") == "#strongest=20"
+    sync_api.expect(page.page).to_have_url(re.compile("#strongest=20$"))
 
 
 def test_layers_fold_into_one_box_and_unfold(page):
@@ -200,7 +222,8 @@ def test_a_nodes_neighbourhood_is_what_reaches_it_and_what_it_reaches(page, larg
     page.page.locator("#direct").check()
     group = f"{node.split('.')[0]}.g{int(node.split('h')[1]) // 2}"
     assert page.drawn() == {name for name in lines if {node, group} & set(ends(name))}
-    address = page.page.evaluate("location.href")
+    sync_api.expect(page.page).to_have_url(re.compile("direct=yes"))
+    address = page.page.url
     # The link shows the same.
     same = page.drawn()
     page.page.goto("about:blank")
@@ -216,10 +239,14 @@ def test_a_nodes_neighbourhood_is_what_reaches_it_and_what_it_reaches(page, larg
 def test_nodes_dragged_together_are_a_group_that_is_named_and_saved(page, large, tmp_path):
     boxes = page.boxes()
     one, other = [name for name, box in boxes.items() if ".h" in name and box["label"] == name][-2:]
-    page.page.mouse.move(*page.at(one))
-    page.page.mouse.down()
-    page.page.mouse.move(*page.at(other), steps=4)
-    page.page.mouse.up()
+
+    def drag(node: str, to: tuple[float, float]) -> None:
+        page.page.mouse.move(*page.at(node))
+        page.page.mouse.down()
+        page.page.mouse.move(*to, steps=4)
+        page.page.mouse.up()
+
+    drag(one, page.at(other))
     box = page.boxes()[one]
     assert box["label"] == "group 1"
     assert {one, other} <= set(box["names"])
@@ -232,8 +259,67 @@ def test_nodes_dragged_together_are_a_group_that_is_named_and_saved(page, large,
     file = tmp_path / "groups.json"
     download.value.save_as(file)
     assert read_groups(file, large.circuit.graph) == {"name movers": tuple(sorted({one, other}, key=list(boxes).index))}
+    # The box goes where it is dragged, and so do its members once they stand by themselves.
+    x, y = page.at(one)
+    before = page.boxes()
+    drag(one, (x - 40, y + 25))
+    after = page.boxes()
+    moved = shifts(before, after)
+    assert set(moved) == set(before[one]["names"])
+    assert set(moved.values()) <= {(-40, 24), (-40, 25)}
+    page.page.locator("#put-back").click()
+    assert not page.page.locator("#put-back").is_visible()
     page.page.locator("#boxed").uncheck()
-    assert page.boxes()[one]["label"] == one
+    before = page.boxes()
+    assert before[one]["label"] == one
+    x, y = page.at(one)
+    drag(one, (x - 18, y + 25))
+    moved = shifts(before, page.boxes())
+    assert {one, other} <= set(moved) < set(before)
+    assert len(set(moved.values())) == 1
+    assert set(moved.values()) <= {(-18, 24), (-18, 25)}
+
+
+def shifts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """How far boxes went, in whole pixels, by the names in them; of those alone that went anywhere."""
+    found = {}
+    for name, box in before.items():
+        x, y = (round(after[name]["box"][at] - box["box"][at]) for at in (0, 1))
+        if (x, y) != (0, 0):
+            found[name] = (x, y)
+    return found
+
+
+def test_layers_fold_in_the_columns_of_spans(browser, tmp_path):
+    deep = write_large(tmp_path / "spans", 120, layers=12, spans=("start", "end"))
+    opened = browser.open(deep.file)
+    lines, gutter = set(deep.lines), opened.page.locator(".gutter")
+    opened.page.locator("#limit").select_option("all")
+    before, high = opened.boxes(), opened.page.locator("#graph .sheet").bounding_box()["height"]
+    head = next(name for name in before if name.endswith("@start") and ".h" in name and before[name]["label"] in name)
+    layer = head.split(".")[0][1:]
+    gutter.get_by_role("button", name=f"fold layer {layer}", exact=True).click()
+    after = opened.boxes()
+    assert after.keys() == before.keys()
+    assert opened.drawn() == lines, "edges lead into the box"
+    for span in ("start", "end"):
+        inside = {name for name in before if re.fullmatch(rf"[am]{layer}(\.h\d)?@{span}", name)}
+        for name in inside:
+            assert after[name]["span"] == span
+            assert inside <= set(after[name]["names"])
+    assert opened.page.locator("#graph .sheet").bounding_box()["height"] < high
+    attention = opened.page.evaluate(f"() => {GRAPH}.attention()")
+    columns = {one["name"]: (one["left"], one["right"]) for one in attention["columns"]}
+    for box in after.values():
+        x, _, width, _ = box["box"]
+        assert columns[box["span"]][0] <= x - width / 2 < x + width / 2 <= columns[box["span"]][1]
+    opened.page.mouse.click(*opened.at(head))
+    assert opened.boxes()[head]["label"] == before[head]["label"]
+    opened.page.locator("#layer-from").select_option("8")
+    empty = gutter.locator(".empty").first
+    sync_api.expect(empty).to_have_text(re.compile(r"^0–[789]$"))
+    assert opened.page.locator("#graph .sheet").bounding_box()["height"] < high / 2
+    assert opened.said == []
 
 
 def test_pictures_and_tables_are_saved_as_files(page, large, tmp_path):
@@ -303,37 +389,58 @@ def test_what_a_number_means_is_told_by_key_and_let_go_of(page):
     assert page.page.evaluate("document.activeElement.className") == "what"
 
 
+def violations(page) -> list[str]:
+    """What axe-core finds wrong with a page as it stands."""
+    page.evaluate(AXE.read_text("utf-8"))
+    return page.evaluate(
+        "async () => (await axe.run()).violations.map((one) =>"
+        " `${one.id}: ${one.nodes.slice(0, 4).map((node) => node.html.slice(0, 120)).join(' | ')}`)"
+    )
+
+
 @needs_axe
 @pytest.mark.parametrize(
     ("runs", "scheme"),
     tiny.slow_unless(lambda runs, scheme: (runs, scheme) == (1, "light"), product((1, 2), ("light", "dark"))),
 )
-def test_roles_names_and_contrast_are_as_axe_wants_them(browser, large, tmp_path, runs, scheme):
-    file = large.file
-    if runs == 2:
-        other = write_large(tmp_path / "other", 200, seed=1)
-        file = tmp_path / "both.html"
-        file.write_text(make_page(read_sources([large.folder, other.folder]), [{}, {}]))
+def test_roles_names_and_contrast_are_as_axe_wants_them(browser, large, both, runs, scheme):
     browser.page.emulate_media(color_scheme=scheme)
-    browser.open(file)
+    browser.open(large.file if runs == 1 else both)
     if runs == 1:
         browser.choose("m0")
         browser.page.locator(".figures .what").first.click()
     browser.page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
-    browser.page.evaluate(AXE.read_text("utf-8"))
-    found = browser.page.evaluate(
-        "async () => (await axe.run()).violations.map((one) =>"
-        " `${one.id}: ${one.nodes.slice(0, 4).map((node) => node.html.slice(0, 120)).join(' | ')}`)"
-    )
+    found = violations(browser.page)
     browser.page.emulate_media(color_scheme="light")
     assert found == [], "\n".join(found)
 
 
-def test_two_runs_show_what_one_alone_has(browser, large, tmp_path):
-    other = write_large(tmp_path / "other", 300, seed=1)
-    file = tmp_path / "both.html"
-    file.write_text(make_page(read_sources([large.folder, other.folder]), [{}, {}]))
-    opened = browser.open(file)
+@needs_axe
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_gallerys_first_page_is_as_axe_wants_it(browser, gallery, scheme):
+    browser.page.emulate_media(color_scheme=scheme)
+    browser.page.goto(gallery.as_uri())
+    found = violations(browser.page)
+    browser.page.emulate_media(color_scheme="light")
+    assert found == [], "\n".join(found)
+
+
+@needs_axe
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_gallerys_other_pages_are_as_axe_wants_them(browser, gallery, scheme):
+    browser.page.emulate_media(color_scheme=scheme)
+    browser.page.goto(gallery.as_uri())
+    browser.page.locator("li a").first.click()
+    browser.page.wait_for_selector("html[data-ready]")
+    assert browser.page.locator("#gallery").is_visible()
+    found = violations(browser.page)
+    browser.page.emulate_media(color_scheme="light")
+    assert found == [], "\n".join(found)
+
+
+def test_two_runs_show_what_one_alone_has(browser, large, other, both):
+    opened = browser.open(both)
     assert 60 <= len(opened.drawn()) <= 75
     opened.page.locator("#limit").select_option("all")
     one, two = set(large.lines), set(other.lines)
@@ -350,13 +457,10 @@ def test_two_runs_show_what_one_alone_has(browser, large, tmp_path):
     assert opened.said == []
 
 
-def test_a_gallery_leads_to_every_page_and_back(browser, large, tmp_path):
-    other = write_large(tmp_path / "other", 300, seed=1)
-    sources = read_sources([large.folder]) + read_sources([other.folder])
-    write_gallery(tmp_path / "gallery", [(source, {}) for source in sources])
+def test_a_gallery_leads_to_every_page_and_back(browser, other, gallery):
     page = browser.page
     browser.said.clear()
-    page.goto((tmp_path / "gallery" / "index.html").as_uri())
+    page.goto(gallery.as_uri())
     assert [link.split("\n")[0] for link in page.locator("li a").all_inner_texts()] == ["none in large"] * 2
     assert page.locator("img").first.evaluate("(image) => image.complete && image.naturalWidth") == 320
     assert "35.7%" in page.locator("li").first.inner_text()

@@ -1,6 +1,6 @@
 // Where things stand: a row for each layer, early ones below, MLPs in the middle, as wide as there is room for.
 
-import type { Layout, Model } from "./data";
+import type { Model } from "./data";
 import type { Band, Visual, VisualNode } from "./visual";
 
 /** x and y of its middle, width and height. */
@@ -38,8 +38,10 @@ const WIDEST_PITCH = 84;
 /** Of few heads side by side. */
 const ROOMY_PITCH = 124;
 const HEAD_HEIGHT = 30;
-const LOW = 20;
-const EMPTY = 16;
+/** Of MLPs, folded layers and bars. */
+export const LOW = 20;
+/** Of layers of which nothing is shown. */
+export const EMPTY = 16;
 /** An MLP stands this much above the heads of its layer, which it reads. */
 const ABOVE = 13;
 
@@ -48,7 +50,7 @@ export function widthOf(node: VisualNode): number {
   return Math.max(node.kind === "box" ? 84 : 50, letters * 6.9 + (node.kind === "box" ? 20 : 12));
 }
 
-function fullLabel(node: VisualNode): number {
+export function fullLabel(node: VisualNode): number {
   return node.kind === "fold" ? (node.label.length + (node.under ? node.under.length + 3 : 0)) * 6.7 + 18 : widthOf(node);
 }
 
@@ -220,46 +222,4 @@ export function arrange(model: Model, visual: Visual, bands: Band[], width: numb
   for (const box of boxes) box[1] += shift;
   for (const row of rows) [row.top, row.bottom] = [row.top + shift, row.bottom + shift];
   return { boxes, rows, width: Math.max(width, slots.to + EDGE), height: 2 * EDGE - top, columns: [], arcs: [] };
-}
-
-/** Where positions are told apart: in the columns of spans, at the places that edgewise worked out. */
-export function arrangeSpans(model: Model, visual: Visual, layout: Layout, width: number): Arrangement {
-  const { columns, arcs } = model.data.columns[layout];
-  const right = Math.max(...model.nodes.map((node) => (node[layout] ? node[layout][0] + node[layout][2] / 2 : 0)), 1);
-  const shift = GUTTER + Math.max(0, (width - GUTTER - right - 14) / 2);
-  const boxes = visual.nodes.map(({ nodes }): Box => {
-    const box = model.nodes[nodes[0]][layout] ?? [0, 0, 1, 1];
-    return [box[0] + shift, box[1], box[2], box[3]];
-  });
-  const rows = new Map<number, Row>();
-  let bottom = 0;
-  visual.nodes.forEach((node, at) => {
-    const [, y, , height] = boxes[at];
-    bottom = Math.max(bottom, y + height / 2);
-    const layer = node.layers[0];
-    if (layer < 0 || layer === Infinity) return;
-    const row = rows.get(layer) ?? { layers: [layer, layer], state: "open", top: Infinity, bottom: -Infinity };
-    rows.set(layer, { ...row, top: Math.min(row.top, y - height / 2), bottom: Math.max(row.bottom, y + height / 2) });
-  });
-  const joined = arcs.flatMap(([from, to, ...numbers]) => {
-    const ends = [from, to].map((name) => visual.of[model.byName.get(name) ?? 0]);
-    if (ends.some((at) => at < 0)) return [];
-    const corners = numbers.flatMap((x, at): [number, number][] => (at % 2 ? [] : [[x + shift, numbers[at + 1]]]));
-    return [{ from: ends[0], to: ends[1], corners }];
-  });
-  return {
-    boxes,
-    rows: [...rows.values()],
-    width: Math.max(width, right + 14 + shift),
-    height: Math.max(bottom, ...columns.map(([, , , top, height]) => top + height)) + 14,
-    columns: columns.map(([name, left, width, top, height]) => ({ name, left: left + shift, width, top, height })),
-    arcs: joined,
-  };
-}
-
-/** Whether the columns together are so many times as wide as they are high. */
-export function isWide(model: Model, times: number): boolean {
-  const { columns } = model.data.columns.close;
-  const width = columns.reduce((sum, [, , width]) => sum + width, 0);
-  return width > times * Math.max(...columns.map(([, , , , height]) => height), 1);
 }

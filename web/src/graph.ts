@@ -2,9 +2,11 @@
 
 import type { Box } from "./arrange";
 import type { Model } from "./data";
-import { h, on, replace } from "./dom";
+import { h, on } from "./dom";
+import { Gutter } from "./gutter";
 import * as paint from "./paint";
 import type { Neighbours, Paths } from "./paths";
+import { afterFrame, type Ground, Layer } from "./layer";
 import { CanvasPen, SvgPen, type Pen } from "./pen";
 import { boxAt, compose, edgeAt, type Scene } from "./scene";
 import type { State } from "./state";
@@ -20,10 +22,14 @@ export interface Handlers {
   fold(layers: [first: number, last: number], folded: boolean): void;
   /** Nodes were dragged onto others. */
   drop(nodes: number[], onto: number[]): void;
+  /** Nodes were dragged to where nothing stands. */
+  move(nodes: number[], dx: number, dy: number): void;
 }
 
-/** Lines that are painted before the screen may show what there is. To ask for them is quick; the screen takes its time. */
-const AT_ONCE = 350;
+/** Of the rest, so many lines are painted between two frames: to ask for them is quick; the screen takes its time. */
+const AT_A_TIME = 1000;
+/** Scenes that are kept. */
+const KEPT = 4;
 const MOST_PIXELS = 12e6;
 /** Of more lines on the paths than this, those at what is chosen alone are brought out. */
 const MOST_LIT = 700;
@@ -31,12 +37,16 @@ const MOST_LIT = 700;
 export class GraphView {
   readonly sheet = h("div", { class: "sheet" });
   private readonly scroller = h("div", { class: "scroller" }, this.sheet);
-  private readonly lines = h("canvas", { class: "lines", "aria-hidden": "true" });
-  private readonly boxes = h("canvas", { class: "boxes", "aria-hidden": "true" });
-  private readonly over = h("canvas", { class: "over", "aria-hidden": "true" });
-  private readonly gutter = h("div", { class: "gutter", role: "group", "aria-label": "layers" });
+  /** From below: weak lines, which come later, the strongest, boxes, and what is brought out. */
+  private readonly rest = new Layer("rest");
+  private readonly lines = new Layer("lines");
+  private readonly boxes = new Layer("boxes");
+  private readonly over = new Layer("over");
+  private readonly gutter: Gutter;
   private scene: Scene | null = null;
   private sceneKey = "";
+  /** The last ones, for who goes back and forth. */
+  private readonly kept = new Map<string, Scene>();
   private look: paint.Look | null = null;
   private shown: Uint8Array = new Uint8Array(0);
   private state: State;
@@ -46,8 +56,7 @@ export class GraphView {
   private painting = 0;
   private strength: Float64Array;
   private strengthOf: number;
-  private drag: { from: number; x: number; y: number; moved: boolean } | null = null;
-  private lastFold: number | null = null;
+  private drag: { from: number; along: number[]; x: number; y: number; moved: boolean } | null = null;
   private readonly soon: () => void;
 
   constructor(
@@ -58,10 +67,11 @@ export class GraphView {
     state: State,
     private readonly handlers: Handlers,
   ) {
+    this.gutter = new Gutter((layers, folded) => handlers.fold(layers, folded));
     this.state = state;
     this.strengthOf = state.focus;
     this.strength = strengths(model, state.focus);
-    this.sheet.append(this.lines, this.boxes, this.over, this.gutter);
+    this.sheet.append(...[this.rest, this.lines, this.boxes, this.over].map(({ canvas }) => canvas), this.gutter.element);
     container.append(this.scroller);
     this.soon = () => this.repaint();
     theme.onChange(this.soon);
@@ -132,15 +142,37 @@ export class GraphView {
   }
 
   private place(room: Uint8Array): void {
-    const width = Math.max(260, this.container.clientWidth);
-    const { state } = this;
-    const bits = room.reduce((hash, status, at) => (status ? (Math.imul(hash, 31) + at + 1) | 0 : hash), 7);
-    const groups = state.boxed ? state.groups.map((group) => [group.name, ...group.members].join()).join(";") : state.groups.map((group) => [...group.members].join()).join(";");
-    const key = [width, bits, [...state.folds].join(), state.boxed, groups].join(" ");
+    const key = this.keyOf(this.state, room);
     if (key === this.sceneKey) return;
     this.sceneKey = key;
-    this.scene = compose(this.model, state, room, this.neighbours, width);
-    this.labels();
+    this.scene = this.sceneOf(key, this.state, room);
+    this.gutter.show(this.scene.at.rows);
+    this.gutter.stand(this.scale);
+  }
+
+  /** Work out where things would stand, and have canvases that are large enough, before anybody asks for it. */
+  prepare(state: State, room: Uint8Array): void {
+    const scene = this.sceneOf(this.keyOf(state, room), state, room);
+    for (const layer of [this.rest, this.lines, this.boxes]) layer.reserve(this.groundOf(scene));
+    this.repaint();
+  }
+
+  private get width(): number {
+    return Math.max(260, this.container.clientWidth);
+  }
+
+  private keyOf(state: State, room: Uint8Array): string {
+    const bits = room.reduce((hash, status, at) => (status ? (Math.imul(hash, 31) + at + 1) | 0 : hash), 7);
+    const groups = state.boxed ? state.groups.map((group) => [group.name, ...group.members].join()).join(";") : state.groups.map((group) => [...group.members].join()).join(";");
+    return [this.width, bits, [...state.folds].join(), [...state.moved].join(), state.boxed, groups].join(" ");
+  }
+
+  private sceneOf(key: string, state: State, room: Uint8Array): Scene {
+    const scene = this.kept.get(key) ?? compose(this.model, state, room, this.neighbours, this.width);
+    this.kept.delete(key);
+    this.kept.set(key, scene);
+    if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value!);
+    return scene;
   }
 
   private repaint(): void {
@@ -150,53 +182,45 @@ export class GraphView {
     const { width, height } = scene.at;
     this.sheet.style.width = `${width * this.scale}px`;
     this.sheet.style.height = `${height * this.scale}px`;
-    const wanted = (devicePixelRatio || 1) * this.scale;
-    const ratio = Math.min(wanted, Math.sqrt(MOST_PIXELS / (width * height)));
-    const pens = [this.lines, this.boxes, this.over].map((canvas) => this.clear(canvas, ratio));
-    this.paintLines(pens[0]);
-    paint.boxes(new CanvasPen(pens[1]), this.look, scene);
+    this.paintLines();
+    paint.boxes(this.boxes.pen(this.groundOf(scene)), this.look, scene);
     this.bringOut();
   }
 
-  private clear(canvas: HTMLCanvasElement, ratio: number): CanvasRenderingContext2D {
-    const { width, height } = this.scene!.at;
-    const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
-    canvas.style.width = `${width * this.scale}px`;
-    canvas.style.height = `${height * this.scale}px`;
-    const context = canvas.getContext("2d")!;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.globalCompositeOperation = "source-over";
-    context.clearRect(0, 0, wide, high);
-    context.setTransform(wide / width, 0, 0, high / height, 0, 0);
-    return context;
+  private groundOf({ at: { width, height } }: Scene): Ground {
+    const wanted = (devicePixelRatio || 1) * this.scale;
+    return { width, height, ratio: Math.min(wanted, Math.sqrt(MOST_PIXELS / (width * height))), scale: this.scale };
   }
 
-  /** The strongest first and above: where there are very many, the weak ones come in the next frames. */
-  private paintLines(context: CanvasRenderingContext2D): void {
+  /** The strongest above, and at once; where there are very many, the weak ones come below them in the next frames. */
+  private paintLines(): void {
     const { scene, look } = this;
     if (!scene || !look) return;
     const now = ++this.painting;
-    const pen = new CanvasPen(context);
     const order = paint.inOrder(look, scene).filter((at) => paint.alone(look, scene.visual.edges[at]));
-    context.globalCompositeOperation = "destination-over";
-    paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
-    paint.ties(pen, look, scene, null);
+    const line = (to: Pen, at: number) => to.curve(scene.curves[at], paint.stroke(look, scene.visual.edges[at], at));
+    const pen = this.lines.pen(this.groundOf(scene));
+    paint.ground(pen, look, scene);
+    for (const at of order.slice(0, paint.STRONGEST).reverse()) line(pen, at);
     if (this.state.spine) paint.spine(pen, look, scene);
-    let at = 0;
+    paint.ties(pen, look, scene, null);
+    paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
+    this.rest.canvas.hidden = true;
+    let left = order.length;
+    let under: Pen | null = null;
     const some = (): void => {
       if (now !== this.painting) return;
-      for (const end = Math.min(order.length, at + AT_ONCE); at < end; at++) pen.curve(scene.curves[order[at]], paint.stroke(look, scene.visual.edges[order[at]], order[at]));
-      if (at < order.length) requestAnimationFrame(some);
-      else paint.ground(pen, look, scene);
+      this.rest.canvas.hidden = false;
+      under ??= this.rest.pen(this.groundOf(scene));
+      for (const end = Math.max(paint.STRONGEST, left - AT_A_TIME); left > end; left--) line(under, order[left - 1]);
+      if (left > paint.STRONGEST) afterFrame(some);
     };
-    some();
+    if (left > paint.STRONGEST) afterFrame(some);
   }
 
   private carries(from: number, to: number): boolean {
     const { visual } = this.scene!;
-    const [one, other] = [visual.nodes[from].nodes[0], visual.nodes[to].nodes[0]];
-    return this.neighbours.carriedTo(one, this.shown).includes(other);
+    return visual.nodes[from].nodes.some((one) => this.neighbours.carriedTo(one, this.shown).some((other) => visual.of[other] === to));
   }
 
   /** Bring out paths and what is chosen, and let the rest fade. */
@@ -206,16 +230,13 @@ export class GraphView {
     this.bringOut();
   }
 
-  private bringOut(): void {
+  private bringOut(also: ((pen: Pen) => void) | null = null): void {
     const { scene, look, lit, focus } = this;
     if (!scene || !look) return;
     this.sheet.classList.toggle("dim", lit !== null);
-    const context = this.over.getContext("2d")!;
-    context.save();
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, this.over.width, this.over.height);
-    context.restore();
-    const pen = new CanvasPen(context);
+    this.over.wipe();
+    if (!lit && focus.node === null && !this.state.picked.size && !also) return;
+    const pen = this.over.pen(this.groundOf(scene));
     if (lit) {
       paint.names(pen, look, scene);
       this.litLines(pen, lit);
@@ -225,6 +246,7 @@ export class GraphView {
       const at = node === null ? -1 : scene.visual.of[node];
       if (at >= 0 && look.seen[at]) paint.ring(pen, look, scene, at);
     }
+    also?.(pen);
   }
 
   private litLines(pen: Pen, lit: Paths): void {
@@ -247,41 +269,6 @@ export class GraphView {
       const stroke = paint.stroke(look!, scene.visual.edges[at], at);
       if (focus.edge !== null && scene.visual.edges[at].edges.includes(focus.edge)) pen.curve(scene.curves[at], { colour: this.theme.palette.accent, width: stroke.width + 9, alpha: 0.3 });
       pen.curve(scene.curves[at], { ...stroke, width: Math.max(stroke.width, 1.4), alpha: 0.95 });
-    }
-  }
-
-  // -- names of layers ------------------------------------------------------------------------------------------------
-
-  private labels(): void {
-    const foldable = this.model.data.graph.spans.length === 0;
-    const rows = this.scene!.at.rows.map((row) => {
-      const [first, last] = row.layers;
-      const range = first === last ? String(first) : `${first}–${last}`;
-      const layers = `${first === last ? "layer" : "layers"} ${range}`;
-      if (row.state === "empty" || !foldable) {
-        return { row, element: h("span", { class: `layer-name ${row.state}`, title: row.state === "empty" ? `${layers}: nothing is shown` : layers }, range) };
-      }
-      const folded = row.state === "folded";
-      const label = folded ? `unfold ${layers}` : `fold ${layers}`;
-      const button = on(h("button", { type: "button", class: "layer-name", "aria-expanded": folded ? "false" : "true", "aria-label": label, title: `${label}${folded ? "" : " (with Shift: all from the last one)"}` }, range), {
-        click: (event) => {
-          const from = event.shiftKey && this.lastFold !== null ? this.lastFold : first;
-          this.lastFold = first;
-          this.handlers.fold(folded ? row.layers : [Math.min(from, first), Math.max(from, last)], !folded);
-        },
-      });
-      return { row, element: button };
-    });
-    replace(this.gutter, ...rows.map(({ element }) => element));
-    this.rowElements = rows;
-    this.standLabels();
-  }
-
-  private rowElements: { row: { top: number; bottom: number }; element: HTMLElement }[] = [];
-
-  private standLabels(): void {
-    for (const { row, element } of this.rowElements) {
-      element.style.top = `${((row.top + row.bottom) / 2) * this.scale - 9}px`;
     }
   }
 
@@ -317,19 +304,22 @@ export class GraphView {
         const [x, y] = place(event);
         const from = box(x, y);
         const kind = from === null ? "bar" : this.scene.visual.nodes[from].kind;
-        if (from !== null && kind !== "bar" && kind !== "fold" && !this.model.data.graph.spans.length) this.drag = { from, x, y, moved: false };
+        if (from !== null && kind !== "bar" && kind !== "fold" && !this.model.data.graph.spans.length) this.drag = { from, along: this.along(from), x, y, moved: false };
       },
       click: (event) => {
         if (!this.scene || (event.target instanceof Element && event.target.closest("button"))) return;
-        const drag = this.drag;
+        const { drag } = this;
         this.drag = null;
         const [x, y] = place(event);
-        const node = box(x, y);
         if (drag?.moved) {
+          const { nodes } = this.scene.visual;
+          const onto = this.under(x, y, drag.along);
           this.bringOut();
-          if (node !== null && node !== drag.from && this.scene.visual.nodes[node].kind !== "bar") handlers.drop(this.scene.visual.nodes[drag.from].nodes, this.scene.visual.nodes[node].nodes);
+          if (onto === null) handlers.move(drag.along.flatMap((one) => nodes[one].nodes), x - drag.x, y - drag.y);
+          else if (nodes[onto].kind !== "bar") handlers.drop(nodes[drag.from].nodes, nodes[onto].nodes);
           return;
         }
+        const node = box(x, y);
         if (node !== null) {
           const visual = this.scene.visual.nodes[node];
           if (visual.kind === "fold") handlers.fold(visual.layers, false);
@@ -369,17 +359,35 @@ export class GraphView {
     return there.reduce((best, index) => (this.strength[index] > this.strength[best] ? index : best), there[0]);
   }
 
+  /** The boxes that go along when one is dragged: those of its group, and those that are picked with it. */
+  private along(box: number): number[] {
+    const { visual } = this.scene!;
+    const { nodes, group } = visual.nodes[box];
+    const picked = nodes.some((node) => this.state.picked.has(node)) ? this.state.picked : [];
+    const members = group === null ? [] : this.state.groups[group].members;
+    const boxes = [...nodes, ...picked, ...members].map((node) => visual.of[node]);
+    return [...new Set(boxes)].filter((at) => at >= 0 && this.look!.seen[at] && visual.nodes[at].kind !== "fold");
+  }
+
+  /** The box at a place, of those that are not dragged. */
+  private under(x: number, y: number, dragged: number[]): number | null {
+    return boxAt(this.scene!, x, y, (at) => this.look!.seen[at] && !dragged.includes(at));
+  }
+
   /** What is dragged, where the pointer is. */
   private ghost(x: number, y: number): void {
     const { scene, look, drag } = this;
     if (!scene || !look || !drag) return;
-    this.bringOut();
-    const pen = new CanvasPen(this.over.getContext("2d")!);
-    const [, , width, height] = scene.at.boxes[drag.from];
-    pen.box(x, y, width, height, { colour: this.theme.palette.box, line: this.theme.palette.accent, width: 2, radius: 4, alpha: 0.85 });
-    pen.text(x, y + 4, scene.visual.nodes[drag.from].label, { size: 12, colour: this.theme.palette.ink });
-    const onto = boxAt(scene, x, y, (at) => look.seen[at] && at !== drag.from);
-    if (onto !== null && scene.visual.nodes[onto].kind !== "bar") paint.ring(pen, look, scene, onto);
+    const onto = this.under(x, y, drag.along);
+    this.bringOut((pen) => {
+      for (const box of drag.along) {
+        const [left, top, width, height] = scene.at.boxes[box];
+        const [bx, by] = [left + x - drag.x, top + y - drag.y];
+        pen.box(bx, by, width, height, { colour: this.theme.palette.box, line: this.theme.palette.accent, width: 2, radius: 4, alpha: 0.85 });
+        pen.text(bx, by + 4, scene.visual.nodes[box].label, { size: 12, colour: this.theme.palette.ink });
+      }
+      if (onto !== null && scene.visual.nodes[onto].kind !== "bar") paint.ring(pen, look, scene, onto);
+    });
   }
 
   // -- size and place -------------------------------------------------------------------------------------------------
@@ -395,12 +403,12 @@ export class GraphView {
   }
 
   private rescale(): void {
-    this.standLabels();
+    this.gutter.stand(this.scale);
     this.repaint();
   }
 
   /** For another width of the window; the next `show` draws. */
-  resize(): void {
+  widen(): void {
     this.sceneKey = "";
   }
 

@@ -71,7 +71,7 @@ export class Grouping {
     const out = on(h("button", { type: "button", class: "quiet", id: "save-groups" }, "save as groups.json"), { click: () => save("groups.json", new Blob([written(model, groups)], { type: "application/json" })) });
     replace(
       this.body,
-      h("p", { class: "hint" }, "Drag a node onto another, or pick several (click with Shift, or “pick” in a node's panel), to make a group of them. The file goes to ", h("code", {}, "--groups groups.json"), "."),
+      h("p", { class: "hint" }, "Drag a node onto another, or pick several (click with Shift, or “pick” in a node's panel), to make a group of them. Dragged to where nothing stands, a group goes there as a whole. The file goes to ", h("code", {}, "--groups groups.json"), "."),
       picked.size ? h("p", { class: "line picked" }, h("span", {}, nodes.map((node) => model.nodes[node].name).join(", ")), picked.size > 1 ? make : null, drop) : null,
       ...rows,
       groups.length ? h("p", { class: "line" }, h("label", { for: "boxed" }, boxed, " each group as one box"), out) : null,

@@ -1,6 +1,6 @@
 // The page: reads what was sent, keeps what is chosen, and has every part show it.
 
-import { isWide } from "./arrange";
+import { isWide } from "./columns";
 import { type Model, read, weight } from "./data";
 import { count, h, on, plural, replace } from "./dom";
 import { Filter } from "./filter";
@@ -44,6 +44,7 @@ class Page {
   private prompt = 0;
   private sliding = false;
   private address = "";
+  private addressDue: ReturnType<typeof setTimeout> | undefined;
 
   private readonly canvas = h("div", {
     id: "graph",
@@ -55,6 +56,7 @@ class Page {
   private readonly panel = h("aside", { id: "panel", "aria-label": "what is chosen" });
   private readonly counter = h("p", { id: "count", role: "status" });
   private readonly whole = on(h("button", { type: "button", class: "quiet", id: "show-all" }), { click: () => this.set({ limit: this.state.limit === null ? FIRST : null }) });
+  private readonly putBack = on(h("button", { type: "button", class: "quiet", id: "put-back", title: "put back: every node where it stood" }, "put back"), { click: () => this.set({ moved: new Map() }) });
   private readonly spoken = h("p", { class: "offscreen", "aria-live": "polite" });
   private readonly legend = h("div", { class: "legend", id: "legend" });
   private readonly around = h("div", { class: "around", id: "around", role: "status" });
@@ -98,10 +100,25 @@ class Page {
         const next = joined(model, this.state.groups, nodes, onto);
         if (next !== this.state.groups) this.set({ groups: next, boxed: true });
       },
+      move: (nodes, dx, dy) => {
+        const moved = new Map(this.state.moved);
+        for (const node of nodes) {
+          const [x, y] = moved.get(node) ?? [0, 0];
+          moved.set(node, [x + dx, y + dy]);
+        }
+        this.set({ moved });
+      },
     });
     this.listen();
     this.update();
     document.documentElement.dataset.ready = "yes";
+    whenIdle(() => this.prepare());
+  }
+
+  /** "Show all" is then answered at once. */
+  private prepare(): void {
+    const all = { ...this.state, limit: null };
+    if (this.state.limit !== null) this.graph.prepare(all, this.filter.apply(all, this.members).shown);
   }
 
   // -- parts ----------------------------------------------------------------------------------------------------------
@@ -115,6 +132,7 @@ class Page {
       small("copy-link", "link", "link: copy a link to what is shown", () => this.copyLink()),
       small("save-svg", "SVG", "SVG: save the graph as a picture", () => this.savePicture("svg")),
       small("save-png", "PNG", "PNG: save the graph as a picture", () => this.savePicture("png")),
+      this.putBack,
       small("zoom-in", "+", "zoom in", () => this.graph.zoom(1.3)),
       small("zoom-out", "−", "zoom out", () => this.graph.zoom(1 / 1.3)),
       small("fit", "fit", "fit: show all of it", () => this.graph.fit()),
@@ -179,13 +197,13 @@ class Page {
     new ResizeObserver(() => {
       if (this.canvas.clientWidth === width) return;
       width = this.canvas.clientWidth;
-      this.graph.resize();
+      this.graph.widen();
       this.draw();
     }).observe(this.canvas);
     addEventListener("hashchange", () => {
       if (location.hash.replace(/^#/, "") === this.address) return;
-      const { groups, picked } = this.state;
-      this.state = Object.assign(this.state, stateIn(this.model, location.hash), { groups, picked });
+      const { groups, picked, moved } = this.state;
+      this.state = Object.assign(this.state, stateIn(this.model, location.hash), { groups, picked, moved });
       this.search.value = this.state.query;
       this.update();
     });
@@ -199,6 +217,7 @@ class Page {
   }
 
   private async copyLink(): Promise<void> {
+    this.writeAddress();
     this.tell(await copied(location.href) ? "link copied" : "copy the address");
   }
 
@@ -403,6 +422,7 @@ class Page {
     this.tools.show(state);
     this.slider.show(state.focus < 0 ? null : model.runs[state.focus], state.stop);
     this.showCounts();
+    this.putBack.hidden = state.moved.size === 0;
     this.showAround();
     showLegend(this.legend, model, state, this.shown);
     this.showComponents();
@@ -420,7 +440,14 @@ class Page {
     this.graph.show(state, this.shown, room, this.paths());
   }
 
+  /** A moment later: browsers take their time over it, and no more than a few a second. */
   private keepAddress(): void {
+    clearTimeout(this.addressDue);
+    this.addressDue = setTimeout(() => this.writeAddress(), 100);
+  }
+
+  private writeAddress(): void {
+    clearTimeout(this.addressDue);
     const address = stateWritten(this.model, this.state);
     if (address === this.address && location.hash.replace(/^#/, "") === address) return;
     this.address = address;
@@ -553,6 +580,11 @@ class Page {
   }
 
   private summed: { shown: Uint8Array; sums: Map<string, number> } | null = null;
+}
+
+function whenIdle(act: () => void): void {
+  if ("requestIdleCallback" in window) requestIdleCallback(act, { timeout: 3000 });
+  else setTimeout(act, 500);
 }
 
 const model = read(document.getElementById("data")!.textContent!);

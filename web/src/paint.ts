@@ -10,6 +10,8 @@ import type { VisualEdge, VisualNode } from "./visual";
 
 /** With more edges than this, lines are thinner and fainter. */
 export const MANY = 250;
+/** Lines that are painted before all others. Where there are many, the others are a pixel wide, which browsers draw fast. */
+export const STRONGEST = 200;
 
 /** What there is to draw of a scene now. */
 export interface Look {
@@ -25,6 +27,8 @@ export interface Look {
   marks: string[];
   /** How many lines are drawn in full. */
   drawn: number;
+  /** The strength below which lines are a pixel wide. */
+  fine: number;
 }
 
 export function look(model: Model, state: State, palette: Palette, shown: Uint8Array, scene: Scene, strength: Float64Array): Look {
@@ -47,7 +51,8 @@ export function look(model: Model, state: State, palette: Palette, shown: Uint8A
   const largest = Math.max(...sums.filter((_, at) => status[at]), 0);
   const strengths = Float32Array.from(sums, (sum) => (largest > 0 ? Math.sqrt(Math.min(1, sum / largest)) : 0.22));
   const drawn = status.reduce((count, one) => count + (one && one !== Status.Coming ? 1 : 0), 0);
-  return { model, state, palette, shown, status, strength: strengths, seen, marks: marks.map((one) => one.join("")), drawn };
+  const fine = drawn > MANY ? strengths.filter((_, at) => status[at]).sort().at(-STRONGEST)! : 0;
+  return { model, state, palette, shown, status, strength: strengths, seen, marks: marks.map((one) => one.join("")), drawn, fine };
 }
 
 function statusOf({ edges }: VisualEdge, shown: Uint8Array): Status {
@@ -67,7 +72,8 @@ export function stroke(look: Look, edge: VisualEdge, at: number): Stroke {
   const dense = drawn > MANY;
   const alpha = drawn > 1500 ? 0.3 : drawn > 700 ? 0.42 : dense ? 0.55 : 0.85;
   const widest = drawn > 300 ? 2.4 : drawn > 100 ? 4 : 5;
-  const width = 0.8 + (widest - 0.8) * look.strength[at];
+  const full = 0.8 + (widest - 0.8) * look.strength[at];
+  const width = look.strength[at] < look.fine ? Math.min(1, full) : full;
   const colour = colourOf(look, edge, status);
   if (status === Status.Coming) return { colour, width: 1, alpha: dense ? 0.45 : 0.7 };
   if (status === Status.Missed) return dense ? { colour, width: 1, alpha: 0.3 } : { colour, width: 1.8, alpha, dash: [6, 4] };
@@ -104,8 +110,9 @@ export function alone(look: Look, edge: VisualEdge): boolean {
 /** The spine: as broad at each height as edges between MLPs pass there. */
 export function spine(pen: Pen, look: Look, scene: Scene, lit: Set<number> | null = null): void {
   const { visual, at } = scene;
-  const place = new Map(scene.spine.map((box, number) => [box, number]));
-  const passing = new Float64Array(Math.max(0, scene.spine.length - 1));
+  const order = scene.spines.flat();
+  const place = new Map(order.map((box, number) => [box, number]));
+  const passing = new Float64Array(order.length);
   visual.edges.forEach((edge, index) => {
     if (!edge.spine || !look.status[index] || (lit && !lit.has(index))) return;
     const count = edge.edges.filter((one) => look.shown[one]).length;
@@ -114,7 +121,7 @@ export function spine(pen: Pen, look: Look, scene: Scene, lit: Set<number> | nul
   const most = Math.max(...passing, 1);
   passing.forEach((count, step) => {
     if (!count) return;
-    const [low, high] = [at.boxes[scene.spine[step]], at.boxes[scene.spine[step + 1]]];
+    const [low, high] = [at.boxes[order[step]], at.boxes[order[step + 1]]];
     const [bottom, top] = [low[1] - low[3] / 2, high[1] + high[3] / 2];
     const width = Math.max(2, 18 * Math.sqrt(count / Math.max(most, 12)));
     pen.curve([low[0], bottom, low[0], (bottom + top) / 2, high[0], top], { colour: look.palette.kinds.mlp, width, alpha: 0.55 });

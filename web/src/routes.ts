@@ -16,16 +16,16 @@ interface Room {
 }
 
 /** Of each edge; edges at one span keep to its column. `spanOf` says in which a box stands. */
-export function routes(visual: Visual, at: Arrangement, spanOf: (box: number) => string | null): Curve[] {
+export function routes(visual: Visual, at: Arrangement, spanOf: (box: number) => string | null, spines: number[][]): Curve[] {
   const spans = new Map<string | null, number[]>();
   at.boxes.forEach((_, box) => {
     const span = spanOf(box);
     spans.set(span, [...(spans.get(span) ?? []), box]);
   });
   const rooms = new Map([...spans].map(([span, boxes]) => [span, roomFor(visual, at, boxes)]));
-  const spine = spineOrder(visual, at);
+  const place = new Map(spines.flatMap((spine) => spine.map((box, number): [number, number] => [box, number])));
   return visual.edges.map((edge) => {
-    if (edge.spine) return bow(edge, at.boxes, spine);
+    if (edge.spine) return bow(edge, at.boxes, place.get(edge.to)! - place.get(edge.from)!);
     return route(visual, edge, at.boxes, rooms.get(spanOf(edge.to))!);
   });
 }
@@ -124,17 +124,21 @@ export function cornered(corners: [x: number, y: number][], radius: number): Cur
   return curve;
 }
 
-/** What stands on the spine, from bottom to top. */
-export function spineOrder(visual: Visual, at: Arrangement): number[] {
-  const there = visual.nodes.flatMap((node, index) => (node.kind === "mlp" || node.kind === "fold" ? [index] : []));
-  return there.sort((a, b) => at.boxes[b][1] - at.boxes[a][1]);
+/** What stands on the spine of each span, from bottom to top. */
+export function spinesOf(visual: Visual, at: Arrangement, spanOf: (box: number) => string | null): number[][] {
+  const found = new Map<string | null, number[]>();
+  visual.nodes.forEach((node, index) => {
+    if (node.kind !== "mlp" && node.kind !== "fold") return;
+    const span = spanOf(index);
+    found.set(span, [...(found.get(span) ?? []), index]);
+  });
+  return [...found.values()].map((there) => there.sort((a, b) => at.boxes[b][1] - at.boxes[a][1]));
 }
 
 /** Between MLPs: straight up to the next one, else in a bow beside the spine. */
-function bow(edge: VisualEdge, boxes: Box[], spine: number[]): Curve {
+function bow(edge: VisualEdge, boxes: Box[], apart: number): Curve {
   const from = boxes[edge.from];
   const to = boxes[edge.to];
-  const apart = spine.indexOf(edge.to) - spine.indexOf(edge.from);
   if (apart <= 1) return through([from[0], from[1] - from[3] / 2], [[from[0], (from[1] + to[1]) / 2]], [to[0], to[1] + to[3] / 2]);
   const start: [number, number] = [from[0] + from[2] / 2, from[1]];
   const end: [number, number] = [to[0] + to[2] / 2, to[1]];

@@ -1,10 +1,11 @@
 // One picture of the graph: what is drawn, where it stands, how its lines run.
 
-import { type Arrangement, arrange, arrangeSpans } from "./arrange";
+import { type Arrangement, arrange, GUTTER } from "./arrange";
+import { arrangeSpans } from "./columns";
 import type { Layout, Model } from "./data";
 import type { Neighbours } from "./paths";
 import type { Curve } from "./pen";
-import { cornered, routes, spineOrder } from "./routes";
+import { cornered, routes, spinesOf } from "./routes";
 import type { State } from "./state";
 import { bandsOf, seenNodes, type Visual, visualOf } from "./visual";
 
@@ -15,8 +16,8 @@ export interface Scene {
   /** Rectangles around the curves, to find what is pointed at. */
   around: [left: number, top: number, right: number, bottom: number][];
   arcs: { from: number; to: number; curve: Curve }[];
-  /** MLPs from bottom to top. */
-  spine: number[];
+  /** MLPs from bottom to top, at each span. */
+  spines: number[][];
 }
 
 /** Fold what has MLPs alone, where the picture would be much higher than a screen. */
@@ -28,9 +29,11 @@ export function compose(model: Model, state: State, shown: Uint8Array, neighbour
   let [visual, at] = spans ? standing(model, state, shown, seen, neighbours, width) : rowsOf(model, state, shown, seen, neighbours, width, false);
   if (!spans && at.height > TALL) [visual, at] = rowsOf(model, state, shown, seen, neighbours, width, true);
   const spanOf = (box: number) => model.nodes[visual.nodes[box].nodes[0]].span;
-  const curves = routes(visual, at, spanOf);
+  for (const [box, { nodes }] of visual.nodes.entries()) moved(at, box, state.moved.get(nodes[0]));
+  const spines = spinesOf(visual, at, spanOf);
+  const curves = routes(visual, at, spanOf, spines);
   const arcs = at.arcs.map(({ from, to, corners }) => ({ from, to, curve: cornered(corners, 5) }));
-  return { visual, at, curves, around: curves.map(rectangle), arcs, spine: spineOrder(visual, at) };
+  return { visual, at, curves, around: curves.map(rectangle), arcs, spines };
 }
 
 function rowsOf(model: Model, state: State, shown: Uint8Array, seen: boolean[], neighbours: Neighbours, width: number, foldable: boolean): [Visual, Arrangement] {
@@ -41,8 +44,19 @@ function rowsOf(model: Model, state: State, shown: Uint8Array, seen: boolean[], 
 
 function standing(model: Model, state: State, shown: Uint8Array, seen: boolean[], neighbours: Neighbours, width: number): [Visual, Arrangement] {
   const layout: Layout = seen.every((there, node) => !there || model.nodes[node].close) ? "close" : "wide";
-  const visual = visualOf(model, { ...state, boxed: false }, shown, seen, [], neighbours);
-  return [visual, arrangeSpans(model, visual, layout, width)];
+  const plain = { ...state, boxed: false };
+  const tall = Math.max(...model.data.columns[layout].columns.map(([, , , top, height]) => top + height)) > TALL;
+  const bands = tall || state.folds.size ? bandsOf(model, plain, seen, tall) : [];
+  const visual = visualOf(model, plain, shown, seen, bands, neighbours);
+  return [visual, arrangeSpans(model, visual, layout, bands, width)];
+}
+
+/** Where the reader has put a box: inside the picture. */
+function moved(at: Arrangement, box: number, by: [dx: number, dy: number] | undefined): void {
+  if (!by) return;
+  const [x, y, width, height] = at.boxes[box];
+  const inside = (value: number, low: number, high: number) => Math.max(low, Math.min(high, value));
+  at.boxes[box] = [inside(x + by[0], GUTTER + width / 2, at.width - width / 2), inside(y + by[1], height / 2, at.height - height / 2), width, height];
 }
 
 function rectangle(curve: Curve): [number, number, number, number] {

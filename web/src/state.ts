@@ -48,6 +48,8 @@ export interface State {
   groups: Group[];
   /** Whether each group is drawn as one box. */
   boxed: boolean;
+  /** How far the reader has moved nodes from where they would stand, in the graph's own pixels. */
+  moved: Map<number, [dx: number, dy: number]>;
 }
 
 /** Nodes under a name, of the reader's own or of the run's. */
@@ -95,6 +97,7 @@ export function start(model: Model): State {
     spine: mlps.filter((edge) => model.runs.some((run) => run.has[edge.index])).length > FEW_ON_SPINE,
     groups: model.data.groups.map((name, at) => ({ name, members: new Set(model.nodes.flatMap((node, index) => (node.group === at ? [index] : []))) })),
     boxed: false,
+    moved: new Map(),
   };
 }
 

@@ -117,7 +117,7 @@ export function visualOf(model: Model, state: State, shown: Uint8Array, seen: bo
     if (state.boxed && group !== null && node.kind !== "logits" && node.layer >= 0) {
       put(index, `box ${group}`, () => ({ kind: "box", label: state.groups[group].name, under: "", layers: [node.layer, node.layer], head: -1, group }));
     } else if (band && inside) {
-      put(index, `fold ${band.layers[0]}`, () => ({ kind: "fold", label: "", under: "", layers: band.layers, head: -1, group: null }));
+      put(index, `fold ${band.layers[0]} ${node.span ?? ""}`, () => ({ kind: "fold", label: "", under: "", layers: band.layers, head: -1, group: null }));
     } else if (node.kind === "group" && node.span === null && readersSeen(model, index, seen).length === 1) {
       within.push(index);
     } else put(index, `n ${index}`, () => plainNode(model, index, group));
