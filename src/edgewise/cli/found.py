@@ -54,7 +54,7 @@ def show_run(
     if circuit.whole_nodes:
         size = sized_in_nodes(result["n_nodes"], result["n_graph_nodes"], result["n_edges"])
     if isinstance(circuit, NeuronCircuit):
-        size = f"{circuit.size:,} of {circuit.most:,} neurons, beside all heads and edges"
+        size = f"{circuit.size:,} of {circuit.most:,} {circuit.unit}, beside all heads and edges"
     console.print(f"kept {size}{cut}", highlight=False, soft_wrap=True)
     name = settings["metric"]
     if shortlist is not None:
