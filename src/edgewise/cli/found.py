@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 def how_stopped(record: Mapping[str, Any], circuit: Circuit, written: Path) -> str:
     """How far a search came that was stopped, and how it goes on."""
+    from edgewise.runs.reading import wanted
+
     stopped, unit = record["stopped"], circuit.unit
     if stopped["whole"]:
         return (
-            f"{stopped['why']} at {stopped['at']}; the largest circuit of at most {record['settings']['edges']:,} "
+            f"{stopped['why']} at {stopped['at']}; the largest circuit of at most {wanted(record['settings'])} "
             f"{unit} so far, of {circuit.size:,}, is kept in {written}; edgewise resume {written} goes on"
         )
     return (

@@ -81,6 +81,11 @@ def unit_of(record: Mapping[str, Any]) -> str:
     return f"{record['settings'].get('level') or 'edge'}s"
 
 
+def wanted(settings: Mapping[str, Any]) -> int | None:
+    """How many edges, nodes, neurons or features a run was to have, if a number was asked for."""
+    return next((settings[one] for one in ("edges", "neurons", "features") if settings.get(one) is not None), None)
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of a run folder, whether its search has ended or not.
 

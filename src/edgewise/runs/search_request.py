@@ -457,6 +457,7 @@ class SearchRequest:
                 refuses.
         """
         from edgewise.runs.given import groups_in
+        from edgewise.runs.reading import wanted
         from edgewise.tasks import METRICS
 
         given = {}
@@ -467,14 +468,13 @@ class SearchRequest:
             elif one.name not in _LATER:
                 raise EdgewiseError(f"the run's settings are broken: {name!r} is missing")
         metric, edges, options = given["metric"], given["edges"], given["options"]
-        sized = any(given.get(name) is not None for name in ("edges", "neurons", "features"))
         if metric not in (None, *METRICS):
             raise EdgewiseError(f"the run used a metric of its own, {metric!r}, so it cannot be searched again")
         if given.get("within") == _UNNAMED:
             raise EdgewiseError("the run was searched within a circuit that it does not name; give it again")
         groups_in(settings)  # which a record has by their names, never as a file
         given["select"], given["known"] = given.get("select") or "at-most", None
-        if sized:
+        if wanted(given) is not None:
             given["threshold"] = None  # what the search came to
         if isinstance(options, Mapping):  # what follows from the rest goes, so that it does when that is changed
             follow = {"seed": given["seed"], "target": edges}
