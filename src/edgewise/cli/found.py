@@ -38,7 +38,7 @@ def show_run(
     from edgewise.graph import NeuronCircuit
     from edgewise.graph.groups import GroupFound
     from edgewise.reports import circuit_table, groups_table, highest_scores, strongest_edges
-    from edgewise.reports.by_neuron import neuron_table, strongest_neurons
+    from edgewise.reports.by_neuron import fit_line, neuron_table, strongest_neurons
     from edgewise.reports.by_node import node_table, strongest_nodes
     from edgewise.reports.groups import known_title
     from edgewise.reports.words import metric_number, percent, worse
@@ -102,6 +102,8 @@ def show_run(
             how += f", {scoring['dangling']:,} of them dropped because they lay on no path"
     console.print(f"{how}\n", highlight=False, soft_wrap=True)
     if isinstance(circuit, NeuronCircuit):
+        if result.get("dictionary"):
+            console.print(f"{fit_line(result['dictionary'])}\n", highlight=False, soft_wrap=True)
         console.print(neuron_table(circuit))
         console.print()
         console.print(strongest_neurons(circuit, absolute=settings["absolute"]))

@@ -98,6 +98,11 @@ class FeatureMLP(NeuronMLP):
         """The error in a code, `[..., d_model]`."""
         return code[..., self.n_features : self.n_features + self.output.shape[1]]
 
+    def target_of(self, code: Tensor) -> Tensor:
+        """What its dictionary predicts, prediction and error together: `[batch, pos, d_model]`."""
+        written = self.write_total(code)
+        return written - self._split(code[:, :, 0])[-1] if self.of_stream else written
+
     def spread(self, units: Tensor) -> Tensor:
         width = self.output.shape[1]
         shares = [units[..., :-1], units[..., -1:].expand(*units.shape[:-1], width)]

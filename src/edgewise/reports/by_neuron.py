@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from edgewise.graph import NeuronCircuit
+from edgewise.reports.words import percent
 
 SHOWN = 6
 """Neurons of a layer that are named in its row."""
@@ -25,6 +29,18 @@ def neuron_table(circuit: NeuronCircuit) -> Table:
         of_layer = graph.unit_name(layer, 0).partition(".")[0]
         table.add_row(of_layer, f"{circuit.by_layer[layer]:,} of {counts[layer]:,}", names)
     return table
+
+
+def fit_line(fits: Sequence[Mapping[str, Any]]) -> str:
+    """What dictionaries explain, in words; at most `SHOWN` of them one by one."""
+    worst = sorted(fits, key=lambda one: one["explained"])[:SHOWN]
+    each = ", ".join(f"{one['name']} {percent(one['explained'])}" for one in sorted(worst, key=fits.index))
+    active = sum(one["active"] for one in fits) / len(fits)
+    least = "" if len(worst) == len(fits) else ", the least of all"
+    return (
+        f"of the variance of what they predict, features explain on these prompts: {each}{least}; {active:,.1f} of a "
+        "layer are active at a token"
+    )
 
 
 def strongest_neurons(circuit: NeuronCircuit, count: int = 8, *, absolute: bool = False) -> Table:

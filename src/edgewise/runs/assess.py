@@ -194,7 +194,7 @@ def assess(
             )
     if search is not None and rediscover:
         sections.append(functools.partial(searched_again, "examples"))
-        if search.method == "acdc":
+        if search.method == "acdc" and not search.of_units:
             sections.append(functools.partial(searched_again, "orders"))
     try:
         for section in sections:

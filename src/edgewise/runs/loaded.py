@@ -191,7 +191,7 @@ def _with_dictionary(model: Decoder, run: Path, kept: dict[str, Any]) -> Decoder
     """The model taken apart by the dictionary of a run, which has to be as it was."""
     if "path" not in kept:
         raise EdgewiseError(
-            f"{str(run)!r} is of features of a dictionary that was made by hand: take the model apart by it "
+            f"{str(run)!r} does not say where the dictionary lies that its features are of: take the model apart by it "
             "(by_feature), and measure the circuit on that"
         )
     opened = with_dictionary(model, kept["path"], kept.get("hooks"))

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from edgewise.graph.by_node import Level
 from edgewise.graph.groups import GivenGroups
 from edgewise.models import Decoder
 from edgewise.patching import Ablation, Constants, Experiment, OutOfMemoryError, plan_memory
+from edgewise.patching.dictionary_fit import dictionary_fits, misfit
 from edgewise.runs.bar import told
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import known_of
@@ -216,6 +217,9 @@ def run_search(
     experiment = experiment_of(model, task, asked, ablation, told_in_steps(progress, "constants"))
     accuracy = experiment.accuracy()
     _warn_if_wrong(accuracy, experiment)
+    fits = dictionary_fits(experiment)
+    if (words := misfit(fits)) is not None:
+        warnings.warn(words, EdgewiseWarning, stacklevel=3)
     started = time.perf_counter()
     stopped: Interrupted | None = None
     scoring: dict[str, Any] | None = None
@@ -260,6 +264,8 @@ def run_search(
             found = replace(found, metric=outcome.metric)
         record = record_of(settings, found, command, outcome, accuracy, task)
         record["result"]["scoring"] = scoring
+        if fits:
+            record["result"]["dictionary"] = [asdict(one) for one in fits]
         if search is not None:
             record.update(search.more)
         if (failed := verdict(record, found.trace)) is not None:
