@@ -25,6 +25,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", default="tiny-pronoun", help="a built-in model, a hub id, a folder")
     options.add_argument("--task", default="gender-pronoun", help="a built-in task")
+    options.add_argument("--layers", type=int, nargs="+", help="whose MLPs get transcoders; by default all")
     options.add_argument("--features", type=int, default=256, help="of each layer")
     options.add_argument("--steps", type=int, default=800, help="of training, for each layer")
     options.add_argument("--sparsity", type=float, default=0.02, help="weight of the features' sum beside the error")
@@ -41,7 +42,7 @@ def main() -> None:
         run = forward(model, texts.clean, texts.mask)
     asked.transcoders.mkdir(parents=True, exist_ok=True)
     for index, mlp in enumerate(model.components):
-        if not isinstance(mlp, MLP):
+        if not isinstance(mlp, MLP) or (asked.layers is not None and mlp.layer not in asked.layers):
             continue
         reads = run.streams[model.reads[index]][texts.mask]
         writes = run.codes[index][:, :, 0][texts.mask]

@@ -30,7 +30,7 @@ def random(
         return torch.randn(*shape, generator=generator, dtype=torch.float64) * shape[0] ** -0.5
 
     numbers = [drawn(width, features), 0.1 * drawn(features), drawn(features, width), 0.1 * drawn(width)]
-    threshold = 0.2 * drawn(features).abs() if jump else None
+    threshold = (0.2 * drawn(features).abs()).to(model.dtype) if jump else None
     return Dictionary(place, *(one.to(model.dtype) for one in numbers), threshold, **choices)  # type: ignore[arg-type]
 
 

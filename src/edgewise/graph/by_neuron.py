@@ -242,9 +242,7 @@ def neurons_from_dict(graph: Graph, edges: Bools, listed: Mapping[str, Any], wha
             if not isinstance(own, Mapping) or not all(
                 _is_number(score) for score in (*own.values(), one.get("error_score"))
             ):
-                raise EdgewiseError(
-                    f"{what}: {name!r} should have 'scores' by number, and an 'error_score', all finite"
-                )
+                raise EdgewiseError(f"{what}: {name!r} should have finite 'scores' by number, and an 'error_score'")
             if strangers := set(own) - set(numbers):
                 raise EdgewiseError(f"{what}: {name!r} has a score of {quoted(min(strangers))}, which is no feature")
             scores[layer, : count + 1] = [*(own.get(number, 0.0) for number in numbers), one["error_score"]]

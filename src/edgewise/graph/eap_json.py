@@ -247,7 +247,8 @@ def _own_section(circuit: Circuit, behind: Bools) -> dict[str, Any]:
     if port_scores is None:
         port_scores = np.zeros(len(graph.inputs)) if circuit.scores is not None else circuit.ports.astype(np.float64)
     shape = {key: field for key, field in asdict(graph).items() if key not in ("d_model", *_RARE)}
-    shape |= {key: getattr(graph, key) for key in _RARE if getattr(graph, key)}
+    rare = {key: getattr(graph, key) for key in _RARE if getattr(graph, key)}
+    shape |= {key: list(value) if isinstance(value, tuple) else value for key, value in rare.items()}
     scores = circuit.edges.astype(np.float64) if circuit.scores is None else circuit.scores
     at_spans = {}
     if graph.spans:

@@ -152,15 +152,11 @@ def _of_sae_lens(folder: Path) -> Dictionary:
     place = place_of(reads, writes or None, what)
     if place.layer is None:
         raise EdgewiseError(f"{what}: {quoted(reads)} does not say of which layer it is")
-    acts, given = (
-        told.get("activation_fn", told.get("activation_fn_str", "relu")),
-        _mapping(told.get("activation_fn_kwargs")),
-    )
-    k = told.get("k", given.get("k", 0)) if kind == "topk" or acts == "topk" else 0
-    if acts not in ("relu", "topk") or type(k) is not int or (k < 1) == (kind == "topk" or acts == "topk"):
-        raise EdgewiseError(
-            f"{what} has the activation function {quoted(acts)} with k {quoted(k)}; edgewise knows relu and topk"
-        )
+    acts = told.get("activation_fn", told.get("activation_fn_str", "relu"))
+    few = "topk" in (kind, acts)
+    k = told.get("k", _mapping(told.get("activation_fn_kwargs")).get("k")) if few else 0
+    if acts not in ("relu", "topk") or type(k) is not int or (few and k < 1):
+        raise EdgewiseError(f"{what} has activation {quoted(acts)} with k {quoted(k)}; edgewise knows relu and topk")
     centred = told.get("apply_b_dec_to_input", True) is True and kind not in _TRANSCODERS
     tensors = _tensors(folder / "sae_weights.safetensors", what)
     if ("jumprelu" in kind) != ("threshold" in tensors):
@@ -187,11 +183,10 @@ def _of_circuit_tracer(folder: Path) -> list[Dictionary]:
     if not all(isinstance(one, str) for one in hooks):
         raise EdgewiseError(f"{what}: its config.yaml has no 'feature_input_hook' and 'feature_output_hook'")
     activation, k = config.get("activation"), config.get("k")
-    if activation not in (None, "relu", "jump_relu", "jumprelu", "topk") or (
-        activation == "topk" and type(k) is not int
-    ):
+    known = (None, "relu", "jump_relu", "jumprelu", "topk")
+    if activation not in known or (activation == "topk" and (type(k) is not int or k < 1)):
         raise EdgewiseError(
-            f"{what} has the activation {quoted(activation)} with k {quoted(k)}, which edgewise does not know"
+            f"{what} has activation {quoted(activation)} with k {quoted(k)}, which edgewise does not know"
         )
     found = []
     for layer, file in _layer_files(folder, config, what):
@@ -232,9 +227,7 @@ def _layer_files(folder: Path, config: Mapping[str, Any], what: str) -> list[tup
 def _tensors(path: Path, what: str) -> dict[str, Tensor]:
     """The tensors of a file by their names, in float32."""
     if not path.is_file():
-        raise EdgewiseError(
-            f"{what}: there is no file {path.name!r}" if path.name not in what else f"{what}: there is no such file"
-        )
+        raise EdgewiseError(f"{what}: there is no file {path.name!r}")
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:

@@ -59,11 +59,11 @@ def dictionary_fits(experiment: Experiment) -> list[DictionaryFit]:
 
 
 def misfit(fits: Sequence[DictionaryFit]) -> str | None:
-    """What is to be said of dictionaries that predict worse than nothing would, as those of another place or model do."""
+    """What is to be said of dictionaries that predict worse than nothing would, as one of another place does."""
     worse = [one.name for one in fits if one.explained < 0]
     if not worse:
         return None
     return (
-        f"the dictionary of {', '.join(worse)} predicts what is there worse than its mean does: is it of this model, and "
-        "of this place (--dictionary-hooks)?"
+        f"the dictionary of {', '.join(worse)} predicts what is there worse than its mean does: is it of this model, "
+        "and of this place (--dictionary-hooks)?"
     )
