@@ -30,6 +30,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=800, help="of training, for each layer")
     options.add_argument("--sparsity", type=float, default=0.02, help="weight of the features' sum beside the error")
     options.add_argument("--texts", type=int, default=256, help="prompts to train on")
+    options.add_argument("--examples", type=int, help="prompt pairs to search on; by default the task's")
     options.add_argument("--within", type=int, default=100, help="units that ACDC tries")
     options.add_argument("--threshold", type=float, default=0.02)
     options.add_argument("--transcoders", type=Path, default=Path("transcoders"), help="a folder for them")
@@ -53,7 +54,7 @@ def main() -> None:
         "model_kind: transcoder_set\nfeature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n"
     )
 
-    task = ew.load_task(asked.task, model)
+    task = ew.load_task(asked.task, model, examples=asked.examples)
     found = ew.discover(
         model,
         task,
@@ -66,7 +67,8 @@ def main() -> None:
     print(found)
     for step in sorted(found.trace, key=lambda step: -step.effect)[:8]:
         print(f"  {step.edge:12} {task.metric} rises by {step.effect:.3f} without it")
-    print("on other prompts:", found.evaluate(ew.load_task(asked.task, found.model, split="test")))
+    unseen = ew.load_task(asked.task, found.model, examples=asked.examples, split="test")
+    print("on other prompts:", found.evaluate(unseen))
 
 
 def trained(

@@ -32,7 +32,7 @@ def test_a_run_by_features_from_discovery_to_comparison(shell, tmp_path):
         "of 21 features, beside all heads and edges",
         "scored by exact, shortlist 10",
         "features explain on these prompts: m0 ",
-        "strongest features",
+        "strongest",
     ):
         assert words in found
     searched = shell.works(*asked, *hooks, "--within", 10, "--threshold", 0.01, "--out", "searched").out

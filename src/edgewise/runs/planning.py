@@ -28,8 +28,9 @@ def require_plan(asked: SearchRequest) -> None:
     """Raise an EdgewiseError if there is nothing to plan, as ACDC does not search what is asked for."""
     if asked.of_units:
         raise EdgewiseError(
-            f"a plan is of a search of edges or nodes, not {asked.level}s (--level {asked.level}): those take by "
-            "attribution a pass or five through the model, by exact or ACDC a part of one for each in the shortlist (--within)"
+            f"a plan is of a search of edges or nodes, not {asked.level}s (--level {asked.level}): by "
+            "attribution those take a pass or five through the model, by exact or ACDC a part of one for each in the "
+            "shortlist (--within)"
         )
 
 
