@@ -1,8 +1,11 @@
-"""Dictionaries for tests: exact ones, made of an MLP's own weights, and random ones, which explain little."""
+"""Dictionaries for tests: of an MLP's own weights, exact; random, which explain little; and their files."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from edgewise.models import Decoder
@@ -36,3 +39,21 @@ def random(
 
 def mlps(model: Decoder) -> dict[int, MLP]:
     return {one.layer: one for one in model.components if isinstance(one, MLP)}
+
+
+def tensors(one: Dictionary, rows: bool = False) -> dict[str, Tensor]:
+    """A dictionary's tensors by their usual names; `rows` has the encoder as circuit-tracer's files do."""
+    encoder = one.encoder.T if rows else one.encoder
+    found = {"W_enc": encoder, "b_enc": one.encoder_bias, "W_dec": one.decoder, "b_dec": one.decoder_bias}
+    found |= {} if one.threshold is None else {"activation_function.threshold" if rows else "threshold": one.threshold}
+    found |= {} if one.skip is None else {"W_skip": one.skip.T}
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+def circuit_tracer(folder: Path, *layers: Dictionary, text: str = "") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(
+        "model_kind: transcoder_set\nfeature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n" + text
+    )
+    for one in layers:
+        save_file(tensors(one, rows=True), folder / f"layer_{one.layer}.safetensors")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dictionaries
 import pytest
+from dictionaries import tensors
 from safetensors.torch import save_file
-from test_dictionary_files import tensors
 
 import edgewise as ew
 from edgewise.models.dictionary import Place

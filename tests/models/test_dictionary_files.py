@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from dictionaries import circuit_tracer, tensors
 from safetensors.torch import save_file
 
 from edgewise.errors import EdgewiseError
@@ -23,30 +24,12 @@ HOOKS = {
 }
 
 
-def tensors(one: Dictionary, rows: bool = False) -> dict[str, torch.Tensor]:
-    """A dictionary's tensors by their usual names; `rows` has the encoder as circuit-tracer's files do."""
-    encoder = one.encoder.T if rows else one.encoder
-    found = {"W_enc": encoder, "b_enc": one.encoder_bias, "W_dec": one.decoder, "b_dec": one.decoder_bias}
-    found |= {} if one.threshold is None else {"activation_function.threshold" if rows else "threshold": one.threshold}
-    found |= {} if one.skip is None else {"W_skip": one.skip.T}
-    return {name: tensor.contiguous() for name, tensor in found.items()}
-
-
 def sae_lens(folder, one: Dictionary, **config) -> None:
     folder.mkdir(parents=True)
     reads, writes = HOOKS[one.place]
     told = {"architecture": "standard", "metadata": {"hook_name": reads, "hook_name_out": writes}, **config}
     (folder / "cfg.json").write_text(json.dumps(told))
     save_file(tensors(one), folder / "sae_weights.safetensors")
-
-
-def circuit_tracer(folder, *layers: Dictionary, text: str = "") -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(
-        "model_kind: transcoder_set\nfeature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n" + text
-    )
-    for one in layers:
-        save_file(tensors(one, rows=True), folder / f"layer_{one.layer}.safetensors")
 
 
 def same(found: Dictionary, one: Dictionary) -> bool:

@@ -9,7 +9,7 @@ import dictionaries
 import numpy as np
 import pytest
 import tiny
-from test_dictionary_files import circuit_tracer
+from dictionaries import circuit_tracer
 
 import edgewise as ew
 from edgewise.discovery import METHODS

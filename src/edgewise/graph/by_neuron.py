@@ -86,8 +86,8 @@ class NeuronCircuit(Circuit):
 
     def nodes(self) -> list[str]:
         """Names of all nodes but the MLPs without a neuron, early to late, `logits` last."""
-        told = self.graph.units.any(axis=1) & (not self.graph.stream_features)
-        bare = {f"m{layer}" for layer, count in enumerate(self.by_layer) if told[layer] and not count}
+        told = range(self.graph.n_layers) if not self.graph.stream_features else ()
+        bare = {f"m{layer}" for layer in told if self.graph.units[layer].any() and not self.by_layer[layer]}
         return [node.name for node in self.graph.sources if node.name not in bare] + ["logits"]
 
     def connected(self) -> Self:

@@ -199,8 +199,8 @@ def _of_circuit_tracer(folder: Path) -> list[Dictionary]:
         if activation in ("relu", "topk"):
             tensors.pop("threshold", None)
         active = int(tensors.pop("k", torch.tensor(k if activation == "topk" else 0)))
-        before = f"blocks.{layer}."
-        place = place_of(*(before + str(hook) for hook in hooks), what)
+        reads, writes = (f"blocks.{layer}.{hook}" for hook in hooks)
+        place = place_of(reads, writes, what)
         found.append(_made(tensors, place, of_layer, k=active, signed=True))
     return found
 

@@ -140,8 +140,8 @@ class _Tracked(Walk):
         if index in self.changed.codes:
             self.codes.append(self.changed.codes[index].clone().requires_grad_())
         elif isinstance(component, FeatureMLP):  # its error is given, whatever it reads
-            runs = (self.rows.ablated.codes[index], self.rows.clean.codes[index])
-            error = torch.lerp(*(component.error_of(code) for code in runs), self.changed.errors)
+            ablated, clean = (component.error_of(run.codes[index]) for run in (self.rows.ablated, self.rows.clean))
+            error = torch.lerp(ablated, clean, self.changed.errors)
             self.codes.append(component.with_error(projections, error))
         else:
             self.codes.append(super().code(index, component, projections))
