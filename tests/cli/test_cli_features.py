@@ -40,7 +40,7 @@ def test_a_run_by_features_from_discovery_to_comparison(shell, tmp_path):
     scored = shell.json(*asked, *hooks, "--features", 4, "--method", "eap", "--out", "scored")
     assert scored["n_features"] == len(scored["features"]) == 4
     assert shell.json("evaluate", "scored", "--quick")["n_features"] == 4
-    shown = shell.works("evaluate", "run", "--circuits", 29, "--resamples", 0, "--rediscover", 2).out
+    shown = shell.works("evaluate", "run", "--circuits", 29, "--resamples", 0).out
     assert "no permuted network: dictionaries are of the model as it is" in shown
     assert "overlap of features" in shell.works("compare", "run", "scored").out
     assert "of 21 features" in shell.works("show", "run").out

@@ -184,8 +184,8 @@ def taken_apart(decoder: Decoder, *, features: bool) -> Decoder:
     """
     if has_features(decoder) != features:
         raise EdgewiseError(
-            f"the circuit is of features, and model {decoder.name!r} is not taken apart by any: give it its dictionary "
-            "(by_feature)"
+            f"the circuit is of features, and model {decoder.name!r} is not taken apart by any: measure the run, which "
+            "says where its dictionary is, or take the model apart by it in Python (by_feature)"
             if features
             else f"model {decoder.name!r} is taken apart by features; search it with --level feature"
         )

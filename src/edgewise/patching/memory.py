@@ -240,7 +240,7 @@ def memory_of(
     scores = heads * looked_at * wide
     wrote = graph.n_embeddings * same + layers * z + mlps * code
     streams = (1 + len(decoder.components)) * stream
-    clean = wrote + streams
+    clean = wrote + streams + (layers * stream if graph.features else 0)  # errors are kept apart
     scored = -(-prompts.scored_rows.shape[0] * rows // len(task))
     logits = scored * config.d_vocab * wide
     each_logits = logits // rows

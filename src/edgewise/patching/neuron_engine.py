@@ -106,13 +106,15 @@ class NeuronEngine(InBlocks):
 
     def _record(self) -> None:
         """Run the circuit as it is now; keep its streams, and what a layer's units would hold, were all there."""
-        pieces = []
+        self.streams, self.own, walks = [], {}, list[_RecordedWalk]()
         for _, prompts, ablated, errors in self._pieces():
             stream = entering(self.decoder, prompts.clean)
-            pieces.append(_RecordedWalk(self.decoder, stream, prompts.mask, ablated, self.present, errors))
-            pieces[-1].run()
-        self.streams = [torch.cat(parts) for parts in zip(*(walk.streams for walk in pieces), strict=True)]
-        self.own = {at: torch.cat([walk.held[at] for walk in pieces]) for at, _ in self.mlps.values()}
+            walks.append(_RecordedWalk(self.decoder, stream, prompts.mask, ablated, self.present, errors))
+            walks[-1].run()
+        while walks[0].streams:  # one after another, so that few are there twice
+            self.streams.append(_together([walk.streams.pop(0) for walk in walks]))
+        for at, _ in self.mlps.values():
+            self.own[at] = _together([walk.held.pop(at) for walk in walks])
 
     def _final(
         self, layer: int, there: Tensor, rows: slice, prompts: Prompts, ablated: Ablated, errors: Errors
@@ -141,12 +143,18 @@ class _RecordedWalk(NeuronWalk):
         self.streams, self.held = [self.stream], dict[int, Tensor]()
 
     def own(self, index: int, component: Component, projections: Projections) -> Tensor:
-        self.held[index] = super().own(index, component, projections)
-        return self.held[index]
+        code = super().own(index, component, projections)
+        if isinstance(component, NeuronMLP):
+            self.held[index] = code
+        return code
 
     def wrote(self, index: int, component: Component, code: Tensor) -> None:
         super().wrote(index, component, code)
         self.streams.append(self.stream)
+
+
+def _together(pieces: list[Tensor]) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 class PlainNeuronEngine:
