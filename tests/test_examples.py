@@ -23,8 +23,8 @@ def run(name, monkeypatch, capsys, tmp_path, *arguments):
     return capsys.readouterr().out
 
 
-def test_there_are_four_scripts_that_take_a_model_and_three_notebooks():
-    assert len(SCRIPTS) == 4
+def test_there_are_five_scripts_that_take_a_model_and_three_notebooks():
+    assert len(SCRIPTS) == 5
     assert all('"--model"' in path.read_text() for path in SCRIPTS.values())
     assert len(NOTEBOOKS) == 3
 
@@ -54,6 +54,14 @@ def test_methods_are_compared(monkeypatch, capsys, tmp_path):
     said = run("compare_methods", monkeypatch, capsys, tmp_path, *asked)
     assert len(re.findall(r"^  (?:edge-attribution|random) .*% recovered$", said, re.MULTILINE)) == 4
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_transcoders_are_trained_and_their_features_searched(monkeypatch, capsys, tmp_path):
+    asked = ("--features", "40", "--steps", "40", "--texts", "16", "--examples", "4", "--within", "10")
+    said = run("features_of_a_model", monkeypatch, capsys, tmp_path, *asked, "--threshold", "0.01")
+    assert len(re.findall(r"^layer \d: .* of 40 features active at a time, .* unexplained$", said, re.MULTILINE)) == 2
+    assert re.search(r"^<Run: acdc on gender-pronoun in tiny-pronoun; \d+ of 82 features", said, re.MULTILINE)
+    assert (tmp_path / "transcoders" / "layer_1.safetensors").exists()
 
 
 def test_a_head_is_followed(monkeypatch, capsys, tmp_path):

@@ -29,7 +29,7 @@ def test_a_run_by_neurons_from_discovery_to_comparison(shell):
 def test_what_takes_no_neurons_says_so(shell):
     asked = ("discover", "greater-than", "--examples", 2, "--level", "neuron", "--method", "eap")
     assert "say how many neurons" in shell.refuses(*asked)
-    assert "these can: exact" in shell.refuses("discover", "or-gate", "--level", "neuron", "--neurons", 1)
+    assert "say among which" in shell.refuses("discover", "or-gate", "--level", "neuron", "--neurons", 1)
     assert "has no MLPs, so no neurons" in shell.refuses(
         "discover", "induction", "--level", "neuron", "--method", "eap", "--neurons", 1
     )
@@ -37,4 +37,4 @@ def test_what_takes_no_neurons_says_so(shell):
     assert "no picture of a circuit of neurons" in shell.refuses("draw", "run")
     assert "no page of a circuit of neurons" in shell.refuses("report", "run")
     assert "no submission of a circuit of neurons" in shell.refuses("export", "run", "--out", "files")
-    assert "neurons are scored, not searched" in shell.refuses("plan", "or-gate", "--level", "neuron")
+    assert "not neurons" in shell.refuses("plan", "or-gate", "--level", "neuron")

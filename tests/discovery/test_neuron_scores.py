@@ -10,7 +10,7 @@ import tiny
 import torch
 from family_models import InFloat64, family
 
-from edgewise.discovery import METHODS, choose_neurons
+from edgewise.discovery import METHODS, acdc_by_neuron, choose_neurons
 from edgewise.discovery.methods.exact import exact_neuron_effects
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph, NeuronCircuit, node_scores, of_neuron_names, of_neurons
@@ -120,14 +120,14 @@ def test_the_best_neurons_are_taken_whatever_their_layer():
 
 def test_what_cannot_score_neurons_says_so():
     able = [name for name, method in METHODS.items() if method.finds("neuron")]
-    assert able == ["exact", "edge-attribution", "edge-attribution-ig", "clean-corrupted", "relp"]
+    assert able == ["acdc", "exact", "edge-attribution", "edge-attribution-ig", "clean-corrupted", "relp"]
     case = experiment("gpt2")
     with pytest.raises(EdgewiseError, match="'information-flow' does not score neurons"):
         METHODS["information-flow"].scores(case, level="neuron")
     plain = Experiment(case.decoder.original or tiny.gpt2(layers=2), tiny.task(), ports=False)
     for name in able:
         with pytest.raises(EdgewiseError, match="tells no neurons apart; make it with neurons=True"):
-            METHODS[name].scores(plain, level="neuron")
+            acdc_by_neuron(plain, 0.1) if name == "acdc" else METHODS[name].scores(plain, level="neuron")
     with pytest.raises(EdgewiseError, match="has edges, where one of neurons is wanted"):
         exact_neuron_effects(case, within=Circuit.full(case.graph))
     assert of_neuron_names(case.graph, ["m1.n7"]).size == 1

@@ -157,3 +157,68 @@ def test_a_broken_file_of_neurons_is_refused_in_a_sentence(change, why):
     change(file)
     with pytest.raises(EdgewiseError, match=why):
         from_dict(file)
+
+
+FEATURES = Graph(3, 2, neurons=5, features=(4, 0, 2))
+
+
+def test_features_and_errors_have_names_of_their_own():
+    full = NeuronCircuit.full(FEATURES)
+    assert full.names() == [*(f"m0.f{number}" for number in range(4)), "m0.error", "m2.f0", "m2.f1", "m2.error"]
+    assert (full.size, full.most, full.unit, full.by_layer) == (8, 8, "features", [5, 0, 3])
+    assert (~full).names() == []
+    assert (full - of_neuron_names(FEATURES, ["m0.error", "m2.f1"])).size == 6
+    assert "m2.error" in full
+    assert {"m0", "m2"} & set(NeuronCircuit.empty(FEATURES).nodes()) == set()
+    assert "m1" in NeuronCircuit.empty(FEATURES).nodes()
+    of_stream = Graph(3, 2, neurons=5, features=(4, 0, 2), stream_features=True)
+    assert NeuronCircuit.full(of_stream).names()[-1] == "r2.error"
+    assert "m0" in NeuronCircuit.empty(of_stream).nodes()
+    for graph, name in (
+        *((FEATURES, one) for one in ("m0.f4", "m1.f0", "m1.error", "m3.error", "r0.f1", "m0.n1")),
+        (of_stream, "m0.f1"),
+        (SMALL, "m0.error"),
+        (SMALL, "m0.f1"),
+    ):
+        with pytest.raises(EdgewiseError, match=r"has no (neuron|feature|error)"):
+            of_neuron_names(graph, [name])
+    with pytest.raises(EdgewiseError, match="has units that its graph"):
+        of_neurons(FEATURES, np.ones((3, 5), dtype=bool))
+
+
+@pytest.mark.parametrize("features", [(4, 0), (4, 0, 2, 1), (5, 0, 0), (-1, 4, 0)])
+def test_features_are_a_number_for_each_layer(features):
+    with pytest.raises(EdgewiseError, match="the features of 3 layers are a number for each"):
+        Graph(3, 2, neurons=5, features=features)
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_a_circuit_of_features_is_itself_again_from_its_file(scored, tmp_path):
+    scores = np.where(FEATURES.units, np.random.default_rng(0).normal(size=(3, 5)), 0.0)
+    circuit = of_neurons(FEATURES, FEATURES.units & (scores > 0), scores if scored else None)
+    save(circuit, tmp_path / "circuit.json")
+    back = load_circuit(tmp_path / "circuit.json")
+    assert back == circuit
+    assert back.graph == FEATURES
+    assert (back.neuron_scores is None) == (not scored)
+    assert not scored or np.array_equal(back.neuron_scores, scores)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda file: file["edgewise"]["features"].pop("m2"), "should list the layers m0 to m2"),
+        (lambda file: file["edgewise"]["features"]["m0"].update(in_graph=[4]), "numbers below 4"),
+        (lambda file: file["edgewise"]["features"]["m0"].pop("error"), "whether its 'error' is in the graph"),
+        (lambda file: file["edgewise"]["features"]["m0"].update(scores=[1.0]), "finite 'scores' by number"),
+        (lambda file: file["edgewise"]["features"]["m0"].update(scores={"4": 1.0}), "'4', which is no feature"),
+        (lambda file: file["edgewise"]["features"]["m0"].pop("error_score"), "an 'error_score'"),
+        (lambda file: file["edgewise"]["graph"].update(features=[4, 0]), "are a number for each"),
+        (lambda file: file["edgewise"]["graph"].update(features=["4", 0, 2]), "a list of whole numbers"),
+    ],
+)
+def test_a_broken_file_of_features_is_refused_in_a_sentence(change, why):
+    file = copy.deepcopy(to_dict(of_neurons(FEATURES, FEATURES.units, np.zeros((3, 5)))))
+    change(file)
+    with pytest.raises(EdgewiseError, match=why):
+        from_dict(file)

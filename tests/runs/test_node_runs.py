@@ -119,7 +119,7 @@ def test_a_shortlist_of_nodes_is_a_number_or_a_circuit_of_nodes(tmp_path):
 @pytest.mark.parametrize(
     ("choice", "why"),
     [
-        (dict(level="layer"), r"unknown level 'layer' \(known: edge, node, neuron\)"),
+        (dict(level="layer"), r"unknown level 'layer' \(known: edge, node, neuron, feature\)"),
         (dict(level=3), "--level should be a name, not 3"),
         (dict(level="node", method="atp"), "scores queries, keys, values and MLPs, not whole nodes .* these can: acdc"),
         (dict(level="node", method="information-flow"), "scores edges, not whole nodes"),

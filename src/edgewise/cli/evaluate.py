@@ -230,7 +230,7 @@ def _require_fit(circuit: Circuit, known: Truth | None, groups: Groups | None) -
 def _show_headline(console: Console, found: Assessment, task: Task, model: Decoder, split: str) -> None:
     result = found.evaluation
     size = sized(result.n_edges, result.n_graph_edges, result.n_edges_connected, result.ablation)
-    if result.unit == "neurons":
+    if result.unit in ("neurons", "features"):
         size = result.size
     if result.n_nodes is not None:
         size = sized_in_nodes(result.n_nodes, result.n_graph_nodes, result.n_edges)

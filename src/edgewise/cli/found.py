@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 def how_stopped(record: Mapping[str, Any], circuit: Circuit, written: Path) -> str:
     """How far a search came that was stopped, and how it goes on."""
+    from edgewise.runs.reading import wanted
+
     stopped, unit = record["stopped"], circuit.unit
     if stopped["whole"]:
         return (
-            f"{stopped['why']} at {stopped['at']}; the largest circuit of at most {record['settings']['edges']:,} "
+            f"{stopped['why']} at {stopped['at']}; the largest circuit of at most {wanted(record['settings'])} "
             f"{unit} so far, of {circuit.size:,}, is kept in {written}; edgewise resume {written} goes on"
         )
     return (
@@ -36,7 +38,7 @@ def show_run(
     from edgewise.graph import NeuronCircuit
     from edgewise.graph.groups import GroupFound
     from edgewise.reports import circuit_table, groups_table, highest_scores, strongest_edges
-    from edgewise.reports.by_neuron import neuron_table, strongest_neurons
+    from edgewise.reports.by_neuron import fit_line, neuron_table, strongest_neurons
     from edgewise.reports.by_node import node_table, strongest_nodes
     from edgewise.reports.groups import known_title
     from edgewise.reports.words import metric_number, percent, worse
@@ -54,7 +56,7 @@ def show_run(
     if circuit.whole_nodes:
         size = sized_in_nodes(result["n_nodes"], result["n_graph_nodes"], result["n_edges"])
     if isinstance(circuit, NeuronCircuit):
-        size = f"{circuit.size:,} of {circuit.most:,} neurons, beside all heads and edges"
+        size = f"{circuit.size:,} of {circuit.most:,} {circuit.unit}, beside all heads and edges"
     console.print(f"kept {size}{cut}", highlight=False, soft_wrap=True)
     name = settings["metric"]
     if shortlist is not None:
@@ -100,6 +102,8 @@ def show_run(
             how += f", {scoring['dangling']:,} of them dropped because they lay on no path"
     console.print(f"{how}\n", highlight=False, soft_wrap=True)
     if isinstance(circuit, NeuronCircuit):
+        if result.get("dictionary"):
+            console.print(f"{fit_line(result['dictionary'])}\n", highlight=False, soft_wrap=True)
         console.print(neuron_table(circuit))
         console.print()
         console.print(strongest_neurons(circuit, absolute=settings["absolute"]))

@@ -22,6 +22,7 @@ from edgewise.discovery.methods.information_flow import information_flow
 from edgewise.discovery.methods.relp import relp
 from edgewise.discovery.methods.subnetwork_probing import Probe, probe_sweep, subnetwork_probing
 from edgewise.discovery.methods.uniform_gradient_sampling import uniform_gradient_sampling
+from edgewise.discovery.neuron_search import acdc_by_neuron
 from edgewise.discovery.neuron_selection import choose_neurons
 from edgewise.discovery.node_search import acdc_by_node
 from edgewise.discovery.node_selection import choose_nodes
@@ -69,6 +70,7 @@ __all__ = [
     "Units",
     "Visit",
     "acdc",
+    "acdc_by_neuron",
     "acdc_by_node",
     "acdc_sweep",
     "acdc_with_edges",

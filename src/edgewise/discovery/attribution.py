@@ -43,7 +43,6 @@ from torch import Tensor
 from edgewise.discovery.method import Scored, StepProgress
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, of_neurons, of_nodes
-from edgewise.graph.by_neuron import neuron_name
 from edgewise.graph.circuit import Floats
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import (
@@ -118,7 +117,7 @@ def moves(experiment: Experiment) -> bool:
 def with_embeddings(rows: Rows, along: list[float]) -> Iterator[Changed]:
     clean, ablated = rows.clean.embedding.sum(dim=0), rows.ablated.embedding.sum(dim=0)
     for alpha in along:
-        yield Changed(embedding=torch.lerp(ablated, clean, alpha))
+        yield Changed(embedding=torch.lerp(ablated, clean, alpha), errors=alpha)
 
 
 def _along_activations(rows: Rows, steps: int) -> Iterator[Changed]:
@@ -183,7 +182,7 @@ def attribute_neurons(
         raise EdgewiseError("the experiment's graph tells no neurons apart; make it with neurons=True")
     add = partial(add_neuron_effects, components=experiment.decoder.components)
     scores = _summed(experiment, points, progress, relevance, (graph.n_layers, graph.neurons), add)
-    every = of_neurons(graph, np.ones(scores.shape, dtype=bool), _checked(scores, experiment, neuron_name))
+    every = of_neurons(graph, graph.units, _checked(scores, experiment, graph.unit_name))
     return Scored(every, {"gradient_at": points.name, "passes": points.count})
 
 

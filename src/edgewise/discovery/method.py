@@ -91,7 +91,12 @@ STEPS_HELP = "how many steps masks are learned for"
 SEED = Option("seed", 0, "of the noise that masks are learned with", least=0)
 
 
-_CALLED: Mapping[Level, str] = {"edge": "edges", "node": "whole nodes", "neuron": "neurons"}
+_CALLED: Mapping[Level, str] = {
+    "edge": "edges",
+    "node": "whole nodes",
+    "neuron": "neurons",
+    "feature": "features",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,8 @@ class Method:
         score: how it scores edges, called with an experiment, `progress` and its options by name; None for ACDC, which
             decides.
         score_nodes: likewise how it scores whole nodes, as scores on the circuit of all of them; None where it cannot.
-        score_neurons: likewise how it scores neurons of MLPs, as scores on a circuit of neurons, those that it scored.
+        score_neurons: likewise how it scores neurons of MLPs, or features of dictionaries, as scores on a circuit of
+            those that it scored.
         metric_units: its scores are in the metric's units, so that a task's threshold makes sense for them.
         units: its scores are of whole queries, keys, values and MLPs, so that edges of one score come and go together.
         sized: the size of a score without its sign means something.
@@ -185,11 +191,16 @@ class Method:
     @property
     def scorers(self) -> Mapping[Level, Callable[..., Scored] | None]:
         """How it scores what circuits of each level are made of; None where it does not."""
-        return {"edge": self.score, "node": self.score_nodes, "neuron": self.score_neurons}
+        return {
+            "edge": self.score,
+            "node": self.score_nodes,
+            "neuron": self.score_neurons,
+            "feature": self.score_neurons,
+        }
 
     def finds(self, level: Level) -> bool:
-        """Whether it can find circuits of a level: ACDC, which scores nothing, those of edges and of whole nodes."""
-        return self.scorers[level] is not None or (self.score is None and level != "neuron")
+        """Whether it can find circuits of a level; ACDC, which scores nothing, decides about all of them."""
+        return self.scorers[level] is not None or self.score is None
 
     def circuits(
         self,

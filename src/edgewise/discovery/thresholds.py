@@ -107,7 +107,7 @@ def acdc_with_edges(
 ) -> Discovery:
     """The largest circuit of at most `edges` edges that ACDC finds, by a search over thresholds.
 
-    With `search=acdc_by_node`, `edges` counts nodes.
+    With `search=acdc_by_node`, `edges` counts nodes, with `acdc_by_neuron` neurons or features.
 
     The threshold is halved on a logarithmic scale between bounds that give more and at most `edges` edges. Sizes do not
     fall strictly as thresholds rise, so this is the largest among the circuits tried, the smaller threshold if two are

@@ -60,7 +60,7 @@ class CircuitComparison:
         in_all, in_any: how many edges are in all of them, and in any.
         pairs: every two.
         components: nodes where they differ, late ones first.
-        unit: what is counted: `edges`, or `nodes` or `neurons` where all are circuits of those.
+        unit: what is counted: `edges`, or `nodes`, `neurons` or `features` where all are circuits of those.
     """
 
     names: tuple[str, ...]
@@ -98,9 +98,12 @@ def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
     components = []
     units = {one.unit for one in every}
     graph_unit = units.pop() if len(units) == 1 else "edges"
-    if graph_unit == "neurons":
+    if graph_unit in ("neurons", "features"):
         components = _where_neurons_differ(every, own, in_all)
-    named = {"edges": _components(graph), "nodes": [*graph.source_index], "neurons": []}[graph_unit]
+    named = {
+        "edges": _components(graph),
+        "nodes": [*graph.source_index],
+    }.get(graph_unit, [])
     for name in named:
         if graph_unit == "nodes":
             there = tuple(int(one.rows[graph.source_index[name]]) for one in every)
@@ -124,10 +127,10 @@ def compare_circuits(circuits: Mapping[str, Circuit]) -> CircuitComparison:
 
 
 def _where_neurons_differ(every: Sequence[Circuit], own: Sequence[Circuit], in_all: Circuit) -> list[Component]:
-    """The MLPs of whose neurons the circuits have not all the same."""
+    """The MLPs of whose neurons (of features: the layers of whose) the circuits have not all the same."""
     found = []
-    for layer in range(in_all.graph.n_layers):
-        name = f"m{layer}"
+    for layer in np.flatnonzero(in_all.graph.units.any(axis=1)).tolist():
+        name = in_all.graph.unit_name(layer, 0).partition(".")[0]
         counts, alone = (
             [[one for one in circuit.names() if one.startswith(f"{name}.")] for circuit in circuits]
             for circuits in ((*every, in_all), own)

@@ -337,8 +337,8 @@ class _Tests:
     def partial_necessity(self) -> Test:
         if not self.asked.necessity:
             why = f"only {self.outside.n_edges:,} edges outside the circuit lie on a path, fewer than it has"
-            if self.unit == "neurons":
-                why = f"{self.outside.size:,} neurons are outside the circuit, fewer than it has"
+            if self.unit in ("neurons", "features"):
+                why = f"{self.outside.size:,} {self.unit} are outside the circuit, fewer than it has"
             if self.unit == "nodes":
                 why = f"with the embedding, {self.outside.size:,} nodes are outside the circuit, fewer than it has"
             return Test("partial necessity", None, 0.0, None, why)

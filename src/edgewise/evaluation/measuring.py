@@ -132,7 +132,8 @@ class Evaluation:
         examples, confidence: how many examples there were, and of what confidence the intervals are.
         n_nodes, n_graph_nodes: of a circuit of whole nodes, how many of how many; its edges are those between them.
             None of any other.
-        n_neurons, n_graph_neurons: the same of a circuit of neurons, which has every edge.
+        n_neurons, n_graph_neurons, n_features, n_graph_features: the same of a circuit of neurons or features, which
+            has every edge.
     """
 
     metric: str
@@ -153,6 +154,8 @@ class Evaluation:
     n_graph_nodes: int = 0
     n_neurons: int | None = None
     n_graph_neurons: int = 0
+    n_features: int | None = None
+    n_graph_features: int = 0
     _repr_html_: ClassVar[Callable[..., str]]
     """What notebooks show: `edgewise.reports.notebook`, set where that is defined."""
 
@@ -163,8 +166,8 @@ class Evaluation:
 
     @property
     def unit(self) -> str:
-        """What the circuit is made of: `edges`, `nodes` or `neurons`."""
-        return "neurons" if self.n_neurons is not None else "edges" if self.n_nodes is None else "nodes"
+        """What the circuit is made of: `edges`, `nodes`, `neurons` or `features`."""
+        return next((one for one in ("features", "neurons", "nodes") if getattr(self, f"n_{one}") is not None), "edges")
 
     @property
     def size(self) -> str:
@@ -271,8 +274,8 @@ def evaluate_in(
         confidence=bootstrap.confidence,
         n_nodes=circuit.size if circuit.whole_nodes else None,
         n_graph_nodes=len(graph.sources),
-        n_neurons=circuit.size if isinstance(circuit, NeuronCircuit) else None,
-        n_graph_neurons=graph.n_neurons,
+        **({f"n_{circuit.unit}": circuit.size} if isinstance(circuit, NeuronCircuit) else {}),
+        **{f"n_graph_{'features' if graph.features else 'neurons'}": graph.n_neurons},
     )
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph, NeuronCircuit, node_names, of_neurons, of_node_names, of_nodes
-from edgewise.graph.by_neuron import neuron_name
 from edgewise.graph.by_node import without_node
 from edgewise.graph.graph import Bools
 
@@ -103,8 +102,10 @@ def random_like(circuit: Circuit, seed: int, within: Circuit | None = None) -> C
 def _random_neurons(circuit: NeuronCircuit, seed: int, within: Circuit | None) -> NeuronCircuit:
     allowed = np.flatnonzero((NeuronCircuit.full(circuit.graph) if within is None else within).present)
     if circuit.size > len(allowed):
-        raise EdgewiseError(f"a random circuit can have 0 to {len(allowed):,} neurons here, not {circuit.size:,}")
-    neurons = np.zeros(circuit.most, dtype=bool)
+        raise EdgewiseError(
+            f"a random circuit can have 0 to {len(allowed):,} {circuit.unit} here, not {circuit.size:,}"
+        )
+    neurons = np.zeros(circuit.neurons.size, dtype=bool)
     neurons[np.random.default_rng(seed).choice(allowed, size=circuit.size, replace=False)] = True
     return of_neurons(circuit.graph, neurons.reshape(circuit.neurons.shape))
 
@@ -149,10 +150,10 @@ def inflated(circuit: Circuit, generator: np.random.Generator, tries: int = 1000
     Port edges count as edges of the path. A circuit of whole nodes gets one more node, one of neurons one more neuron.
     """
     if isinstance(circuit, NeuronCircuit):
-        others = np.argwhere(~circuit.neurons)
+        others = np.argwhere((~circuit).neurons)
         if not len(others):
             return None
-        name = neuron_name(*others[int(generator.integers(len(others)))])
+        name = circuit.graph.unit_name(*others[int(generator.integers(len(others)))].tolist())
         return circuit.add(name), name
     if circuit.whole_nodes:
         absent = np.flatnonzero(~circuit.rows)

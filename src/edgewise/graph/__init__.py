@@ -1,6 +1,6 @@
 """What there is to find: nodes, edges, graphs, circuits and their files. No model code."""
 
-from edgewise.graph.by_neuron import NeuronCircuit, locate_neuron, of_neuron_names, of_neurons
+from edgewise.graph.by_neuron import NeuronCircuit, of_neuron_names, of_neurons
 from edgewise.graph.by_node import as_shown, complement, locate_node, node_names, node_scores, of_node_names, of_nodes
 from edgewise.graph.by_output import OutputCircuit
 from edgewise.graph.by_span import Carried, at_span, carried, only_at
@@ -28,7 +28,6 @@ __all__ = [
     "carried",
     "complement",
     "load_circuit",
-    "locate_neuron",
     "locate_node",
     "node_names",
     "node_scores",

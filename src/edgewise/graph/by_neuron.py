@@ -1,13 +1,16 @@
-"""Circuits of neurons: every head and every edge is there, and of each MLP the neurons that were chosen.
+"""Circuits of neurons or features: every head and every edge is there, and of each layer the units that were chosen.
 
 A neuron is a hidden unit of an MLP, `m3.n1207`, as it stands before the output projection; one that is not in the
 circuit holds its ablated activation, wherever the MLP is read. The graph is one without port edges that says how many
 neurons each MLP has (`Graph.neurons`), so that no circuit of neurons is taken for one of edges or nodes.
+
+Where the graph has features (`Graph.features`), the units are those of a transcoder or a sparse autoencoder,
+`m3.f1207`, and of each dictionary one more, `m3.error`: what its features do not explain. All else is the same, and
+here, as in `neurons` and `neuron_scores`, a neuron may be either.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -17,8 +20,6 @@ import numpy as np
 from edgewise.errors import EdgewiseError, quoted
 from edgewise.graph.circuit import Circuit, Floats
 from edgewise.graph.graph import Bools, Graph
-
-_NEURON = re.compile(r"m(0|[1-9][0-9]{0,9})\.n(0|[1-9][0-9]{0,9})")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,8 +42,10 @@ class NeuronCircuit(Circuit):
                 "a circuit of neurons has every edge of a graph that tells neurons apart and has no port edges"
             )
         if self.neurons is None:
-            object.__setattr__(self, "neurons", np.ones(shape, dtype=bool))
+            object.__setattr__(self, "neurons", self.graph.units.copy())
         self._hold("neurons", shape, np.bool_)
+        if (self.neurons & ~self.graph.units).any():
+            raise EdgewiseError(f"a circuit has units that its graph ({self.graph.describe()}) does not")
         self._hold("neuron_scores", shape, np.float64)
 
     @classmethod
@@ -65,7 +68,7 @@ class NeuronCircuit(Circuit):
 
     @property
     def unit(self) -> str:
-        return "neurons"
+        return "features" if self.graph.features else "neurons"
 
     @property
     def present(self) -> Bools:
@@ -79,11 +82,12 @@ class NeuronCircuit(Circuit):
 
     def names(self) -> list[str]:
         """Names of the neurons present, layer by layer."""
-        return [neuron_name(layer, number) for layer, number in np.argwhere(self.neurons)]
+        return [self.graph.unit_name(layer, number) for layer, number in np.argwhere(self.neurons).tolist()]
 
     def nodes(self) -> list[str]:
         """Names of all nodes but the MLPs without a neuron, early to late, `logits` last."""
-        bare = {f"m{layer}" for layer, count in enumerate(self.by_layer) if not count}
+        told = range(self.graph.n_layers) if not self.graph.stream_features else ()
+        bare = {f"m{layer}" for layer in told if self.graph.units[layer].any() and not self.by_layer[layer]}
         return [node.name for node in self.graph.sources if node.name not in bare] + ["logits"]
 
     def connected(self) -> Self:
@@ -91,7 +95,7 @@ class NeuronCircuit(Circuit):
         return self
 
     def __contains__(self, name: str) -> bool:
-        return bool(self.neurons[locate_neuron(self.graph, name)])
+        return bool(self.neurons[self.graph.locate_unit(name)])
 
     def __len__(self) -> int:
         return self.size
@@ -120,7 +124,7 @@ class NeuronCircuit(Circuit):
         return replace(self, neurons=self.neurons ^ self._of(other))
 
     def __invert__(self) -> Self:
-        return replace(self, neurons=~self.neurons)
+        return replace(self, neurons=self.graph.units & ~self.neurons)
 
     def __le__(self, other: Circuit) -> bool:
         return not (self.neurons & ~self._of(other)).any()
@@ -140,11 +144,6 @@ class NeuronCircuit(Circuit):
         return other.neurons
 
 
-def neuron_name(layer: int, number: int) -> str:
-    """`m3.n1207`: neuron 1207, from 0, of the MLP of layer 3."""
-    return f"m{layer}.n{number}"
-
-
 def of_neurons(graph: Graph, neurons: Bools, scores: Floats | None = None) -> NeuronCircuit:
     """The circuit of the neurons that are True in `neurons` `[layers, neurons]`, with a score for each, or none.
 
@@ -155,79 +154,100 @@ def of_neurons(graph: Graph, neurons: Bools, scores: Floats | None = None) -> Ne
 
 
 def of_neuron_names(graph: Graph, names: Iterable[str]) -> NeuronCircuit:
-    """The circuit of the neurons called `names`, as in `["m3.n1207", "m0.n4"]`.
+    """The circuit of the neurons, or features, called `names`, as in `["m3.n1207", "m0.n4"]`.
 
     Raises:
         EdgewiseError: a name is no neuron of `graph`.
     """
     found = np.zeros((graph.n_layers, graph.neurons), dtype=bool)
     for name in names:
-        found[locate_neuron(graph, name)] = True
+        found[graph.locate_unit(name)] = True
     return of_neurons(graph, found)
 
 
-def locate_neuron(graph: Graph, name: str) -> tuple[int, int]:
-    """Layer and number of the neuron called `name`.
-
-    Raises:
-        EdgewiseError: `name` is no neuron's name, or this graph has no such neuron.
-    """
-    match = _NEURON.fullmatch(name)
-    if match is None:
-        raise EdgewiseError(f"{quoted(name)} is not a neuron; neurons are written 'm3.n1207'")
-    layer, number = int(match[1]), int(match[2])
-    if layer >= graph.n_layers or number >= graph.neurons:
-        raise EdgewiseError(f"this graph ({graph.describe()}) has no neuron {quoted(name)}")
-    return layer, number
-
-
 def require_edges(circuit: Circuit, what: str) -> None:
-    """Raise an EdgewiseError if a circuit is one of neurons, which `what` cannot take.
+    """Raise an EdgewiseError if a circuit is one of neurons or features, which `what` cannot take.
 
     Args:
         what: the beginning of the sentence, as in `there is no picture`.
     """
     if isinstance(circuit, NeuronCircuit):
         raise EdgewiseError(
-            f"{what} of a circuit of neurons, which has every head and every edge; discover prints its neurons, "
-            "circuit.json lists them, and evaluate and compare measure it"
+            f"{what} of a circuit of {circuit.unit}, which has every head and every edge; discover prints its "
+            f"{circuit.unit}, circuit.json lists them, and evaluate and compare measure it"
         )
 
 
 def neurons_to_dict(circuit: NeuronCircuit) -> dict[str, Any]:
-    """What a circuit file says of neurons, MLP by MLP: which are in the graph, by number, and every neuron's score."""
+    """What a circuit file says of neurons, MLP by MLP: which are in the graph, by number, and every neuron's score.
+
+    Of features, of each layer that has a dictionary, by the name that stands before the dot: which are in the graph,
+    whether the `error` is, and the scores of those whose score is not 0.
+    """
     found: dict[str, Any] = {}
     for layer, there in enumerate(circuit.neurons):
-        found[f"m{layer}"] = {"in_graph": np.flatnonzero(there).tolist()}
-        if circuit.neuron_scores is not None:
-            found[f"m{layer}"]["scores"] = circuit.neuron_scores[layer].tolist()
+        scores = None if circuit.neuron_scores is None else circuit.neuron_scores[layer].tolist()
+        if not circuit.graph.features:
+            found[f"m{layer}"] = {"in_graph": np.flatnonzero(there).tolist()}
+            if scores is not None:
+                found[f"m{layer}"]["scores"] = scores
+        elif count := circuit.graph.features[layer]:
+            name = _layer_name(circuit.graph, layer)
+            found[name] = {"in_graph": np.flatnonzero(there[:count]).tolist(), "error": bool(there[count])}
+            if scores is not None:
+                found[name]["scores"] = {str(at): one for at, one in enumerate(scores[:count]) if one}
+                found[name]["error_score"] = scores[count]
     return found
 
 
+def _layer_name(graph: Graph, layer: int) -> str:
+    """What stands before the dot in the names of a layer's units."""
+    return graph.unit_name(layer, 0).partition(".")[0]
+
+
 def neurons_from_dict(graph: Graph, edges: Bools, listed: Mapping[str, Any], what: str) -> NeuronCircuit:
-    """The circuit of neurons that a file lists, beside the edges that it has in the graph.
+    """The circuit of neurons, or features, that a file lists, beside the edges that it has in the graph.
 
     Raises:
         EdgewiseError: an MLP is missing or unknown, a neuron or a score is none, or some edges are left out.
     """
+    units = "features" if graph.features else "neurons"
     if not graph.neurons or graph.ports or (edges != graph.edges).any():
         raise EdgewiseError(
-            f"{what}: it lists neurons, so every edge of a graph of neurons without port edges should be in the graph"
+            f"{what}: it lists {units}, so every edge of a graph of {units} without port edges should be in the graph"
         )
     neurons, scores = np.zeros((2, graph.n_layers, graph.neurons))
-    mlps = [f"m{layer}" for layer in range(graph.n_layers)]
-    if list(listed) != mlps:
-        raise EdgewiseError(f"{what}: 'neurons' should list the MLPs {mlps[0]} to {mlps[-1]} in their order")
+    layers = [layer for layer in range(graph.n_layers) if graph.units[layer].any()]
+    names = [_layer_name(graph, layer) for layer in layers]
+    if list(listed) != names:
+        of = "layers" if graph.features else "MLPs"
+        raise EdgewiseError(f"{what}: {units!r} should list the {of} {names[0]} to {names[-1]} in their order")
     scored = any("scores" in one for one in listed.values() if isinstance(one, Mapping))
-    for layer, (name, one) in enumerate(listed.items()):
+    for layer, (name, one) in zip(layers, listed.items(), strict=True):
         there = one.get("in_graph") if isinstance(one, Mapping) else None
-        every = range(graph.neurons)
+        count = graph.features[layer] if graph.features else graph.neurons
+        every = range(count)
         if not isinstance(there, list) or not all(type(number) is int and number in every for number in there):
-            raise EdgewiseError(f"{what}: neurons of {name!r} in the graph should be numbers below {graph.neurons:,}")
+            raise EdgewiseError(f"{what}: {units} of {name!r} in the graph should be numbers below {count:,}")
         neurons[layer, there] = 1
-        if scored:
-            own = one.get("scores")
-            if not isinstance(own, list) or len(own) != graph.neurons or not all(_is_number(score) for score in own):
+        own = one.get("scores")
+        if graph.features:
+            if not isinstance(one.get("error"), bool):
+                raise EdgewiseError(f"{what}: {name!r} should say whether its 'error' is in the graph, true or false")
+            neurons[layer, count] = one["error"]
+        if not scored:
+            continue
+        if graph.features:
+            numbers = [str(number) for number in every]
+            if not isinstance(own, Mapping) or not all(
+                _is_number(score) for score in (*own.values(), one.get("error_score"))
+            ):
+                raise EdgewiseError(f"{what}: {name!r} should have finite 'scores' by number, and an 'error_score'")
+            if strangers := set(own) - set(numbers):
+                raise EdgewiseError(f"{what}: {name!r} has a score of {quoted(min(strangers))}, which is no feature")
+            scores[layer, : count + 1] = [*(own.get(number, 0.0) for number in numbers), one["error_score"]]
+        else:
+            if not isinstance(own, list) or len(own) != count or not all(_is_number(score) for score in own):
                 raise EdgewiseError(f"{what}: {name!r} should have 'scores', a finite number for each neuron")
             scores[layer] = own
     return of_neurons(graph, neurons > 0, scores if scored else None)

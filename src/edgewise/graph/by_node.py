@@ -19,8 +19,8 @@ from edgewise.graph.by_output import OutputCircuit
 from edgewise.graph.circuit import Circuit, Floats
 from edgewise.graph.graph import Bools, Graph
 
-Level = Literal["edge", "node", "neuron"]
-"""What circuits are made of: edges, whole nodes, or neurons of MLPs (by_neuron.py)."""
+Level = Literal["edge", "node", "neuron", "feature"]
+"""What circuits are made of: edges, whole nodes, neurons of MLPs, or features of dictionaries (by_neuron.py)."""
 
 
 def of_nodes(graph: Graph, rows: Bools, scores: Floats | None = None) -> Circuit:

@@ -119,8 +119,9 @@ def _of_edges(value: dict[str, Any], what: str) -> Circuit:
         return _of_whole_nodes(graph, nodes, edges, own is None or own.get("scored", True) is True, what)
     if own is None:
         return Circuit(graph, edges, np.zeros_like(graph.port_edges), scores)
-    if "neurons" in own:
-        return neurons_from_dict(graph, edges, _part(own, "neurons", what), what)
+    for units in ("neurons", "features"):
+        if units in own:
+            return neurons_from_dict(graph, edges, _part(own, units, what), what)
 
     lumped = edges
     if graph.spans:
@@ -205,7 +206,9 @@ def _eap_graph(graph: Graph) -> Graph:
     That heads are coupled is not said there either. A split embedding or missing MLPs stay, and make it a file that
     only edgewise reads.
     """
-    return replace(graph, n_kv_heads=graph.n_heads, ports=False, coupled=False, whole_heads=False, spans=(), neurons=0)
+    return replace(
+        graph, n_kv_heads=graph.n_heads, ports=False, coupled=False, whole_heads=False, spans=(), **_NO_UNITS
+    )
 
 
 def _eap_edges(plain: Graph, graph: Graph) -> Iterator[tuple[str, str, str, int, int]]:
@@ -244,7 +247,8 @@ def _own_section(circuit: Circuit, behind: Bools) -> dict[str, Any]:
     if port_scores is None:
         port_scores = np.zeros(len(graph.inputs)) if circuit.scores is not None else circuit.ports.astype(np.float64)
     shape = {key: field for key, field in asdict(graph).items() if key not in ("d_model", *_RARE)}
-    shape |= {key: getattr(graph, key) for key in _RARE if getattr(graph, key)}
+    rare = {key: getattr(graph, key) for key in _RARE if getattr(graph, key)}
+    shape |= {key: list(value) if isinstance(value, tuple) else value for key, value in rare.items()}
     scores = circuit.edges.astype(np.float64) if circuit.scores is None else circuit.scores
     at_spans = {}
     if graph.spans:
@@ -267,7 +271,7 @@ def _own_section(circuit: Circuit, behind: Bools) -> dict[str, Any]:
             if graph.port_edges[column]
         },
         "behind_absent_ports": graph.names(behind),
-        **({"neurons": neurons_to_dict(circuit)} if isinstance(circuit, NeuronCircuit) else {}),
+        **({circuit.unit: neurons_to_dict(circuit)} if isinstance(circuit, NeuronCircuit) else {}),
         **at_spans,
     }
 
@@ -308,13 +312,17 @@ def _own_shape(own: dict[str, Any], what: str) -> dict[str, Any]:
     found = {name: _field(told, name, kind, "graph", what) for name, kind in kinds.items()}
     if not all(isinstance(span, str) for span in found["spans"]):
         raise EdgewiseError(f"{what}: 'spans' in 'graph' should be a list of names, not {quoted(found['spans'])}")
-    return {**found, "spans": tuple(found["spans"])}
+    if not all(type(number) is int for number in found["features"]):
+        numbers = quoted(found["features"])
+        raise EdgewiseError(f"{what}: 'features' in 'graph' should be a list of whole numbers, not {numbers}")
+    return {**found, "spans": tuple(found["spans"]), "features": tuple(found["features"])}
 
 
-_RARE: dict[str, Any] = {"coupled": False, "whole_heads": False, "spans": [], "neurons": 0}
+_NO_UNITS: dict[str, Any] = {"neurons": 0, "features": (), "stream_features": False}
+_RARE: dict[str, Any] = {"coupled": False, "whole_heads": False, "spans": [], **_NO_UNITS, "features": []}
 """What is not said of most graphs, and what holds of those."""
-_TYPES: dict[str, type] = {"bool": bool, "int": int, "tuple[str, ...]": list}
-_WORDS = {bool: "true or false", int: "a whole number", list: "a list of names"}
+_TYPES: dict[str, type] = {"bool": bool, "int": int, "tuple[str, ...]": list, "tuple[int, ...]": list}
+_WORDS = {bool: "true or false", int: "a whole number", list: "a list"}
 
 
 def _field(part: dict[str, Any], name: str, kind: type, where: str, what: str) -> Any:

@@ -14,7 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, near_matches, quoted
-from edgewise.graph.names import Input, InputKind, Node, PortEdge, check_span, parse_edge, parse_input, parse_node
+from edgewise.graph.names import (
+    Input,
+    InputKind,
+    Node,
+    PortEdge,
+    Unit,
+    check_span,
+    parse_edge,
+    parse_input,
+    parse_node,
+    parse_unit,
+)
 
 Bools = NDArray[np.bool_]
 Value = TypeVar("Value", bound=np.generic)
@@ -40,7 +51,11 @@ class Graph:
             through its own, also where the model shares keys and values.
         spans: names of groups of positions, from early to late in the prompts, if an edge may be present at some and
             absent at others: every input is then one per span. Empty where positions are not told apart.
-        neurons: hidden units of each MLP, if circuits choose among them (by_neuron.py); 0 where MLPs are whole.
+        neurons: hidden units of each MLP, if circuits choose among them (by_neuron.py); 0 where MLPs are whole. Of a
+            graph of features, the most units of a layer: its features, and one for what they do not explain.
+        features: features of each layer's dictionary, 0 in a layer without one, if circuits choose among them; empty
+            where there are no dictionaries.
+        stream_features: the dictionaries are of the residual stream behind each layer, not of what its MLP writes.
         coupled: heads of a layer share a scale, so that what one of them reads changes what all of them write.
         d_model: width of the residual stream; only written to files, 0 where it is not known.
     """
@@ -57,19 +72,31 @@ class Graph:
     whole_heads: bool = False
     spans: tuple[str, ...] = ()
     neurons: int = 0
+    features: tuple[int, ...] = ()
+    stream_features: bool = False
 
     def __post_init__(self) -> None:
         if self.n_kv_heads == 0:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
         object.__setattr__(self, "spans", tuple(self.spans))  # files have lists
+        object.__setattr__(self, "features", tuple(self.features))
         if self.n_layers < 1 or self.n_heads < 1 or self.n_kv_heads < 1:
             raise EdgewiseError(f"a graph needs at least one layer and one head, not {self.describe()}")
         if self.n_heads % self.n_kv_heads:
             raise EdgewiseError(f"{self.n_heads} query heads cannot share {self.n_kv_heads} key/value heads evenly")
         if self.d_model < 0:
             raise EdgewiseError(f"the width of a residual stream is 0 or more, not {self.d_model}")
-        if self.neurons < 0 or self.n_neurons > (MOST_PLACES if self.mlps else 0):
+        if self.neurons < 0 or self.n_layers * self.neurons > (MOST_PLACES if self.mlps else 0):
             raise EdgewiseError(f"{self.neurons:,} neurons in each MLP are no neurons of {self.n_layers} layers here")
+        if self.features and (
+            len(self.features) != self.n_layers or min(self.features) < 0 or max(self.features) + 1 != self.neurons
+        ):
+            raise EdgewiseError(
+                f"the features of {self.n_layers} layers are a number for each, one less at most than the units of a "
+                f"layer ({self.neurons:,}), not {quoted(list(self.features))}"
+            )
+        if self.stream_features and not self.features:
+            raise EdgewiseError("a graph without features has none of the residual stream")
         if self.whole_heads and (self.ports or self.n_kv_heads != self.n_heads):
             raise EdgewiseError(
                 "where heads are whole, each reads through one input of its own: there are no port edges, and no "
@@ -124,8 +151,39 @@ class Graph:
 
     @property
     def n_neurons(self) -> int:
-        """All neurons that circuits choose among: hidden units of all MLPs."""
-        return self.n_layers * self.neurons
+        """All neurons that circuits choose among: hidden units of all MLPs; or all features, errors counted."""
+        return int(self.units.sum())
+
+    @cached_property
+    def units(self) -> Bools:
+        """`[layers, neurons]`, which places of a circuit of neurons, or of features, stand for one."""
+        if not self.features:
+            return np.ones((self.n_layers, self.neurons), dtype=bool)
+        counts = np.array(self.features)
+        return np.arange(self.neurons) < np.where(counts > 0, counts + 1, 0)[:, None]
+
+    def unit_name(self, layer: int, number: int) -> str:
+        """The name of a neuron, or of a feature, behind which a layer's error stands."""
+        if not self.features:
+            return Unit("neuron", layer, number).name
+        if number == self.features[layer]:
+            return Unit("error", layer, stream=self.stream_features).name
+        return Unit("feature", layer, number, self.stream_features).name
+
+    def locate_unit(self, name: str) -> tuple[int, int]:
+        """Layer and number of the neuron or feature called `name`.
+
+        Raises:
+            EdgewiseError: `name` is no such name, or this graph has no such unit.
+        """
+        unit = parse_unit(name)
+        layer, number = unit.layer, unit.number
+        if layer < self.n_layers and unit.kind == "error" and self.features:
+            number = self.features[layer]
+        there = layer < self.n_layers and 0 <= number < self.neurons and bool(self.units[layer, number])
+        if not there or self.unit_name(layer, number) != name:
+            raise EdgewiseError(f"this graph ({self.describe()}) has no {unit.kind} {quoted(name)}")
+        return layer, number
 
     @property
     def n_embeddings(self) -> int:
@@ -388,5 +446,11 @@ class Graph:
         words += ", heads coupled by a norm" if self.coupled else ""
         words += ", tok and pos split" if self.split_embedding else ""
         words += f", {len(self.spans)} spans of positions" if self.spans else ""
-        words += f", {self.neurons:,} neuron{'s' * (self.neurons != 1)} in each MLP" if self.neurons else ""
+        if self.features:
+            found = [number for number in self.features if number]
+            each = " to ".join(f"{number:,}" for number in sorted({min(found), max(found)}))
+            where = "the residual stream" if self.stream_features else "the MLP"
+            words += f", {each} features of {where} in {len(found)} layer{'s' * (len(found) != 1)}"
+        elif self.neurons:
+            words += f", {self.neurons:,} neuron{'s' * (self.neurons != 1)} in each MLP"
         return words + (", with port edges" if self.ports else "")

@@ -11,6 +11,9 @@
 | `a0.h1->a3.h7<q>`, `m3->logits`, `a0.h1->a3.h7<k>@S1` | an edge |
 | `a3.h7<q>->a3.h7`, `a3.h7<q>@END->a3.h7` | a port edge: whether the head has its query (key, value) at all |
 | `a0.h1->a3.h7<q>->m5->logits` | a path: a sender, and the inputs one after another through which it is read |
+| `m3.n1207` | a neuron: a hidden unit of an MLP |
+| `m3.f1207`, `m3.error` | a feature of an MLP's dictionary, and what its features do not explain |
+| `r3.f1207`, `r3.error` | the same of the residual stream behind layer 3 |
 
 These are the names that EAP-IG and the MIB benchmark use; port edges, shared inputs, whole heads, spans and the split
 embedding are edgewise's own additions to them.
@@ -26,6 +29,7 @@ from edgewise.errors import EdgewiseError, quoted
 
 NodeKind = Literal["input", "tok", "pos", "head", "mlp", "logits"]
 InputKind = Literal["q", "k", "v", "head", "mlp", "logits"]
+UnitKind = Literal["neuron", "feature", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +129,31 @@ class EdgePath:
         return "->".join([*first, *(place.name for place in self.reads)])
 
 
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A neuron of an MLP, or a feature of an MLP or of the residual stream behind a layer.
+
+    Attributes:
+        kind: `error` is what a dictionary's features do not explain; it has no number.
+        stream: the dictionary is of the residual stream.
+    """
+
+    kind: UnitKind
+    layer: int
+    number: int = -1
+    stream: bool = False
+
+    @property
+    def name(self) -> str:
+        what = "error" if self.kind == "error" else f"{self.kind[0]}{self.number}"
+        return f"{'r' if self.stream else 'm'}{self.layer}.{what}"
+
+
 _NUMBER = r"(0|[1-9][0-9]{0,9})"  # no graph has more
 _HEAD = re.compile(rf"a{_NUMBER}\.h{_NUMBER}")
 _MLP = re.compile(rf"m{_NUMBER}")
+_NEURON = re.compile(rf"m{_NUMBER}\.n{_NUMBER}")
+_FEATURE = re.compile(rf"([mr]){_NUMBER}\.(?:f{_NUMBER}|error)")
 _HEAD_INPUT = re.compile(rf"a{_NUMBER}\.([hg]){_NUMBER}<([qkv])>")
 
 
@@ -149,6 +175,23 @@ def parse_node(text: str) -> Node:
         )
     raise EdgewiseError(
         f"{quoted(text)} is not a node; nodes are 'input' (or 'tok' and 'pos'), 'a0.h1', 'm0' and 'logits'"
+    )
+
+
+def parse_unit(text: str) -> Unit:
+    """The neuron, feature or error called `text`: `m3.n1207`, `m3.f1207`, `r3.error`.
+
+    Raises:
+        EdgewiseError: `text` is no such name.
+    """
+    if match := _NEURON.fullmatch(text):
+        return Unit("neuron", int(match[1]), int(match[2]))
+    if match := _FEATURE.fullmatch(text):
+        stream, layer, number = match[1] == "r", int(match[2]), match[3]
+        return Unit("error", layer, stream=stream) if number is None else Unit("feature", layer, int(number), stream)
+    raise EdgewiseError(
+        f"{quoted(text)} is not a neuron or a feature; neurons are written 'm3.n1207', features 'm3.f1207' or "
+        "'r3.f1207', and what they do not explain 'm3.error'"
     )
 
 

@@ -209,6 +209,16 @@ class MLP(Component):
         return 0
 
     @property
+    def n_features(self) -> int:
+        """How many features of a dictionary its code tells apart (feature_mlp.py)."""
+        return 0
+
+    @property
+    def of_stream(self) -> bool:
+        """Whether those are of the stream behind it, rather than of what it writes."""
+        return False
+
+    @property
     def nodes(self) -> tuple[Node, ...]:
         return (Node("mlp", self.layer),)
 

@@ -189,7 +189,9 @@ class Decoder:
             d_model=self.config.d_model,
             whole_heads=whole_heads,
             spans=spans,
-            neurons=mlps[0].n_neurons if mlps else 0,
+            neurons=max((mlp.n_neurons for mlp in mlps), default=0),
+            features=tuple(mlp.n_features for mlp in mlps) if any(mlp.n_features for mlp in mlps) else (),
+            stream_features=any(mlp.of_stream for mlp in mlps),
         )
 
     def allowed(self, mask: Tensor) -> list[Tensor | None]:

@@ -63,6 +63,14 @@ class NeuronMLP(MLP):
         total = (activations @ self.output).to(stream_dtype(activations.dtype))
         return activations * self.after.of(total.square().mean(dim=-1, keepdim=True)).to(activations.dtype)
 
+    def spread(self, units: Tensor) -> Tensor:
+        """Of each number of its code, what is said of the unit that it belongs to: `[..., units]` -> `[..., width]`."""
+        return units
+
+    def gathered(self, numbers: Tensor) -> Tensor:
+        """Of each unit, the sum over the numbers of the code that belong to it: `[..., width]` -> `[..., units]`."""
+        return numbers
+
     def write(self, code: Tensor) -> Tensor:
         return self.finished(code @ self.output)
 
@@ -70,7 +78,7 @@ class NeuronMLP(MLP):
         return self.write(code)
 
     def write_some(self, which: Tensor, code: Tensor) -> Tensor:
-        """What some of its neurons add to the stream: `which` `[k]`, codes `[..., k]` -> `[..., d_model]`."""
+        """What some numbers of its code add to the stream: `which` `[k]`, codes `[..., k]` -> `[..., d_model]`."""
         return self.finished(code @ self.output[which])
 
     def write_total(self, code: Tensor) -> Tensor:

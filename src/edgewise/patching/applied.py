@@ -28,9 +28,9 @@ from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit, Graph, NeuronCircuit
 from edgewise.graph.by_node import complement as complement_of
 from edgewise.models import Decoder, load_model
+from edgewise.models.feature_mlp import taken_apart
 from edgewise.models.forward import forward
 from edgewise.models.guard import check, random_prompts
-from edgewise.models.neurons import by_neuron
 from edgewise.models.peft_adapter import is_peft
 from edgewise.models.wrappers import is_bridge, unwrap
 from edgewise.patching.ablation import ABLATIONS, Ablated, Ablation, ablated_run, constants_of
@@ -71,7 +71,7 @@ class TextCircuit:
                 "the circuit tells positions apart, and new text has no such spans; apply one that does not"
             )
         if isinstance(circuit, NeuronCircuit):
-            decoder = by_neuron(decoder)
+            decoder = taken_apart(decoder, features=bool(circuit.graph.features))
         graph = fitted(decoder, circuit.graph)
         if graph is None:
             raise EdgewiseError(

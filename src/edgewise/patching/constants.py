@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
-from edgewise.models.components import stream_dtype
+from edgewise.models.components import MLP, stream_dtype
 from edgewise.models.forward import forward
 
 
@@ -65,9 +65,14 @@ def mean_constants(
     split_embedding: bool = False,
     rows: int | None = None,
 ) -> Constants:
-    """What every node writes on some prompts, averaged over all their real tokens, in the model's dtype (`moments`)."""
+    """What every node writes on some prompts, averaged over all their real tokens (`moments`), in its own dtype."""
     means, _ = moments(decoder, tokens, mask, positions, split_embedding=split_embedding, rows=rows)
-    embedding, *codes = (one.to(decoder.dtype) for one in means)
+    wide = [
+        bool(isinstance(one, MLP) and one.n_features) for one in decoder.components
+    ]  # whose codes are in streams' dtype
+    embedding, *codes = (
+        one if kept else one.to(decoder.dtype) for one, kept in zip(means, [False, *wide], strict=True)
+    )
     return Constants(embedding, tuple(codes))
 
 

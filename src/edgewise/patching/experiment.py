@@ -12,8 +12,8 @@ from torch import Tensor
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph, NeuronCircuit
 from edgewise.models import Decoder
+from edgewise.models.feature_mlp import has_features, taken_apart
 from edgewise.models.forward import Activations, forward
-from edgewise.models.neurons import by_neuron
 from edgewise.patching.ablation import Ablation, ablate, check_ablation, constants_of, cut_rows
 from edgewise.patching.memory import MemoryKind, MemoryPlan, forward_in_pieces, memory_of
 from edgewise.patching.optimal import learn_constants
@@ -61,7 +61,8 @@ class Experiment:
             positions: which of them the model's own graph tells apart: none (`together`), `each`, or the task's
                 `spans`.
             neurons: tell each MLP's neurons apart, for circuits that choose among them; there are no port edges then.
-                A graph that tells them apart asks for the same.
+                A graph that tells them apart asks for the same. A Decoder that is taken apart by feature (`by_feature`)
+                has those told apart.
             max_memory: bytes that it may use beyond the model's weights; by default what the machine has. What it
                 cannot do without it takes all the same: see `plan_memory`.
             progress: called with steps done and all steps while an ablation learns.
@@ -79,13 +80,18 @@ class Experiment:
             task, spans = told_apart(task, positions)
         else:
             task, spans = with_spans(task, graph.spans), graph.spans
-        if neurons or (graph is not None and graph.neurons):
-            decoder, ports = by_neuron(decoder), False
+        features = has_features(decoder)
+        if neurons or features or (graph is not None and graph.neurons):
+            decoder, ports = taken_apart(decoder, features=features if graph is None else bool(graph.features)), False
             task = replace(task, known_circuit=None)  # which is about edges
         self.decoder, self.task = decoder, task
         self.carried = Ablation.of(task.ablation if ablation is None else ablation)
         self.ablation = self.carried.name
         check_ablation(self.carried, task)
+        if features and self.ablation == "optimal":
+            raise EdgewiseError(
+                "ablation 'optimal' learns constants of nodes and neurons, not of features and errors; take 'mean'"
+            )
         self.metric = find_metric(metric, task)
         self.graph = self._graph(graph, ports, whole_heads, spans)
         plan = memory_of(decoder, task, self.graph, max_memory, over=self.carried.over)

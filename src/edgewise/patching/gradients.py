@@ -20,6 +20,7 @@ from torch import Tensor
 from edgewise.graph import Graph
 from edgewise.models.components import Component, Projections, stream_dtype
 from edgewise.models.decoder import positions_of
+from edgewise.models.feature_mlp import FeatureMLP
 from edgewise.models.forward import Activations, forward
 from edgewise.models.matmul import fast_matmul
 from edgewise.models.neurons import NeuronMLP
@@ -37,10 +38,15 @@ SENDER_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Changed:
-    """What a run is changed to at some nodes: the embedding, or all nodes of some components (or nothing)."""
+    """What a run is changed to at some nodes: the embedding, or all nodes of some components (or nothing).
+
+    `errors` is how far errors of dictionaries, which nothing feeds, as nothing feeds the embedding, are on their way
+    from the ablated run's (0) to the model's own (1).
+    """
 
     embedding: Tensor | None = None
     codes: Mapping[int, Tensor] = field(default_factory=dict)
+    errors: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,10 @@ def rows_of(experiment: Experiment, at_once: int | None = None) -> Iterator[Rows
     task, decoder, graph = experiment.task, experiment.decoder, experiment.graph
     prompts, wiring = task.prompts, Wiring.of(decoder, graph)
     if at_once is None:
-        width = stream_dtype(decoder.dtype).itemsize * decoder.config.d_model * prompts.clean.shape[1]
-        at_once = max(1, min(SENDER_BYTES, experiment.row_bytes) // (width * len(graph.sources)))
+        number = stream_dtype(decoder.dtype).itemsize * prompts.clean.shape[1]
+        width = number * decoder.config.d_model
+        units = number * graph.n_neurons if graph.features else 0  # which may be many times as wide
+        at_once = max(1, min(SENDER_BYTES, experiment.row_bytes) // max(width * len(graph.sources), units))
     for first in range(0, len(prompts), at_once):
         stop = min(first + at_once, len(prompts))
         rows = prompts.rows(first, stop)
@@ -113,7 +121,7 @@ class _Tracked(Walk):
         stream = embedding.to(stream_dtype(decoder.dtype)).detach().requires_grad_()
         super().__init__(decoder, stream, rows.prompts.mask)
         self.entered = stream
-        self.changed, self.wiring = changed, rows.wiring
+        self.changed, self.rows, self.wiring = changed, rows, rows.wiring
         self.reads: list[Tensor] = []
         self.projected: list[Projections] = []
         self.codes: list[Tensor] = []
@@ -131,6 +139,10 @@ class _Tracked(Walk):
     def code(self, index: int, component: Component, projections: Projections) -> Tensor:
         if index in self.changed.codes:
             self.codes.append(self.changed.codes[index].clone().requires_grad_())
+        elif isinstance(component, FeatureMLP):  # its error is given, whatever it reads
+            ablated, clean = (component.error_of(run.codes[index]) for run in (self.rows.ablated, self.rows.clean))
+            error = torch.lerp(ablated, clean, self.changed.errors)
+            self.codes.append(component.with_error(projections, error))
         else:
             self.codes.append(super().code(index, component, projections))
         return self.codes[-1]
@@ -244,8 +256,8 @@ def add_neuron_effects(
         for index, component in enumerate(components):
             if isinstance(component, NeuronMLP):
                 change = rows.ablated.codes[index] - rows.clean.codes[index]
-                effect = (change * gradients.codes[index]).double().sum(dim=(0, 1, 2))
-                scores[component.layer] += share * effect
+                effect = component.gathered((change * gradients.codes[index]).double().sum(dim=(0, 1, 2)))
+                scores[component.layer, : len(effect)] += share * effect
 
 
 def place_weights(experiment: Experiment, rows: Rows) -> Tensor:

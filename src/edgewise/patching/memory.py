@@ -231,13 +231,16 @@ def memory_of(
     z *= heads * config.d_head
     qkv = z + 2 * positions * narrow * config.n_kv_heads * config.d_head
     # What an MLP's code takes: what it writes, or where neurons are told apart its hidden layer.
-    width = graph.neurons or config.d_model
-    hidden, code = positions * max(config.d_mlp, graph.neurons) * narrow, positions * width * narrow
+    width, number = graph.neurons or config.d_model, narrow
+    if graph.features:  # a layer's features, its error, and what it carries, in the dtype of streams; on average
+        each = [count + 2 * config.d_model if count else config.d_model for count in graph.features]
+        width, number = -(-sum(each) // len(each)), wide
+    hidden, code = positions * max(config.d_mlp, graph.neurons) * number, positions * width * number
     looked_at = positions * positions
     scores = heads * looked_at * wide
     wrote = graph.n_embeddings * same + layers * z + mlps * code
     streams = (1 + len(decoder.components)) * stream
-    clean = wrote + streams
+    clean = wrote + streams + (layers * stream if graph.features else 0)  # errors are kept apart
     scored = -(-prompts.scored_rows.shape[0] * rows // len(task))
     logits = scored * config.d_vocab * wide
     each_logits = logits // rows

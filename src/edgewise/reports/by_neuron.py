@@ -1,40 +1,58 @@
-"""Circuits of neurons as tables for the terminal."""
+"""Circuits of neurons and of features as tables for the terminal."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from edgewise.graph import NeuronCircuit
-from edgewise.graph.by_neuron import neuron_name
+from edgewise.reports.words import percent
 
 SHOWN = 6
 """Neurons of a layer that are named in its row."""
 
 
 def neuron_table(circuit: NeuronCircuit) -> Table:
-    """From the logits down, how many neurons of each MLP are in the circuit, and which are the strongest."""
+    """From the logits down, how many neurons (features) of each layer are there, and which are the strongest."""
+    graph, first = circuit.graph, "layer" if circuit.graph.features else "MLP"
     table = Table(title="the circuit, from the logits down", title_justify="left", box=None, pad_edge=False)
-    for column in ("MLP", "neurons", "the strongest"):
-        table.add_column(column, style="bold" if column == "MLP" else "", overflow="fold")
-    for layer in reversed(range(circuit.graph.n_layers)):
-        best = [number for at, number in _strongest(circuit) if at == layer][:SHOWN]
-        names = "  ".join(f"n{number}" for number in best)
-        table.add_row(f"m{layer}", f"{circuit.by_layer[layer]:,} of {circuit.graph.neurons:,}", names)
+    for column in (first, circuit.unit, "the strongest"):
+        table.add_column(column, style="bold" if column == first else "", overflow="fold")
+    counts = graph.units.sum(axis=1)
+    for layer in np.flatnonzero(counts)[::-1].tolist():
+        best = [graph.unit_name(at, number) for at, number in _strongest(circuit) if at == layer][:SHOWN]
+        names = "  ".join(name.partition(".")[2] for name in best)
+        of_layer = graph.unit_name(layer, 0).partition(".")[0]
+        table.add_row(of_layer, f"{circuit.by_layer[layer]:,} of {counts[layer]:,}", names)
     return table
+
+
+def fit_line(fits: Sequence[Mapping[str, Any]]) -> str:
+    """What dictionaries explain, in words; at most `SHOWN` of them one by one."""
+    worst = sorted(fits, key=lambda one: one["explained"])[:SHOWN]
+    each = ", ".join(f"{one['name']} {percent(one['explained'])}" for one in sorted(worst, key=fits.index))
+    active = sum(one["active"] for one in fits) / len(fits)
+    least = "" if len(worst) == len(fits) else ", the least of all"
+    return (
+        f"of the variance of what they predict, features explain on these prompts: {each}{least}; {active:,.1f} of a "
+        "layer are active at a token"
+    )
 
 
 def strongest_neurons(circuit: NeuronCircuit, count: int = 8, *, absolute: bool = False) -> Table:
     """The circuit's neurons with the largest scores above 0 (of any sign, if `absolute`)."""
     assert circuit.neuron_scores is not None
-    table = Table(title="strongest neurons", title_justify="left", box=None, pad_edge=False)
-    table.add_column("neuron", overflow="fold")
+    table = Table(title=f"strongest {circuit.unit}", title_justify="left", box=None, pad_edge=False)
+    table.add_column(circuit.unit[:-1], overflow="fold")
     table.add_column(Text("score"), justify="right", overflow="fold")
     scores = circuit.neuron_scores
     shown = [place for place in _strongest(circuit) if absolute or scores[place] > 0]
     for layer, number in shown[:count]:
-        table.add_row(neuron_name(layer, number), f"{scores[layer, number]:+z.4g}")
+        table.add_row(circuit.graph.unit_name(layer, number), f"{scores[layer, number]:+z.4g}")
     return table
 
 

@@ -194,7 +194,7 @@ def assess(
             )
     if search is not None and rediscover:
         sections.append(functools.partial(searched_again, "examples"))
-        if search.method == "acdc":
+        if search.method == "acdc" and not search.of_units:
             sections.append(functools.partial(searched_again, "orders"))
     try:
         for section in sections:
@@ -233,7 +233,9 @@ def _tested(
     else:
         notes.append("no tests and no random circuits: they need at least 2 examples")
     control = None
-    if experiment.decoder.original is None:
+    if circuit.graph.features:
+        notes.append("no permuted network: dictionaries are of the model as it is")
+    elif experiment.decoder.original is None:
         control = _in_permuted(experiment, circuit, options.seed)
         if control is None:
             notes.append(

@@ -113,6 +113,9 @@ def published(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what it says of this machine: where the model lies, and how the search was typed."""
     settings = dict(record["settings"])
     settings["model"] = {**settings["model"], "folder": None}
+    if "dictionary" in settings["model"]:
+        kept = settings["model"]["dictionary"].items()
+        settings["model"]["dictionary"] = {name: value for name, value in kept if name != "path"}
     return {**record, "settings": settings, "command": None}
 
 

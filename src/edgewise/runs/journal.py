@@ -22,7 +22,7 @@ from edgewise.files import read_bytes
 from edgewise.graph import Graph
 from edgewise.json_files import parse_json, part
 from edgewise.runs.folder import lock, sync
-from edgewise.runs.reading import decision_of, line_of
+from edgewise.runs.reading import TESTED, decision_of, line_of
 
 
 @dataclass
@@ -83,7 +83,7 @@ class DecisionFile:
         while (stop := data.find(b"\n", end)) >= 0:
             try:
                 line = parse_json(data[end:stop].decode(), what)
-                if self.several and isinstance(line, dict) and not {"edge", "node"} & set(line):
+                if self.several and isinstance(line, dict) and not set(TESTED) & set(line):
                     seconds = float(part(line, "seconds", float, what)) if "seconds" in line else 0.0
                     self._begin(_Kept(float(part(line, "threshold", float, what)), stop + 1, seconds))
                 else:

@@ -12,6 +12,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.files import read_bytes
 from edgewise.graph import Circuit, Decision
 from edgewise.models import Decoder
+from edgewise.models.dictionary_files import with_dictionary
 from edgewise.patching import Constants
 from edgewise.runs.constants import read_constants
 from edgewise.runs.folder import FILES
@@ -176,12 +177,30 @@ def load_again(
         raise EdgewiseError(
             f"model {what}{'' if searching else '; to measure the circuit on it all the same, name it with --model'}"
         )
+    if "dictionary" in ran_with:
+        loaded = _with_dictionary(loaded, run, ran_with["dictionary"])
     if rows is not None:
         prompts = prompts.first(rows)
     if (known := known_in(run, settings)) is not None:
         prompts = dataclasses.replace(prompts, known_circuit=known)
     prompts = dataclasses.replace(prompts, groups=groups_in(settings))
     return loaded, prompts if name is None else dataclasses.replace(prompts, name=name)
+
+
+def _with_dictionary(model: Decoder, run: Path, kept: dict[str, Any]) -> Decoder:
+    """The model taken apart by the dictionary of a run, which has to be as it was."""
+    if "path" not in kept:
+        raise EdgewiseError(
+            f"{str(run)!r} does not say where the dictionary lies that its features are of: take the model apart by it "
+            "(by_feature), and measure the circuit on that"
+        )
+    opened = with_dictionary(model, kept["path"], kept.get("hooks"))
+    now, then = opened.origin["dictionary"]["fingerprint"], kept.get("fingerprint")
+    if now != then:
+        raise EdgewiseError(
+            f"the dictionary {kept['path']!r} has changed since {str(run)!r} was made (fingerprint {now}, then {then})"
+        )
+    return opened
 
 
 _BY_TASK = "; to measure the circuit on it all the same, name it with --task"

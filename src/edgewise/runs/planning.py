@@ -26,10 +26,11 @@ from edgewise.tasks.spans import Positions
 
 def require_plan(asked: SearchRequest) -> None:
     """Raise an EdgewiseError if there is nothing to plan, as ACDC does not search what is asked for."""
-    if asked.level == "neuron":
+    if asked.of_units:
         raise EdgewiseError(
-            "a plan is of a search by ACDC, and neurons are scored, not searched (--level neuron): edge-attribution "
-            "takes a pass or five through the model, exact a part of one for each neuron of its shortlist (--within)"
+            f"a plan is of a search of edges or nodes, not {asked.level}s (--level {asked.level}): by "
+            "attribution those take a pass or five through the model, by exact or ACDC a part of one for each in the "
+            "shortlist (--within)"
         )
 
 

@@ -14,6 +14,7 @@ from edgewise.discovery import (
     ProgressCallback,
     StepProgress,
     acdc,
+    acdc_by_neuron,
     acdc_by_node,
     acdc_with_edges,
 )
@@ -25,8 +26,7 @@ from edgewise.runs.given import kept_known
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.run import heading, kept_prompts, settings_of, versions
-from edgewise.runs.series import packed
-from edgewise.runs.shortlist import shortlist_of, unpacked_shortlist
+from edgewise.runs.shortlist import neurons_within, packed_shortlist, shortlist_of, unpacked_shortlist
 from edgewise.runs.under_way import keep_going, seconds_before
 from edgewise.runs.workers import spread_by_ray
 
@@ -104,9 +104,9 @@ class Pruning:
         asked, experiment = self.asked, self.experiment
         journal = self._journal()
         try:
-            search = acdc if asked.level == "edge" else acdc_by_node
-            if asked.edges is not None:
-                return acdc_with_edges(experiment, asked.edges, journal=journal, search=search, **options)
+            search = {"edge": acdc, "node": acdc_by_node}.get(asked.level, acdc_by_neuron)
+            if asked.count is not None:
+                return acdc_with_edges(experiment, asked.count, journal=journal, search=search, **options)
             assert asked.threshold is not None
             return search(experiment, asked.threshold, journal=journal, **options)
         finally:
@@ -122,10 +122,11 @@ class Pruning:
             return unpacked_shortlist(self.more["shortlist"], graph, self.asked.level)
         experiment = self.experiment.within(self.asked.max_memory, "gradients")
         report = told_in_steps(progress, "prompts")
-        found = shortlist_of(self.asked.within, experiment, level=self.asked.level, progress=report)
-        self.more["shortlist"] = {"n_edges": found.n_edges, "edges": packed(found)}
-        if found.whole_nodes:
-            self.more["shortlist"]["n_nodes"] = found.size
+        if self.asked.of_units:
+            found = neurons_within(self.asked.within, self.experiment, self.asked.max_memory, report)
+        else:
+            found = shortlist_of(self.asked.within, experiment, level=self.asked.level, progress=report)
+        self.more["shortlist"] = packed_shortlist(found)
         return found
 
     def _journal(self) -> DecisionFile | None:

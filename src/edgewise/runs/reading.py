@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import read_text
 from edgewise.graph import Circuit, Decision, Graph, load_circuit, locate_node, node_names
+from edgewise.graph.names import parse_unit
 from edgewise.json_files import json_lines, part, read_json
 
 FORM = 1
@@ -47,8 +47,15 @@ _OPTIONAL: dict[str, type] = {
     "settings.model.folder": str,
     "settings.model.folded_value_biases": bool,
     "settings.model.permuted_seed": int,
+    "settings.model.dictionary": dict,
+    "settings.model.dictionary.fingerprint": str,
+    "settings.model.dictionary.path": str,
+    "settings.model.dictionary.hooks": str,
 }
 _DECISION: dict[str, type] = {"before": float, "after": float, "kept": bool}
+_LOCATE: Mapping[str, Callable[[Graph, str], object]] = {"edge": Graph.locate, "node": locate_node}
+TESTED = ("edge", "node", "neuron", "feature")
+"""What a line of a trace may be about."""
 MOST_EXAMPLES = 1_000_000
 
 
@@ -70,8 +77,13 @@ def read_run(folder: Path) -> tuple[dict[str, Any], Circuit]:
 
 
 def unit_of(record: Mapping[str, Any]) -> str:
-    """What a run's search counts: `edges`, `nodes` or `neurons`."""
+    """What a run's search counts: `edges`, `nodes`, `neurons` or `features`."""
     return f"{record['settings'].get('level') or 'edge'}s"
+
+
+def wanted(settings: Mapping[str, Any]) -> int | None:
+    """How many edges, nodes, neurons or features a run was to have, if a number was asked for."""
+    return next((settings[one] for one in ("edges", "neurons", "features") if settings.get(one) is not None), None)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -130,25 +142,28 @@ def decision_of(line: Any, graph: Graph, where: str) -> Decision:
     """The decision that a line of a trace holds.
 
     Raises:
-        EdgewiseError: it is none about an edge, or a node, of `graph`.
+        EdgewiseError: it is none about an edge, or a node, neuron or feature, of `graph`.
     """
     if not isinstance(line, Mapping):
         raise EdgewiseError(f"{where}: should be an object, not a {type(line).__name__}")
-    what = "node" if "node" in line and "edge" not in line else "edge"
+    what = next((kind for kind in TESTED if kind in line), "edge")
     for name, kind in {what: str, **_DECISION}.items():
         part(line, name, kind, where)
     try:
-        (graph.locate if what == "edge" else partial(locate_node, graph))(line[what])
+        _LOCATE.get(what, Graph.locate_unit)(graph, line[what])
     except EdgewiseError as error:
         raise EdgewiseError(f"{where}: {error}") from None
     return Decision(line[what], **{name: kind(line[name]) for name, kind in _DECISION.items()})
 
 
 def line_of(decision: Decision) -> str:
-    """A decision as a line of a trace: what was tested is its `edge`, or its `node`."""
+    """A decision as a line of a trace: what was tested is its `edge`, its `node`, its `neuron` or its `feature`."""
     line = asdict(decision)
     tested = line.pop("edge")
-    return json.dumps({"edge" if "->" in tested else "node": tested, **line})
+    what = "edge" if "->" in tested else "node"
+    if what == "node" and tested[0] in "mr" and "." in tested:
+        what = "neuron" if parse_unit(tested).kind == "neuron" else "feature"
+    return json.dumps({what: tested, **line})
 
 
 def summary_of(record: Mapping[str, Any], circuit: Circuit) -> dict[str, Any]:

@@ -267,7 +267,7 @@ def record_of(
     shown, groups = as_shown(circuit), groups_found(task.groups, circuit)
     sizes: dict[str, Any] = {f"n_{circuit.unit}": circuit.size, f"n_graph_{circuit.unit}": circuit.most}
     if isinstance(circuit, NeuronCircuit):
-        sizes["neurons_by_layer"] = circuit.by_layer
+        sizes[f"{circuit.unit}_by_layer"] = circuit.by_layer
     return {
         **heading(settings, command, circuit.graph),
         "result": {

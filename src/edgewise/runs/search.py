@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ from edgewise.graph import Circuit
 from edgewise.graph.by_node import Level
 from edgewise.graph.groups import GivenGroups
 from edgewise.models import Decoder
-from edgewise.models.neurons import by_neuron
 from edgewise.patching import Ablation, Constants, Experiment, OutOfMemoryError, plan_memory
+from edgewise.patching.dictionary_fit import dictionary_fits, misfit
 from edgewise.runs.bar import told
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.given import known_of
@@ -61,6 +61,9 @@ def discover(
     edges: int | None = None,
     share: float | None = None,
     neurons: int | None = None,
+    features: int | None = None,
+    dictionary: str | Path | None = None,
+    dictionary_hooks: str | None = None,
     select: Selection = "at-most",
     ablation: AblationName | None = None,
     mean_over: str | Path | Mapping[str, Any] | None = None,
@@ -96,13 +99,18 @@ def discover(
     Args:
         method: `acdc`, or one that scores edges (`METHODS` and `edgewise methods` list them; `eap`, `eap-ig`, `atp`,
             `hisp` and `sp` are short for some).
-        level: what the circuit is made of: `edge`; `node`, whole heads and MLPs, each with all that it writes; or
-            `neuron`, hidden units of MLPs, as they stand before the output projection, beside all heads and edges.
+        level: what the circuit is made of: `edge`; `node`, whole heads and MLPs, each with all that it writes;
+            `neuron`, hidden units of MLPs, as they stand before the output projection; or `feature`, features of
+            transcoders or sparse autoencoders, and what they do not explain; the last two beside all heads and edges.
         threshold: ACDC's threshold, or the lowest score that is kept; in the metric's units, or, for methods whose
             scores have units of their own, in those. By default the task's suggestion.
         edges: instead of a threshold, the most edges the circuit may have; with level `node`, the most nodes.
-        share: the same as a share of the graph's edges (nodes, neurons), from 0 to 1.
+        share: the same as a share of the graph's edges (nodes, neurons, features), from 0 to 1.
         neurons: with level `neuron`, instead of a threshold, the most neurons that the circuit may have in all MLPs.
+        features: with level `feature`, likewise, errors counted.
+        dictionary: with level `feature`, the file or folder of the transcoders or SAEs; a model that `by_feature` has
+            taken apart needs none.
+        dictionary_hooks: where its features are, if its files do not say, as in `blocks.3.hook_resid_post`.
         select: how scores become that many edges: `at-most` (as many as leave at most that many when what dangles is
             dropped), `top` (exactly so many, then pruned), `greedy` (grown from the logits, then pruned) or `ilp` (at
             most so many that lead somewhere, of the largest sum of scores).
@@ -122,7 +130,7 @@ def discover(
         positions: edges hold at all positions (`together`), at `each` by itself, or at the task's `spans` of them.
         within: search among the best so many edges (nodes) by attribution with integrated gradients, or among those of
             a circuit (one that scores gave, too), a run, or the path of one; all others are ablated from the start.
-            With level `neuron` and method `exact`, the neurons that are measured.
+            With level `neuron` or `feature`, the units that ACDC tries, or method `exact` measures.
         budget: an edge goes only if, besides, the metric is below this without it.
         passes: how often the edges that are left are tried, from the logits back.
         engine: `incremental`, or `plain`: one circuit run per tested edge, for those who want to check the other one.
@@ -189,8 +197,9 @@ def run_search(
     """
     asked.check()
     asked.check_size(task.threshold)
-    if asked.level == "neuron":
-        model, task = by_neuron(model), replace(task, known_circuit=None)  # what is known is about edges
+    model = asked.opened(model)
+    if asked.of_units:
+        task = replace(task, known_circuit=None)  # what is known is about edges
     whole = asked.graph(model, task)
     asked = asked.settled(task, whole)
     truth = None if asked.known is None else known_of(asked.known)
@@ -208,6 +217,9 @@ def run_search(
     experiment = experiment_of(model, task, asked, ablation, told_in_steps(progress, "constants"))
     accuracy = experiment.accuracy()
     _warn_if_wrong(accuracy, experiment)
+    fits = dictionary_fits(experiment)
+    if (words := misfit(fits)) is not None:
+        warnings.warn(words, EdgewiseWarning, stacklevel=3)
     started = time.perf_counter()
     stopped: Interrupted | None = None
     scoring: dict[str, Any] | None = None
@@ -222,7 +234,7 @@ def run_search(
             selected = _select(scored, chosen, asked)
             found = _scored_discovery(experiment, selected, time.perf_counter() - started)
             scoring = {
-                "rule": "threshold" if asked.edges is None and asked.neurons is None else asked.select,
+                "rule": "threshold" if asked.count is None else asked.select,
                 "cut": selected.cut if math.isfinite(selected.cut) else None,  # JSON has no infinity
                 "taken": selected.taken,
                 "dangling": selected.dangling,
@@ -252,6 +264,8 @@ def run_search(
             found = replace(found, metric=outcome.metric)
         record = record_of(settings, found, command, outcome, accuracy, task)
         record["result"]["scoring"] = scoring
+        if fits:
+            record["result"]["dictionary"] = [asdict(one) for one in fits]
         if search is not None:
             record.update(search.more)
         if (failed := verdict(record, found.trace)) is not None:
@@ -301,7 +315,7 @@ def score_edges(
     progress: ProgressCallback | None = None,
     level: Level = "edge",
 ) -> Scored:
-    """Every edge's (node's, neuron's) score by a method, with its progress told in a search's words."""
+    """Every edge's (node's, neuron's, feature's) score by a method, with its progress told in a search's words."""
     counts = f"{level}s" if method.counts == "edges" else method.counts
     report = told_in_steps(progress, counts)
     return method.scores(experiment, level=level, max_memory=max_memory, progress=report, **options)
@@ -310,8 +324,10 @@ def score_edges(
 def _select(scored: Scored, method: Method, asked: SearchRequest) -> Selected:
     edges, absolute = asked.edges, asked.absolute
     if asked.level != "edge":
-        choose, count = (choose_nodes, edges) if asked.level == "node" else (choose_neurons, asked.neurons)
-        return choose(scored.circuit, count=count, threshold=asked.threshold, absolute=absolute, above=scored.above)
+        choose = choose_nodes if asked.level == "node" else choose_neurons
+        return choose(
+            scored.circuit, count=asked.count, threshold=asked.threshold, absolute=absolute, above=scored.above
+        )
     if edges is not None:
         if asked.select != "at-most":
             rules = {"greedy": greedy, "top": top, "ilp": by_integer_programming}

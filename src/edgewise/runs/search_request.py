@@ -50,8 +50,8 @@ class SearchRequest:
     method: str = asked("acdc", "See: edgewise methods.", completes="METHODS")
     level: Level = asked(
         "edge",
-        "edge; node: circuits of whole heads and MLPs, each with all that it writes; or neuron: of hidden units of "
-        "MLPs, beside all heads and edges.",
+        "edge; node: circuits of whole heads and MLPs, each with all that it writes; neuron: of hidden units of MLPs; "
+        "or feature: of features of a --dictionary; the last two beside all heads and edges.",
     )
     threshold: float | None = asked(
         None,
@@ -61,8 +61,21 @@ class SearchRequest:
     edges: int | None = asked(
         None, "Instead of a threshold: a circuit of at most this many edges (of nodes, with --level node)."
     )
-    share: float | None = asked(None, "The same as a share of the graph's edges (nodes, neurons), as in 0.05.")
+    share: float | None = asked(
+        None, "The same as a share of the graph's edges (nodes, neurons, features), as in 0.05."
+    )
     neurons: int | None = asked(None, "With --level neuron, instead of a threshold: the best so many of all.")
+    features: int | None = asked(None, "With --level feature, likewise: at most so many, errors counted.")
+    dictionary: str | Path | None = asked(
+        None,
+        "With --level feature: the transcoders or SAEs whose features these are, a file or folder as SAELens, "
+        "circuit-tracer or Gemma Scope have it.",
+    )
+    dictionary_hooks: str | None = asked(
+        None,
+        "Where its features are, if its files do not say: blocks.3.hook_resid_post, or of a transcoder what it reads "
+        "and writes, blocks.3.ln2.hook_normalized,blocks.3.hook_mlp_out.",
+    )
     select: Selection = asked(
         "at-most",
         "How scores become that many edges: at-most (pruned to at most so many), top (so many, then pruned), greedy "
@@ -95,8 +108,8 @@ class SearchRequest:
     within: int | str | Path | Circuit | Run | None = asked(
         None,
         "Search among the best so many edges (nodes) by attribution with integrated gradients, or among those of a run "
-        "or a circuit file; all others are ablated from the start. With --level neuron and method exact: the neurons "
-        "that are measured.",
+        "or a circuit file; all others are ablated from the start. With --level neuron or feature, which need it for "
+        "ACDC: the neurons (features) that are tried, or by method exact measured.",
     )
     budget: float | None = asked(None, "An edge goes only if the metric as a whole, too, is below this without it.")
     passes: int = asked(1, "How often the edges that are left are tried, from the logits back.")
@@ -170,12 +183,17 @@ class SearchRequest:
                 check_known(value)
             elif one.name == "groups":
                 read_groups(self.groups or {})
+            elif one.name == "dictionary":
+                if not isinstance(value, str | Path) or not Path(value).expanduser().exists():
+                    raise EdgewiseError(
+                        f"the dictionary (--dictionary), {quoted(str(value), 500)}: there is no such file or folder"
+                    )
             elif one.name not in ("metric", "options", "within", "mean_over") and not is_of(value, kind):
                 raise EdgewiseError(f"--{one.name.replace('_', '-')} should be {WORDS[kind]}, not {quoted(value)}")
         method = METHODS[method_named(self.method)]
         acdc = method.name == "acdc"
         sized = self.edges is not None or self.share is not None
-        if (self.threshold, self.edges, self.share, self.neurons).count(None) < 3:
+        if (self.threshold, self.edges, self.share, self.neurons, self.features).count(None) < 4:
             raise EdgewiseError("give a threshold or a number of edges (or a share of them), not both")
         if self.share is not None and not 0 < self.share <= 1:
             raise EdgewiseError(f"--share should be above 0 and at most 1, not {self.share}")
@@ -191,7 +209,7 @@ class SearchRequest:
                 raise EdgewiseError(
                     f"selection {self.select!r} chooses edges, and {self.level}s need no such choice; use at-most"
                 )
-        self._check_neurons(method.name)
+        self._check_units(method.name)
         self._check_workers(method.name)
         if self.select not in get_args(Selection):
             raise unknown("selection", self.select, get_args(Selection))
@@ -207,7 +225,7 @@ class SearchRequest:
             )
         if not acdc and (self.engine, self.layer_order, self.head_order) != ("incremental", "normal", "normal"):
             raise EdgewiseError(f"--engine, --layer-order and --head-order are ACDC's; method {method.name!r} has none")
-        shortlisted = self.level == "neuron" and method.name == "exact"
+        shortlisted = self.of_units and method.name == "exact"
         if not acdc and (None if shortlisted else self.within, self.budget, self.passes) != (None, None, 1):
             raise EdgewiseError(f"--within, --budget and --passes are ACDC's; method {method.name!r} has none")
         check_budget(self.budget, self.passes)
@@ -239,20 +257,47 @@ class SearchRequest:
         if isinstance(self.metric, str) and self.metric not in METRICS:
             raise unknown("metric", self.metric, METRICS)
 
-    def _check_neurons(self, method: str) -> None:
-        """Refuse what is asked about neurons at other levels, and about edges and nodes where there are neurons."""
-        if self.level != "neuron":
-            if self.neurons is not None:
-                raise EdgewiseError("--neurons is for circuits of neurons: give --level neuron, or --edges")
+    @property
+    def of_units(self) -> bool:
+        """Whether circuits are of neurons or features, and have every edge."""
+        return self.level in ("neuron", "feature")
+
+    @property
+    def count(self) -> int | None:
+        """How many edges, nodes, neurons or features are wanted, if a number is."""
+        return {"neuron": self.neurons, "feature": self.features}.get(self.level, self.edges)
+
+    def _check_units(self, method: str) -> None:
+        """Refuse what is asked about neurons and features at other levels, and about edges where there are such."""
+        for level, number in (("neuron", self.neurons), ("feature", self.features)):
+            if number is not None and self.level != level:
+                raise EdgewiseError(f"--{level}s is for circuits of {level}s: give --level {level}, or --edges")
+            if number is not None and number < 1:
+                raise EdgewiseError(f"--{level}s should be at least 1, not {number}")
+        if self.dictionary is not None and self.level != "feature":
+            raise EdgewiseError("--dictionary has the features of circuits of features: give --level feature")
+        if self.dictionary is None and self.dictionary_hooks is not None:
+            raise EdgewiseError("--dictionary-hooks says where the features of a --dictionary are: give that, too")
+        if not self.of_units:
             return
+        units = f"{self.level}s"
         if self.edges is not None:
-            raise EdgewiseError("--edges counts edges or nodes; with --level neuron the number is --neurons")
-        if self.neurons is not None and self.neurons < 1:
-            raise EdgewiseError(f"--neurons should be at least 1, not {self.neurons}")
+            raise EdgewiseError(f"--edges counts edges or nodes; with --level {self.level} the number is --{units}")
         if self.known is not None or self.groups is not None:
             raise EdgewiseError(
-                "--known and --groups are about edges and nodes, all of which a circuit of neurons has (--level neuron)"
+                f"--known and --groups are about edges and nodes, all of which a circuit of {units} has (--level "
+                f"{self.level})"
             )
+        if method != "acdc":
+            return
+        if self.within is None:
+            raise EdgewiseError(
+                f"ACDC tries {units} one by one: say among which, as in --within 200, the best 200 by attribution"
+            )
+        if (self.layer_order, self.head_order) != ("normal", "normal"):
+            raise EdgewiseError(f"--layer-order and --head-order are of heads and edges, not of {units}")
+        if self.workers is not None or self.ray is not None:
+            raise EdgewiseError(f"a search of {units} is not shared out among workers (--workers, --ray)")
 
     def _check_workers(self, method: str) -> None:
         """Refuse workers that there cannot be, and what is said about them where there are none."""
@@ -286,10 +331,11 @@ class SearchRequest:
         from edgewise.discovery import METHODS, method_named
 
         method = METHODS[method_named(self.method)]
-        if self.edges is not None or self.share is not None or self.neurons is not None:
+        if self.count is not None or self.share is not None:
             return
-        if self.level == "neuron" and self.threshold is None:
-            raise EdgewiseError("say how many neurons the circuit should have (--neurons), or give a --threshold")
+        if self.of_units and self.threshold is None:
+            units = f"{self.level}s"
+            raise EdgewiseError(f"say how many {units} the circuit should have (--{units}), or give a --threshold")
         if "target" in method.options:
             raise EdgewiseError(f"method {method.name!r} needs --edges: the size that its masks are pressed to")
         if self.threshold is not None or method.rounds:
@@ -310,15 +356,32 @@ class SearchRequest:
         """The graph that is searched.
 
         Raises:
-            EdgewiseError: the task's positions, or the model's neurons, cannot be told apart as asked.
+            EdgewiseError: the task's positions, or the model's neurons or features, cannot be told apart as asked.
         """
-        from edgewise.models.neurons import by_neuron
         from edgewise.tasks.spans import told_apart
 
-        model = by_neuron(model) if self.level == "neuron" else model
+        model = self.opened(model)
         _, spans = told_apart(task, self.positions)
         split, whole = task.split_embedding, self.heads == "whole"
         return model.graph(ports=self.with_ports, split_embedding=split, whole_heads=whole, spans=spans)
+
+    def opened(self, model: Decoder) -> Decoder:
+        """The model as its circuits need it: taken apart by neuron, or by the features of a dictionary.
+
+        A model that is taken apart by features already is taken as it is.
+
+        Raises:
+            EdgewiseError: it cannot be; the dictionary cannot be read or is of another model; or the model is taken
+                apart otherwise than asked.
+        """
+        from edgewise.models.dictionary_files import with_dictionary
+        from edgewise.models.feature_mlp import has_features, taken_apart
+
+        if self.dictionary is not None:
+            return with_dictionary(model, self.dictionary, self.dictionary_hooks)
+        if self.level == "feature" and not has_features(model):
+            raise EdgewiseError("a circuit of features needs transcoders or SAEs: say where they are with --dictionary")
+        return taken_apart(model, features=self.level == "feature") if self.of_units or has_features(model) else model
 
     def settled(self, task: Task, graph: Graph) -> Self:
         """The same with nothing left to the method or to the task, but for ablation and metric; a share as a number."""
@@ -326,9 +389,9 @@ class SearchRequest:
         from edgewise.graph.groups import read_groups
 
         method = METHODS[method_named(self.method)]
-        whole = {"edge": graph.n_edges, "node": len(graph.sources), "neuron": graph.n_neurons}[self.level]
-        count = None if self.share is None else max(1, int(self.share * whole))
-        edges, neurons = (count or self.edges, None) if self.level != "neuron" else (None, count or self.neurons)
+        whole = {"edge": graph.n_edges, "node": len(graph.sources)}.get(self.level, graph.n_neurons)
+        count = self.count if self.share is None else max(1, int(self.share * whole))
+        edges = None if self.of_units else count
         options = {
             **method.options,
             **({"seed": self.seed} if "seed" in method.options else {}),
@@ -337,11 +400,12 @@ class SearchRequest:
         if "target" in options and options["target"] is None:
             options["target"] = edges
         threshold = self.threshold
-        if threshold is None and edges is None and neurons is None and not method.rounds:
+        if threshold is None and count is None and not method.rounds:
             threshold = task.threshold
         groups = None if self.groups is None else read_groups(self.groups, graph)
         settled = {"threshold": threshold, "edges": edges, "share": None, "options": options, "groups": groups}
-        settled["neurons"] = neurons
+        if self.of_units:
+            settled[f"{self.level}s"] = count
         return replace(self, method=method.name, ports=self.with_ports, **settled)
 
     def ablating(self, model: Decoder, task: Task, constants: Constants | None = None) -> Ablation:
@@ -377,10 +441,10 @@ class SearchRequest:
             given["known"] = name_of(self.known)
         if self.groups is not None:
             given["groups"] = {name: list(nodes) for name, nodes in read_groups(self.groups).items()}
-        for name in ("share", "neurons", "groups", "known"):
+        for name in ("share", "neurons", "features", "groups", "known"):
             if given[name] is None:
                 del given[name]
-        for name in _HOW:
+        for name in (*_HOW, *_OF_MODEL):
             del given[name]
         return {_IN_RECORD.get(name, name): value for name, value in given.items()}
 
@@ -393,6 +457,7 @@ class SearchRequest:
                 refuses.
         """
         from edgewise.runs.given import groups_in
+        from edgewise.runs.reading import wanted
         from edgewise.tasks import METRICS
 
         given = {}
@@ -409,7 +474,7 @@ class SearchRequest:
             raise EdgewiseError("the run was searched within a circuit that it does not name; give it again")
         groups_in(settings)  # which a record has by their names, never as a file
         given["select"], given["known"] = given.get("select") or "at-most", None
-        if edges is not None:
+        if wanted(given) is not None:
             given["threshold"] = None  # what the search came to
         if isinstance(options, Mapping):  # what follows from the rest goes, so that it does when that is changed
             follow = {"seed": given["seed"], "target": edges}
@@ -427,9 +492,12 @@ class SearchRequest:
 _UNNAMED = "(a circuit)"
 _HOW = ("max_memory", "workers", "ray", "cpus", "gpus", "shard")
 """How the search is carried out, which changes nothing that is found."""
+_OF_MODEL = ("dictionary", "dictionary_hooks")
+"""What the record says of the model, which comes back with it."""
 _LATER = (
     *_HOW,
-    *("level", "select", "share", "neurons", "within", "budget", "passes"),
+    *_OF_MODEL,
+    *("level", "select", "share", "neurons", "features", "within", "budget", "passes"),
     *("heads", "positions", "mean_over", "ablation_seed", "groups", "known"),
 )
 """What records may lack: what is not always said, and what older ones did not know."""

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgewise.discovery import METHODS, StepProgress, at_most, choose_neurons, choose_nodes, without_dead_ends
 from edgewise.errors import EdgewiseError
-from edgewise.graph import Circuit, Graph, NeuronCircuit, OutputCircuit
+from edgewise.graph import Circuit, Graph, NeuronCircuit, OutputCircuit, of_neuron_names
 from edgewise.graph.by_node import Level
 from edgewise.graph.convert import onto
 from edgewise.json_files import part
@@ -16,7 +18,7 @@ from edgewise.patching import Experiment, plan_memory
 from edgewise.runs.given import read_circuit
 from edgewise.runs.run import Run
 from edgewise.runs.scores import load_scores
-from edgewise.runs.series import unpacked
+from edgewise.runs.series import packed, unpacked
 
 Within = int | str | Path | Circuit | Run
 """What a search chooses from."""
@@ -72,26 +74,27 @@ def _nodes(within: Within, experiment: Experiment, progress: StepProgress | None
 def neurons_within(
     within: Within, experiment: Experiment, max_memory: int | None = None, progress: StepProgress | None = None
 ) -> NeuronCircuit:
-    """The neurons that `within` stands for: the best so many by attribution, by size, or those of a circuit of neurons.
+    """The neurons or features that `within` stands for: the best by attribution, by size, or those of such a circuit.
 
     Raises:
         EdgewiseError: attribution does not fit into `max_memory`; there is no such circuit, it is of another graph or
             of edges or nodes, or it has no neuron.
     """
+    level = "feature" if experiment.graph.features else "neuron"
     if isinstance(within, int):
         plan_memory(experiment.decoder, experiment.task, experiment.graph, max_memory, "gradients")
-        scored = METHODS[SCORED_BY].scores(experiment, level="neuron", max_memory=max_memory, progress=progress)
+        scored = METHODS[SCORED_BY].scores(experiment, level=level, max_memory=max_memory, progress=progress)
         found = choose_neurons(scored.circuit, count=within, absolute=True).circuit
     else:
         found = _circuit_of(within)
     if not isinstance(found, NeuronCircuit):
         raise EdgewiseError(
-            "with --level neuron the shortlist (--within) is a number of neurons, or a run that was made with --level "
-            f"neuron, not a circuit of {found.size:,} {found.unit}"
+            f"with --level {level} the shortlist (--within) is a number of {level}s, or a run that was made with "
+            f"--level {level}, not a circuit of {found.size:,} {found.unit}"
         )
     found.require_graph(experiment.graph)
     if not found:
-        raise EdgewiseError("the shortlist (--within) is empty: it has no neuron")
+        raise EdgewiseError(f"the shortlist (--within) is empty: it has no {level}")
     return found
 
 
@@ -99,7 +102,8 @@ def _given(within: Within, graph: Graph) -> Circuit:
     circuit = _circuit_of(within)
     if isinstance(circuit, NeuronCircuit):
         raise EdgewiseError(
-            "the shortlist (--within) is a circuit of neurons, which has every edge; give one of edges or of nodes"
+            f"the shortlist (--within) is a circuit of {circuit.unit}, which has every edge; give one of edges or of "
+            "nodes"
         )
     if isinstance(circuit, OutputCircuit):
         raise EdgewiseError(
@@ -119,12 +123,33 @@ def _circuit_of(within: Within) -> Circuit:
     return circuit
 
 
+def packed_shortlist(shortlist: Circuit) -> dict[str, Any]:
+    """What a record keeps of a shortlist: its edges, or the names of its neurons or features, the strongest first."""
+    if not isinstance(shortlist, NeuronCircuit):
+        kept = {"n_edges": shortlist.n_edges, "edges": packed(shortlist)}
+        return {**kept, **({"n_nodes": shortlist.size} if shortlist.whole_nodes else {})}
+    places = np.argwhere(shortlist.neurons)
+    if shortlist.neuron_scores is not None:
+        places = places[np.argsort(-np.abs(shortlist.neuron_scores[shortlist.neurons]), kind="stable")]
+    names = [shortlist.graph.unit_name(layer, number) for layer, number in places.tolist()]
+    return {f"n_{shortlist.unit}": len(names), shortlist.unit: names}
+
+
 def unpacked_shortlist(kept: Any, graph: Graph, level: Level = "edge") -> Circuit:
-    """The shortlist that a run's record keeps.
+    """The shortlist that a run's record keeps; of neurons or features, with scores that put them in the same order.
 
     Raises:
         EdgewiseError: it keeps something else there.
     """
+    if level in ("neuron", "feature"):
+        try:
+            names = part({"shortlist": kept}, f"shortlist.{level}s", list, "the run record")
+            found, scores = of_neuron_names(graph, names), np.zeros((graph.n_layers, graph.neurons))
+            for place, name in enumerate(names):
+                scores[graph.locate_unit(name)] = len(names) - place
+            return replace(found, neuron_scores=scores)
+        except (EdgewiseError, TypeError) as error:
+            raise EdgewiseError(f"the run record is broken: 'shortlist.{level}s': {error}") from None
     try:
         found = unpacked(part({"shortlist": kept}, "shortlist.edges", str, "the run record"), graph)
         return replace(found, whole_nodes=level == "node")

@@ -13,7 +13,7 @@ from edgewise.files import write_text
 from edgewise.graph import Graph
 from edgewise.runs.folder import RunFolder
 from edgewise.runs.journal import DecisionFile
-from edgewise.runs.reading import unit_of
+from edgewise.runs.reading import unit_of, wanted
 
 TOLD_EVERY = 1.0
 """Seconds after which `run.json` says anew how far the search has got."""
@@ -25,7 +25,7 @@ def journal_of(folder: Path, graph: Graph, settings: Mapping[str, Any]) -> Decis
     Raises:
         EdgewiseError: it cannot be read or written, or another process writes to it.
     """
-    several = settings["edges"] is not None
+    several = wanted(settings) is not None
     return DecisionFile(folder / ("searches.jsonl" if several else "trace.jsonl"), graph, several=several)
 
 

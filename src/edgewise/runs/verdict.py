@@ -74,7 +74,7 @@ def drift(trace: Sequence[Decision], metric: str, unit: str) -> str | None:
 def _larger(settings: Mapping[str, Any], result: Mapping[str, Any], unit: str, scored: bool) -> str:
     """The option that gives a larger circuit; empty where it is as large as it can be."""
     most = result[f"n_graph_{unit}"]
-    option = "neurons" if unit == "neurons" else "edges"
+    option = unit if unit in ("neurons", "features") else "edges"
     if settings.get(option) is not None:
         wanted = min(most, FURTHER * settings[option])
         return f"--{option} {wanted}" if wanted > settings[option] else ""

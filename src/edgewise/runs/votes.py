@@ -22,7 +22,6 @@ from edgewise.evaluation.bootstrap import FEWEST_EXAMPLES, Interval, jaccard
 from edgewise.evaluation.random_circuits import chosen_of
 from edgewise.files import write_text
 from edgewise.graph import Circuit, NeuronCircuit, node_scores, of_neurons, of_nodes
-from edgewise.graph.by_neuron import neuron_name
 from edgewise.graph.circuit import Floats
 from edgewise.graph.eap_json import to_dict
 from edgewise.patching import Ablation, Experiment
@@ -236,7 +235,7 @@ def shares_of(circuit: Circuit) -> dict[str, float]:
     if isinstance(circuit, NeuronCircuit):
         assert circuit.neuron_scores is not None
         places = np.argwhere(circuit.neuron_scores > 0).tolist()
-        found = {neuron_name(layer, one): float(circuit.neuron_scores[layer, one]) for layer, one in places}
+        found = {graph.unit_name(layer, one): float(circuit.neuron_scores[layer, one]) for layer, one in places}
     elif circuit.whole_nodes:
         scores = node_scores(circuit)
         assert scores is not None

@@ -61,8 +61,7 @@ def require_level(name: str, level: Level) -> None:
     method = METHODS[name]
     if not method.finds(level):
         does = f"scores {'queries, keys, values and MLPs' if method.units else 'edges'}"
-        does = "decides about edges or whole nodes" if method.score is None else does
-        wanted = "whole nodes" if level == "node" else "neurons"
+        wanted = "whole nodes" if level == "node" else f"{level}s"
         able = [other for other, one in METHODS.items() if one.finds(level)]
         raise EdgewiseError(f"method {name!r} {does}, not {wanted} (--level {level}); these can: {', '.join(able)}")
 

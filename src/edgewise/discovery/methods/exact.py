@@ -18,7 +18,6 @@ from edgewise.discovery.order import Order, visits
 from edgewise.discovery.walking import finite
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, NeuronCircuit, of_nodes
-from edgewise.graph.by_neuron import neuron_name
 from edgewise.patching import Experiment, IncrementalEngine
 from edgewise.patching.neuron_engine import NeuronEngine
 from edgewise.patching.node_engine import NodeEngine
@@ -109,15 +108,16 @@ def exact_neuron_effects(
     if not graph.neurons:
         raise EdgewiseError("the experiment's graph tells no neurons apart; make it with neurons=True")
     every = NeuronCircuit.full(graph) if within is None else NeuronCircuit.full(graph) & within
-    engine = NeuronEngine(experiment, max_memory)
-    (whole,) = engine.measure(graph.n_layers - 1, [()])
+    engine = NeuronEngine(experiment, max_memory=max_memory)
+    layers = np.flatnonzero(graph.units.any(axis=1))[::-1].tolist()
+    (whole,) = engine.measure(layers[0], [()])
     scores, done, step = np.zeros(every.neurons.shape), 0, engine.most
-    for layer in reversed(range(graph.n_layers)):
+    for layer in layers:
         numbers = np.flatnonzero(every.neurons[layer]).tolist()
         for first in range(0, len(numbers), step):
             block = numbers[first : first + step]
             for number, metric in zip(block, engine.measure(layer, [(one,) for one in block]), strict=True):
-                name = neuron_name(layer, number)
+                name = graph.unit_name(layer, number)
                 scores[layer, number] = finite(metric, experiment, f"without {name}") - whole
             done += len(block)
             if progress is not None:

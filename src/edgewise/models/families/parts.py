@@ -170,7 +170,7 @@ def tabled_rotary(attention: Any) -> Rotation:
 
 def epsilon(norm: Any) -> float:
     """What a norm module adds under its root."""
-    return norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps
+    return next(getattr(norm, name) for name in ("variance_epsilon", "eps", "epsilon") if hasattr(norm, name))
 
 
 def scale_of(norm: Any, offset: float = 0.0) -> Scale:
