@@ -167,7 +167,7 @@ def _of_sae_lens(folder: Path) -> Dictionary:
 
 
 def _of_circuit_tracer(folder: Path) -> list[Dictionary]:
-    import yaml  # which transformers and huggingface-hub bring along
+    import yaml
 
     what = f"the dictionary {str(folder)!r}"
     try:
