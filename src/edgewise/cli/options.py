@@ -103,6 +103,7 @@ def _request(given: dict[str, Any]) -> Request:
 RevisionOption = Annotated[str | None, _option("revision")]
 TrustLayoutOption = Annotated[bool, _option("trust_layout")]
 DeviceOption = Annotated[str | None, _option("device")]
+MaxMemoryOption = Annotated[str | None, _option("max_memory")]
 DtypeOption = Annotated[str | None, _option("dtype")]
 WorkersOption = Annotated[int | None, _option("workers")]
 RayOption = Annotated[str | None, _option("ray")]
@@ -135,7 +136,8 @@ RunExamplesOption = Annotated[
 ]
 GroupsOption = Annotated[str | None, _option("groups")]
 KnownOption = Annotated[str | None, _option("known")]
-RunDtypeOption = Annotated[
+RunMaxMemoryOption = Annotated[str | None, _option("max_memory")]
+DtypeOption = Annotated[
     str | None, typer.Option(help="float32, float64, bfloat16 or float16. Default: the run's, or float32.")
 ]
 PathOption = Annotated[
