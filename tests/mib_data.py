@@ -156,24 +156,14 @@ def write_interp_bench(folder: Path) -> Circuit:
     (folder / "ioi_all_splits").mkdir(parents=True)
     tokens = save_tokenizer(folder)
     torch.manual_seed(1)
-    sizes: dict[str, Any] = dict(
-        n_layers=2, n_heads=2, d_model=16, d_head=8, d_mlp=32, d_vocab=tokens, d_vocab_out=tokens
-    )
-    model = PlainTransformer(PlainTransformerConfig(**sizes, n_context=32, activation="gelu", normalization="LN"))
-    torch.save(model.state_dict(), folder / "ioi_all_splits" / "ll_model_100_100_80.pth")
-    del sizes["d_vocab_out"]
-    config = {
-        **sizes,
-        "n_ctx": 32,
-        "act_fn": "gelu",
-        "normalization_type": "LN",
-        "dtype": torch.float32,
-        "device": "cuda",
-    }
-    (folder / "ll_model_cfg.pkl").write_bytes(pickle.dumps({**config, "tokenizer_name": None, "seed": 3}))
-    graph = Graph(2, 2, d_model=16)
-    reference = Circuit.from_names(
-        graph, ["input->m0", "m0->a1.h1<v>", "a1.h1->logits", "m0->a1.h1<q>", "input->a1.h1<k>"]
-    )
+    sizes = dict(n_layers=2, n_heads=2, d_model=16, d_head=8, d_mlp=32, d_vocab=tokens)
+    kinds: dict[str, Any] = dict(n_context=32, activation="gelu", normalization="LN", d_vocab_out=tokens)
+    model = PlainTransformer(PlainTransformerConfig(**sizes, **kinds))
+    state = {name: 0.4 * torch.randn_like(value) for name, value in model.state_dict().items()}
+    torch.save(state, folder / "ioi_all_splits" / "ll_model_100_100_80.pth")
+    config = {**sizes, "n_ctx": 32, "act_fn": "gelu", "normalization_type": "LN", "dtype": torch.float32, "seed": 3}
+    (folder / "ll_model_cfg.pkl").write_bytes(pickle.dumps({**config, "device": "cuda", "tokenizer_name": None}))
+    edges = ["input->m0", "m0->a1.h1<v>", "a1.h1->logits", "m0->a1.h1<q>", "input->a1.h1<k>"]
+    reference = Circuit.from_names(Graph(2, 2, d_model=16), edges)
     (folder / "interpbench_graph.json").write_text(json.dumps(to_dict(reference)))
     return reference

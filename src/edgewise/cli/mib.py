@@ -87,8 +87,8 @@ def mib(
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="float32, float64, bfloat16 or float16. Default: as in the benchmark, bfloat16 for qwen2.5, gemma2 and "
-            "llama3, else float32."
+            help="float32, float64, bfloat16 or float16. Default: as in the benchmark, bfloat16 for qwen2.5, gemma2 "
+            "and llama3, else float32."
         ),
     ] = None,
     max_memory: MaxMemoryOption = None,

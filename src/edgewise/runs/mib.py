@@ -349,8 +349,8 @@ class _Work:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What makes importances what they are."""
-        return {
+        """What makes importances what they are, as JSON has it."""
+        about = {
             "form": FORM,
             "method": self.method,
             "options": self.plan.taken(self.method),
@@ -358,6 +358,7 @@ class _Work:
             "model": {"dtype": self.model.dtype_name, "fingerprint": self.model.fingerprint()},
             "prompts": dict(self.train.settings),
         }
+        return json.loads(json.dumps(about))
 
     def _kept(self) -> float | None:
         """How long attribution took whose importances are there; None where it has not been made.
