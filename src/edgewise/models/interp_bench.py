@@ -20,7 +20,7 @@ CONFIG = "ll_model_cfg.pkl"
 WEIGHTS = "ll_model*.pth"
 TOKENIZER = "gpt2"
 """Of a model that names none: InterpBench's IOI is on GPT-2's tokens."""
-MOST_BYTES = 2**20
+MOST_BYTES, MOST_VALUES = 2**20, 10_000
 _MARK = object()
 
 
@@ -66,7 +66,7 @@ def weights_in(folder: Path, name: str) -> Path:
 
 
 def _plain(value: Any, so_far: Iterator[int]) -> Any:
-    if next(so_far) > MOST_BYTES:  # what a pickle says once, it can refer to again and again
+    if next(so_far) > MOST_VALUES:  # what a pickle says once, it can refer to again and again
         raise ValueError("it has too many values")
     if isinstance(value, _Made):
         value = value.state or (value.arguments[0] if value.arguments else value.name.rpartition(".")[2])

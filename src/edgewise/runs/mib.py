@@ -436,7 +436,7 @@ class _Work:
         name = f"{self.cell.name}_{self.plan.split}_{select}.jsonl"
         path = self.folder / "scores" / self.plan.label(self.method) / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = LinesFile(path, "the scores")
+        found = LinesFile(path, "the list of scores")
         if found.lines:
             found.require(found.lines[0][1], about)
         else:
