@@ -221,16 +221,15 @@ def test_prompts_in_pieces_come_to_the_same_and_go_on_where_they_were(monkeypatc
     assert pieces_of(model, task, scored) == [(0, 2), (2, 3)]
     told, done = [], []
     found = mib_scores(model, task, scored, measured=told.append, progress=lambda *step: done.append(step))
-    assert len(told) == 2
-    assert done[-1][0] == done[-1][1] == len(done)
+    assert done[-1][0] == done[-1][1] == len(done) == len(told)
     for name in ("cpr", "cmd", "full", "ablated", "accuracy"):
         assert getattr(found, name) == pytest.approx(getattr(whole, name), abs=1e-9)
-    again = []
-    assert mib_scores(model, task, scored, earlier=told[:1], measured=again.append) == found
-    assert again == told[1:], "the first piece is not measured again"
-    for wrong in ([told[0][:-1]], told * 2):
-        with pytest.raises(EdgewiseError, match="of other circuits, or of other prompts"):
-            mib_scores(model, task, scored, earlier=wrong)
+    for stop in (1, len(told) // 2 - 1, len(told) // 2, len(told) - 1, len(told)):
+        again = []
+        assert mib_scores(model, task, scored, earlier=told[:stop], measured=again.append) == found
+        assert again == told[stop:], "what was measured before is not measured again"
+    with pytest.raises(EdgewiseError, match="of other circuits, or of other prompts"):
+        mib_scores(model, task, scored, earlier=told * 2)
 
 
 def test_greedy_circuits_grow_from_the_logits():

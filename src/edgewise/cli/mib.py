@@ -106,7 +106,8 @@ def mib(
     from edgewise.reports.progress import section_progress
     from edgewise.reports.tables import terminal_table
     from edgewise.runs import require_own
-    from edgewise.runs.mib import MARKS, MibPlan, run_mib
+    from edgewise.runs.mib import MARKS, run_mib
+    from edgewise.runs.mib_plan import MibPlan
 
     given = dict(path=path, steps=steps, regularisation=regularisation, learning_rate=learning_rate)
     given |= dict(members=members, average=average, agreement=agreement)
@@ -150,7 +151,8 @@ def mib(
 
     for title, measure in MEASURES.items():
         if (rows := board_rows(board, measure)) is not None:
-            console.print(terminal_table(f"{title}, {split} split, by {level}s", rows, right=1))
+            say(f"{title}, {split} split, by {level}s")
+            console.print(terminal_table("", rows, right=1))
             console.print()
     for line in (*cell_lines(board), *left_out):
         say(line)

@@ -96,8 +96,8 @@ def mib_scores(
     metric: str = METRIC,
     select: MibSelection = "top",
     max_memory: int | None = None,
-    earlier: Sequence[Sequence[float]] = (),
-    measured: Callable[[list[float]], None] | None = None,
+    earlier: Sequence[float] = (),
+    measured: Callable[[float], None] | None = None,
     progress: StepProgress | None = None,
 ) -> MibScores:
     """CPR and CMD of a circuit with a score for every edge, or every node. Port edges of its graph are left aside.
@@ -110,9 +110,8 @@ def mib_scores(
         select: how edges are chosen: `top`, as in the benchmark; `greedy`, grown from the logits, as it does for
             information flow routes; or `ilp`, by integer programming (Nikankin et al. 2025).
         max_memory: bytes that it may use beyond the model's weights; by default what the machine has.
-        earlier: what `measured` was told of the first pieces by an earlier call with the same arguments, which are not
-            measured again.
-        measured: called with what was measured of each piece, one after another.
+        earlier: what `measured` was told by an earlier call with the same arguments, which is not measured again.
+        measured: called with each number that is measured, piece after piece.
 
     Raises:
         EdgewiseError: no scores, another model's graph, a split embedding, or a task where ablating everything does not
@@ -135,34 +134,37 @@ def mib_scores(
         return Experiment(model, part, metric=metric, ablation="resample", graph=graph, max_memory=max_memory)
 
     pieces = pieces_of(model, task, scored, max_memory)
-    experiment = on_rows(*pieces[0])
+    experiment = on_rows(0, 1) if earlier else on_rows(*pieces[0])
     scored = scored.on(experiment.graph)
     items = scored.most
     asked = [int(share * items) for share in SHARES]
     circuits = [[_chosen(scored, count, select, absolute=absolute) for count in asked] for absolute in (False, True)]
     whole = Circuit.full(scored.graph)
     every = list(dict.fromkeys([whole, *circuits[0], *circuits[1]]))
-    rows = [list(row) for row in earlier]
-    if len(rows) > len(pieces) or any(len(row) != 2 + len(every) for row in rows):
+    numbers, width = list(earlier), 2 + len(every)  # of each piece: accuracy, every edge ablated, and circuits
+    if len(numbers) > width * len(pieces):
         raise EdgewiseError("what was measured earlier is of other circuits, or of other prompts")
     for number, piece in enumerate(pieces):
-        if number < len(rows):
+        if len(numbers) >= (number + 1) * width:
             continue
-        experiment = experiment if number == 0 else on_rows(*piece)
-        accuracy = experiment.accuracy()
-        row = [math.nan if accuracy is None else accuracy, experiment.ablated()]
-        for at, circuit in enumerate(every, start=1):
-            row.append(experiment.value(circuit))
-            if len(pieces) == at == 1:
-                _require_way(row[2], row[1], metric)
+        experiment = on_rows(*piece) if earlier or number else experiment
+        for at in range(len(numbers) - number * width, width):
+            if at == 0:
+                accuracy = experiment.accuracy()
+                value = math.nan if accuracy is None else accuracy
+            else:
+                value = experiment.ablated() if at == 1 else experiment.value(every[at - 2])
+            numbers.append(value)
+            if measured is not None:
+                measured(value)
+            if len(pieces) == 1 and at == 2:
+                _require_way(value, numbers[1], metric)
             if progress is not None:
-                progress(number * len(every) + at, len(pieces) * len(every))
-        rows.append(row)
-        if measured is not None:
-            measured(row)
+                progress(number * width + at + 1, width * len(pieces))
+    rows = np.array(numbers).reshape(len(pieces), width)
     places = task.prompts.scored_rows
     weights = [int(((places >= first) & (places < stop)).sum()) for first, stop in pieces]
-    right, ablated, *values = (float(one) for one in np.average(np.array(rows), axis=0, weights=weights))
+    right, ablated, *values = (float(one) for one in np.average(rows, axis=0, weights=weights))
     of = dict(zip(every, values, strict=True))
     full = of[whole]
     _require_way(full, ablated, metric)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 from edgewise.reports.tables import Rows, markdown_table
 from edgewise.reports.words import percent
-from edgewise.runs.mib import MibBoard, MibResult
+from edgewise.runs.mib import MibBoard
+from edgewise.runs.mib_work import MibResult
 
 MEASURES: dict[str, Callable[[MibResult], float | None]] = {
     "CPR (higher is better)": lambda one: None if one.scores is None else one.scores.cpr,
