@@ -136,8 +136,7 @@ RunExamplesOption = Annotated[
 ]
 GroupsOption = Annotated[str | None, _option("groups")]
 KnownOption = Annotated[str | None, _option("known")]
-RunMaxMemoryOption = Annotated[str | None, _option("max_memory")]
-DtypeOption = Annotated[
+RunDtypeOption = Annotated[
     str | None, typer.Option(help="float32, float64, bfloat16 or float16. Default: the run's, or float32.")
 ]
 PathOption = Annotated[
