@@ -175,6 +175,8 @@ def test_what_is_not_the_benchmarks_data_is_refused(model: Decoder, data: Path, 
     written(tmp_path, "ioi", [{"prompt": "Then", "s2_io_flip_counterfactual": {"prompt": "Then"}}])
     assert "has no JSONL or Parquet file of the split 'test'" in refusal("ioi", "test")
     assert f"{tmp_path / 'ioi'}, train, row 1: there is no 'metadata'" in refusal("ioi")
+    written(tmp_path, "ioi", [{"prompt": "Then", "s2_io_flip_counterfactual": "Then"}])
+    assert "row 1: the column 's2_io_flip_counterfactual' holds no counterfactual" in refusal("ioi")
     written(tmp_path, "ioi", [renamed(row, subject="Zebulon") for row in mib_data.ioi_rows(2, 0)])
     assert "can be used with model" in refusal("ioi")
     assert ": 2 with words that the tokenizer does not know" in refusal("ioi")

@@ -284,13 +284,15 @@ def _texts(rows: MibRows, number: int, row: Mapping[str, Any]) -> _Texts | str:
         if task.operator is not None and value_of(row, "operator") != task.operator:
             return "of another operator"
         other = row.get(task.counterfactual)
-        if task.operator is not None and (other is None or other.get("prompt") is None):
+        if task.operator is not None and (other is None or (isinstance(other, Mapping) and not other.get("prompt"))):
             return "without a counterfactual"
+        if not isinstance(other, Mapping):
+            raise EdgewiseError(f"the column {task.counterfactual!r} holds no counterfactual")
         found = _Texts(
             clean=value_of(row, "prompt"),
             corrupt=value_of(row, f"{task.counterfactual}.prompt"),
             answer=value_of(row, task.answer),
-            wrong=value_of(other if task.in_counterfactual and other is not None else row, task.wrong),
+            wrong=value_of(other if task.in_counterfactual else row, task.wrong),
             alike=None if task.alike is None else value_of(row, task.alike),
         )
     except EdgewiseError as error:
