@@ -2,20 +2,23 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from oracle import oracle_logits
 
 from edgewise import load_model, load_task
-from edgewise.discovery import by_integer_programming, edge_attribution
+from edgewise.discovery import METHODS, by_integer_programming, edge_attribution
 from edgewise.errors import EdgewiseError
 from edgewise.evaluation import mib_auroc, mib_scores
-from edgewise.evaluation.mib import SHARES, AtShare, area, scores_from, strongest
-from edgewise.graph import Circuit, Graph, load_circuit, of_nodes, save_circuit
+from edgewise.evaluation.mib import SHARES, AtShare, area, pieces_of, scores_from, strongest
+from edgewise.graph import Circuit, Graph, load_circuit, node_scores, of_nodes, save_circuit
 from edgewise.graph.convert import ungrouped, without_ports
-from edgewise.patching import Experiment
+from edgewise.patching import Experiment, memory_of
 from edgewise.runs.mib_export import export_mib, load_pt, mib_cell, pt_bytes
 
 
@@ -98,6 +101,159 @@ def test_of_edges_with_one_score_those_are_taken_that_torch_sorts_first():
             taken[order[:count].numpy()] = True
             wanted = Circuit(graph, taken.reshape(graph.edges.shape), graph.port_edges).connected()
             assert strongest(scored, count, absolute=absolute) == wanted
+
+
+# -- every method, by a definition that shares no code -----------------------------------------------------------------
+
+
+def benchmarks_edges(layers, heads):
+    """Every edge of the benchmark's graph with its row and column: senders and readers are counted by its formulas."""
+    rows, columns = {"input": 0}, {"logits": layers * (3 * heads + 1)}
+    for layer in range(layers):
+        rows[f"m{layer}"] = 1 + layer * (heads + 1) + heads
+        columns[f"m{layer}"] = layer * (3 * heads + 1) + 3 * heads
+        for head in range(heads):
+            rows[f"a{layer}.h{head}"] = 1 + layer * (heads + 1) + head
+            for at, kind in enumerate("qkv"):
+                columns[f"a{layer}.h{head}<{kind}>"] = layer * (3 * heads + 1) + at * heads + head
+    edges = {}
+    for sender, row in rows.items():
+        for reader, column in columns.items():
+            layer = layers if reader == "logits" else int(reader[1])
+            # An MLP reads the heads of its layer, which stand before it.
+            before = row < 1 + layer * (heads + 1) + (heads if reader[0] == "m" else 0)
+            if before:
+                edges[f"{sender}->{reader}"] = (row, column)
+    return edges, (len(rows), len(columns))
+
+
+def benchmarks_areas(model, task, scored, value):
+    """CPR and CMD as the benchmark's code works them out, from names, a matrix of scores and `value` of a circuit."""
+    scored = ungrouped(without_ports(scored))
+    graph = scored.graph
+    edges, shape = benchmarks_edges(graph.n_layers, graph.n_heads)
+    assert set(edges) == set(graph.names())
+    nodes = {node.name: row for row, node in enumerate(graph.sources)}
+    own = node_scores(scored) if scored.whole_nodes else None
+    matrix = torch.full(shape if own is None else (len(nodes),), -math.inf)
+    if own is None:
+        for name, place in edges.items():
+            matrix[place] = float(scored.scores[graph.locate(name)])
+    else:
+        matrix[:] = torch.tensor(own)
+    known = torch.isfinite(matrix)
+    empty, everything = value(graph, []), value(graph, list(edges))
+    areas = []
+    for absolute in (False, True):
+        ranking = torch.where(known, matrix.abs() if absolute else matrix, -math.inf).flatten().argsort(descending=True)
+        shares = []
+        for share in SHARES:
+            taken = set(ranking[: int(share * int(known.sum()))].tolist())
+            if own is None:
+                names = pruned_names(graph, [name for name, (r, c) in edges.items() if r * shape[1] + c in taken])
+            else:
+                names = [name for name in edges if nodes[name.split("->")[0]] in taken]
+            shares.append((value(graph, names) - empty) / (everything - empty))
+        heights = [abs(1 - one) for one in shares] if absolute else shares
+        areas.append(float(np.trapezoid(heights, SHARES)))
+    return areas
+
+
+def measured_by_the_oracle(model, task):
+    """Of a circuit by the names of its edges, the mean logit difference, off the source model alone."""
+    experiment = Experiment(model, task, metric="logit_diff", ports=False)
+    prompts = task.prompts
+
+    def value(graph, names):
+        logits = oracle_logits(experiment, Circuit.from_names(graph, names)).detach()
+        every = torch.arange(len(prompts.answers))[:, None]
+        return float((logits[every, prompts.answers] - logits[every, prompts.wrong]).mean())
+
+    return value
+
+
+def measured_by_circuit_runs(model, task):
+    graph = model.graph(ports=False, ungroup=True)
+    experiment = Experiment(model, task, metric="logit_diff", graph=graph)
+    return lambda graph, names: -experiment.value(Circuit.from_names(graph, names))
+
+
+EVERY = [(name, level) for name, one in METHODS.items() for level in ("edge", "node") if one.scorers[level] is not None]
+FAST = (("edge-attribution-ig", "edge"), ("edge-attribution-ig", "node"), ("head-importance", "edge"))
+
+
+@pytest.mark.parametrize(("method", "level"), tiny.slow_unless(lambda *one: one in FAST, EVERY))
+def test_areas_of_every_method_are_those_of_the_benchmarks_definition(method, level):
+    """On a GPT-2 off the source model alone; on a Llama, whose shared heads come apart, by circuit runs."""
+    for family, measured in (("gpt2", measured_by_the_oracle), ("llama", measured_by_circuit_runs)):
+        model, task = tiny.FAMILIES[family](dtype=torch.float64, layers=2, heads=2), one_answer_each()
+        if family == "llama":
+            model = tiny.llama(dtype=torch.float64, layers=2, heads=2, kv_heads=1)
+        graph = model.graph(ports=False, ungroup=True)
+        options = {"steps": 3, "target": 5, "members": "edge-attribution,exact"}
+        options = {name: value for name, value in options.items() if name in METHODS[method].options}
+        experiment = Experiment(model, task, metric="logit_diff", graph=graph)
+        scored = METHODS[method].scores(experiment, level=level, **{**METHODS[method].options, **options}).circuit
+        found = mib_scores(model, task, scored)
+        assert [found.cpr, found.cmd] == pytest.approx(
+            benchmarks_areas(model, task, scored, measured(model, task)), abs=1e-6
+        )
+        assert not np.allclose(scored.scores, 0)
+
+
+def one_answer_each():
+    """Three pairs with one answer and one wrong answer each."""
+    task = tiny.task(rows=3)
+    answers, wrong = torch.tensor([[3], [5], [7]]), torch.tensor([[4], [6], [8]])
+    places = torch.tensor([0, 1, 2])
+    last = task.prompts.mask.sum(dim=1) - 1
+    prompts = replace(task.prompts, scored_rows=places, scored_positions=last, answers=answers, wrong=wrong)
+    return replace(task, prompts=prompts)
+
+
+def test_prompts_in_pieces_come_to_the_same_and_go_on_where_they_were(monkeypatch):
+    model, task = tiny.gpt2(dtype=torch.float64, layers=1, heads=2), one_answer_each()
+    scored = known_scores(model.graph(ports=False))
+    whole = mib_scores(model, task, scored)
+    assert whole.accuracy in (0, 1 / 3, 2 / 3, 1)
+    assert pieces_of(model, task, scored) == [(0, 3)]
+    monkeypatch.setattr("edgewise.evaluation.mib.PIECE_BYTES", memory_of(model, task, scored.graph).held * 2 // 3)
+    assert pieces_of(model, task, scored) == [(0, 2), (2, 3)]
+    told, done = [], []
+    found = mib_scores(model, task, scored, measured=told.append, progress=lambda *step: done.append(step))
+    assert done[-1][0] == done[-1][1] == len(done) == len(told)
+    for name in ("cpr", "cmd", "full", "ablated", "accuracy"):
+        assert getattr(found, name) == pytest.approx(getattr(whole, name), abs=1e-9)
+    for stop in (1, len(told) // 2 - 1, len(told) // 2, len(told) - 1, len(told)):
+        again = []
+        assert mib_scores(model, task, scored, earlier=told[:stop], measured=again.append) == found
+        assert again == told[stop:], "what was measured before is not measured again"
+    with pytest.raises(EdgewiseError, match="of other circuits, or of other prompts"):
+        mib_scores(model, task, scored, earlier=told * 2)
+
+
+def test_greedy_circuits_grow_from_the_logits():
+    model, task = tiny.gpt2(dtype=torch.float64, layers=1, heads=2), one_answer_each()
+    graph = model.graph(ports=False)
+    scored = known_scores(graph)
+    found = mib_scores(model, task, scored, select="greedy")
+    score = {name: scored.scores[graph.locate(name)] for name in graph.names()}
+    experiment = Experiment(model, task, metric="logit_diff", graph=graph)
+    full, ablated = experiment.full(), experiment.ablated()
+    for point in found.signed:
+        inside, names = {"logits"}, []
+        for _ in range(point.asked):
+            reached = [name for name in score if name not in names and re.split(r"->|<", name)[1] in inside]
+            names.append(max(reached, key=score.get))
+            inside.add(names[-1].split("->")[0])
+        left = pruned_names(graph, names)
+        assert point.n_edges == len(left)
+        value = experiment.value(Circuit.from_names(graph, left))
+        assert point.faithfulness == pytest.approx((value - ablated) / (full - ablated), abs=1e-9)
+    with pytest.raises(EdgewiseError, match="greedy selection grows a circuit of edges, and these are scores of nodes"):
+        mib_scores(model, task, of_nodes(graph, np.ones(4, dtype=bool), np.arange(4.0)), select="greedy")
+    with pytest.raises(EdgewiseError, match="unknown way to choose edges 'best'"):
+        mib_scores(model, task, scored, select="best")
 
 
 def flat(value, last=None):

@@ -14,7 +14,7 @@ from edgewise.cli.app import app
 # Help lists the commands in this order.
 _OF_THEIR_OWN = (
     *("discover", "show", "runs", "resume", "batch", "plan", "patch"),
-    *("evaluate", "draw", "report", "compare", "clusters", "generate", "sweep", "export", "reproduce"),
+    *("evaluate", "draw", "report", "compare", "clusters", "generate", "sweep", "export", "reproduce", "mib"),
 )
 COMMANDS = {
     **{name: name for name in _OF_THEIR_OWN},

@@ -103,6 +103,7 @@ def _request(given: dict[str, Any]) -> Request:
 RevisionOption = Annotated[str | None, _option("revision")]
 TrustLayoutOption = Annotated[bool, _option("trust_layout")]
 DeviceOption = Annotated[str | None, _option("device")]
+MaxMemoryOption = Annotated[str | None, _option("max_memory")]
 DtypeOption = Annotated[str | None, _option("dtype")]
 WorkersOption = Annotated[int | None, _option("workers")]
 RayOption = Annotated[str | None, _option("ray")]

@@ -18,25 +18,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from edgewise.discovery import by_integer_programming, greedy
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, unknown
 from edgewise.evaluation.share import SMALLEST_WAY
 from edgewise.graph import Circuit, OutputCircuit, node_scores, of_nodes
 from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.models import Decoder
-from edgewise.patching import Experiment
+from edgewise.patching import Experiment, memory_of
 from edgewise.tasks import Task
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 METRIC = "logit_diff"
+PIECE_BYTES = 2**31
+"""What an experiment keeps of the prompts that are measured together, unless it may take less."""
 
+MibSelection = Literal["top", "greedy", "ilp"]
 StepProgress = Callable[[int, int], None]
 
 
@@ -66,6 +69,8 @@ class MibScores:
         cpr_log, cmd_log: the same over log p, divided by the length of that axis.
         average: mean faithfulness of `signed`, as the benchmark's files have it.
         unit: what `n_graph_edges` and sizes count: `edges`, or `nodes` of a circuit of whole nodes.
+        full, ablated: the metric of the model and with every edge ablated, as it is measured: lower is better.
+        accuracy: the share of prompts whose answer the model itself puts above the wrong one.
     """
 
     metric: str
@@ -78,6 +83,9 @@ class MibScores:
     cmd_log: float
     average: float
     unit: str = "edges"
+    full: float = math.nan
+    ablated: float = math.nan
+    accuracy: float | None = None
 
 
 def mib_scores(
@@ -86,17 +94,24 @@ def mib_scores(
     scored: Circuit,
     *,
     metric: str = METRIC,
-    select: Literal["top", "ilp"] = "top",
+    select: MibSelection = "top",
+    max_memory: int | None = None,
+    earlier: Sequence[float] = (),
+    measured: Callable[[float], None] | None = None,
     progress: StepProgress | None = None,
 ) -> MibScores:
     """CPR and CMD of a circuit with a score for every edge, or every node. Port edges of its graph are left aside.
 
     Absent edges carry the corrupted prompt's activations, as in the benchmark, whatever the search ablated. Of edges
-    with one score those are taken that torch's sort of single-precision scores puts first, as in its code.
+    with one score those are taken that torch's sort of single-precision scores puts first, as in its code. Prompts are
+    measured in pieces (`pieces_of`), so that there may be thousands.
 
     Args:
-        select: how edges are chosen: `top`, as in the benchmark, or `ilp`, by integer programming (Nikankin et al.
-            2025).
+        select: how edges are chosen: `top`, as in the benchmark; `greedy`, grown from the logits, as it does for
+            information flow routes; or `ilp`, by integer programming (Nikankin et al. 2025).
+        max_memory: bytes that it may use beyond the model's weights; by default what the machine has.
+        earlier: what `measured` was told by an earlier call with the same arguments, which is not measured again.
+        measured: called with each number that is measured, piece after piece.
 
     Raises:
         EdgewiseError: no scores, another model's graph, a split embedding, or a task where ablating everything does not
@@ -104,39 +119,94 @@ def mib_scores(
     """
     if scored.graph.neurons or isinstance(scored, OutputCircuit):
         raise EdgewiseError("they are of edges, or of nodes with all that they write, not of neurons")
+    if select not in get_args(MibSelection):
+        raise unknown("way to choose edges", select, get_args(MibSelection))
     scored = ungrouped(without_ports(scored))
-    if select == "ilp" and scored.whole_nodes:
-        raise EdgewiseError("integer programming chooses edges, and these are scores of nodes")
-    items = scored.most
+    if select != "top" and scored.whole_nodes:
+        how = {"ilp": "integer programming chooses", "greedy": "greedy selection grows a circuit of"}[select]
+        raise EdgewiseError(f"{how} edges, and these are scores of nodes")
     if scored.graph.split_embedding:
         raise EdgewiseError("the benchmark's graph has one embedding; this one has tokens and positions apart")
-    experiment = Experiment(model, task, metric=metric, ablation="resample", graph=scored.graph)
+    graph = scored.graph
+
+    def on_rows(first: int, stop: int) -> Experiment:
+        part = task.of_rows(first, stop)
+        return Experiment(model, part, metric=metric, ablation="resample", graph=graph, max_memory=max_memory)
+
+    pieces = pieces_of(model, task, scored, max_memory)
+    experiment = on_rows(0, 1) if earlier else on_rows(*pieces[0])
     scored = scored.on(experiment.graph)
-    full, ablated = experiment.full(), experiment.ablated()
+    items = scored.most
+    asked = [int(share * items) for share in SHARES]
+    circuits = [[_chosen(scored, count, select, absolute=absolute) for count in asked] for absolute in (False, True)]
+    whole = Circuit.full(scored.graph)
+    every = list(dict.fromkeys([whole, *circuits[0], *circuits[1]]))
+    numbers, width = list(earlier), 2 + len(every)  # of each piece: accuracy, every edge ablated, and circuits
+    if len(numbers) > width * len(pieces):
+        raise EdgewiseError("what was measured earlier is of other circuits, or of other prompts")
+    for number, piece in enumerate(pieces):
+        if len(numbers) >= (number + 1) * width:
+            continue
+        experiment = on_rows(*piece) if earlier or number else experiment
+        for at in range(len(numbers) - number * width, width):
+            if at == 0:
+                accuracy = experiment.accuracy()
+                value = math.nan if accuracy is None else accuracy
+            else:
+                value = experiment.ablated() if at == 1 else experiment.value(every[at - 2])
+            numbers.append(value)
+            if measured is not None:
+                measured(value)
+            if len(pieces) == 1 and at == 2:
+                _require_way(value, numbers[1], metric)
+            if progress is not None:
+                progress(number * width + at + 1, width * len(pieces))
+    rows = np.array(numbers).reshape(len(pieces), width)
+    places = task.prompts.scored_rows
+    weights = [int(((places >= first) & (places < stop)).sum()) for first, stop in pieces]
+    right, ablated, *values = (float(one) for one in np.average(rows, axis=0, weights=weights))
+    of = dict(zip(every, values, strict=True))
+    full = of[whole]
+    _require_way(full, ablated, metric)
+    signed, absolute = (
+        tuple(
+            AtShare(share, count, circuit.size, (of[circuit] - ablated) / (full - ablated))
+            for share, count, circuit in zip(SHARES, asked, chosen, strict=True)
+        )
+        for chosen in circuits
+    )
+    return scores_from(
+        metric,
+        items,
+        signed,
+        absolute,
+        unit=scored.unit,
+        full=full,
+        ablated=ablated,
+        accuracy=None if math.isnan(right) else right,
+    )
+
+
+def pieces_of(model: Decoder, task: Task, scored: Circuit, max_memory: int | None = None) -> list[tuple[int, int]]:
+    """The rows of prompts that are measured together, `(first, stop)`: what is kept of them fits into `PIECE_BYTES`.
+
+    Or into half of `max_memory`, where that is less.
+    """
+    plan = memory_of(model, task, scored.graph)
+    most = PIECE_BYTES if max_memory is None else min(PIECE_BYTES, max_memory // 2)
+    step = max(1, most * len(task) // max(1, plan.held))
+    return [(first, min(first + step, len(task))) for first in range(0, len(task), step)]
+
+
+def _require_way(full: float, ablated: float, metric: str) -> None:
     if abs(full - ablated) <= SMALLEST_WAY:
         raise EdgewiseError(f"ablating every edge leaves {metric} as it is, so no circuit has a faithfulness")
-    done = 0
-
-    def at_shares(absolute: bool) -> tuple[AtShare, ...]:
-        nonlocal done
-        found = []
-        for share in SHARES:
-            asked = int(share * items)
-            circuit = _chosen(scored, asked, select, absolute=absolute)
-            value = (experiment.value(circuit) - ablated) / (full - ablated)
-            found.append(AtShare(share, asked, circuit.size, value))
-            done += 1
-            if progress is not None:
-                progress(done, 2 * len(SHARES))
-        return tuple(found)
-
-    signed, absolute = at_shares(False), at_shares(True)
-    return replace(scores_from(metric, items, signed, absolute), unit=scored.unit)
 
 
 def _chosen(scored: Circuit, count: int, select: str, *, absolute: bool) -> Circuit:
-    if select == "ilp" and 0 < count < scored.most:  # of everything there is nothing to choose
-        return by_integer_programming(scored, count, absolute=absolute).circuit
+    if select != "top" and 0 < count < scored.most:  # of everything there is nothing to choose
+        choose = greedy if select == "greedy" else by_integer_programming
+        return choose(scored, count, absolute=absolute).circuit
     return strongest(scored, count, absolute=absolute)
 
 
@@ -169,9 +239,9 @@ def _strongest_nodes(scored: Circuit, count: int, *, absolute: bool) -> Circuit:
 
 
 def scores_from(
-    metric: str, n_graph_edges: int, signed: tuple[AtShare, ...], absolute: tuple[AtShare, ...]
+    metric: str, n_graph_edges: int, signed: tuple[AtShare, ...], absolute: tuple[AtShare, ...], **about: Any
 ) -> MibScores:
-    """The areas that follow from faithfulness at every share."""
+    """The areas that follow from faithfulness at every share; `about` has the other fields."""
     by_score, by_size = ([one.faithfulness for one in each] for each in (signed, absolute))
     distance = [abs(1 - one) for one in by_size]
     return MibScores(
@@ -184,6 +254,7 @@ def scores_from(
         cpr_log=area(by_score, logarithmic=True),
         cmd_log=area(distance, logarithmic=True),
         average=float(np.mean(by_score)),
+        **about,
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from edgewise.errors import EdgewiseError, EdgewiseWarning, first_line, near_matches
+from edgewise.models import interp_bench
 from edgewise.models.built_in import BUILT_IN, GETTABLE, got, read_got
 from edgewise.models.checkpoint import (
     attention_of,
@@ -122,6 +123,10 @@ class Source:
         if (folder / ADAPTER).is_file():
             self._whole("a PEFT adapter")
             return self._with_adapter(read_adapter_config(folder / ADAPTER, self.name), folder)
+        if (folder / interp_bench.CONFIG).is_file() and not (folder / "config.json").is_file():
+            self._whole("a model of InterpBench")
+            config = interp_bench.read_config(folder / interp_bench.CONFIG, self.name)
+            return self._from_transformer_lens(folder, config, interp_bench.weights_in(folder, self.name))
         if not (folder / "config.json").is_file():
             raise EdgewiseError(
                 f"model folder {str(folder)!r} has no config.json, so it is neither in Hugging Face's layout nor in "

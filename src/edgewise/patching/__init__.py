@@ -6,7 +6,7 @@ from edgewise.patching.costs import Costs, calibrate
 from edgewise.patching.engine import Engine, PlainEngine, Removed
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.incremental import IncrementalEngine
-from edgewise.patching.memory import MemoryKind, MemoryPlan, OutOfMemoryError, parse_size, plan_memory, size
+from edgewise.patching.memory import MemoryKind, MemoryPlan, OutOfMemoryError, memory_of, parse_size, plan_memory, size
 from edgewise.patching.pruned import PrunedEngine
 from edgewise.patching.running import circuit_run
 
@@ -28,6 +28,7 @@ __all__ = [
     "ablate",
     "calibrate",
     "circuit_run",
+    "memory_of",
     "parse_size",
     "plan_memory",
     "size",

@@ -206,7 +206,7 @@ class Experiment:
         """The same on rows `first` to `stop` of the prompts. What it has recorded is shared."""
         prompts, other = self.task.prompts, copy.copy(self)
         inside = (prompts.scored_rows >= first) & (prompts.scored_rows < stop)
-        other.task = replace(self.task, prompts=prompts.rows(first, stop), text=self.task.text[first:stop])
+        other.task = self.task.of_rows(first, stop)
         other.reference = self.reference.at(inside)
         other.ablated_activations = cut_rows(self.ablated_activations, first, stop)
         return other

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgewise.runs.folder import RunFolder, require_free, require_own
     from edgewise.runs.loaded import load_again, load_run
+    from edgewise.runs.mib import run_mib
+    from edgewise.runs.mib_plan import MibPlan
     from edgewise.runs.planning import plan_discovery
     from edgewise.runs.reading import read_record, read_run, read_trace
     from edgewise.runs.request import ModelRequest, Request, SearchRequest, TaskRequest
@@ -24,10 +26,13 @@ _IN = {
     **dict.fromkeys(("ModelRequest", "Request", "SearchRequest", "TaskRequest"), "request"),
     **dict.fromkeys(("Run", "RunInterrupted", "describe_model", "versions"), "run"),
     "plan_discovery": "planning",
+    "run_mib": "mib",
+    "MibPlan": "mib_plan",
     "discover": "search",
 }
 
 __all__ = [
+    "MibPlan",
     "ModelRequest",
     "Request",
     "Run",
@@ -46,6 +51,7 @@ __all__ = [
     "require_free",
     "require_own",
     "resume",
+    "run_mib",
     "versions",
 ]
 

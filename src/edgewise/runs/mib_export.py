@@ -27,31 +27,9 @@ from edgewise.graph.convert import ungrouped, without_ports
 from edgewise.graph.eap_json import to_dict
 from edgewise.json_files import part
 from edgewise.runs.folder import RunFolder
+from edgewise.runs.mib_cells import CELLS, MODEL_NAMES, cell_name
 
 KINDS = ("json", "pt")
-TASK_NAMES = {
-    "ioi": "ioi",
-    "mcqa": "mcqa",
-    "arithmetic_addition": "arithmetic-addition",
-    "arithmetic_subtraction": "arithmetic-subtraction",
-    "arc_easy": "arc-easy",
-    "arc_challenge": "arc-challenge",
-}
-MODEL_NAMES = {
-    "gpt2": "gpt2",
-    "openai-community/gpt2": "gpt2",
-    "Qwen/Qwen2.5-0.5B": "qwen2.5",
-    "google/gemma-2-2b": "gemma2",
-    "meta-llama/Llama-3.1-8B": "llama3",
-}
-
-
-CELLS = (
-    *(f"ioi_{model}" for model in ("gpt2", "qwen2.5", "gemma2", "llama3")),
-    *(f"mcqa_{model}" for model in ("qwen2.5", "gemma2", "llama3")),
-    *(f"{task}_llama3" for task in ("arithmetic-addition", "arithmetic-subtraction", "arc-easy", "arc-challenge")),
-    "arc-easy_gemma2",
-)
 
 
 @dataclass(frozen=True)
@@ -86,12 +64,27 @@ def mib_cell(record: dict[str, Any], circuit: Circuit, name: str | None = None) 
     plain, scored = benchmark_circuit(record, circuit)
     settings = record["settings"]
     task, model = Path(settings["task"]["task"]).stem, settings["model"]["name"]
-    own = f"{TASK_NAMES.get(task, task)}_{MODEL_NAMES.get(model, Path(model).name)}"
-    return MibCell(name or own, plain, scored, (name or own) in CELLS)
+    name = name or cell_name(task, MODEL_NAMES.get(model, Path(model).name))
+    return MibCell(name, plain, scored, name in CELLS)
 
 
 def benchmark_circuit(record: dict[str, Any], circuit: Circuit) -> tuple[Circuit, bool]:
     """A run's circuit in the benchmark's graph, and whether every edge (node) has an importance; as `mib_cell`."""
+    plain = in_benchmark_graph(circuit)
+    scored = record["result"].get("scoring") is not None
+    if not scored and plain.whole_nodes:
+        plain = of_nodes(plain.graph, plain.rows, plain.rows.astype(float))
+    elif not scored:
+        plain = plain.with_scores(plain.edges.astype(float))
+    return plain, scored
+
+
+def in_benchmark_graph(circuit: Circuit) -> Circuit:
+    """A circuit in the graph that the benchmark's files describe.
+
+    Raises:
+        EdgewiseError: it is of neurons, or there is no such graph of its model.
+    """
     require_edges(circuit, "the benchmark takes no submission")
     graph = circuit.graph
     if graph.split_embedding or not graph.mlps:
@@ -99,13 +92,7 @@ def benchmark_circuit(record: dict[str, Any], circuit: Circuit) -> tuple[Circuit
             f"the benchmark's form has one embedding and an MLP in every layer; this graph is {graph.describe()}"
         )
     plain = ungrouped(without_ports(circuit))
-    plain = plain.on(replace(plain.graph, coupled=False))  # which the benchmark's graph does not know
-    scored = record["result"].get("scoring") is not None
-    if not scored and plain.whole_nodes:
-        plain = of_nodes(plain.graph, plain.rows, plain.rows.astype(float))
-    elif not scored:
-        plain = plain.with_scores(plain.edges.astype(float))
-    return plain, scored
+    return plain.on(replace(plain.graph, coupled=False))  # which the benchmark's graph does not know
 
 
 def export_mib(cells: Sequence[MibCell], folder: Path, kind: str = "json") -> Path:

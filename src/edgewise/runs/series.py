@@ -1,8 +1,7 @@
 """Series of circuits that one method gives at one setting after another, kept as they come.
 
-A series is a file of JSON lines: what makes it what it is (with every metric's baseline), a line per circuit, and a
-last line that says that it is finished. A line is on disk before anything goes on, so a sweep that is stopped goes on
-where it was; a last line that a crash has torn is dropped.
+A series is a file of JSON lines (lines.py): what makes it what it is (with every metric's baseline), a line per
+circuit, and a last line that says that it is finished.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,10 +18,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgewise.attached import attach
-from edgewise.errors import EdgewiseError, shorten
-from edgewise.files import decode, read_bytes, write_text
+from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph
-from edgewise.json_files import json_lines, part
+from edgewise.json_files import part
+from edgewise.runs.lines import LinesFile
 
 FORM, ENDING = 2, ".jsonl"
 
@@ -167,27 +165,18 @@ class SeriesFile:
         self.about = json.loads(json.dumps({"form": FORM, **about, "graph": asdict(graph)}))
         self.baseline: dict[str, tuple[float, float]] = {}
         self.finished = False
-        self._end = 0  # of what is whole
-        self._size = 0  # of the file as this process knows it, with what a crash has torn
-        if path.exists():
-            self._read(graph, settings)
+        self._file = LinesFile(path, "the series")
+        if self._file.lines is not None:
+            self._read(self._file.lines, graph, settings)
 
-    def _read(self, graph: Graph, settings: Sequence[float] | None) -> None:
-        data = read_bytes(self.path, "the series")
-        self._size, self._end = len(data), data.rfind(b"\n") + 1
-        what = f"the series {str(self.path)!r}"
-        lines = list(json_lines(decode(data[: self._end], self.path, "the series"), what))
+    def _read(self, lines: list[tuple[int, dict[str, Any]]], graph: Graph, settings: Sequence[float] | None) -> None:
+        what = self._file.named
         if not lines:
             raise EdgewiseError(f"{what} is broken: it is empty; remove it to make it again")
         header = lines[0][1]
         baseline = part(header, "baseline", dict, f"{what}, line 1")
         own = {key: value for key, value in header.items() if key != "baseline"}
-        if own != self.about:
-            where, theirs, ours = _first_difference(own, self.about)
-            raise EdgewiseError(
-                f"{str(self.path)!r} holds another series ({where} {_short(theirs)} there, {_short(ours)} here); "
-                "choose another folder"
-            )
+        self._file.require(own, self.about)
         for name, pair in baseline.items():
             if not isinstance(pair, list) or len(pair) != 2 or not all(type(one) in (int, float) for one in pair):
                 raise EdgewiseError(f"{what}, line 1 is broken: 'baseline.{name}' should be two numbers")
@@ -218,13 +207,11 @@ class SeriesFile:
         """
         if not self.baseline:
             self.baseline = dict(baseline)
-            text = json.dumps({**self.about, "baseline": self.baseline}) + "\n"
-            write_text(self.path, text)
-            self._end = self._size = len(text.encode())
+            self._file.begin({**self.about, "baseline": self.baseline})
             return
         if set(self.baseline) != set(baseline):
             raise EdgewiseError(f"the series {str(self.path)!r} is broken: its baseline has other metrics")
-        self._append("")
+        self._file.append(None)
 
     def add(self, point: SweepPoint) -> None:
         """Keep one more point.
@@ -236,42 +223,12 @@ class SeriesFile:
         for name, value in (*point.metrics.items(), *point.test_metrics.items()):
             if not math.isfinite(value):
                 raise EdgewiseError(f"{name} came out as {value} at {point.setting:g}, which cannot be kept")
-        self._append(json.dumps(point.to_dict()) + "\n")
+        self._file.append(point.to_dict())
         self.points.append(point)
 
     def finish(self) -> None:
-        self._append(json.dumps({"finished": True}) + "\n")
+        self._file.append({"finished": True})
         self.finished = True
-
-    def _append(self, text: str) -> None:
-        """Put a line behind what is whole, in place of what was torn."""
-        try:
-            with self.path.open("r+b") as file:
-                if file.seek(0, os.SEEK_END) != self._size:
-                    raise EdgewiseError(
-                        f"another process is writing to the series {str(self.path)!r}; wait for its end"
-                    )
-                file.truncate(self._end)
-                file.seek(self._end)
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-                self._end = self._size = file.tell()
-        except OSError as error:
-            raise EdgewiseError(f"cannot write {self.path}: {error.strerror}") from None
-
-
-def _first_difference(theirs: Any, ours: Any, where: str = "") -> tuple[str, Any, Any]:
-    """Where two records differ first, and what each has there."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in [*ours, *theirs]:
-            if theirs.get(key) != ours.get(key):
-                return _first_difference(theirs.get(key), ours.get(key), f"{where} {key}".strip())
-    return where, theirs, ours
-
-
-def _short(value: Any) -> str:
-    return shorten(json.dumps(value))
 
 
 for _kind in (Series, Sweep):

@@ -311,15 +311,24 @@ def load_task(
     if spec is None:
         rows = _rows(task, name)
         loaded = build_own(model, rows, examples=examples, split=split, skip_bad=skip_bad, ablation=ablation)
-        _require_outputs(loaded, model)
+        require_outputs(loaded, model)
         loaded = replace(loaded, prompts=loaded.prompts.to(model.device))
     else:
         count = spec.examples_for(model.name) if examples is None else examples
         loaded = make_task(spec, model, count, seed=seed, split=split, variant=variant)
-    prompts = loaded.prompts
+    return read_right(loaded, model)
+
+
+def read_right(task: Task, model: Decoder) -> Task:
+    """The task, once edgewise is seen to read the model right on its prompts.
+
+    Raises:
+        EdgewiseError: the Decoder does not reproduce the model on them.
+    """
+    prompts = task.prompts
     rows = torch.linspace(0, len(prompts) - 1, min(len(prompts), MOST_CHECKED)).round().long().to(model.device)
     check(model, prompts.clean[rows], prompts.mask[rows])
-    return replace(loaded, n_tokens=model.config.n_tokens)
+    return replace(task, n_tokens=model.config.n_tokens)
 
 
 def _rows(task: str | Path | Sequence[Mapping[str, Any]] | Dataset, name: str) -> Rows:
@@ -343,7 +352,7 @@ def make_task(
         EdgewiseError: the model's tokenizer does not do for the task, or it has no output for an answer.
     """
     made = spec.build(model, examples=examples, seed=seed, split=split, variant=variant)
-    _require_outputs(made, model)
+    require_outputs(made, model)
     left_out = {"left_out": list(made.left_out)} if made.left_out else {}
     return replace(
         made,
@@ -362,7 +371,7 @@ def make_task(
     )
 
 
-def _require_outputs(task: Task, model: Decoder) -> None:
+def require_outputs(task: Task, model: Decoder) -> None:
     """Refuse answers that the model has no output for: some models put out fewer tokens than they read."""
     for ids in (task.prompts.answers, task.prompts.wrong):
         most = -1 if ids is None else int(ids.max())

@@ -22,7 +22,7 @@ from edgewise.tasks.tokens import (
     conversation,
     encode,
     encode_all,
-    encode_rendered,
+    encode_bare,
     show,
     unknown_words,
 )
@@ -158,7 +158,7 @@ def _rendered(model: Decoder, rows: Sequence[Row], bad: dict[int, str]) -> list[
 
 def _encoded(model: Decoder, rows: Sequence[Row], side: str) -> list[list[int]]:
     plain = iter(encode_all(model, [getattr(row.text, side) for row in rows if row.messages is None]))
-    rendered = iter(encode_rendered(model, [getattr(row.text, side) for row in rows if row.messages is not None]))
+    rendered = iter(encode_bare(model, [getattr(row.text, side) for row in rows if row.messages is not None]))
     return [next(plain if row.messages is None else rendered) for row in rows]
 
 

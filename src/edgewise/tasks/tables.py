@@ -54,7 +54,7 @@ def read_dataset(asked: Dataset) -> Rows:
         EdgewiseError: the `datasets` library is not there or cannot read it, it has several splits or none of the one
             asked for, or a column is missing.
     """
-    table = _load(asked)
+    table = open_table(asked)
     rows = [_row(asked, number, values) for number, values in enumerate(table, start=1)]
     if not rows:
         raise EdgewiseError(f"the dataset {quoted(asked.dataset)} has no rows")
@@ -62,7 +62,12 @@ def read_dataset(asked: Dataset) -> Rows:
     return rows_of(rows, asked.name, origin=asked.dataset, settings={"task": asked.dataset, "dataset": about})
 
 
-def _load(asked: Dataset) -> Any:
+def open_table(asked: Dataset) -> Any:
+    """The rows of a dataset as its own columns have them, one mapping after another.
+
+    Raises:
+        EdgewiseError: as `read_dataset`, but for columns.
+    """
     datasets = require_package("datasets", "datasets", "to read a dataset")  # slow to import
     path = Path(asked.dataset).expanduser()
     kind = KINDS.get(path.suffix.lower())
@@ -104,7 +109,7 @@ def _row(asked: Dataset, number: int, values: Mapping[str, Any]) -> dict[str, An
                 f"{', '.join(values)})"
             )
         try:
-            row[field] = _value(values, field if source is None else source)
+            row[field] = value_of(values, field if source is None else source)
         except EdgewiseError as error:
             raise EdgewiseError(
                 f"{asked.dataset}, row {number}: --{field} {quoted(source or field, 80)}: {error}"
@@ -117,8 +122,12 @@ def _row(asked: Dataset, number: int, values: Mapping[str, Any]) -> dict[str, An
 _STEP = re.compile(r"\.?(?P<name>[^.\[\]{}]+)|\[(?P<but>!?)(?P<at>[^\[\]{}]+)\]")
 
 
-def _value(values: Mapping[str, Any], source: str) -> Any:
-    """What a field is made of: text, or texts."""
+def value_of(values: Mapping[str, Any], source: str) -> Any:
+    """What a field is made of: text, or texts.
+
+    Raises:
+        EdgewiseError: there is no such column, or it holds no text.
+    """
     if source in values or "{" not in source:
         return _texts(_at(values, source))
     parts = re.split(r"\{([^{}]+)\}", source)  # text, path, text, …

@@ -194,6 +194,10 @@ class Task:
             own = read_groups(groups, graph)
         return replace(self, known_circuit=truth, groups=own)
 
+    def of_rows(self, first: int, stop: int) -> Task:
+        """The same task with rows `first` to `stop` of its prompts alone."""
+        return replace(self, prompts=self.prompts.rows(first, stop), text=self.text[first:stop])
+
     def first(self, count: int) -> Task:
         """The same task with its first `count` pairs alone."""
         rows = sum(len(rows) for rows in self._pairs()[:count])

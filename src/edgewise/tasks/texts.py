@@ -20,7 +20,7 @@ from edgewise.models import Decoder
 from edgewise.tasks.jsonl import digest, is_text, row_of
 from edgewise.tasks.own_prompts import MOST_CHARACTERS, MOST_TOKENS
 from edgewise.tasks.task import pad
-from edgewise.tasks.tokens import check_length, conversation, encode_all, encode_rendered, unknown_words
+from edgewise.tasks.tokens import check_length, conversation, encode_all, encode_bare, unknown_words
 
 WHAT = "the texts to take the mean over"
 
@@ -97,7 +97,7 @@ def _encoded(model: Decoder, number: int, line: str) -> list[list[int]]:
             raise EdgewiseError(
                 f"has {len(text):,} characters, and model {model.name!r} reads at most {reads:,} tokens"
             )
-    found = encode_rendered(model, texts) if rendered else encode_all(model, texts)
+    found = encode_bare(model, texts) if rendered else encode_all(model, texts)
     for text, ids in zip(texts, found, strict=True):
         check_length(model, ids, f"the text {quoted(text, 40)}")
         if unknown_words(model, ids):

@@ -34,7 +34,7 @@ def encode_all(model: Decoder, texts: Sequence[str]) -> list[list[int]]:
     tokenizer = _tokenizer(model)
     found = [list(ids) for ids in tokenizer(list(texts))["input_ids"]]
     if tokenizer.num_special_tokens_to_add() != 0:
-        found = [_without_end(ids, own) for ids, own in zip(found, _bare(model, texts), strict=True)]
+        found = [_without_end(ids, own) for ids, own in zip(found, encode_bare(model, texts), strict=True)]
     return [with_bos(model, ids) for ids in found] if model.config.architecture.startswith("gemma") else found
 
 
@@ -56,7 +56,10 @@ def with_bos(model: Decoder, ids: list[int]) -> list[int]:
     return ids if first is None or ids[:1] == [first] else [first, *ids]
 
 
-def _bare(model: Decoder, texts: Sequence[str]) -> list[list[int]]:
+def encode_bare(model: Decoder, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts, without any special token that they do not have in them."""
+    if not texts:
+        return []
     return [list(ids) for ids in _tokenizer(model)(list(texts), add_special_tokens=False)["input_ids"]]
 
 
@@ -92,11 +95,6 @@ def conversation(model: Decoder, messages: Sequence[Mapping[str, str]]) -> str:
         raise EdgewiseError(f"the chat template of {model.name!r} refuses the messages: {first_line(error)}") from None
 
 
-def encode_rendered(model: Decoder, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts that have their special tokens in them."""
-    return _bare(model, texts) if texts else []
-
-
 def continuation(model: Decoder, prompt: str, answer: str) -> list[int]:
     """Token ids of `answer` as it stands after `prompt`.
 
@@ -119,11 +117,11 @@ def continuations(model: Decoder, asked: Sequence[tuple[list[int], str, str]]) -
 
 
 def _alone(model: Decoder, texts: Sequence[str]) -> list[list[int]]:
-    bare = _bare(model, texts)
+    bare = encode_bare(model, texts)
     if not _begins_with_a_space(model):
         return bare
-    (anchor,) = _bare(model, [ANCHOR])
-    anchored = _bare(model, [ANCHOR + text for text in texts])
+    (anchor,) = encode_bare(model, [ANCHOR])
+    anchored = encode_bare(model, [ANCHOR + text for text in texts])
     return [
         both[len(anchor) :] if len(both) > len(anchor) and both[: len(anchor)] == anchor else ids
         for both, ids in zip(anchored, bare, strict=True)
@@ -132,7 +130,7 @@ def _alone(model: Decoder, texts: Sequence[str]) -> list[list[int]]:
 
 def _begins_with_a_space(model: Decoder) -> bool:
     """Whether the tokenizer reads "a" as " a", as SentencePiece's dummy prefix makes it."""
-    ids = _bare(model, ["a"])[0]
+    ids = encode_bare(model, ["a"])[0]
     return bool(ids) and str(_tokenizer(model).convert_ids_to_tokens(ids[0])).startswith("▁")
 
 
