@@ -34,6 +34,7 @@ from edgewise.discovery.time_left import ToCome
 from edgewise.discovery.walking import SearchWalk, search
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.graph import Circuit, Decision, Graph, Input
+from edgewise.graph.circuit import Floats
 from edgewise.graph.graph import Bools
 from edgewise.graph.names import Edge, PortEdge
 from edgewise.patching import Engine, Experiment, Removed
@@ -65,7 +66,8 @@ def acdc(
         budget: an edge stays, too, if the metric is not below this without it.
         passes: how often the edges that are left are tried, from the logits back each time; a pass after the first that
             removes nothing is the last.
-        start: the edges to choose from; all others are ablated from the start. By default all of the graph's.
+        start: the edges to choose from; all others are ablated from the start. By default all of the graph's. Scores
+            that it has, in the metric's units, make for better guesses and the same decisions.
         engine: `incremental`, `plain` (one whole circuit run per tested edge), or what makes an engine of one's own.
         max_memory: bytes that the incremental engine may use beyond the model's weights (see `plan_memory`).
         progress: called after every tested edge and every input.
@@ -113,7 +115,7 @@ def without_dead_ends(graph: Graph, circuit: Circuit) -> Circuit:
     for visit in visits(graph):
         if visit.kind != "node" and not _alive(graph, edges, ports, visit):
             (ports if visit.kind == "port" else edges)[..., visit.column] = False
-    return Circuit(graph, edges, ports)
+    return replace(circuit, edges=edges, ports=ports, whole_nodes=False)
 
 
 def _alive(graph: Graph, edges: Bools, ports: Bools, visit: Visit) -> bool:
@@ -143,7 +145,7 @@ class _Search(SearchWalk):
         self.parents = order.parents(self.graph)
         begun = Circuit.full(self.graph) if start is None else start
         self.edges, self.ports = begun.edges.copy(), begun.ports.copy()
-        self.scores = np.zeros(self.edges.shape)
+        self.scores, self.given = np.zeros(self.edges.shape), begun.scores
         self.port_scores = np.zeros(self.ports.shape)
 
     @property
@@ -155,6 +157,9 @@ class _Search(SearchWalk):
 
     def circuit(self) -> Circuit:
         return Circuit(self.graph, self.edges, self.ports, self.scores, self.port_scores)
+
+    def _hints(self) -> Floats | None:
+        return self.scores.copy() if self.ended else self.given
 
     def _begin_pass(self) -> None:
         super()._begin_pass()

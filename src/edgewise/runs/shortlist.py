@@ -47,7 +47,8 @@ def shortlist_of(
         found = at_most(scored.circuit, within, absolute=True).circuit
     else:
         found = _given(within, graph)
-    found = without_dead_ends(graph, replace(found, scores=None, port_scores=None, whole_nodes=False))
+    scores = found.scores if isinstance(within, int) else None  # in the metric's units: they help a search to guess
+    found = without_dead_ends(graph, replace(found, scores=scores, port_scores=None, whole_nodes=False))
     if not found:
         raise EdgewiseError("the shortlist (--within) is empty: no edge in it leads to the logits; allow more")
     return found
