@@ -1,4 +1,4 @@
-"""How likely an edge is to stay, before it is tested: what blocks of guesses are made by (guess.py). It decides nothing.
+"""How likely an edge is to stay, before it is tested: what guess.py makes its blocks by. It decides nothing.
 
 Edges whose scores are of about the same size stay about as often. Scores come from attribution where a search has a
 shortlist by it, and from the pass before in a later pass; sizes count in powers of two of the threshold. Edges without

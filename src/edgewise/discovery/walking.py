@@ -137,7 +137,9 @@ class SearchWalk(ABC):
         """Try what is present at rows of a column, one after another; progress is told to be `at` there, or at each."""
         if not rows or self._taken_before(rows, column):
             return
-        for row, before, after, gone in decide(self.engine, column, rows, self.metric, self.rule.removes, self.foresight):
+        for row, before, after, gone in decide(
+            self.engine, column, rows, self.metric, self.rule.removes, self.foresight
+        ):
             name = self._name(row, column)
             finite(after, self.experiment, f"after removing {name}")
             self._take(Decision(name, before, after, kept=not gone), row, column)
