@@ -25,8 +25,7 @@ from edgewise.runs.given import kept_known
 from edgewise.runs.journal import DecisionFile
 from edgewise.runs.request import SearchRequest
 from edgewise.runs.run import heading, kept_prompts, settings_of, versions
-from edgewise.runs.series import packed
-from edgewise.runs.shortlist import shortlist_of, unpacked_shortlist
+from edgewise.runs.shortlist import packed_shortlist, shortlist_of, unpacked_shortlist
 from edgewise.runs.under_way import keep_going, seconds_before
 from edgewise.runs.workers import spread_by_ray
 
@@ -123,16 +122,14 @@ class Pruning:
         experiment = self.experiment.within(self.asked.max_memory, "gradients")
         report = told_in_steps(progress, "prompts")
         found = shortlist_of(self.asked.within, experiment, level=self.asked.level, progress=report)
-        self.more["shortlist"] = {"n_edges": found.n_edges, "edges": packed(found)}
-        if found.whole_nodes:
-            self.more["shortlist"]["n_nodes"] = found.size
-        return found
+        self.more["shortlist"] = packed_shortlist(found)
+        return unpacked_shortlist(self.more["shortlist"], graph, self.asked.level)  # as a search that goes on has it
 
     def _journal(self) -> DecisionFile | None:
         if self.folder is None:
             return None
         record = {**heading(self.settings, self.command, self.experiment.graph), "result": {}}
-        record |= {"versions": versions(), **self.more}
+        record |= {"versions": versions(self.experiment.decoder), **self.more}
         return keep_going(
             self.folder,
             record,

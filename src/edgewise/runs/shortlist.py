@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgewise.discovery import METHODS, StepProgress, at_most, choose_neurons, choose_nodes, without_dead_ends
 from edgewise.errors import EdgewiseError
@@ -16,7 +20,7 @@ from edgewise.patching import Experiment, plan_memory
 from edgewise.runs.given import read_circuit
 from edgewise.runs.run import Run
 from edgewise.runs.scores import load_scores
-from edgewise.runs.series import unpacked
+from edgewise.runs.series import packed, unpacked
 
 Within = int | str | Path | Circuit | Run
 """What a search chooses from."""
@@ -120,6 +124,17 @@ def _circuit_of(within: Within) -> Circuit:
     return circuit
 
 
+def packed_shortlist(found: Circuit) -> dict[str, Any]:
+    """A shortlist as a run's record keeps it, with its edges' scores in single precision if it has them."""
+    kept: dict[str, Any] = {"n_edges": found.n_edges, "edges": packed(found)}
+    if found.whole_nodes:
+        kept["n_nodes"] = found.size
+    if found.scores is not None:
+        scores = found.scores[found.edges].astype("<f4").tobytes()
+        kept["scores"] = base64.b64encode(zlib.compress(scores, 9)).decode()
+    return kept
+
+
 def unpacked_shortlist(kept: Any, graph: Graph, level: Level = "edge") -> Circuit:
     """The shortlist that a run's record keeps.
 
@@ -128,6 +143,20 @@ def unpacked_shortlist(kept: Any, graph: Graph, level: Level = "edge") -> Circui
     """
     try:
         found = unpacked(part({"shortlist": kept}, "shortlist.edges", str, "the run record"), graph)
-        return replace(found, whole_nodes=level == "node")
+        found = replace(found, whole_nodes=level == "node")
     except (EdgewiseError, ValueError) as error:
         raise EdgewiseError(f"the run record is broken: 'shortlist.edges': {error}") from None
+    return found if kept.get("scores") is None else _with_scores(found, kept)
+
+
+def _with_scores(found: Circuit, kept: dict[str, Any]) -> Circuit:
+    text, count = part({"shortlist": kept}, "shortlist.scores", str, "the run record"), int(found.edges.sum())
+    try:
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), 4 * count + 1)
+        if len(data) != 4 * count:
+            raise ValueError("they are not one for each edge")
+    except (ValueError, zlib.error) as error:
+        raise EdgewiseError(f"the run record is broken: 'shortlist.scores': {error}") from None
+    scores = np.zeros(found.edges.shape)
+    scores[found.edges] = np.frombuffer(data, dtype="<f4")
+    return found.with_scores(scores)
