@@ -19,19 +19,16 @@ TRACES = sorted((Path(__file__).parents[1] / "data").glob("trace-*.json"))
 def test_at_half_time_the_estimate_is_within_twice_the_truth(trace):
     record = json.loads(trace.read_text())
     graph = Graph(**record["graph"])
-    kept = {}
-    for name in record["kept"]:
-        row, column = graph.locate(name)
-        kept.setdefault((column, row is None), []).append(row)
+    kept = {graph.locate(name) for name in record["kept"]}
     come, left, ports, tests = ToCome(graph), TimeLeft(), set(), 0
     for name, count, seconds in record["visits"]:
         column = graph.input_index[name]
         port = bool(graph.port_edges[column]) and column not in ports
         ports.add(column)
-        stays = kept.get((column, port), [])
-        for index in range(count):
-            row = stays[index] if index < len(stays) else 0
-            come.test(column, None if port else row, index < len(stays))
+        rows = [None] if port else graph.edges[:, column].nonzero()[0].tolist()
+        assert len(rows) == count
+        for row in rows:
+            come.test(column, row, (row, column) in kept)
         tests += count
         low, high = left.range(seconds, tests, come.expected())
         if seconds >= record["seconds"] / 2:
