@@ -17,7 +17,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,6 +26,8 @@ from edgewise.discovery import METHODS
 from edgewise.evaluation.mib import METRIC, mib_scores
 from edgewise.files import write_text
 from edgewise.patching import Experiment
+
+Way = Literal["top", "ilp"]
 
 AREAS = ("cpr", "cmd", "cpr_log", "cmd_log")
 PRESSED_TO = 0.05
@@ -52,7 +54,7 @@ def main() -> None:
         if "ensemble" in asked.methods:
             cases.append((f"ensemble of {HYBRID}", "ensemble", {"members": HYBRID}))
         for title, method, options in cases:
-            ways = ("top", "ilp") if method == BY_PROGRAMME and asked.model is None else ("top",)
+            ways: tuple[Way, ...] = ("top", "ilp") if method == BY_PROGRAMME and asked.model is None else ("top",)
             files = {way: kept_in(asked, name, title, way) for way in ways}
             if not all(file is not None and file.exists() for file in files.values()):
                 rows = made(experiment, method, options, ways)
@@ -78,7 +80,7 @@ def kept_in(asked: argparse.Namespace, task: str, title: str, way: str) -> Path 
     )
 
 
-def made(experiment: Experiment, method: str, options: dict[str, Any], ways: Sequence[str]) -> dict[str, Any]:
+def made(experiment: Experiment, method: str, options: dict[str, Any], ways: Sequence[Way]) -> dict[str, Any]:
     """A row for each way of choosing edges by a method's scores."""
     taken = METHODS[method].options | options
     if "target" in taken:

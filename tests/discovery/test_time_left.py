@@ -46,3 +46,11 @@ def test_what_is_certain_to_come_does_come(task, ports):
     sure = [one.tests + one.to_come[0] for one in told]
     assert all(one <= found.tests for one in sure)
     assert max(sure[: len(sure) // 2]) > found.tests / 4, "nothing is certain"
+
+
+def test_what_is_certain_to_come_does_come_where_positions_are_told_apart():
+    model, told = load_model("tiny-ioi"), []
+    experiment = Experiment(model, load_task("ioi", model, examples=2), positions="spans")
+    found = acdc(experiment, 0.5, progress=told.append)
+    assert all(one.tests + one.to_come[0] <= found.tests for one in told)
+    assert any(one.to_come[0] > 10 for one in told)

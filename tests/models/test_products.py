@@ -54,7 +54,7 @@ def test_without_a_folder_to_keep_it_in_a_choice_is_made_all_the_same(measuring,
 def test_the_choice_is_about_large_weights_alone(named, detours, monkeypatch):
     monkeypatch.setenv("EDGEWISE_PRODUCTS", named)
     seen, linear = [], matmul._LINEAR
-    monkeypatch.setattr(matmul, "_LINEAR", lambda x, *rest: seen.append(1) or linear(x, *rest))
+    monkeypatch.setattr(matmul, "_LINEAR", lambda x, *rest: seen.append(1) or linear(x, *rest))  # pyright: ignore[reportOptionalCall]
     draw = torch.Generator().manual_seed(0)
     large, small = (torch.randn(size, 512, generator=draw) for size in (512, 256))
     x = torch.randn(32, 512, generator=draw)
@@ -78,6 +78,7 @@ def test_the_default_is_taken_only_where_it_is_clearly_faster(speeds, wanted, mo
     def way(name, speed):
         def product(x, weight):
             seconds[name] = seconds.get(name, 0.0) + 1 / speed
+            return x
 
         return product
 
