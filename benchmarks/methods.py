@@ -6,7 +6,8 @@
 With `--out FOLDER` each row is kept there as JSON when it is made, and a run that was stopped goes on after the last.
 
 Every method scores all edges of the benchmark's graph once (those that press masks to a size, to 5% of the edges), and
-circuits at ten sizes are cut from the scores; a row for integer programming cuts those of edge-attribution-ig. CPR:
+circuits at ten sizes are cut from the scores; a row for integer programming cuts those of edge-attribution-ig,
+where no model is named. CPR:
 higher is better, 1 is the model throughout; CMD: 0 is best. Seconds are processor time of the scores.
 """
 
