@@ -21,6 +21,8 @@ from edgewise.graph.circuit import Floats
 RECENT = 0.25
 """Share of the time so far from which the present cost of a test is taken."""
 
+PRIOR = 25
+"""Tests that what is taken of edges at first counts as."""
 MORE = 1.4
 """How many times as often edges still to be tested stay as those so far: those of the nearest layers, where tests that
 bring the next ones come from, are kept most. Between 1 and 2 on the searches that this was held against."""
@@ -34,11 +36,13 @@ class ToCome:
             have not been tried.
     """
 
-    def __init__(self, graph: Graph, start: Circuit | None = None) -> None:
+    def __init__(self, graph: Graph, start: Circuit | None = None, stay: float = 0.02) -> None:
         """
         Args:
             start: the edges that are there when the search starts, by default all.
+            stay: how often edges stay, as far as no test says.
         """
+        self.stay = stay
         self.graph, start = graph, Circuit.full(graph) if start is None else start
         self.present, self.ports = start.edges.copy(), start.ports.copy()
         self.untested, self.untested_ports = start.edges.copy(), start.ports.copy()
@@ -72,7 +76,7 @@ class ToCome:
 
     def expected(self) -> tuple[float, float, float]:
         """Tests certain to come, tests likely to come in all, and by how much live nodes will multiply."""
-        rate = min(0.95, MORE * (self.dormant[1] + 0.5) / (self.dormant[0] + 25))
+        rate = min(0.95, MORE * (self.dormant[1] + PRIOR * self.stay) / (self.dormant[0] + PRIOR))
         stays = (self.of_ports[1] + 0.5) / (self.of_ports[0] + 1)
         known, now = self._tests(0.0, 0.0)
         every, nodes = self._tests(rate, stays)
