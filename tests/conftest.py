@@ -27,6 +27,7 @@ from lacking import WHAT_BRINGS_IT
 from edgewise.process import tune_process
 
 tune_process()  # before torch comes
+os.environ.setdefault("EDGEWISE_PRODUCTS", "onednn")  # nothing is measured and kept in whoever's cache folder
 
 # Under nohup, or behind a shell's `&`, signals would be ignored, and so would what is tested with them.
 if hasattr(signal, "SIGHUP"):

@@ -45,6 +45,13 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def user_cache() -> Path:
+    """What is kept between runs for this user: $EDGEWISE_CACHE, else a folder in the user's cache folder."""
+    own = os.environ.get("EDGEWISE_CACHE")
+    folder = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "edgewise"
+    return folder.expanduser()
+
+
 def partial_of(path: Path) -> Path:
     """A hidden place beside `path` for what is to become it, named after this process; it is not there yet.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tiny
 
@@ -17,7 +18,7 @@ from edgewise.patching import Experiment
 from edgewise.runs import SearchRequest
 from edgewise.runs.mib_export import pt_bytes
 from edgewise.runs.scores import save_scores
-from edgewise.runs.shortlist import shortlist_of
+from edgewise.runs.shortlist import shortlist_of, unpacked_shortlist
 
 pytestmark = pytest.mark.filterwarnings("ignore:the (circuit|model)")
 
@@ -48,6 +49,12 @@ def test_a_number_stands_for_the_edges_of_the_largest_scores(tinily):
     assert kept["n_edges"] == found.n_edges
     assert kept["metric"] == pytest.approx(experiment.value(found), abs=1e-5)
     assert run.record["settings"]["within"] == 40
+    again = unpacked_shortlist(kept, experiment.graph)  # as a search that goes on has it, scores and all
+    assert again == found
+    assert (again.scores == np.where(found.edges, scored.scores.astype(np.float32), 0)).all()
+    for broken in ("?", "", kept["edges"]):
+        with pytest.raises(EdgewiseError, match=r"shortlist\.scores"):
+            unpacked_shortlist({**kept, "scores": broken}, experiment.graph)
     assert run.record["result"]["metric_full"] == pytest.approx(0, abs=1e-6)
 
 

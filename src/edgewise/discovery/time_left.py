@@ -2,111 +2,103 @@
 
 What is left depends on the circuit that a search has yet to find. An input is tested if a node that reads it is alive:
 if some edge leads from it to what was kept. So some tests are certain to come (nodes that kept edges start from), and
-others are likely: every input still to be tested keeps some more edges, and some of these bring nodes of earlier layers
-to life, at the rate at which edges tested so far did. A test costs the more the more nodes lie between its input and
-the logits.
+others are likely: each edge still to be tested is taken to stay as often as those tested so far from nodes that nothing
+else read, which is what brings an input of an earlier layer to life, and chances are carried along the edges that are
+there, as if each were independent of the others. A test costs the more the more nodes lie between its input and the
+logits.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import groupby
+
+import numpy as np
 
 from edgewise.graph import Circuit, Graph
+from edgewise.graph.circuit import Floats
 
 RECENT = 0.25
 """Share of the time so far from which the present cost of a test is taken."""
 
+PRIOR = 25
+"""Tests that what is taken of edges at first counts as."""
+MORE = 1.4
+"""How many times as often edges still to be tested stay as those so far: those of the nearest layers, where tests that
+bring the next ones come from, are kept most. Between 1 and 2 on the searches that this was held against."""
+
 
 class ToCome:
-    """The tests that a search has still to make; told of every test as it is made."""
+    """The tests that a search has still to make; told of every test as it is made.
 
-    def __init__(self, graph: Graph, start: Circuit | None = None) -> None:
+    Attributes:
+        present, ports: the edges, and port edges, that have not gone; `untested`, `untested_ports`: those of them that
+            have not been tried.
+    """
+
+    def __init__(self, graph: Graph, start: Circuit | None = None, stay: float = 0.02) -> None:
         """
         Args:
             start: the edges that are there when the search starts, by default all.
+            stay: how often edges stay, as far as no test says.
         """
-        self.graph, self.start = graph, Circuit.full(graph) if start is None else start
-        self.into = self.start.edges.sum(axis=0).tolist()
-        self.heads, self.mlps, self.senders, self.mlp_senders = ([] for _ in range(4))  # of each layer
-        for layer in range(graph.n_layers):
-            columns = [column for kind in graph.head_kinds for column in _range(graph.columns(kind, layer))]
-            counts = [self.into[column] for column in columns if self.into[column]]
-            share = len(counts) / len(columns)
-            self.heads.append(graph.n_heads * share)
-            self.senders.append(sum(counts) / max(1, len(counts)))
-            self.mlp_senders.append(sum(self.into[graph.columns("mlp", layer)]))
-            self.mlps.append(int(self.mlp_senders[-1] > 0))
-        inputs = sum(graph.n_inputs(kind) for kind in graph.head_kinds) * graph.n_spans
-        self.shared = inputs / graph.n_heads  # inputs per head
-        self.nodes = [[0, 0] for _ in range(graph.n_layers)]  # alive: heads, MLP
-        # Tests certain to come, by layer and last of the logits: of edges, port edges, and edges behind port edges.
-        self.edges, self.ports, self.behind = ([0] * (graph.n_layers + 1) for _ in range(3))
-        self.into_logits = sum(self.into[graph.columns("logits")])
-        self.edges[-1] = self.into_logits
-        self._known: set[int] = set()
-        self._alive: set[int] = set()
+        self.stay = stay
+        self.graph, start = graph, Circuit.full(graph) if start is None else start
+        self.present, self.ports = start.edges.copy(), start.ports.copy()
+        self.untested, self.untested_ports = start.edges.copy(), start.ports.copy()
+        # The rows of each component, from late to early, and the columns that they read.
+        rows = reversed(range(len(graph.sources)))
+        self.components = [list(some) for _, some in groupby(rows, lambda row: graph.sources[row].name.split(".")[0])]
+        self.moved = [list(graph.nodes_moved_by(place)) for place in graph.inputs]
+        self.read: list[list[int]] = [[] for _ in graph.sources]
+        for column, moved in enumerate(self.moved):
+            for row in moved:
+                self.read[row].append(column)
         # Tested and of those kept: port edges, and edges from nodes that were not alive.
         self.of_ports, self.dormant = [0, 0], [0, 0]
+        self._alive: set[int] = set()
 
     def test(self, column: int, row: int | None, kept: bool) -> None:
         """An edge (a port edge if `row` is None) has been tested."""
-        place, port = self.graph.inputs[column], row is None
-        (self.ports if port else self.edges)[place.layer] -= 1
         if row is None:
             self.of_ports[0] += 1
             self.of_ports[1] += kept
-            senders = self.into[column]
-            self.behind[place.layer] -= senders
-            self.edges[place.layer] += senders * kept
-        elif row not in self._alive:
+            self.untested_ports[column], self.ports[column] = False, kept
+            if not kept:  # what leads there falls without a test
+                self.untested[:, column] = self.present[:, column] = False
+            return
+        self.untested[row, column], self.present[row, column] = False, kept
+        if row not in self._alive:
             self.dormant[0] += 1
             self.dormant[1] += kept
             if kept:
                 self._alive.add(row)
-                self._open(row)
-
-    def _open(self, row: int) -> None:
-        node = self.graph.sources[row]
-        columns = self.graph.inputs_of(node)
-        if columns:
-            self.nodes[node.layer][node.kind == "mlp"] += 1
-        for column in columns:
-            if column in self._known:
-                continue
-            self._known.add(column)
-            senders = self.into[column]
-            if self.graph.port_edges[column]:
-                self.ports[node.layer] += int(self.start.ports[column])
-                self.behind[node.layer] += senders
-            else:
-                self.edges[node.layer] += senders
 
     def expected(self) -> tuple[float, float, float]:
         """Tests certain to come, tests likely to come in all, and by how much live nodes will multiply."""
-        graph = self.graph
-        # How often an edge brings a node to life: twice as often as so far, since edges of the nearest layers are kept
-        # most, and those bring the next tests. Kept edges from nodes that live already say nothing of it.
-        rate = min(0.95, 2 * (self.dormant[1] + 0.5) / (self.dormant[0] + 25))
-        stays = (self.of_ports[1] + 0.5) / (self.of_ports[0] + 1) if graph.ports else 1.0
-        alive = 1 + sum(map(sum, self.nodes))
-        known, every, nodes = float(self.edges[-1]), float(self.edges[-1]), float(alive)
-        reading = self.edges[-1] / max(1, self.into_logits)  # inputs that are tested above
-        for layer in reversed(range(graph.n_layers)):
-            heads, mlps, senders = self.heads[layer], self.mlps[layer], self.senders[layer]
-            certain, behind = self.edges[layer] + self.ports[layer], stays * self.behind[layer]
-            new_mlp = max(0, mlps - self.nodes[layer][1]) * (1 - (1 - rate) ** reading)
-            reading += new_mlp
-            new_heads = max(0.0, heads - self.nodes[layer][0]) * (1 - (1 - rate) ** reading)
-            inputs = new_heads * self.shared
-            known += certain
-            every += certain + behind + new_mlp * self.mlp_senders[layer] + inputs * (graph.ports + stays * senders)
-            nodes += new_mlp + new_heads
-            reading += stays * inputs + (self.edges[layer] + behind) / max(1, senders)
-        return known, every, nodes / alive
+        rate = min(0.95, MORE * (self.dormant[1] + PRIOR * self.stay) / (self.dormant[0] + PRIOR))
+        stays = (self.of_ports[1] + 0.5) / (self.of_ports[0] + 1)
+        known, now = self._tests(0.0, 0.0)
+        every, nodes = self._tests(rate, stays)
+        return known, every, (1 + nodes) / (1 + now)
 
-
-def _range(columns: slice) -> range:
-    return range(columns.start, columns.stop)
+    def _tests(self, rate: float, stays: float) -> tuple[float, float]:
+        """Tests to come and nodes alive, if so many of the edges, and of the port edges, that are to be tested stay."""
+        graph, spans = self.graph, self.graph.n_spans
+        there = np.where(self.untested, rate, self.present)
+        attached: Floats = np.where(self.untested_ports, stays, self.ports)
+        reads, reader = np.zeros(len(graph.inputs)), np.zeros(len(graph.inputs))  # how likely what is read can be seen
+        reads[graph.columns("logits")] = reader[graph.columns("logits")] = 1.0
+        alive = np.zeros((len(graph.sources), spans))
+        for rows in self.components:
+            unread = (1 - there[rows] * reads).reshape(len(rows), -1, spans)
+            alive[rows] = 1 - unread.prod(axis=1)
+            for column in {column for row in rows for column in self.read[row]}:
+                seen = slice(None) if graph.inputs[column].kind in ("k", "v", "head") else column % spans
+                reader[column] = 1 - (1 - alive[self.moved[column], seen]).prod()
+                reads[column] = reader[column] * (attached[column] if graph.port_edges[column] else 1.0)
+        tests = (self.untested.sum(axis=0) * reads).sum() + (self.untested_ports * reader).sum()
+        return float(tests), float(alive.max(axis=1).sum())
 
 
 class TimeLeft:

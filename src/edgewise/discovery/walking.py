@@ -12,12 +12,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from edgewise.discovery.foresight import Foresight
 from edgewise.discovery.found import Discovery, Interrupted, Progress, ProgressCallback
 from edgewise.discovery.guess import decide
 from edgewise.discovery.journal import Journal, not_this_search
 from edgewise.discovery.rule import Rule
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Decision
+from edgewise.graph.circuit import Floats
 from edgewise.patching import Engine, Experiment, OutOfMemoryError
 
 
@@ -85,6 +87,10 @@ class SearchWalk(ABC):
     def _locate(self, name: str) -> tuple[int | None, int]:
         """Where it stands: a name's row and column."""
 
+    def _hints(self) -> Floats | None:
+        """Scores by row and column by which this pass foresees what stays; None if there are none."""
+        return None
+
     def _write(self, row: int | None, column: int) -> None:
         """Do what the trace's last line says."""
         decision = self.trace[-1]
@@ -99,6 +105,7 @@ class SearchWalk(ABC):
 
     def _begin_pass(self) -> None:
         self._engine: Engine | None = None
+        self.foresight = Foresight(self.rule.threshold, self._hints())
         self.first = len(self.trace)
         self.kept = 0
         self.decided = self.absent = self.count - self.left()
@@ -130,7 +137,9 @@ class SearchWalk(ABC):
         """Try what is present at rows of a column, one after another; progress is told to be `at` there, or at each."""
         if not rows or self._taken_before(rows, column):
             return
-        for row, before, after, gone in decide(self.engine, column, rows, self.metric, self.rule.removes):
+        for row, before, after, gone in decide(
+            self.engine, column, rows, self.metric, self.rule.removes, self.foresight
+        ):
             name = self._name(row, column)
             finite(after, self.experiment, f"after removing {name}")
             self._take(Decision(name, before, after, kept=not gone), row, column)
@@ -160,6 +169,8 @@ class SearchWalk(ABC):
     def _take(self, decision: Decision, row: int | None, column: int) -> None:
         self.trace.append(decision)
         self._write(row, column)
+        if row is not None:
+            self.foresight.see(row, column, kept=decision.kept)
         self.decided += 1
         self.kept += decision.kept
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgewise.files import user_cache
 from edgewise.json_files import read_json
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -90,9 +90,7 @@ GOT = "edgewise.json"
 
 def cached(name: str) -> Path:
     """Where a model that is got is kept: in $EDGEWISE_CACHE, else in the user's cache folder."""
-    own = os.environ.get("EDGEWISE_CACHE")
-    folder = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "edgewise"
-    return folder.expanduser() / "models" / name
+    return user_cache() / "models" / name
 
 
 def got(name: str) -> Path | None:

@@ -1,19 +1,25 @@
 """Faster matrix products on CPU, in full precision.
 
-PyTorch sends float32 products on CPU to MKL, which on processors of other makers than its own runs at less than half
-of what they can do. oneDNN, which comes with the same PyTorch, does the same sums, in float32, with the processor's
-widest instructions. Inside `fast_matmul()`, products with a weight matrix go there, those of the source model's own
-modules too. On a GPU, in other dtypes, where gradients are wanted, and in a PyTorch without oneDNN, nothing changes.
+PyTorch sends float32 products on CPU to MKL, which on some processors of other makers than its own runs at less than
+half of what they can do. oneDNN, which comes with the same PyTorch, does the same sums, in float32, with the
+processor's widest instructions. Inside `fast_matmul()`, products with a weight matrix go there, those of the source
+model's own modules too; those with large ones unless the other way was measured to be faster here (products.py). On a
+GPU, in other dtypes, where gradients are wanted, and in a PyTorch without oneDNN, nothing changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from edgewise.models.products import DEFAULT, LARGE, chosen
+
+if TYPE_CHECKING:
+    from edgewise.models.decoder import Decoder
 
 
 def _onednn() -> Callable[..., Tensor] | None:
@@ -47,11 +53,25 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Tensor | None:
         return None
     if torch.is_grad_enabled() and any(one.requires_grad for one in given):
         return None
+    if weight.numel() >= LARGE and chosen(_onednn_linear) == DEFAULT:
+        return None
     if not (weight.is_contiguous() or weight.T.is_contiguous()):
         weight = weight.contiguous()  # a head's part of a larger matrix; oneDNN is a thousand times slower on those
-    assert _LINEAR is not None
     bias = None if bias is None else bias.detach().contiguous()
-    return _LINEAR(x.contiguous(), weight.detach(), bias, "none", [], "")
+    return _onednn_linear(x.contiguous(), weight.detach(), bias)
+
+
+def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    assert _LINEAR is not None
+    return _LINEAR(x, weight, bias, "none", [], "")
+
+
+def products_of(decoder: Decoder) -> str | None:
+    """How a model's large products are done, `oneDNN` or `default`; None where none of them has a choice."""
+    weight = decoder.unembedding.weight
+    if _LINEAR is None or weight.device.type != "cpu" or weight.dtype != torch.float32 or weight.numel() < LARGE:
+        return None
+    return chosen(_onednn_linear)
 
 
 def _matmul(x: Any, weight: Any) -> Tensor | None:
@@ -73,7 +93,7 @@ _DETOURS: dict[Any, Callable[..., Tensor | None]] = {
 
 
 class fast_matmul(TorchFunctionMode):  # noqa: N801 - used as a function: with fast_matmul()
-    """While entered, products of float32 matrices on CPU are done by oneDNN."""
+    """While entered, products of float32 matrices on CPU are done by oneDNN, or by what is faster here."""
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

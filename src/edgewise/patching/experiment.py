@@ -220,8 +220,12 @@ class Experiment:
         return mean_over_places(self.values(circuit))
 
     def full(self) -> float:
-        """The metric of the model itself: every edge present."""
-        return self.value(Circuit.full(self.graph))
+        """The metric of the model itself, which is the circuit of all edges, by its own run."""
+        decoder, logits = self.decoder, self.reference.logits
+        if decoder.original is not None:  # whose logits those are
+            with torch.no_grad():
+                logits = self._own_logits(decoder)
+        return mean_over_places(self.metric(logits, self.reference))
 
     def accuracy(self) -> float | None:
         """The share of scored places where the model itself is right on the clean prompts; None without answers."""

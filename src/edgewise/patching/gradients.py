@@ -27,6 +27,7 @@ from edgewise.models.neurons import NeuronMLP
 from edgewise.models.walk import Walk
 from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.experiment import Experiment
+from edgewise.patching.memory import GATHERED
 from edgewise.patching.relevance import relevance_rules
 from edgewise.patching.running import places_of
 from edgewise.patching.wiring import Wiring
@@ -218,12 +219,32 @@ def add_edge_effects(
     """Add every edge's first-order effect, times `share`, to `scores` `[sources, inputs]`, in place."""
     graph, places = experiment.graph, rows.places(experiment.graph)
     parts = [_at(changes, one) for one in places]
-    for columns, gradient in input_gradients(experiment, gradients, rows):
-        senders = graph.n_senders(graph.inputs[columns.start])
+    for together in _gathered(input_gradients(experiment, gradients, rows)):
+        several = together[0][1] if len(together) == 1 else torch.cat([gradient for _, gradient in together])
+        senders = [graph.n_senders(graph.inputs[columns.start]) for columns, _ in together]
         for span, (part, at) in enumerate(zip(parts, places, strict=True)):
             with torch.no_grad(), fast_matmul():
-                effect = part[:senders] @ _at(gradient, at).T
-            scores[:senders, columns.start + span : columns.stop : graph.n_spans] += share * effect.to(scores.dtype)
+                effects = part[: max(senders)] @ _at(several, at).T
+            first = 0
+            for (columns, gradient), count in zip(together, senders, strict=True):
+                effect = effects[:count, first : first + len(gradient)]
+                scores[:count, columns.start + span : columns.stop : graph.n_spans] += share * effect.to(scores.dtype)
+                first += len(gradient)
+
+
+def _gathered(found: Iterator[tuple[slice, Tensor]]) -> Iterator[list[tuple[slice, Tensor]]]:
+    """Gradients in groups of at least `GATHERED` inputs, the last one aside.
+
+    What all senders change is far more than a cache holds, and each product reads it once, however many inputs it has.
+    """
+    together: list[tuple[slice, Tensor]] = []
+    for one in found:
+        together.append(one)
+        if sum(len(gradient) for _, gradient in together) >= GATHERED:
+            yield together
+            together = []
+    if together:
+        yield together
 
 
 def _at(x: Tensor, places: Tensor | None) -> Tensor:

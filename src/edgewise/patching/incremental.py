@@ -42,6 +42,7 @@ class IncrementalEngine(InBlocks):
         plan: how it fits into memory.
         live: the live part of the model; `live.watch.seconds` has the time spent in each of `STAGES`.
         blocks, computed: batches of edges tried, and edges in them; port edges stand alone and do not count.
+        block_costs: what a block takes beside its candidates, in candidates.
     """
 
     def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
@@ -58,6 +59,8 @@ class IncrementalEngine(InBlocks):
         self.blocks = self.computed = 0
         self.most = MOST_CANDIDATES
         prompts = experiment.task.prompts
+        # On CPU mostly what it takes to bring the weights in, the vocabulary's above all, whatever their number.
+        self.block_costs = 32.0 if self.decoder.device.type == "cuda" else 0.5 + 14 / len(prompts.scored_rows)
         with computing():
             self.live = LivePart(experiment)
             places = self.live.scored.find(prompts.scored_rows, prompts.scored_positions)

@@ -33,6 +33,9 @@ CPU_CHUNK, CUDA_CHUNK = 2**23, 2**30
 
 MOST_CANDIDATES = 64
 
+GATHERED = 16
+"""Inputs whose gradients are held together at least, where every sender's effect on them is worked out."""
+
 MEASURED = 7
 """Sets of logits in hand when a metric is measured from scratch, the model's own among them (most: KL divergence)."""
 
@@ -262,7 +265,7 @@ def memory_of(
     constants = 48 * (graph.n_embeddings * config.d_model + layers * heads * config.d_head + mlps * width)
     weight = config.d_model * max(config.d_mlp, config.d_model) * narrow  # a copy of one is made on the way back
     gradients = layers * (2 * z + qkv) + 2 * mlps * code + stream
-    passes = max(layers * saved + gradients + 2 * scores, gradients + 6 * heads * stream)
+    passes = max(layers * saved + gradients + 2 * scores, gradients + (6 * heads + GATHERED) * stream)
     gradient_row = kept_row + gradients + (layers + len(graph.sources)) * stream + passes + MEASURED * each_logits
     masked = layers * (10 * heads * stream + 2 * scores + 5 * hidden) + 2 * len(graph.sources) * stream
     held = rows * (wrote + streams + layers * qkv) + logits

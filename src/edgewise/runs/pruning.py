@@ -127,13 +127,13 @@ class Pruning:
         else:
             found = shortlist_of(self.asked.within, experiment, level=self.asked.level, progress=report)
         self.more["shortlist"] = packed_shortlist(found)
-        return found
+        return unpacked_shortlist(self.more["shortlist"], graph, self.asked.level)  # as a search that goes on has it
 
     def _journal(self) -> DecisionFile | None:
         if self.folder is None:
             return None
         record = {**heading(self.settings, self.command, self.experiment.graph), "result": {}}
-        record |= {"versions": versions(), **self.more}
+        record |= {"versions": versions(self.experiment.decoder), **self.more}
         return keep_going(
             self.folder,
             record,

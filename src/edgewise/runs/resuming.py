@@ -102,7 +102,7 @@ class Resumable:
         graph = self.request.graph(model, task)
         if graph.shape != self._journal.graph.shape:
             raise EdgewiseError(f"the run record of {str(self.folder.path)!r} is broken: its graph is not the model's")
-        then, now = self.record.get("versions") or {}, versions()
+        then, now = self.record.get("versions") or {}, versions(model)
         changed = [f"{name} {then[name]}" for name in now if name in then and then[name] != now[name]]
         if changed:
             warnings.warn(

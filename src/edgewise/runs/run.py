@@ -19,6 +19,7 @@ from edgewise.graph import Circuit, Graph, NeuronCircuit, as_shown
 from edgewise.graph.eap_json import to_dict as circuit_to_dict
 from edgewise.graph.groups import groups_found
 from edgewise.models import BUILT_IN, Decoder
+from edgewise.models.matmul import products_of
 from edgewise.patching import Ablation, Constants, Experiment
 from edgewise.patching.applied import Corrupt, applied
 from edgewise.runs.constants import kept_constants
@@ -237,10 +238,12 @@ def describe_model(model: Decoder) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
+def versions(model: Decoder | None = None) -> dict[str, str]:
+    """Versions of what a result depends on; with a model that has large products on CPU, whose those are."""
     packages = ("edgewise", "torch", "transformers", "numpy")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+    found = {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+    products = None if model is None else products_of(model)
+    return found if products is None else {**found, "products": products}
 
 
 def settings_of(asked: SearchRequest, experiment: Experiment) -> dict[str, Any]:
@@ -261,6 +264,7 @@ def record_of(
     outcome: Outcome,
     accuracy: float | None,
     task: Task,
+    model: Decoder,
 ) -> dict[str, Any]:
     """All of `run.json`."""
     known, circuit = task.known_circuit, found.circuit
@@ -289,7 +293,7 @@ def record_of(
             "tried": [{"threshold": threshold, f"n_{circuit.unit}": size} for threshold, size in found.tried],
             "passes": [{"tests": tests, f"n_{circuit.unit}": size} for tests, size in found.passes],
         },
-        "versions": versions(),
+        "versions": versions(model),
     }
 
 

@@ -262,7 +262,7 @@ def run_search(
         outcome = outcome_of(experiment, logits, found.metric_full, found.metric_ablated)
         if scoring is not None:
             found = replace(found, metric=outcome.metric)
-        record = record_of(settings, found, command, outcome, accuracy, task)
+        record = record_of(settings, found, command, outcome, accuracy, task, model)
         record["result"]["scoring"] = scoring
         if fits:
             record["result"]["dictionary"] = [asdict(one) for one in fits]
@@ -272,7 +272,7 @@ def run_search(
             warnings.warn(failed, EdgewiseWarning, stacklevel=3)
         return Run(found, record, task, model, experiment.carried.constants)
     why = str(stopped.__cause__) if isinstance(stopped.__cause__, OutOfMemoryError) else "interrupted"
-    record = record_of(settings, found, command, Outcome(found.metric), accuracy, task)
+    record = record_of(settings, found, command, Outcome(found.metric), accuracy, task, model)
     record.update(finished=False, stopped={**_stopped(stopped, why), "max_memory": asked.max_memory})
     if search is not None:
         record.update(search.more)

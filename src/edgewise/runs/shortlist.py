@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,8 @@ def shortlist_of(
         found = at_most(scored.circuit, within, absolute=True).circuit
     else:
         found = _given(within, graph)
-    found = without_dead_ends(graph, replace(found, scores=None, port_scores=None, whole_nodes=False))
+    scores = found.scores if isinstance(within, int) else None  # in the metric's units: they help a search to guess
+    found = without_dead_ends(graph, replace(found, scores=scores, port_scores=None, whole_nodes=False))
     if not found:
         raise EdgewiseError("the shortlist (--within) is empty: no edge in it leads to the logits; allow more")
     return found
@@ -124,10 +127,19 @@ def _circuit_of(within: Within) -> Circuit:
 
 
 def packed_shortlist(shortlist: Circuit) -> dict[str, Any]:
-    """What a record keeps of a shortlist: its edges, or the names of its neurons or features, the strongest first."""
+    """What a record keeps of a shortlist.
+
+    Its edges, with their scores in single precision if it has them, or the names of its neurons or features, the
+    strongest first.
+    """
     if not isinstance(shortlist, NeuronCircuit):
-        kept = {"n_edges": shortlist.n_edges, "edges": packed(shortlist)}
-        return {**kept, **({"n_nodes": shortlist.size} if shortlist.whole_nodes else {})}
+        kept: dict[str, Any] = {"n_edges": shortlist.n_edges, "edges": packed(shortlist)}
+        if shortlist.whole_nodes:
+            kept["n_nodes"] = shortlist.size
+        if shortlist.scores is not None:
+            scores = shortlist.scores[shortlist.edges].astype("<f4").tobytes()
+            kept["scores"] = base64.b64encode(zlib.compress(scores, 9)).decode()
+        return kept
     places = np.argwhere(shortlist.neurons)
     if shortlist.neuron_scores is not None:
         places = places[np.argsort(-np.abs(shortlist.neuron_scores[shortlist.neurons]), kind="stable")]
@@ -152,6 +164,20 @@ def unpacked_shortlist(kept: Any, graph: Graph, level: Level = "edge") -> Circui
             raise EdgewiseError(f"the run record is broken: 'shortlist.{level}s': {error}") from None
     try:
         found = unpacked(part({"shortlist": kept}, "shortlist.edges", str, "the run record"), graph)
-        return replace(found, whole_nodes=level == "node")
+        found = replace(found, whole_nodes=level == "node")
     except (EdgewiseError, ValueError) as error:
         raise EdgewiseError(f"the run record is broken: 'shortlist.edges': {error}") from None
+    return found if kept.get("scores") is None else _with_scores(found, kept)
+
+
+def _with_scores(found: Circuit, kept: dict[str, Any]) -> Circuit:
+    text, count = part({"shortlist": kept}, "shortlist.scores", str, "the run record"), int(found.edges.sum())
+    try:
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), 4 * count + 1)
+        if len(data) != 4 * count:
+            raise ValueError("they are not one for each edge")
+    except (ValueError, zlib.error) as error:
+        raise EdgewiseError(f"the run record is broken: 'shortlist.scores': {error}") from None
+    scores = np.zeros(found.edges.shape)
+    scores[found.edges] = np.frombuffer(data, dtype="<f4")
+    return found.with_scores(scores)
