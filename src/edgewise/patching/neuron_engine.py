@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from edgewise.models.neurons import NeuronMLP
+from edgewise.models.precision import in_float64
 from edgewise.models.walk import Walk
 from edgewise.patching.ablation import cut_rows
 from edgewise.patching.blocks import InBlocks, computing, whole_runs
@@ -56,7 +57,7 @@ class NeuronEngine(InBlocks):
         for row, some in enumerate(candidates):
             gone[row, [number for number in some if number is not None]] = 1
         finals = [self._final(layer, gone, first) for first in range(0, len(self.experiment.task), self.rows)]
-        return self._score(torch.cat(finals, dim=1)).to(torch.float64)
+        return in_float64(self._score(torch.cat(finals, dim=1)))
 
     def _final(self, layer: int, gone: Tensor, first: int) -> Tensor:
         """Final streams `[candidates, scored, d_model]` of some rows, without what is 1 in `gone`."""
