@@ -361,7 +361,7 @@ def profiled(averages: Iterable[Any], elapsed: float, tests: int | None, *, cuda
         for one in averages
         if one.device_type == kind and not one.is_user_annotation
     }
-    busy = sum(time for _, time in spent.values()) / 1e6
+    busy = sum(took for _, took in spent.values()) / 1e6
     ranked = sorted(spent.items(), key=lambda one: -one[1][1])[:8]
     return {
         "tests": tests,
@@ -370,7 +370,7 @@ def profiled(averages: Iterable[Any], elapsed: float, tests: int | None, *, cuda
         "launches_per_test": None if not tests else launches / tests,
         "busy": busy / elapsed,
         "top": [
-            {"name": key[:80], "count": count, "share": time / 1e6 / busy} for key, (count, time) in ranked if time
+            {"name": key[:80], "count": count, "share": took / 1e6 / busy} for key, (count, took) in ranked if took
         ],
     }
 
