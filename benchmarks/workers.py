@@ -7,7 +7,7 @@ one search with candidates and then prompts shared out. Each worker has one thre
 started before the clock is, and its start is told by itself.
 
 Beside seconds there is processor time, which other work on the machine changes little: of one process alone, and of
-this process and the busiest worker together. Their ratio is what cores of its own would give a sweep; of a single search
+this process and the busiest worker together. Their ratio is what cores of its own would give a sweep; of one search
 it is the most they could, since workers wait for each other at every input.
 """
 
