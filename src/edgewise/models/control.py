@@ -117,6 +117,7 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
         copied,
         config=replace(copied.config, permuted_seed=seed),
         original=decoder,
+        origin=decoder.origin,
         offload_activations=decoder.offload_activations,
     )
 

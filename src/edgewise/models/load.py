@@ -23,6 +23,7 @@ from edgewise.models.offloaded import is_spread
 from edgewise.models.placed import place
 from edgewise.models.plain import adapt_plain
 from edgewise.models.plain_transformer import PlainTransformer
+from edgewise.models.precision import WITHOUT_FLOAT64
 from edgewise.models.sources import Source
 from edgewise.models.wrappers import adapt_bridge, is_bridge, unwrap
 
@@ -222,7 +223,7 @@ def _device(device: str | torch.device | None, dtype: torch.dtype | None = None)
         raise EdgewiseError(f"device {str(device)!r}: this machine has {torch.cuda.device_count()} CUDA devices")
     if wanted.type == "mps" and not torch.backends.mps.is_available():
         raise EdgewiseError(f"device {str(device)!r}: torch finds no Apple GPU on this machine")
-    if wanted.type == "mps" and dtype == torch.float64:
+    if wanted.type in WITHOUT_FLOAT64 and dtype == torch.float64:
         raise EdgewiseError(f"device {str(device)!r} has no float64: use another dtype, or the CPU")
     return wanted
 
