@@ -349,17 +349,12 @@ def profiled(averages: Iterable[Any], elapsed: float, tests: int | None, *, cuda
 
     A kernel's time is the kernel's and once more the operation's that launched it: on a GPU kernels alone count.
     """
-    from torch.autograd import DeviceType
-
-    launch = "LaunchKernel" if cuda else "aten::"
-    launches, kind = (
-        sum(one.count for one in averages if launch in one.key),
-        DeviceType.CUDA if cuda else DeviceType.CPU,
-    )
+    launch, kind = ("LaunchKernel", "CUDA") if cuda else ("aten::", "CPU")
+    launches = sum(one.count for one in averages if launch in one.key)
     spent = {
         one.key: (one.count, one.self_device_time_total if cuda else one.self_cpu_time_total)
         for one in averages
-        if one.device_type == kind and not one.is_user_annotation
+        if one.device_type.name == kind and not one.is_user_annotation
     }
     busy = sum(took for _, took in spent.values()) / 1e6
     ranked = sorted(spent.items(), key=lambda one: -one[1][1])[:8]

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from fake_devices import FakeDevices, put
-from torch.autograd import DeviceType
 
 from edgewise.models import load
 
@@ -49,7 +48,7 @@ def test_a_kernels_time_counts_once_in_a_profile(gpu: Any) -> None:
         times = {"self_cpu_time_total": cpu, "self_device_time_total": device}
         return SimpleNamespace(key=key, device_type=kind, count=count, is_user_annotation=marked, **times)
 
-    there, here = DeviceType.CUDA, DeviceType.CPU
+    there, here = SimpleNamespace(name="CUDA"), SimpleNamespace(name="CPU")  # as torch's DeviceType
     events = [
         event("aten::mm", here, 3, 5e5, 3e6),
         event("cudaLaunchKernel", here, 4, 1e5, 0),

@@ -168,7 +168,7 @@ LEARNING = ("subnetwork-probing", "edge-pruning", "uniform-gradient-sampling")
 def test_every_method_and_engine_keeps_to_devices_without_float64_too(how, monkeypatch: pytest.MonkeyPatch) -> None:
     """On two devices that have no float64, with what is recorded in the CPU's memory."""
     monkeypatch.setattr(precision, "WITHOUT_FLOAT64", ("lazy",))
-    options = {"options": {"steps": 3}} if how["method"] in LEARNING else {}
+    options: dict[str, Any] = {"options": {"steps": 3}} if how["method"] in LEARNING else {}
     with FakeDevices(float64=False):
         model, task = there(TWO, offload_activations=True)
         found = ew.discover(model, task, metric="kl_div", **how, **options)
