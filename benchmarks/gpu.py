@@ -24,7 +24,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ from edgewise.models import load_model  # noqa: E402
 from edgewise.models.guard import compare  # noqa: E402
 from edgewise.patching import Experiment, IncrementalEngine  # noqa: E402
 from edgewise.tasks import load_task  # noqa: E402
+
+BEGAN = time.monotonic()
 
 PROFILED = 8
 """Inputs of a search that are profiled."""
@@ -88,28 +90,48 @@ SHARE = 0.5
 
 def twin(device: str, small: bool, seconds: float) -> dict[str, Any]:
     """Incremental searches against whole circuit runs, decision by decision, both on the device."""
+    ends = time.monotonic() + seconds
     cases = [(Case("4 layers x 4 heads, width 128", *((4, 6) if small else (32, 16))), 0.002 if small else 0.0005)]
     if not small:
         cases.append((Case("GPT-2 small", 4, 8), 0.002))
     rows = []
     for case, threshold in cases:
         experiment = Experiment(model := make_model(case, device), make_task(model, case))
-        rows.append(
-            {"what": f"{case.shape}, {case.rows} x {case.length}", **_compared(experiment, experiment, threshold)}
-        )
+        found = _compared(experiment, experiment, threshold, ends)
+        rows.append({"what": f"{case.shape}, {case.rows} x {case.length}", **found})
     return {"rows": rows, "right": all(one["right"] for one in rows)}
 
 
-def _compared(ours: Experiment, theirs: Experiment, threshold: float, engine: str = "plain") -> dict[str, Any]:
+def _until(ends: float, experiment: Experiment, threshold: float, engine: Any = "incremental") -> Any:
+    """A search as far as it comes in its time."""
+
+    def progress(now: Any) -> None:
+        if time.monotonic() > ends:
+            raise KeyboardInterrupt
+
+    try:
+        return acdc(experiment, threshold, engine=engine, progress=progress)
+    except Interrupted as stop:
+        if not isinstance(stop.__cause__, KeyboardInterrupt):
+            raise
+        return stop.discovery
+
+
+def _compared(
+    ours: Experiment, theirs: Experiment, threshold: float, ends: float, engine: str = "plain"
+) -> dict[str, Any]:
     """The decisions of an incremental search beside those of another one, up to the first that differs."""
-    fast, slow = acdc(ours, threshold), acdc(theirs, threshold, engine=engine)
+    now = time.monotonic()
+    fast = _until(now + (ends - now) / 3, ours, threshold)
+    slow = _until(ends - 5, theirs, threshold, engine)
     pairs = list(zip(fast.trace, slow.trace, strict=False))
     differs = next((at for at, (a, b) in enumerate(pairs) if (a.edge, a.kept) != (b.edge, b.kept)), None)
     same = pairs if differs is None else pairs[:differs]
     found: dict[str, Any] = {
         "decisions": len(same),
-        "of": len(slow.trace),
-        "kept": slow.circuit.n_edges,
+        "of": len(pairs),
+        "all": max(len(fast.trace), len(slow.trace)),
+        "kept": sum(one.kept for one in slow.trace),
         "off": max((abs(a.after - b.after) for a, b in same), default=0.0),
     }
     if differs is not None:
@@ -118,7 +140,7 @@ def _compared(ours: Experiment, theirs: Experiment, threshold: float, engine: st
         # After it the two search other circuits, so nothing further can be held against each other.
         found |= {"differs_at": other.edge, "margin": margin, "edges_apart": _apart(fast, slow)}
         found |= {"after": [mine.after, other.after]}
-    found["right"] = differs is None or found["margin"] < NEAR
+    found["right"] = len(pairs) > 0 and (differs is None or found["margin"] < NEAR)
     return found
 
 
@@ -139,7 +161,7 @@ def decisions(device: str, small: bool, seconds: float) -> dict[str, Any]:
         model = spec.default_model("default")
         if model not in BUILT_IN and model not in HAND_BUILT:
             continue
-        if rows and (time.monotonic() > ends or small):
+        if rows and (time.monotonic() > ends - 15 or small):
             break
         experiments: list[Experiment] = []
         for where in (device, "cpu"):
@@ -147,7 +169,7 @@ def decisions(device: str, small: bool, seconds: float) -> dict[str, Any]:
             experiments.append(Experiment(decoder, load_task(name, decoder, examples=4 if small else None)))
         threshold = experiments[0].task.threshold or 0.01
         there, here = experiments
-        found = _compared(there, here, 4 * threshold if small else threshold, engine="incremental")
+        found = _compared(there, here, 4 * threshold if small else threshold, ends, engine="incremental")
         rows.append({"what": name, "model": model, **found})
     return {"rows": rows, "right": all(one["right"] for one in rows)}
 
@@ -162,17 +184,17 @@ def halving(device: str, small: bool, seconds: float) -> dict[str, Any]:
         made.append(IncrementalEngine(given, max_memory))
         return made[-1]
 
-    before = _allocated(device)
-    plenty = acdc(experiment, 0.002, engine=engine)
+    before, each = _allocated(device), (seconds - 10) / 4
+    plenty = _until(time.monotonic() + each, experiment, 0.002, engine)
     peak = _peak(device)
     tried: list[dict[str, Any]] = []
     for share in (0.6, 0.4, 0.25):
         most, halved = made[0].most, None
         try:
             with _cramped(device, before, int(share * (peak - before)), share):
-                scarce = acdc(experiment, 0.002, engine=engine)
-            halved = made[-1].most
-            same = [(one.edge, one.kept) for one in plenty.trace] == [(one.edge, one.kept) for one in scarce.trace]
+                scarce = _until(time.monotonic() + each, experiment, 0.002, engine)
+            halved, pairs = made[-1].most, list(zip(plenty.trace, scarce.trace, strict=False))
+            same = bool(pairs) and all((one.edge, one.kept) == (other.edge, other.kept) for one, other in pairs)
         except Interrupted as stop:
             tried.append({"what": f"{share:.0%} of the peak", "most": most, "halved": 0, "stopped": str(stop)})
             continue
@@ -219,8 +241,9 @@ def bfloat16(device: str, small: bool, seconds: float) -> dict[str, Any]:
     half = Experiment(model := make_model(half_case, device), make_task(model, half_case))
     prompts = half.task.prompts
     seen = compare(half.decoder, prompts.clean, prompts.mask)
-    found = _compared(half, half, 0.002)
-    full, other = acdc(whole, 0.002).circuit, acdc(half, 0.002).circuit
+    ends = time.monotonic() + seconds
+    found = _compared(half, half, 0.002, ends)
+    full, other = (_until(ends, one, 0.002).circuit for one in (whole, half))
     both = int((full.edges & other.edges).sum())
     found |= {"what": f"{case.shape}, {case.rows} x {case.length}", "guard": seen.right, "logits_off": seen.difference}
     found |= {"kept_in_float32": full.n_edges, "kept_in_both": both}
@@ -234,7 +257,7 @@ def bfloat16(device: str, small: bool, seconds: float) -> dict[str, Any]:
 
 def speed(asked: Speed, device: str, seconds: float) -> dict[str, Any]:
     """One search: time, peak memory, launches, kernels."""
-    started = time.perf_counter()
+    started, last = time.perf_counter(), time.monotonic() + seconds
     model = make_model(asked.case, device)
     task = make_task(model, asked.case)
     weights = sum(one.nbytes for one in {id(one): one for one in model.source.parameters()}.values())
@@ -252,7 +275,7 @@ def speed(asked: Speed, device: str, seconds: float) -> dict[str, Any]:
     scored = time.perf_counter()
     scoring_peak = _peak(device) - held
     _reset(device)
-    ends = time.monotonic() + SHARE * (seconds - (scored - started))
+    ends = time.monotonic() + SHARE * (last - time.monotonic())
     done: dict[str, Any] = {}
 
     def progress(now: Any) -> None:
@@ -280,11 +303,11 @@ def speed(asked: Speed, device: str, seconds: float) -> dict[str, Any]:
         "seconds": {"model": made - started, "scores": scored - made, "search": searched - scored},
         "bytes": {"weights": weights, "scores": scoring_peak, "search": peak},
     }
-    row["profile"] = _profiled(experiment, asked.threshold, start, device)
+    row["profile"] = _profiled(experiment, asked.threshold, start, device, last - 10)
     return {"rows": [row], "right": True}
 
 
-def _profiled(experiment: Experiment, threshold: float, start: Any, device: str) -> dict[str, Any]:
+def _profiled(experiment: Experiment, threshold: float, start: Any, device: str, ends: float) -> dict[str, Any]:
     """Of the first inputs of a search, after one to warm up: launches per test, and what took most time."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -296,11 +319,14 @@ def _profiled(experiment: Experiment, threshold: float, start: Any, device: str)
     def progress(now: Any) -> None:
         nonlocal began
         seen[0] += 1
+        late = time.monotonic() > ends
+        if seen[0] < 2 and late:
+            raise KeyboardInterrupt
         if seen[0] == 2:
             _wait(device)
             watch.start()
             seen[1], began = now.tests, time.perf_counter()
-        elif seen[0] == 2 + PROFILED:
+        elif seen[0] == 2 + PROFILED or (seen[0] > 2 and late):
             seen[1] = now.tests - seen[1]
             raise KeyboardInterrupt
 
@@ -311,29 +337,36 @@ def _profiled(experiment: Experiment, threshold: float, start: Any, device: str)
     except Interrupted:
         pass
     if seen[0] < 2:
-        return {"not_run": "the search is over too soon"}
+        return {"not_run": "the search, or its time, is over too soon"}
     _wait(device)
     elapsed = time.perf_counter() - began
     watch.stop()
-    averages = watch.key_averages()
-    launches = sum(one.count for one in averages if "LaunchKernel" in one.key)
-    if not cuda:
-        launches = sum(one.count for one in averages if one.key.startswith("aten::"))
+    return profiled(watch.key_averages(), elapsed, None if finished else seen[1], cuda=cuda)
 
-    def own(one: Any) -> float:
-        return one.self_device_time_total if cuda else one.self_cpu_time_total
 
-    # What the device did: kernels have no part of their own on the CPU.
-    ranked = sorted((one for one in averages if own(one) > 0), key=own, reverse=True)
-    busy = sum(own(one) for one in ranked) / 1e6
-    tests = seen[1] if not finished else None
+def profiled(averages: Iterable[Any], elapsed: float, tests: int | None, *, cuda: bool) -> dict[str, Any]:
+    """What a profile says: launches, how busy the device was, and what it did most of the time.
+
+    A kernel's time is the kernel's and once more the operation's that launched it: on a GPU kernels alone count.
+    """
+    launch, kind = ("LaunchKernel", "CUDA") if cuda else ("aten::", "CPU")
+    launches = sum(one.count for one in averages if launch in one.key)
+    spent = {
+        one.key: (one.count, one.self_device_time_total if cuda else one.self_cpu_time_total)
+        for one in averages
+        if one.device_type.name == kind and not one.is_user_annotation
+    }
+    busy = sum(took for _, took in spent.values()) / 1e6
+    ranked = sorted(spent.items(), key=lambda one: -one[1][1])[:8]
     return {
         "tests": tests,
         "seconds": elapsed,
         "launches": launches,
         "launches_per_test": None if not tests else launches / tests,
         "busy": busy / elapsed,
-        "top": [{"name": one.key[:80], "count": one.count, "share": own(one) / 1e6 / busy} for one in ranked[:8]],
+        "top": [
+            {"name": key[:80], "count": count, "share": took / 1e6 / busy} for key, (count, took) in ranked if took
+        ],
     }
 
 
@@ -444,6 +477,8 @@ def _row_of_check(one: dict[str, Any]) -> str:
     if "guard" in one:
         about += f" guard {'passes' if one['guard'] else 'FAILS'}; {one['kept_in_both']} of {one['kept_in_float32']} "
         about += "edges of float32 are kept"
+    if one["of"] < one["all"]:
+        about += f" stopped, of {one['all']} in all"
     return f"{one['what']} | {one['decisions']} of {one['of']} | {one['off']:.0e} | {about.strip()}"
 
 
@@ -477,7 +512,8 @@ def main() -> int:
         print("torch finds no CUDA device here; --device cpu --small tries the same code without one", file=sys.stderr)
         return 2
     if options.stage:
-        print(json.dumps(run_stage(options.stage, options.device, options.small, options.seconds)))
+        seconds = options.seconds - (time.monotonic() - BEGAN)
+        print(json.dumps(run_stage(options.stage, options.device, options.small, seconds)))
         return 0
     ends, where, found = time.monotonic() + 60 * options.minutes, machine(options.device), {}
     print(json.dumps(where), flush=True)

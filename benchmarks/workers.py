@@ -1,18 +1,24 @@
 """What workers save, beside one process, in one run: a sweep, and one search.
 
-    python benchmarks/workers.py [--workers 2] [--layers 3] [--examples 16]
+    python benchmarks/workers.py [--workers 2] [--layers 3] [--examples 16] [--only sweep]
 
-The sweep: ACDC at 13 thresholds on the model that comes with edgewise for IOI. The search: ACDC on GPT-2's shape with
-few layers, a small vocabulary and random weights, candidates and then prompts shared out. Each worker has one thread,
-and so has the one process. Ray is started before the clock is, and its start is told by itself.
+Both are ACDC on GPT-2's shape with few layers, a small vocabulary and random weights: a sweep over nine thresholds, and
+one search with candidates and then prompts shared out. Each worker has one thread, and so has the one process. Ray is
+started before the clock is, and its start is told by itself.
+
+Beside seconds there is processor time, which other work on the machine changes little: of one process alone, and of
+this process and the busiest worker together. Their ratio is what cores of its own would give a sweep; of one search
+it is the most they could, since workers wait for each other at every input.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +35,50 @@ from edgewise.patching import Experiment  # noqa: E402
 from edgewise.runs.cluster import Cluster, require_ray  # noqa: E402
 from edgewise.runs.sweep import SweepPlan, sweep  # noqa: E402
 from edgewise.runs.workers import spread_by_ray  # noqa: E402
-from edgewise.tasks import load_task  # noqa: E402
 from edgewise.tasks.task import PromptText, Task, last_token_prompts  # noqa: E402
 
-THRESHOLDS = tuple(10 ** (-3 + step / 4) for step in range(13))
+THRESHOLDS = tuple(10 ** (-3 + step / 4) for step in range(9))
+"""As shares of the way from the model to the ablated run."""
 
 
-def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
+@dataclass(frozen=True)
+class Taken:
+    """What some work took, in seconds, and in processor time of this process and of the busiest worker."""
+
+    seconds: float
+    own: float
+    busiest: float
+
+
+def taken(work: Callable[[], Any]) -> tuple[Taken, Any]:
+    before, started, own = of_workers(), time.perf_counter(), time.process_time()
     found = work()
-    return time.perf_counter() - started, found
+    elapsed, own = time.perf_counter() - started, time.process_time() - own
+    busiest = max((spent - before.get(pid, 0.0) for pid, spent in of_workers().items()), default=0.0)
+    return Taken(elapsed, own, busiest), found
 
 
-def tell(what: str, alone: float, shared: float, workers: int) -> None:
-    speed_up = f"{alone / shared:.2f} times as fast with {workers} workers"
-    print(f"{what:<28} {alone:7.1f} s alone {shared:7.1f} s shared out   {speed_up}", flush=True)
+def of_workers() -> dict[int, float]:
+    """Processor time of each of this process' workers so far; they are children of a child of it, Ray's raylet."""
+    about: dict[int, tuple[int, float, bool]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            worker = (folder / "cmdline").read_bytes().startswith(b"ray::")
+        except OSError:  # it has ended meanwhile
+            continue
+        about[int(folder.name)] = int(fields[1]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), worker
+    ours = {pid for pid, (parent, *_) in about.items() if parent == os.getpid()}
+    return {pid: spent for pid, (parent, spent, worker) in about.items() if worker and parent in ours}
+
+
+def tell(what: str, alone: Taken, shared: Taken, workers: int | None) -> None:
+    on_own_cores = alone.own / (shared.own + shared.busiest)
+    by_clock = (
+        f"{alone.seconds:7.1f} s alone {shared.seconds:7.1f} s shared out, {alone.seconds / shared.seconds:.2f} times"
+    )
+    spent = f"{alone.own:.1f} s, and {shared.own:.1f} s + {shared.busiest:.1f} s of the busiest"
+    print(f"{what:<22} {by_clock} with {workers} workers; processor {spent}, {on_own_cores:.2f} times", flush=True)
 
 
 def shape(layers: int, examples: int) -> Experiment:
@@ -64,46 +99,53 @@ def shape(layers: int, examples: int) -> Experiment:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--layers", type=int, default=3, help="of the search's model")
-    parser.add_argument("--examples", type=int, default=16, help="prompt pairs, of both")
+    parser.add_argument("--layers", type=int, default=3, help="of the model")
+    parser.add_argument("--examples", type=int, default=16, help="prompt pairs")
+    parser.add_argument("--only", choices=("sweep", "search"), help="one of the two")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    model = load_model("tiny-ioi")
-    ioi = Experiment(model, load_task("ioi", model, examples=asked.examples))
+    experiment = shape(asked.layers, asked.examples)
     cluster, ray = Cluster(workers=asked.workers), require_ray()
-    plans = [SweepPlan("acdc", THRESHOLDS)]
 
     def warm_up() -> None:
         """Start Ray, and processes that have imported what they need."""
         ray.init(num_cpus=asked.workers, log_to_driver=False)
         with tempfile.TemporaryDirectory() as folder:
-            sweep(ioi, [SweepPlan("acdc", (10.0, 0.5))], folder=Path(folder), cluster=cluster)
+            sweep(experiment, [SweepPlan("acdc", (1e9, 1e8))], folder=Path(folder), cluster=cluster)
 
-    started, _ = seconds(warm_up)
-    print(f"Ray and {asked.workers} workers started, with a small sweep: {started:.1f} s")
+    started, _ = taken(warm_up)
+    print(
+        f"Ray and {asked.workers} workers started, with a small sweep: {started.seconds:.1f} s; the machine's load is "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
+    way = abs(experiment.ablated() - experiment.full())
+    if asked.only != "search":
+        swept(experiment, [way * share for share in THRESHOLDS], cluster)
+    if asked.only != "sweep":
+        searched(experiment, way / 200, cluster)
+    ray.shutdown()
+
+
+def swept(experiment: Experiment, thresholds: Sequence[float], cluster: Cluster) -> None:
+    plans = [SweepPlan("acdc", tuple(thresholds))]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        alone, found = seconds(lambda: sweep(ioi, plans, folder=Path(one)))
-        shared, same = seconds(lambda: sweep(ioi, plans, folder=Path(other), cluster=cluster))
-    assert [(point.circuit, point.same_as) for point in found[0].points] == [
-        (point.circuit, point.same_as) for point in same[0].points
-    ]
-    searches = sum(point.same_as is None for point in found[0].points)
-    tell(f"sweep, {searches} searches", alone, shared, asked.workers)
-    experiment = shape(asked.layers, asked.examples)
-    threshold = abs(experiment.ablated() - experiment.full()) / 200
-    alone, found_alone = seconds(lambda: acdc(experiment, threshold))
+        alone, found = taken(lambda: sweep(experiment, plans, folder=Path(one)))
+        shared, same = taken(lambda: sweep(experiment, plans, folder=Path(other), cluster=cluster))
+    ours, theirs = ([(point.circuit, point.same_as) for point in each[0].points] for each in (found, same))
+    assert ours == theirs
+    tell(f"sweep, {sum(known is None for _, known in ours)} searches", alone, shared, cluster.workers)
+
+
+def searched(experiment: Experiment, threshold: float, cluster: Cluster) -> None:
+    alone, found = taken(lambda: acdc(experiment, threshold))
     for shard in ("candidates", "prompts"):
         with spread_by_ray(experiment, cluster, shard=shard) as spread:
             acdc(experiment, 1e9, engine=spread)  # workers load the model and everything falls
-            shared, spread_found = seconds(lambda spread=spread: acdc(experiment, threshold, engine=spread))
-        parted = [(one.edge, one.kept) for one in found_alone.trace] != [
-            (one.edge, one.kept) for one in spread_found.trace
-        ]
-        note = ", near ties decided otherwise" if parted else ""
-        tell(f"search by {shard}{note}", alone, shared, asked.workers)
-    kept = found_alone.circuit.n_edges
-    print(f"the search: {found_alone.tests:,} tests, {kept:,} of {experiment.graph.n_edges:,} edges kept")
-    ray.shutdown()
+            shared, same = taken(lambda spread=spread: acdc(experiment, threshold, engine=spread))
+        ours, theirs = ([(one.edge, one.kept) for one in each.trace] for each in (found, same))
+        tell(f"search by {shard}{'' if ours == theirs else ', near ties otherwise'}", alone, shared, cluster.workers)
+    kept = found.circuit.n_edges
+    print(f"the search: {found.tests:,} tests, {kept:,} of {experiment.graph.n_edges:,} edges kept")
 
 
 if __name__ == "__main__":

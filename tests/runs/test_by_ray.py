@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import random
 import signal
@@ -71,7 +72,7 @@ def test_discover_with_workers_gives_the_run_without(ray_session, ioi) -> None:
 
 
 class _Killer(threading.Thread):
-    """Kills workers at random moments, so many in all."""
+    """Kills workers at random moments, so many in all; in turn, so that one comes up while another still works."""
 
     def __init__(self, ray: Any, workers: Any, kills: int) -> None:
         super().__init__(daemon=True)
@@ -80,8 +81,10 @@ class _Killer(threading.Thread):
 
     def run(self) -> None:
         killed: set[int] = set()
-        while self.left and not self.stopped.is_set():
-            actor = self.chance.choice(self.workers._actors)
+        for number in itertools.count():
+            if not self.left or self.stopped.is_set():
+                return
+            actor = self.workers._actors[number % len(self.workers)]
             try:
                 pid = self.ray.get(actor.__ray_call__.remote(lambda _: os.getpid()), timeout=60)
             except Exception:

@@ -79,6 +79,7 @@ def _plan_summary(planned: Any, task: Task, model: Decoder) -> dict[str, Any]:
             "recorded": memory.recorded,
             "smallest": memory.smallest,
             "largest": memory.largest,
+            "offloaded": memory.offloaded,
             "limit": memory.limit,
             "candidates": memory.candidates(1, 0, 0),
         },
@@ -103,10 +104,11 @@ def _show_plan(console: Console, planned: Any, task: Task, model: Decoder) -> No
     say(
         f"{graph.n_edges:,} edges into {len(graph.inputs):,} inputs; edges into nodes that nothing reads are not tested"
     )
+    elsewhere = f"{size(memory.offloaded)} more in the CPU's memory; " if memory.offloaded else ""
     say(
         f"memory beyond the model: {size(memory.recorded)} recorded, {size(memory.smallest)} to start with, at most "
         f"{size(memory.largest)} if every edge stays; "
-        f"{memory.candidates(1, 0, 0)} candidates at once"
+        f"{elsewhere}{memory.candidates(1, 0, 0)} candidates at once"
     )
     if planned.learning is not None:
         say(_LEARNING.format(duration(planned.learning)))

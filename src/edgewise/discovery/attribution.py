@@ -44,6 +44,7 @@ from edgewise.discovery.method import Scored, StepProgress
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, of_neurons, of_nodes
 from edgewise.graph.circuit import Floats
+from edgewise.models.precision import sum_dtype
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import (
     Changed,
@@ -144,8 +145,8 @@ def attribute(
     """
     require_gradient(experiment)
     graph, device = experiment.graph, experiment.decoder.device
-    scores = torch.zeros(len(graph.sources), len(graph.inputs), dtype=torch.float64, device=device)
-    ports = torch.zeros(len(graph.inputs), dtype=torch.float64, device=device)
+    scores = torch.zeros(len(graph.sources), len(graph.inputs), dtype=sum_dtype(device), device=device)
+    ports = torch.zeros(len(graph.inputs), dtype=sum_dtype(device), device=device)
     before: Tensor | float = 0.0  # what the prompts so far have added, where each is asked for
     for rows in rows_of(experiment, None if each is None else 1):
         changes, weights = changes_when_ablated(experiment, rows), place_weights(experiment, rows)
@@ -196,7 +197,8 @@ def _summed(
 ) -> Tensor:
     """Scores of some shape to which `add` adds every gradient's share (called as `add_node_effects`)."""
     require_gradient(experiment)
-    scores = torch.zeros(shape, dtype=torch.float64, device=experiment.decoder.device)
+    device = experiment.decoder.device
+    scores = torch.zeros(shape, dtype=sum_dtype(device), device=device)
     for rows in rows_of(experiment):
         weights = place_weights(experiment, rows)
         for gradients in gradients_of(experiment, rows, weights, points, progress, relevance=relevance):
@@ -262,6 +264,6 @@ def _add_port_effects(ports: Tensor, experiment: Experiment, gradients: Gradient
             change = ablated - rows.clean.projections[index][kind]
             # In a graph that gives every query head its own key and value, each asks its key/value head.
             change = change.repeat_interleave(gradient.shape[2] // change.shape[2], dim=2)
-            effect = (change * gradient).double().flatten(0, 1)  # [batch * pos, inputs, width]
+            effect = (change * gradient).to(ports.dtype).flatten(0, 1)  # [batch * pos, inputs, width]
             by_span = [(effect if at is None else effect[at]).sum(dim=(0, 2)) for at in rows.places(graph)]
             ports[rows.wiring.columns[index][kind]] += share * torch.stack(by_span, dim=1).flatten()

@@ -241,7 +241,8 @@ class _Parts:
                     values = torch.einsum("ptw,nw,nt->npt", v_parts[:, row], per_unit, attention)
                     require_whole(values.flatten(1)[..., None], direct[:, None, None], self.decoder.dtype, "values")
                     fields |= {"values": values, "direct": direct}
-                yield {name: (one.double() if one.is_floating_point() else one).cpu() for name, one in fields.items()}
+                here = {name: one.cpu() for name, one in fields.items()}
+                yield {name: one.double() if one.is_floating_point() else one for name, one in here.items()}
 
     def keys(self, attention: Tensor, seen: Tensor, row: int, at: Tensor, key: int | None) -> Tensor:
         if key is None:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from edgewise.models.components import stream_dtype
-from edgewise.models.forward import Activations, forward
 from edgewise.models.matmul import fast_matmul
 from edgewise.models.walk import Walk
 from edgewise.patching import Experiment
@@ -55,9 +54,7 @@ class _Patches:
         self.experiment, self.progress, self.done = experiment, progress, 0
         self.decoder, prompts = experiment.decoder, experiment.task.prompts
         with fast_matmul():
-            self.clean: Activations = forward(
-                self.decoder, prompts.clean, prompts.mask, split_embedding=experiment.graph.split_embedding
-            )
+            self.clean = experiment.clean()
         self.whole = self._metrics(self.clean.streams[-1][None])[0]
         nodes = sum(len(component.nodes) for component in self.decoder.components)
         self.layers = [index for index, one in enumerate(self.decoder.components) if one.kinds != ("mlp",)]

@@ -16,6 +16,7 @@ from edgewise.discovery.attribution import clean_or_path, gradients_of, require_
 from edgewise.discovery.heat import HeatMaps
 from edgewise.models.forward import forward
 from edgewise.models.matmul import fast_matmul
+from edgewise.models.precision import sum_dtype, widened
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import changes_when_ablated, input_gradients, place_weights, rows_of
 
@@ -32,8 +33,8 @@ def gradient_maps(experiment: Experiment, *, progress: Callable[[int, int], None
     require_gradient(experiment)
     graph, device = experiment.graph, experiment.decoder.device
     length = experiment.task.prompts.clean.shape[1]
-    nodes = torch.zeros(len(graph.sources), dtype=torch.float64, device=device)
-    positions = torch.zeros(graph.n_layers, length, dtype=torch.float64, device=device)
+    nodes = torch.zeros(len(graph.sources), dtype=sum_dtype(device), device=device)
+    positions = torch.zeros(graph.n_layers, length, dtype=sum_dtype(device), device=device)
     points = clean_or_path(experiment)
     for rows in rows_of(experiment):
         changes, weights = changes_when_ablated(experiment, rows), place_weights(experiment, rows)
@@ -44,13 +45,13 @@ def gradient_maps(experiment: Experiment, *, progress: Callable[[int, int], None
                 place = graph.inputs[columns.start]
                 senders = graph.n_senders(place)
                 together = gradient.sum(dim=0) / points.count
-                nodes[:senders] += (changes[:senders].flatten(1) @ together.flatten()).double()
+                nodes[:senders] += (changes[:senders].flatten(1) @ together.flatten()).to(nodes.dtype)
                 streams[-1 if place.kind == "logits" else place.layer] += together
         # What is changed there is read by all later layers too.
         reads = streams.flip(0).cumsum(dim=0).flip(0)
         for layer in range(graph.n_layers):
             before = graph.n_senders(graph.inputs[graph.columns(graph.head_kinds[0], layer).start])
-            positions[layer] += (changes[:before].sum(dim=0) * reads[layer]).double().sum(dim=(0, 2))
+            positions[layer] += widened(changes[:before].sum(dim=0) * reads[layer]).sum(dim=(0, 2))
     nodes, row = nodes.cpu(), graph.source_index
     heads = [nodes[row[f"a{layer}.h0"] : row[f"a{layer}.h0"] + graph.n_heads] for layer in range(graph.n_layers)]
     mlps = [row[f"m{layer}"] for layer in range(graph.n_layers)] if graph.mlps else []

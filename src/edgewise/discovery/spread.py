@@ -177,7 +177,7 @@ class SpreadEngine:
         self._open(column)
         if self.workers.places is not None:
             values = self._answers(column, [(tuple(candidates),)] * len(self.workers))
-            return means(_in_order([torch.from_numpy(one[0]) for one in values], self.workers.places))
+            return means(_in_order([torch.tensor(one[0]) for one in values], self.workers.places))
         answers = self._answers(column, shared_out(candidates, len(self.workers)))
         return [value for one in answers for piece in one for value in piece.tolist()]
 

@@ -59,7 +59,7 @@ def scored_by_units(graph: Graph, units: Units) -> Circuit:
     Raises:
         EdgewiseError: a unit's number is not finite.
     """
-    by_kind = {kind: getattr(units, kind).detach().double().cpu().numpy() for kind in KINDS}
+    by_kind = {kind: getattr(units, kind).detach().cpu().double().numpy() for kind in KINDS}
     for kind, values in by_kind.items():
         if not np.isfinite(values).all():
             raise EdgewiseError(f"the score of a {kind} came out as no number: the model's gradients overflow")

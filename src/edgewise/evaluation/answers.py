@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from edgewise.models import Decoder
-from edgewise.models.forward import forward
+from edgewise.models.forward import final_stream
 from edgewise.tasks import Reference, Task, right_answers
 from edgewise.tasks.task import NO_TOKEN
 
@@ -34,7 +34,7 @@ class Said:
 def answers_of(model: Decoder, task: Task, likeliest: int = 3) -> list[Said]:
     """Run the model on the clean prompts and read its answers off, row by row."""
     prompts = task.prompts
-    final = forward(model, prompts.clean, prompts.mask).streams[-1]
+    final = final_stream(model, prompts.clean, prompts.mask)
     logits = model.logits(final[prompts.scored_rows, prompts.scored_positions])
     reference = Reference.of(task, logits)
     right = right_answers(logits, reference)

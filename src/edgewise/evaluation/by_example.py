@@ -25,7 +25,7 @@ class ByExample:
     def sums(self, values: Tensor) -> Floats:
         """`[scored]` -> `[examples]`."""
         total = torch.zeros(self.examples, dtype=torch.float64)
-        return total.index_add_(0, self.rows, values.detach().double().cpu()).numpy()
+        return total.index_add_(0, self.rows, values.detach().cpu().double()).numpy()
 
     def means(self, values: Tensor) -> Floats:
         """`[scored]` -> `[examples]`; NaN for an example without a scored place."""

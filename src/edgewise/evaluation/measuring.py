@@ -21,6 +21,7 @@ from edgewise.graph import Circuit, NeuronCircuit, as_shown, complement
 from edgewise.graph.circuit import Floats
 from edgewise.graph.groups import GivenGroups, GroupFound, groups_found
 from edgewise.models import Decoder
+from edgewise.models.precision import in_float64
 from edgewise.patching import Ablation, Experiment
 from edgewise.tasks import Comparison, Metric, Reference, Task, Truth, mean_over_places, metrics_of, right_answers
 
@@ -328,6 +329,6 @@ def _accuracy(
     circuit, full = right["circuit"], right["full"]
     if circuit is None or full is None:
         return None
-    shares = {name: float(one.double().mean()) for name, one in right.items() if one is not None}
-    kept = float(circuit[full].double().mean()) if bool(full.any()) else None
+    shares = {name: float(in_float64(one).mean()) for name, one in right.items() if one is not None}
+    kept = float(in_float64(circuit[full]).mean()) if bool(full.any()) else None
     return Accuracy(**shares, kept=kept, interval=share_interval(shares["circuit"], by_example.examples, bootstrap))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from edgewise.evaluation.share import share_of_way
+from edgewise.models.precision import in_float64
 from edgewise.patching import Experiment
 from edgewise.tasks import mean_over_places, right_answers
 
@@ -39,5 +40,5 @@ def outcome_of(experiment: Experiment, logits: Tensor, full: float, ablated: flo
     target = mean_over_places(experiment.metric(reference.logits, reference)) if permuted else full
     right = right_answers(logits, reference)
     return Outcome(
-        metric, share_of_way(metric, ablated, target), None if right is None else float(right.double().mean())
+        metric, share_of_way(metric, ablated, target), None if right is None else float(in_float64(right).mean())
     )

@@ -113,7 +113,13 @@ def permuted(decoder: Decoder, seed: int) -> Decoder:
         warnings.warn(
             f"permuting {decoder.name!r} with seed {seed} left it as it was, so this is no control", EdgewiseWarning, 3
         )
-    return replace(copied, config=replace(copied.config, permuted_seed=seed), original=decoder)
+    return replace(
+        copied,
+        config=replace(copied.config, permuted_seed=seed),
+        original=decoder,
+        origin=decoder.origin,
+        offload_activations=decoder.offload_activations,
+    )
 
 
 def same_weights(decoder: Decoder, other: Decoder) -> bool:

@@ -21,6 +21,7 @@ from edgewise.graph import Graph
 from edgewise.models.attention import Attention
 from edgewise.models.components import MLP, Component, stream_dtype
 from edgewise.models.offloaded import tensors_of
+from edgewise.models.recorded import Offloaded
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Decoder:
         rebuild: makes a Decoder, as this one was made, over a copy of the source model.
         reread: makes one of its components, by its number, of a copy of the source model; None where only `rebuild`
             can.
+        offload_activations: whether what is recorded of it is kept in the CPU's memory.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Decoder:
     original: Decoder | None = field(default=None, repr=False)
     rebuild: Callable[[nn.Module], Decoder] | None = field(default=None, repr=False, compare=False)
     reread: Callable[[Any, int], Component] | None = field(default=None, repr=False, compare=False)
+    offload_activations: bool = field(default=False, repr=False, compare=False)
     _repr_html_: ClassVar[Callable[..., str]]
     """What notebooks show: `edgewise.reports.notebook`, set where that is defined."""
 
@@ -137,6 +140,15 @@ class Decoder:
     def dtype_name(self) -> str:
         """As it is asked for: `float32`, `float64`, `bfloat16`, `float16`."""
         return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def records_elsewhere(self) -> bool:
+        """Whether what is recorded is kept on another device than it is made on."""
+        return self.offload_activations and self.device.type != "cpu"
+
+    def recording(self) -> Any:
+        """Where what is recorded of a run goes, an entry per component (`Recorded`)."""
+        return Offloaded(self.device) if self.records_elsewhere else []
 
     def embed(self, tokens: Tensor, positions: Tensor | None = None, *, split: bool = False) -> Tensor:
         """The embedding `[parts, batch, pos, d_model]`: two parts, `tok` and `pos`, if `split`, else their sum."""

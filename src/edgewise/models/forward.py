@@ -8,6 +8,7 @@ from torch import Tensor
 
 from edgewise.models.components import Component, Projections, stream_dtype
 from edgewise.models.decoder import Decoder, positions_of
+from edgewise.models.recorded import Recorded
 from edgewise.models.walk import Walk
 
 
@@ -21,12 +22,14 @@ class Activations:
         streams: the residual stream before each component and, last, the final one, each `[batch, pos, d_model]`.
             A component that stands beside another reads an earlier one (`Decoder.reads`).
         projections: per component, if asked for; an MLP's, which is its stream, is left out.
+
+    Codes, streams and projections are kept in the CPU's memory where the model says so and the run is to be kept.
     """
 
     embedding: Tensor
-    codes: list[Tensor]
-    streams: list[Tensor]
-    projections: list[Projections] = field(default_factory=list)
+    codes: Recorded[Tensor]
+    streams: Recorded[Tensor]
+    projections: Recorded[Projections] = field(default_factory=list)
 
 
 def forward(
@@ -38,6 +41,7 @@ def forward(
     split_embedding: bool = False,
     keep_projections: bool = False,
     embedding: Tensor | None = None,
+    to_keep: bool = False,
 ) -> Activations:
     """Run the Decoder on prompts, no circuit involved.
 
@@ -47,13 +51,21 @@ def forward(
         positions: `[batch or 1, pos]`; 0, 1, 2, … by default.
         keep_projections: keep queries, keys and values too.
         embedding: `[parts, batch, pos, d_model]`, instead of the tokens' own.
+        to_keep: the run is kept for long, so that it goes where the model's recorded activations go.
     """
     at = positions_of(tokens) if positions is None else positions
     if embedding is None:
         embedding = decoder.embed(tokens, at, split=split_embedding)
-    walk = _Recorded(decoder, embedding.sum(dim=0).to(stream_dtype(decoder.dtype)), mask, at, keep_projections)
+    stream = embedding.sum(dim=0).to(stream_dtype(decoder.dtype))
+    walk = _Recorded(decoder, stream, mask, at, keep_projections, to_keep)
     walk.run()
     return Activations(embedding, walk.codes, walk.streams, walk.projected)
+
+
+def final_stream(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Tensor:
+    """The final residual stream of a forward pass `[batch, pos, d_model]`, of which nothing else is kept."""
+    embedding = decoder.embed(tokens).sum(dim=0)
+    return Walk(decoder, embedding.to(stream_dtype(decoder.dtype)), mask).run()
 
 
 def apart(projections: Projections) -> Projections:
@@ -62,12 +74,15 @@ def apart(projections: Projections) -> Projections:
 
 
 class _Recorded(Walk):
-    def __init__(self, decoder: Decoder, stream: Tensor, mask: Tensor, positions: Tensor, projections: bool) -> None:
+    def __init__(
+        self, decoder: Decoder, stream: Tensor, mask: Tensor, positions: Tensor, projections: bool, to_keep: bool
+    ) -> None:
         super().__init__(decoder, stream, mask, positions)
         self.keep_projections = projections
-        self.codes: list[Tensor] = []
-        self.streams = [stream]
-        self.projected: list[Projections] = []
+        self.codes: Recorded[Tensor] = decoder.recording() if to_keep else []
+        self.streams: Recorded[Tensor] = decoder.recording() if to_keep else []
+        self.projected: Recorded[Projections] = decoder.recording() if to_keep else []
+        self.streams.append(stream)
 
     def projections(self, index: int, component: Component) -> Projections:
         found = super().projections(index, component)

@@ -7,7 +7,7 @@ by what rounding that input once more would change, and little else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from edgewise.models.attention import Attention
 from edgewise.models.components import MLP, Component, added
 from edgewise.models.decoder import Decoder, positions_of
 from edgewise.models.forward import forward
+from edgewise.models.precision import in_float64
 
 # Largest difference of logits allowed, as a share of their spread. A half-precision model rounds its residual stream
 # after every block, which the Decoder does not; some source models take norms in float32 whatever their dtype.
@@ -158,7 +159,7 @@ def _logits_difference(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
             f"model {decoder.name!r} itself is broken: on these prompts its own logits are not finite numbers"
             f"{_first_not_finite(decoder, ours, mask)}"
         )
-    ours, wanted = decoder.logits(ours[-1])[mask].double(), wanted[mask].double()
+    ours, wanted = in_float64(decoder.logits(ours[-1])[mask]), in_float64(wanted[mask])
     spread = (wanted - wanted.mean(dim=-1, keepdim=True)).abs().max().clamp_min(1e-12)
     off = ((ours - wanted).abs().amax(dim=-1) / spread).sort().values
     routed = any(isinstance(one, MLP) and one.routed for one in decoder.components)
@@ -167,7 +168,7 @@ def _logits_difference(decoder: Decoder, tokens: Tensor, mask: Tensor) -> float:
     return difference if difference == difference else float("inf")
 
 
-def _first_not_finite(decoder: Decoder, streams: list[Tensor], mask: Tensor) -> str:
+def _first_not_finite(decoder: Decoder, streams: Iterable[Tensor], mask: Tensor) -> str:
     for index, stream in enumerate(streams):
         if not stream[mask].isfinite().all():
             layer = decoder.components[index - 1].layer
@@ -185,15 +186,17 @@ def _parts(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Iterator[Part]:
     def compared(layer: int | None, names: list[str], read: Callable[[Tensor], Tensor], x: Tensor, theirs: Tensor):
         # On x itself, and on x with every number moved by one rounding.
         x = x.to(decoder.dtype)
-        signs = (torch.randint(0, 2, x.shape, generator=generator).to(x.device).mul(2).sub(1) for _ in range(SHAKES))
-        runs = [read(x), *(read((x.double() * (1 + sign * _rounding(x))).to(x.dtype)) for sign in signs)]
-        ours, *shaken = (run[mask].double().unflatten(1, (len(names), -1)) for run in (one.flatten(2) for one in runs))
-        yield from _units(layer, names, ours, theirs.flatten(2)[mask].double().view_as(ours), shaken, x.dtype)
+        wide, drawn = in_float64(x), (torch.randint(0, 2, x.shape, generator=generator) for _ in range(SHAKES))
+        signs = (one.to(wide.device).mul(2).sub(1) for one in drawn)
+        runs = [read(x), *(read((wide * (1 + sign * _rounding(x))).to(x)) for sign in signs)]
+        seen = (in_float64(one.flatten(2)[mask]) for one in runs)
+        ours, *shaken = (one.unflatten(1, (len(names), -1)) for one in seen)
+        yield from _units(layer, names, ours, in_float64(theirs.flatten(2)[mask]).view_as(ours), shaken, x.dtype)
 
     def summed(layer: int | None, terms: list[Tensor], theirs: Tensor) -> Part:
-        wide, eps = torch.stack([term[mask].double() for term in terms]), torch.finfo(decoder.dtype).eps
+        wide, eps = torch.stack([in_float64(term[mask]) for term in terms]), torch.finfo(decoder.dtype).eps
         most = wide.abs().sum(dim=0) * eps  # more than a few roundings of a sum come to
-        off = (theirs[mask].double() - wide.sum(dim=0)).abs() / most.clamp_min(1e-300)
+        off = (in_float64(theirs[mask]) - wide.sum(dim=0)).abs() / most.clamp_min(1e-300)
         return Part(layer, "the sum of what its parts write", off.square().mean().sqrt().item() * eps, eps)
 
     yield summed(None, list(decoder.embed_parts(tokens, positions)), heard.take(0, "stream"))

@@ -23,6 +23,7 @@ from edgewise.models.offloaded import is_spread
 from edgewise.models.placed import place
 from edgewise.models.plain import adapt_plain
 from edgewise.models.plain_transformer import PlainTransformer
+from edgewise.models.precision import WITHOUT_FLOAT64
 from edgewise.models.sources import Source
 from edgewise.models.wrappers import adapt_bridge, is_bridge, unwrap
 
@@ -47,6 +48,7 @@ def load_model(
     device_map: str | Path | Mapping[str, Any] | None = None,
     memory_per_device: str | Mapping[Any, Any] | None = None,
     offload_folder: str | Path | None = None,
+    offload_activations: bool = False,
 ) -> Decoder:
     """Load a model for edgewise.
 
@@ -77,6 +79,9 @@ def load_model(
         memory_per_device: for a device map by size, the most that weights may take on each device, as in
             `{0: "20GB", "cpu": "60GB"}`, or `0=20GB,cpu=60GB`.
         offload_folder: where weights are written that go to disk and are not in the checkpoint as they are needed.
+        offload_activations: keep what is recorded of the model (its own activations and what absent edges carry) in the
+            CPU's memory, and bring that of a component to the model's device when it is needed. On the CPU it is there
+            anyway.
 
     Raises:
         EdgewiseError: no such model, no weights in the folder, an unknown device or dtype, or an architecture that is
@@ -84,6 +89,9 @@ def load_model(
     """
     spread = DeviceMap.of(device_map, memory_per_device, offload_folder)
     loaded = _load(model, device, _dtype(dtype), tokenizer, revision, trust_layout, spread)
+    if offload_activations:
+        origin = {**loaded.origin, "offload_activations": True}
+        loaded = replace(loaded, origin=origin, offload_activations=True)
     return fold(loaded) if fold_value_biases else loaded
 
 
@@ -215,7 +223,7 @@ def _device(device: str | torch.device | None, dtype: torch.dtype | None = None)
         raise EdgewiseError(f"device {str(device)!r}: this machine has {torch.cuda.device_count()} CUDA devices")
     if wanted.type == "mps" and not torch.backends.mps.is_available():
         raise EdgewiseError(f"device {str(device)!r}: torch finds no Apple GPU on this machine")
-    if wanted.type == "mps" and dtype == torch.float64:
+    if wanted.type in WITHOUT_FLOAT64 and dtype == torch.float64:
         raise EdgewiseError(f"device {str(device)!r} has no float64: use another dtype, or the CPU")
     return wanted
 

@@ -26,6 +26,7 @@ from edgewise.graph.names import InputKind
 from edgewise.models.attention import Scale
 from edgewise.models.components import MLP, Component, stream_dtype
 from edgewise.models.decoder import Decoder
+from edgewise.models.precision import in_float64
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far, as a share of the largest number, an MLP and the sum of its neurons may lie apart (norms are in float32)."""
@@ -145,9 +146,9 @@ def _opened(mlp: MLP, decoder: Decoder) -> NeuronMLP:
     width = decoder.config.d_model
     drawn = torch.randn(1, 4, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = drawn.to(dtype=decoder.dtype, device=decoder.device)
-    whole = mlp.write_total(mlp.code({"mlp": x[:, :, None]}, None)).to(torch.float64)
+    whole = in_float64(mlp.write_total(mlp.code({"mlp": x[:, :, None]}, None)))
     try:
-        summed = opened.write_total(opened.code({"mlp": x[:, :, None]}, None)).to(torch.float64)
+        summed = in_float64(opened.write_total(opened.code({"mlp": x[:, :, None]}, None)))
     except (RuntimeError, AttributeError) as error:  # the projection is not where it was looked for
         raise EdgewiseError(f"{where} is of a kind whose neurons edgewise cannot tell apart ({error})") from None
     if not (whole - summed).abs().max() <= TOLERANCE[decoder.dtype] * whole.abs().max():

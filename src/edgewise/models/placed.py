@@ -30,6 +30,7 @@ from edgewise.models.components import MLP, Component, Projections
 from edgewise.models.decoder import Decoder
 from edgewise.models.neurons import NeuronMLP
 from edgewise.models.offloaded import Spread, device_map, with_module
+from edgewise.models.recorded import moved
 
 READ, WRITE, ALL = "read", "write", "all"
 """What a step needs of an attention block: norm and projections; the output projection; everything, as of an MLP."""
@@ -190,8 +191,8 @@ class Home:
         need = need if self._bytes[ALL] else ALL  # what lies there anyway is made once
         found = self.held.component(self, need)
         with self._given_up(need, found):
-            made = run(found.component, *(_to(one, self.device) for one in given))
-        return _to(made, self.held.spread.main)
+            made = run(found.component, *(moved(one, self.device) for one in given))
+        return moved(made, self.held.spread.main)
 
     @contextmanager
     def _given_up(self, need: str, found: AtHand) -> Iterator[None]:
@@ -296,7 +297,7 @@ def _placed(component: Component, home: Home) -> Component:
             small = [name for name in _SMALL if own.get(name) is not None]
             if small:
                 there = home.held.component(home, READ if home.bytes_of(ALL) else ALL).component
-                own |= {name: _to(getattr(there, name), home.held.spread.main) for name in small}
+                own |= {name: moved(getattr(there, name), home.held.spread.main) for name in small}
             return placed(**own, home=home)
     raise EdgewiseError(
         f"components of kind {type(component).__name__} cannot be on several devices or have offloaded weights"
@@ -340,12 +341,6 @@ def _needs(component: Component, path: str, attention: Mapping[str, str], spread
 
 def _within(path: str, around: str) -> bool:
     return not around or path == around or path.startswith(f"{around}.")
-
-
-def _to(given: Any, device: torch.device) -> Any:
-    if isinstance(given, Tensor):
-        return given.to(device)
-    return {name: one.to(device) for name, one in given.items()} if isinstance(given, dict) else given
 
 
 def _tensors_in(component: Any) -> Iterator[Tensor]:

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +23,7 @@ from edgewise.errors import EdgewiseError, listed, quoted, unknown
 from edgewise.models import Decoder
 from edgewise.models.components import Component, Projections, stream_dtype
 from edgewise.models.forward import apart
+from edgewise.models.recorded import Recorded, cut
 from edgewise.models.walk import Walk
 from edgewise.patching.constants import Constants, mean_constants
 from edgewise.patching.memory import forward_in_pieces
@@ -82,12 +84,14 @@ class Ablated:
             d_model]`: constants plus every earlier node's ablated activation.
         projections: per component, what heads compute from it: queries, keys and values `[batch, pos, heads (or
             key/value heads), d_head]`.
+
+    All but the embedding is kept in the CPU's memory where the model says so (`Decoder.offload_activations`).
     """
 
     embedding: Tensor
-    codes: tuple[Tensor, ...]
-    streams: tuple[Tensor, ...]
-    projections: tuple[Projections, ...]
+    codes: Sequence[Tensor]
+    streams: Sequence[Tensor]
+    projections: Sequence[Projections]
 
 
 def check_ablation(given: str | Ablation, task: Task) -> None:
@@ -167,7 +171,10 @@ def ablate(
         return activation
 
     embedding = torch.stack([carried(part) for part in run.embedding])
-    return ablated_run(decoder, prompts.mask, embedding, [carried(code) for code in run.codes])
+    codes: Recorded[Tensor] = decoder.recording()
+    for code in run.codes:
+        codes.append(carried(code))
+    return ablated_run(decoder, prompts.mask, embedding, codes)
 
 
 def constants_of(
@@ -193,24 +200,27 @@ def constants_of(
     return mean_constants(decoder, tokens, mask, positions, split_embedding=split_embedding, rows=rows_at_once)
 
 
-def ablated_run(decoder: Decoder, mask: Tensor, embedding: Tensor, codes: list[Tensor]) -> Ablated:
+def ablated_run(decoder: Decoder, mask: Tensor, embedding: Tensor, codes: Sequence[Tensor]) -> Ablated:
     """The run in which every node carries what it is given: embeddings, and per component its nodes' codes."""
     walk = _AblatedRun(decoder, mask, embedding, codes)
     walk.run()
-    return Ablated(embedding, tuple(codes), tuple(walk.streams), tuple(walk.projected))
+    return Ablated(embedding, codes, walk.streams, walk.projected)
 
 
 class _AblatedRun(Walk):
     """The walk in which every node carries what it is given."""
 
-    def __init__(self, decoder: Decoder, mask: Tensor, embedding: Tensor, codes: list[Tensor]) -> None:
+    def __init__(self, decoder: Decoder, mask: Tensor, embedding: Tensor, codes: Sequence[Tensor]) -> None:
         super().__init__(decoder, embedding.to(stream_dtype(decoder.dtype)).sum(dim=0), mask)
-        self.codes, self.streams = codes, [self.stream]
-        self.projected: list[Projections] = []
+        self.codes = codes
+        self.streams: Recorded[Tensor] = decoder.recording()
+        self.projected: Recorded[Projections] = decoder.recording()
+        self.streams.append(self.stream)
 
     def projections(self, index: int, component: Component) -> Projections:
-        self.projected.append(apart(super().projections(index, component)))
-        return self.projected[-1]
+        found = super().projections(index, component)
+        self.projected.append(apart(found))
+        return found
 
     def code(self, index: int, component: Component, projections: Projections) -> Tensor:
         return self.codes[index]
@@ -224,7 +234,7 @@ def cut_rows(ablated: Ablated, first: int, stop: int) -> Ablated:
     """Rows `first` to `stop`."""
     return Ablated(
         embedding=ablated.embedding[:, first:stop],
-        codes=tuple(code[first:stop] for code in ablated.codes),
-        streams=tuple(stream[first:stop] for stream in ablated.streams),
-        projections=tuple({kind: one[first:stop] for kind, one in each.items()} for each in ablated.projections),
+        codes=cut(ablated.codes, first, stop),
+        streams=cut(ablated.streams, first, stop),
+        projections=cut(ablated.projections, first, stop),
     )

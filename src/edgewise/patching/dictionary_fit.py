@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgewise.models.feature_mlp import FeatureMLP
 from edgewise.models.forward import forward
+from edgewise.models.precision import in_float64
 from edgewise.patching.blocks import computing
 from edgewise.patching.experiment import Experiment
 
@@ -44,10 +45,10 @@ def dictionary_fits(experiment: Experiment) -> list[DictionaryFit]:
             if not isinstance(component, FeatureMLP):
                 continue
             real, layer = code[rows.mask], component.layer
-            target = component.target_of(code)[rows.mask].double()
+            target = in_float64(component.target_of(code)[rows.mask])
             features = real[:, 0, : component.n_features]
             own = sums.setdefault(layer, [0.0, 0.0, 0.0])
-            own[0] += float(component.error_of(real).double().square().sum())
+            own[0] += float(in_float64(component.error_of(real)).square().sum())
             own[1] += float(target.square().sum())
             own[2] += int((features != 0).sum())
             totals[layer] = totals.get(layer, 0) + target.sum(dim=0)

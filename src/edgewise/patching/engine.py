@@ -10,6 +10,7 @@ from torch import Tensor
 
 from edgewise.graph import Circuit
 from edgewise.graph.graph import Bools
+from edgewise.models.precision import in_float64
 from edgewise.patching.experiment import Experiment
 
 Removed = tuple[int | None, ...]
@@ -68,7 +69,7 @@ class PlainEngine:
 
     def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
         """See `PlaceEngine`."""
-        return torch.stack([self.experiment.values(self._without(column, one)).double() for one in candidates])
+        return torch.stack([in_float64(self.experiment.values(self._without(column, one))) for one in candidates])
 
     def _without(self, column: int, removed: Removed) -> Circuit:
         edges, ports = self.edges.copy(), self.ports.copy()

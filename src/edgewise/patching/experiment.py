@@ -13,7 +13,8 @@ from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit, Graph, NeuronCircuit
 from edgewise.models import Decoder
 from edgewise.models.feature_mlp import has_features, taken_apart
-from edgewise.models.forward import Activations, forward
+from edgewise.models.forward import Activations, final_stream
+from edgewise.models.precision import in_float64
 from edgewise.patching.ablation import Ablation, ablate, check_ablation, constants_of, cut_rows
 from edgewise.patching.memory import MemoryKind, MemoryPlan, forward_in_pieces, memory_of
 from edgewise.patching.optimal import learn_constants
@@ -125,7 +126,7 @@ class Experiment:
         prompts, step, pieces = self.task.prompts, self.recorded_at_once, []
         for first in range(0, len(prompts), step):
             rows = prompts.rows(first, min(first + step, len(prompts)))
-            final = forward(judge, rows.clean, rows.mask).streams[-1]
+            final = final_stream(judge, rows.clean, rows.mask)
             pieces.append(judge.logits(final[rows.scored_rows, rows.scored_positions]))
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
@@ -231,7 +232,7 @@ class Experiment:
         """The share of scored places where the model itself is right on the clean prompts; None without answers."""
         logits = self.reference.logits if self.decoder.original is None else self.logits(Circuit.full(self.graph))
         right = right_answers(logits, self.reference)
-        return None if right is None else float(right.double().mean())
+        return None if right is None else float(in_float64(right).mean())
 
     @torch.no_grad()
     def ablated(self) -> float:

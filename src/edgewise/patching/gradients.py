@@ -24,6 +24,7 @@ from edgewise.models.feature_mlp import FeatureMLP
 from edgewise.models.forward import Activations, forward
 from edgewise.models.matmul import fast_matmul
 from edgewise.models.neurons import NeuronMLP
+from edgewise.models.precision import widened
 from edgewise.models.walk import Walk
 from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.experiment import Experiment
@@ -260,9 +261,9 @@ def add_node_effects(scores: Tensor, gradients: Gradients, rows: Rows, share: fl
     """
     with torch.no_grad():
         change = rows.ablated.embedding - rows.clean.embedding
-        effects = [(change * gradients.embedding).double().sum(dim=(1, 2, 3))]
+        effects = [widened(change * gradients.embedding).sum(dim=(1, 2, 3))]
         for clean, ablated, gradient in zip(rows.clean.codes, rows.ablated.codes, gradients.codes, strict=True):
-            effects.append(((ablated - clean) * gradient).double().sum(dim=(0, 1, 3)))
+            effects.append(widened((ablated - clean) * gradient).sum(dim=(0, 1, 3)))
         scores += share * torch.cat(effects)
 
 
@@ -277,7 +278,7 @@ def add_neuron_effects(
         for index, component in enumerate(components):
             if isinstance(component, NeuronMLP):
                 change = rows.ablated.codes[index] - rows.clean.codes[index]
-                effect = component.gathered((change * gradients.codes[index]).double().sum(dim=(0, 1, 2)))
+                effect = component.gathered(widened(change * gradients.codes[index]).sum(dim=(0, 1, 2)))
                 scores[component.layer, : len(effect)] += share * effect
 
 

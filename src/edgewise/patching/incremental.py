@@ -26,6 +26,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edgewise.models.precision import in_float64
 from edgewise.patching.blocks import InBlocks, computing
 from edgewise.patching.engine import Removed, means
 from edgewise.patching.experiment import Experiment
@@ -170,7 +171,7 @@ class IncrementalEngine(InBlocks):
     def metrics(self, final: Tensor) -> Tensor:
         """The metric of each candidate at each scored place, from its final streams `[c, b, n, d_model]`."""
         with self.live.watch.timed("vocabulary"):
-            return self._score(final[:, self._scored[0], self._scored[1]]).to(torch.float64)
+            return in_float64(self._score(final[:, self._scored[0], self._scored[1]]))
 
 
 class _Block:

@@ -21,6 +21,7 @@ from edgewise.graph.graph import Bools
 from edgewise.graph.names import Input, InputKind, Node
 from edgewise.models.components import stream_dtype
 from edgewise.models.decoder import positions_of
+from edgewise.models.recorded import Recorded
 from edgewise.patching.experiment import Experiment
 from edgewise.patching.places import Places, narrow
 from edgewise.patching.wiring import Wiring
@@ -119,7 +120,9 @@ class LivePart:
         self.positions = positions_of(prompts.clean)
         self.clean = clean = experiment.clean()
         self._embedding_deltas = (ablated.embedding - clean.embedding).to(self.dtype)
-        self.deltas = [there - here for there, here in zip(ablated.codes, clean.codes, strict=True)]
+        self.deltas: Recorded[Tensor] = self.decoder.recording()
+        for there, here in zip(ablated.codes, clean.codes, strict=True):
+            self.deltas.append(there - here)
         self._fallback = prompts.mask.sum(dim=1) - 1
         self._streams: list[tuple[int, Places, Tensor]] = []
         at_same = prompts.alignment is None and prompts.corrupt_positions is None

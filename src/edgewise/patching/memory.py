@@ -7,6 +7,7 @@ with the vocabulary. Recording and circuit runs go through as many rows of promp
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,7 @@ from edgewise.models import Decoder
 from edgewise.models.attention import Attention
 from edgewise.models.components import stream_dtype
 from edgewise.models.forward import Activations, forward
+from edgewise.models.recorded import joined
 from edgewise.tasks import Task, Texts
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class MemoryPlan:
         constants: what working out a value for every node takes beside the runs that it comes from.
         learned_row: what each row of prompts takes while the constants of ablation `optimal` are learned.
         text_row: what each of the texts takes that a mean is taken over; 0 where there are none.
+        offloaded: what is kept of all that in the CPU's memory instead, beside the last entry of each list of it.
         learns: whether constants are learned.
         node_row: the same in a run of a circuit of whole nodes, which is a forward pass.
         limit: how much may be used; None where nobody can say.
@@ -87,6 +90,7 @@ class MemoryPlan:
     text_row: int
     node_row: int
     rows: int
+    offloaded: int = 0
     learns: bool = False
     limit: int | None = None
 
@@ -182,6 +186,11 @@ def plan_memory(
     learns = ablation is not None and ablation.constants is None and ablation.name == "optimal"
     whole = memory_of(decoder, task, graph, max_memory, over=over, learns=learns)
     limit, needed = whole.limit, whole.smallest_for(kind)
+    if whole.offloaded > 0.9 * (machine_memory() or math.inf):
+        raise EdgewiseError(
+            f"what is recorded takes {size(whole.offloaded)} of the CPU's memory, to which it is offloaded, and this "
+            f"machine has {size(machine_memory() or 0)}. Use fewer prompts with --examples"
+        )
     if limit is None or needed <= limit:
         return whole
     fitting = [
@@ -222,7 +231,7 @@ def memory_of(
     text_row = 0
     if over is not None:  # a text is run like a prompt, and nothing is kept of it
         as_prompts = replace(task, prompts=replace(task.prompts, clean=over.tokens, corrupt=over.tokens))
-        one = memory_of(decoder, as_prompts, graph, rows=1)
+        one = memory_of(replace(decoder, offload_activations=False), as_prompts, graph, rows=1)
         text_row = one.clean + one.recording + one.constants
     config, prompts = decoder.config, task.prompts
     rows = len(task) if rows is None else rows
@@ -268,14 +277,21 @@ def memory_of(
     passes = max(layers * saved + gradients + 2 * scores, gradients + (6 * heads + GATHERED) * stream)
     gradient_row = kept_row + gradients + (layers + len(graph.sources)) * stream + passes + MEASURED * each_logits
     masked = layers * (10 * heads * stream + 2 * scores + 5 * hidden) + 2 * len(graph.sources) * stream
-    held = rows * (wrote + streams + layers * qkv) + logits
+    held, recorded, offloaded = rows * (wrote + streams + layers * qkv), rows * (clean + wrote + looked_at), 0
+    recorded_row = clean
+    if decoder.records_elsewhere:  # of each list one entry is at hand; where rows are cut, one of theirs
+        last, embedding = max(z, code), graph.n_embeddings * same
+        offloaded = rows * (3 * (layers * z + mlps * code) + 2 * streams + layers * qkv)
+        held, recorded_row = rows * (embedding + 2 * (last + stream + qkv)), embedding + last + stream
+        recorded = rows * (recorded_row + graph.n_embeddings * stream + 2 * last + looked_at)
+    held += logits
     on_cpu = decoder.device.type == "cpu"
     if max_memory is None:
         free = _free_memory(decoder.device)
         max_memory = None if free is None else int(0.9 * free)
     return MemoryPlan(
         held=held,
-        recorded=held + 2 * logits + rows * (clean + wrote + looked_at),
+        recorded=held + 2 * logits + recorded,
         stream=rows * stream,
         candidate=rows * max(mlp, score, written, together),
         # Streams of all inputs and MLPs, heads' values beside them, and what waits for nodes further on.
@@ -284,7 +300,7 @@ def memory_of(
         block=CPU_BLOCK if on_cpu else CUDA_BLOCK,
         chunk=min(max(CPU_CHUNK if on_cpu else CUDA_CHUNK, 256 * scored * wide), MOST_CANDIDATES * logits),
         logits=logits,
-        clean=rows * clean,
+        clean=rows * recorded_row,
         recording=max(attention, written, mlp),
         written=rows * written,
         circuit_row=len(graph.sources) * stream + max(5 * heads * stream, 3 * heads * stream + attention),
@@ -297,6 +313,7 @@ def memory_of(
         probe_row=kept_row + 4 * (layers * saved + gradients + 2 * scores) // 3 + MEASURED * each_logits,
         node_row=max(attention, written, mlp) + qkv + 3 * z + 4 * stream + code * (graph.neurons > 0),
         rows=rows,
+        offloaded=offloaded,
         limit=max_memory,
     )
 
@@ -311,9 +328,11 @@ def forward_in_pieces(
     split_embedding: bool = False,
     embedding: Tensor | None = None,
 ) -> Activations:
-    """`forward`, through so many rows of prompts at a time: all at once, attention scores take the most memory."""
+    """`forward` of a run to keep, so many rows of prompts at a time: all at once, attention scores take the most."""
     if rows is None or rows >= len(tokens):
-        return forward(decoder, tokens, mask, positions, split_embedding=split_embedding, embedding=embedding)
+        return forward(
+            decoder, tokens, mask, positions, split_embedding=split_embedding, embedding=embedding, to_keep=True
+        )
     pieces = [
         forward(
             decoder,
@@ -322,17 +341,13 @@ def forward_in_pieces(
             positions if positions is None or len(positions) == 1 else positions[first : first + rows],
             split_embedding=split_embedding,
             embedding=None if embedding is None else embedding[:, first : first + rows],
+            to_keep=True,
         )
         for first in range(0, len(tokens), rows)
     ]
-
-    def joined(name: str) -> list[Tensor]:
-        # Layer by layer, each piece given up as soon as it is copied.
-        lists = [getattr(piece, name) for piece in pieces]
-        return [torch.cat([one.pop(0) for one in lists]) for _ in range(len(lists[0]))]
-
     embedding = torch.cat([piece.embedding for piece in pieces], dim=1)
-    return Activations(embedding, joined("codes"), joined("streams"))
+    codes, streams = joined([piece.codes for piece in pieces]), joined([piece.streams for piece in pieces])
+    return Activations(embedding, codes, streams)
 
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

@@ -18,6 +18,8 @@ from edgewise.graph.graph import Bools
 from edgewise.models.components import Component, Projections
 from edgewise.models.feature_mlp import FeatureMLP
 from edgewise.models.neurons import NeuronMLP
+from edgewise.models.precision import in_float64
+from edgewise.models.recorded import joined
 from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.blocks import InBlocks, computing, whole_runs
 from edgewise.patching.engine import Removed, means
@@ -60,7 +62,9 @@ class NeuronEngine(InBlocks):
                 one.error_of(code).clone() if isinstance(one, FeatureMLP) else None
                 for one, code in zip(self.decoder.components, clean.codes, strict=True)
             ]
-            self.streams, self.own = clean.streams, {at: clean.codes[at] for at, _ in self.mlps.values()}
+            self.streams, self.own = clean.streams, self.decoder.recording()
+            for at, _ in self.mlps.values():
+                self.own.append(clean.codes[at])
             del clean
             if (units != experiment.graph.units).any():
                 self._record()
@@ -93,7 +97,7 @@ class NeuronEngine(InBlocks):
         for row, some in enumerate(candidates):
             there[row, [number for number in some if number is not None]] = False
         finals = [self._final(layer, there, *piece) for piece in self._pieces()]
-        return self._score(torch.cat(finals, dim=1)).to(torch.float64)
+        return in_float64(self._score(torch.cat(finals, dim=1)))
 
     def _pieces(self) -> Iterator[tuple[slice, Prompts, Ablated, Errors]]:
         """Some rows of the prompts at a time, with what is recorded of them."""
@@ -106,22 +110,20 @@ class NeuronEngine(InBlocks):
 
     def _record(self) -> None:
         """Run the circuit as it is now; keep its streams, and what a layer's units would hold, were all there."""
-        self.streams, self.own, walks = [], {}, list[_RecordedWalk]()
+        self.streams, self.own, walks = [], [], list[_RecordedWalk]()
         for _, prompts, ablated, errors in self._pieces():
             stream = entering(self.decoder, prompts.clean)
             walks.append(_RecordedWalk(self.decoder, stream, prompts.mask, ablated, self.present, errors))
             walks[-1].run()
-        while walks[0].streams:  # one after another, so that few are there twice
-            self.streams.append(_together([walk.streams.pop(0) for walk in walks]))
-        for at, _ in self.mlps.values():
-            self.own[at] = _together([walk.held.pop(at) for walk in walks])
+        self.streams = joined([walk.streams for walk in walks])
+        self.own = joined([walk.held for walk in walks])
 
     def _final(
         self, layer: int, there: Tensor, rows: slice, prompts: Prompts, ablated: Ablated, errors: Errors
     ) -> Tensor:
         """Final streams `[candidates, scored, d_model]` of some rows, without what is False in `there`."""
         index, mlp = self.mlps[layer]
-        gone, own = ~mlp.spread(there), self.own[index][rows]
+        gone, own = ~mlp.spread(there), self.own[list(self.mlps).index(layer)][rows]
         used = gone.any(dim=0).nonzero()[:, 0]  # of these alone
         change = ablated.codes[index][:, :, 0, used] - own[:, :, 0, used]
         # [candidates, batch, pos, d_model], by way of what is changed in the code
@@ -140,21 +142,18 @@ class _RecordedWalk(NeuronWalk):
 
     def __init__(self, *given: object) -> None:
         super().__init__(*given)  # type: ignore[arg-type]
-        self.streams, self.held = [self.stream], dict[int, Tensor]()
+        self.streams, self.held = self.decoder.recording(), self.decoder.recording()
+        self.streams.append(self.stream)
 
     def own(self, index: int, component: Component, projections: Projections) -> Tensor:
         code = super().own(index, component, projections)
         if isinstance(component, NeuronMLP):
-            self.held[index] = code
+            self.held.append(code)
         return code
 
     def wrote(self, index: int, component: Component, code: Tensor) -> None:
         super().wrote(index, component, code)
         self.streams.append(self.stream)
-
-
-def _together(pieces: list[Tensor]) -> Tensor:
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
 class PlainNeuronEngine:
@@ -171,7 +170,7 @@ class PlainNeuronEngine:
 
     def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
         """See `patching.engine.PlaceEngine`."""
-        return torch.stack([self.experiment.values(self._without(column, one)).double() for one in candidates])
+        return torch.stack([in_float64(self.experiment.values(self._without(column, one))) for one in candidates])
 
     def _without(self, column: int, removed: Removed) -> NeuronCircuit:
         present = self.present.copy()

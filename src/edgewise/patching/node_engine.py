@@ -14,6 +14,8 @@ from torch import Tensor
 
 from edgewise.graph import Circuit, of_nodes
 from edgewise.graph.graph import Bools
+from edgewise.models.precision import in_float64
+from edgewise.models.recorded import joined
 from edgewise.patching.ablation import Ablated, cut_rows
 from edgewise.patching.blocks import InBlocks, computing, whole_runs
 from edgewise.patching.engine import Removed, means
@@ -70,7 +72,7 @@ class NodeEngine(InBlocks):
     def _measure(self, column: int, candidates: Sequence[Removed]) -> Tensor:
         present = removed_from(self.present, [[row for row in one if row is not None] for one in candidates])
         final = torch.cat([self._final(column, present, piece) for piece in self._pieces()], dim=1)
-        return self._score(final).to(torch.float64)
+        return in_float64(self._score(final))
 
     def commit(self, column: int, removed: Removed) -> None:
         """Remove nodes of one component for good."""
@@ -93,21 +95,16 @@ class NodeEngine(InBlocks):
 
     def _recorded(self, present: Tensor, *, keep: bool = True) -> Tensor:
         """Run one circuit, keep its streams and codes, and give its final streams `[scored, d_model]`."""
-        streams: list[list[Tensor]] = [[] for _ in self.decoder.components]
-        own: list[list[Tensor]] = [[] for _ in self.decoder.components]
-        finals = []
+        walks, finals = list[RecordedWalk](), []
         for _, prompts, ablated in self._pieces():
             walk = RecordedWalk(self.decoder, self.graph, prompts.mask, ablated, present[None])
             walk.stream = walk.embedded(self._embed(prompts))
             final = walk.run()
             finals.append(final[prompts.scored_rows, prompts.scored_positions])
             if keep:
-                for index, (stream, code) in enumerate(zip(walk.streams, walk.own, strict=True)):
-                    streams[index].append(stream)
-                    own[index].append(code)
+                walks.append(walk)
         if keep:
-            self.streams = [torch.cat(streams.pop(0)) for _ in range(len(streams))]
-            self.own = [torch.cat(own.pop(0)) for _ in range(len(own))]
+            self.streams, self.own = joined([one.streams for one in walks]), joined([one.own for one in walks])
         return torch.cat(finals)
 
     def _final(self, column: int, present: Tensor, piece: tuple[slice, Prompts, Ablated]) -> Tensor:
@@ -142,7 +139,7 @@ class PlainNodeEngine:
 
     def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
         """See `patching.engine.PlaceEngine`."""
-        return torch.stack([self.experiment.values(self._without(removed)).double() for removed in candidates])
+        return torch.stack([in_float64(self.experiment.values(self._without(removed))) for removed in candidates])
 
     def _without(self, removed: Removed) -> Circuit:
         present = self.present.copy()

@@ -15,6 +15,7 @@ from torch import Tensor
 from edgewise.graph import Graph
 from edgewise.models import Decoder
 from edgewise.models.components import Component, Projections, stream_dtype
+from edgewise.models.recorded import Recorded
 from edgewise.models.walk import Walk
 from edgewise.patching.ablation import Ablated
 from edgewise.patching.wiring import Wiring
@@ -83,8 +84,8 @@ class RecordedWalk(NodeWalk):
     """
 
     def run(self, first: int = 0, read: Tensor | None = None) -> Tensor:
-        self.streams: list[Tensor] = []
-        self.own: list[Tensor] = []
+        self.streams: Recorded[Tensor] = self.decoder.recording()
+        self.own: Recorded[Tensor] = self.decoder.recording()
         return super().run(first, read)
 
     def settled(self, index: int, code: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from edgewise.models import Decoder
 from edgewise.models.components import stream_dtype
+from edgewise.models.precision import sum_dtype
 from edgewise.tasks import METRICS, Metric, Reference
 from edgewise.tasks.task import NO_TOKEN
 
@@ -140,9 +141,9 @@ class _SquaredDistance:
 
 def _gram(weight: Tensor, dtype: torch.dtype, rows: int = 8192) -> Tensor:
     # Summed in float64: it stands for a sum over the whole vocabulary.
-    total = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64, device=weight.device)
+    total = torch.zeros(weight.shape[1], weight.shape[1], dtype=sum_dtype(weight.device), device=weight.device)
     for part in weight.split(rows):
-        total += (part.to(dtype).T @ part.to(dtype)).double()
+        total += (part.to(dtype).T @ part.to(dtype)).to(total.dtype)
     return total.to(dtype)
 
 
@@ -173,7 +174,7 @@ class _Divergence:
         return self.finish(lambda ids: self._log_q(ids, difference, log_s + shift), self.reference)
 
     def _log_s(self, difference: Tensor, shift: Tensor) -> Tensor:
-        total = torch.zeros_like(shift.T, dtype=torch.float64)
+        total = torch.zeros_like(shift.T, dtype=sum_dtype(shift.device))
         for part, t in self._chunks(difference, shift):
             total += torch.bmm(t.expm1_().transpose(0, 1), self.p[:, part, None])[..., 0]
         log_s = (total.T / self.total).log1p().to(self.dtype)

@@ -102,7 +102,7 @@ def prompt_of(decoder: Decoder, task: Task, circuit: Circuit) -> Prompt:
     says next."""
     length = int(task.prompts.mask[0].sum())
     ids = task.prompts.clean[:1, :length]
-    last = decoder.run_source(ids, torch.ones_like(ids, dtype=torch.bool), positions_of(ids))[0, -1].double()
+    last = decoder.run_source(ids, torch.ones_like(ids, dtype=torch.bool), positions_of(ids))[0, -1].cpu().double()
     answer = int(last.argmax())
     places = [length - 1]
     if circuit.graph.spans:

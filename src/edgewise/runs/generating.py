@@ -132,7 +132,7 @@ def _go_on(
     generator = torch.Generator().manual_seed(seed)
     end, taken, probabilities = getattr(decoder.tokenizer, "eos_token_id", None), list[int](), list[float]()
     for _ in range(tokens):
-        logits = logits_of(torch.tensor([[*ids, *taken]], device=decoder.device)).double().cpu()
+        logits = logits_of(torch.tensor([[*ids, *taken]], device=decoder.device)).cpu().double()
         chances = torch.softmax(logits, dim=-1)
         if temperature == 0:
             token = int(logits.argmax())

@@ -147,7 +147,8 @@ def load_again(
         model = ran_with.get("folder") or ran_with.get("gguf", {}).get("file") or ran_with["name"]
         dtype = dtype or ran_with["dtype"]
         if device is None:
-            spread = {one: ran_with[one] for one in ("device_map", "offload_folder") if one in ran_with}
+            laid_out = ("device_map", "offload_folder", "offload_activations")
+            spread = {one: ran_with[one] for one in laid_out if one in ran_with}
     name = rows = None
     skip_bad = False
     if task is None or task == ran_on["task"]:

@@ -61,6 +61,10 @@ class ModelRequest:
     offload_folder: str | None = asked(
         None, "Where weights are written that go to disk and are not in the checkpoint as they are needed."
     )
+    offload_activations: bool = asked(
+        False,
+        "Keep what is recorded of the model in the CPU's memory, and bring it to the GPU component by component.",
+    )
 
     def check(self) -> None:
         """Raise an EdgewiseError for what needs no model to be refused."""
@@ -91,6 +95,7 @@ class ModelRequest:
             device_map=self.device_map,
             memory_per_device=self.memory_per_device,
             offload_folder=self.offload_folder,
+            offload_activations=self.offload_activations,
         )
         return loaded if self.permuted is None else permuted(loaded, self.permuted)
 

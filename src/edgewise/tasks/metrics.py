@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError, unknown
+from edgewise.models.precision import in_float64
 from edgewise.tasks.task import NO_TOKEN, Task
 
 
@@ -286,4 +287,4 @@ def share_by_chance(task: Task) -> float:
 
 def mean_over_places(values: Tensor) -> float:
     """A metric's value: the mean over scored places `[scored]`, summed in float64."""
-    return values.to(torch.float64).mean().item()
+    return in_float64(values).mean().item()

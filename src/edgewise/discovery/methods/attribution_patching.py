@@ -15,6 +15,7 @@ from edgewise.discovery.attribution import clean_or_path, gradients_of, mean_gra
 from edgewise.discovery.method import Method, Option, Scored, StepProgress
 from edgewise.discovery.units import Units, scored_by_units
 from edgewise.graph.names import InputKind
+from edgewise.models.precision import widened
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Gradients, Rows, place_weights, rows_of
 
@@ -50,7 +51,7 @@ def _add_component(
     def add(kind: InputKind, change: Tensor, gradient: Tensor) -> None:
         # A graph may ask for the gradient at a key or value once per query head that reads it.
         change = change.repeat_interleave(gradient.shape[2] // change.shape[2], dim=2)
-        effect = (change * gradient).double().sum(dim=(0, 1, 3))
+        effect = widened(change * gradient).sum(dim=(0, 1, 3))
         unit = getattr(units, kind)[component.layer]
         effect = effect.view(*unit.shape, -1).sum(dim=-1)  # query heads of one key/value head together
         unit += effect.to(unit.dtype)

@@ -191,7 +191,7 @@ def _learned(
             raise EdgewiseError(f"edge pruning diverged: after step {step} a mask is no number")
         if progress is not None:
             progress(step, steps)
-    return theta.detach().double().cpu(), _Loss(metric, round(expected, 1))
+    return theta.detach().cpu().double(), _Loss(metric, round(expected, 1))
 
 
 def _first_theta(experiment: Experiment, warm_start: bool) -> Tensor:

@@ -32,6 +32,7 @@ from edgewise.discovery.attribution import (
 from edgewise.discovery.method import Method, Option, Scored, StepProgress
 from edgewise.discovery.units import KINDS, Units, scored_by_units
 from edgewise.errors import EdgewiseWarning, unknown
+from edgewise.models.precision import widened
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Rows, rows_of
 
@@ -97,7 +98,7 @@ def _importance(
             if gradient.shape[2] != clean.shape[2]:  # one per query head: they ask the same key or value
                 gradient = gradient.unflatten(2, (clean.shape[2], -1)).sum(dim=3)
             change = clean - ablated if against else clean
-            found.setdefault(kind, []).append((change * gradient).double().sum(dim=(1, 3)).abs().sum(dim=0))
+            found.setdefault(kind, []).append(widened(change * gradient).sum(dim=(1, 3)).abs().sum(dim=0))
     return {kind: torch.stack(layers).view_as(getattr(units, kind)) for kind, layers in found.items()}
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from edgewise.discovery.method import Method, Scored, StepProgress
 from edgewise.graph import Circuit
 from edgewise.models.components import stream_dtype
+from edgewise.models.precision import sum_dtype
 from edgewise.patching import Experiment
 from edgewise.patching.gradients import Rows, rows_of
 
@@ -30,7 +31,7 @@ def information_flow(experiment: Experiment, *, progress: StepProgress | None = 
     All heads of a layer read one stream, so a sender has one score for all their queries, keys and values.
     """
     graph, device = experiment.graph, experiment.decoder.device
-    scores = torch.zeros(graph.edges.shape, dtype=torch.float64, device=device)
+    scores = torch.zeros(graph.edges.shape, dtype=sum_dtype(device), device=device)
     for rows in rows_of(experiment):
         outputs = _outputs(experiment, rows)
         weights = _weights(experiment, rows, outputs.dtype)
@@ -41,7 +42,7 @@ def information_flow(experiment: Experiment, *, progress: StepProgress | None = 
             shares = nearer / nearer.sum(dim=0).clamp_min(torch.finfo(nearer.dtype).tiny)
             for span, weight in enumerate(weights):
                 found = (shares * weight).sum(dim=(1, 2)) / len(experiment.task)
-                scores[: len(senders), columns[span :: graph.n_spans]] += found[:, None].double()
+                scores[: len(senders), columns[span :: graph.n_spans]] += found[:, None].to(scores.dtype)
         if progress is not None:
             progress(rows.stop, len(experiment.task))
     # A port edge has no share of a stream; it is as needed as what its head reads through it.

@@ -174,7 +174,7 @@ def _learn(
         for rows in pieces:
             value = masked_metric(experiment, rows, leaves)
             value.sum().backward(inputs=[leaf for leaf in leaves.tensors() if leaf.numel()])  # not the weights'
-            metric += value.detach().double().cpu()
+            metric += value.detach().cpu().double()
         if not bool(metric.isfinite().all()):
             raise EdgewiseError(
                 f"subnetwork probing diverged: at step {step} the metric came out as {metric[~metric.isfinite()][0]}"

@@ -88,7 +88,7 @@ def uniform_gradient_sampling(
             raise EdgewiseError(f"uniform gradient sampling diverged: after step {step} a mask is no number")
         if progress is not None:
             progress(step, steps)
-    probability = torch.sigmoid(theta.detach().double().cpu())
+    probability = torch.sigmoid(theta.detach().cpu().double())
     found = scores_of_masks(graph, probability)
     assert found.scores is not None
     assert found.port_scores is not None

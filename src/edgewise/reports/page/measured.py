@@ -110,8 +110,9 @@ def _values(circuit: Circuit, experiment: Experiment, notes: list[str]) -> tuple
 
 def _mean_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
     """A metric at scored places `[scored]` -> its mean in each row `[count]`; nan where a row has no scored place."""
-    sums = torch.zeros(count, dtype=torch.float64, device=values.device).index_add_(0, rows, values.double())
-    return (sums / torch.bincount(rows, minlength=count)).cpu()
+    values, rows = values.cpu().double(), rows.cpu()
+    sums = torch.zeros(count, dtype=torch.float64).index_add_(0, rows, values)
+    return sums / torch.bincount(rows, minlength=count)
 
 
 def _applies(name: str, task: Task) -> bool:
