@@ -26,6 +26,7 @@ MOST_SETTINGS = 10_000
 @app.command(epilog="Example: edgewise sweep ioi --methods acdc,edge-attribution-ig,random --sizes 5,10,20,50,100")
 @asks(
     *("ablation", "mean_over", "ablation_seed", "metric", "ports", "heads", "positions", "known"),
+    *("absolute", "layer_order", "head_order"),
     *("ray", "cpus", "gpus"),
     workers=MANY_WORKERS,
 )
@@ -60,7 +61,7 @@ def sweep(
     """Sweep methods over thresholds or sizes: how many edges each needs to keep how much of the behaviour."""
     from rich.console import Console
 
-    from edgewise.discovery import ALIASES, METHODS
+    from edgewise.discovery import ALIASES, METHODS, Order
     from edgewise.graph.eap_json import to_dict
     from edgewise.patching import Experiment
     from edgewise.reports import sweep_progress
@@ -83,11 +84,16 @@ def sweep(
     if steps is not None and not any("steps" in METHODS[name].options for name in names if name in METHODS):
         raise EdgewiseError(f"none of the methods {', '.join(names)} has --steps")
 
+    order = Order(search.layer_order, search.head_order, search.seed)
+    if "acdc" not in names and (search.absolute or order != Order(seed=search.seed)):
+        raise EdgewiseError(f"--absolute, --layer-order and --head-order are ACDC's; none of {', '.join(names)} has them")
+
     def plan(name: str, n_edges: int) -> SweepPlan:
         takes = METHODS[name].options if name in METHODS else {}
         options = {"steps": steps} if steps is not None and "steps" in takes else {}
         own = wanted or tuple(dict.fromkeys(float(max(2, round(share * n_edges))) for share in SIZES))
-        return SweepPlan(name, given.get(name, own), options, seed=search.seed)
+        rule = {"order": order, "absolute": search.absolute} if name == "acdc" else {}
+        return SweepPlan(name, given.get(name, own), options, seed=search.seed, **rule)
 
     for name in names:
         plan(name, 1000).check()

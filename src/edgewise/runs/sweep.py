@@ -63,6 +63,7 @@ class SweepPlan:
         options: the method's own, by name.
         by_unit: the paper's sweep of head importance.
         order: ACDC's.
+        absolute: ACDC's rule looks at the size of a change, not at its sign.
         seed: of what a method draws.
     """
 
@@ -71,6 +72,7 @@ class SweepPlan:
     options: Mapping[str, Any] = field(default_factory=dict)
     by_unit: bool = False
     order: Order = Order()  # noqa: RUF009 - frozen
+    absolute: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -90,6 +92,8 @@ class SweepPlan:
         """
         if self.method not in (*METHODS, RANDOM):
             raise unknown("method", self.method, (*METHODS, RANDOM))
+        if self.method != "acdc" and (self.absolute or (self.order.layers, self.order.heads) != ("normal", "normal")):
+            raise EdgewiseError(f"an order and the absolute rule are ACDC's; a sweep of {self.method!r} has none")
         takes = METHODS[self.method].options if self.method in METHODS else {}
         for name in self.options:
             if name not in takes:
@@ -271,6 +275,7 @@ def about(experiment: Experiment, plan: SweepPlan, judges: Sequence[Any] = ()) -
         "settings": list(plan.settings),
         "options": dict(plan.options),
         "order": [plan.order.layers, plan.order.heads, plan.order.seed],
+        **({"absolute": True} if plan.absolute else {}),
         "seed": plan.seed,
         "task": dict(experiment.task.settings),
         "test": [dict(judge.experiment.task.settings) for judge in judges[1:]],
@@ -318,7 +323,8 @@ def _circuits(
         for size in left:
             yield size, random_circuit(experiment.graph, min(int(size), experiment.graph.n_edges), plan.seed), None
     elif left:
-        method, search = METHODS[plan.method], {"order": plan.order, "progress": searching}
+        method = METHODS[plan.method]
+        search: dict[str, Any] = {"order": plan.order, "absolute": plan.absolute, "progress": searching}
         if journal is not None:
             search["journal"] = journal
         yield from method.circuits(experiment, left, seed=plan.seed, options=plan.options, **search)
