@@ -151,12 +151,9 @@ def sweep(
         )
     if cluster is not None and folder is None:
         raise EdgewiseError("a sweep that is made side by side keeps its circuits in a folder: say which")
-    judges = [_Judge(experiment)]
+    judges = [Judge(experiment)]
     if test is not None:
-        other = Experiment(
-            experiment.decoder, test, ablation=experiment.carried, metric=experiment.metric, graph=experiment.graph
-        )
-        judges.append(_Judge(other))
+        judges.append(Judge(on_others(experiment, test)))
 
     def read() -> list[SeriesFile | None]:
         if folder is None:
@@ -190,13 +187,20 @@ def sweep(
     )
 
 
-def _baseline(judge: _Judge) -> dict[str, tuple[float, float]]:
+def on_others(experiment: Experiment, test: Task) -> Experiment:
+    """The same experiment on other prompts."""
+    return Experiment(
+        experiment.decoder, test, ablation=experiment.carried, metric=experiment.metric, graph=experiment.graph
+    )
+
+
+def _baseline(judge: Judge) -> dict[str, tuple[float, float]]:
     graph = judge.experiment.graph
     full, empty = judge(Circuit.full(graph)), judge(Circuit.empty(graph))
     return {name: (full[name], empty[name]) for name in full}
 
 
-class _Judge:
+class Judge:
     """Every metric of a circuit on one set of prompts; a circuit that was measured is not measured again."""
 
     def __init__(self, experiment: Experiment) -> None:
@@ -218,7 +222,7 @@ class _Judge:
 def _run(
     experiment: Experiment,
     plan: SweepPlan,
-    judges: list[_Judge],
+    judges: list[Judge],
     baseline: Mapping[str, tuple[float, float]],
     file: SeriesFile | None,
     progress: SweepProgress | None,
