@@ -70,7 +70,7 @@ def sweep(
     from edgewise.runs import require_own
     from edgewise.runs.given import KNOWN, known_of
     from edgewise.runs.paper_rows import SIZES
-    from edgewise.runs.sweep import LAMBDAS, MARKS, PAPER_THRESHOLDS, SweepPlan, series_csv
+    from edgewise.runs.sweep import LAMBDAS, MARKS, PAPER_THRESHOLDS, SweepPlan, on_others, series_csv
     from edgewise.runs.sweep import sweep as run
 
     asked.check()
@@ -86,7 +86,9 @@ def sweep(
 
     order = Order(search.layer_order, search.head_order, search.seed)
     if "acdc" not in names and (search.absolute or order != Order(seed=search.seed)):
-        raise EdgewiseError(f"--absolute, --layer-order and --head-order are ACDC's; none of {', '.join(names)} has them")
+        raise EdgewiseError(
+            f"--absolute, --layer-order and --head-order are ACDC's; none of {', '.join(names)} has them"
+        )
 
     def plan(name: str, n_edges: int) -> SweepPlan:
         takes = METHODS[name].options if name in METHODS else {}
@@ -118,7 +120,9 @@ def sweep(
         )
     write_text(folder / "sweep.csv", series_csv(found, known))
     title = f"{prompts.name} on {Path(loaded.name).name}"
-    sweep_plots(found, experiment.metric.name, folder, title=title, known=known)
+    shown_on = experiment if others is None or known is None else on_others(experiment, others)
+    value = None if known is None else shown_on.value(known)
+    sweep_plots(found, experiment.metric.name, folder, title=title, known=known, known_value=value)
     if known is not None and search.known is not None:
         write_text(folder / KNOWN, json.dumps(to_dict(known)))
     write_text(folder / "command.txt", shlex.join(command_line()) + "\n")

@@ -174,9 +174,7 @@ def chosen(tasks: Sequence[str] | None, figures: Sequence[str] | None) -> list[R
         if figure not in FIGURES:
             raise unknown("table or figure of the paper", figure, FIGURES)
     return [
-        row
-        for row in rows
-        if (tasks is None or row.task in tasks) and (figures is None or _figure(row) in figures)
+        row for row in rows if (tasks is None or row.task in tasks) and (figures is None or _figure(row) in figures)
     ]
 
 
@@ -244,13 +242,13 @@ def _load(row: Row, where: _Where) -> tuple[Experiment, Task]:
     splits: tuple[Split, ...] = ("validation", "test")
     task, test = (load_task(row.task, model, split=split, **options) for split in splits)
     if isinstance(row, PaperRow) and row.table in AREAS and task.known_circuit is None:
-        raise EdgewiseError(f"model {model.name!r} is not of the shape in which people know the circuit of {row.task!r}")
+        raise EdgewiseError(
+            f"model {model.name!r} is not of the shape in which people know the circuit of {row.task!r}"
+        )
     if isinstance(row, OwnRow):
         return Experiment(model, task), test
     whole = isinstance(row, PaperCircuit) and row.heads == "whole"
-    experiment = Experiment(
-        model, task, ablation=row.ablation, metric=row.metric, ports=not whole, whole_heads=whole
-    )
+    experiment = Experiment(model, task, ablation=row.ablation, metric=row.metric, ports=not whole, whole_heads=whole)
     return experiment, test
 
 

@@ -103,10 +103,9 @@ def _why_different(row: PaperRow, method: str, counted: str) -> str:
     return "the code rounds masks by one random sample, and our draws are others"
 
 
-
 def _why_of_scores(row: PaperRow) -> str:
     """What is wrong with the published sweeps of head importance."""
     if row.offline:
-        return "its scores are all zero, so their order is the one in which the code lists units"
+        return "its scores are all zero"
     why = "the published sweep masks a head's output too early and holds its first circuit last"
     return why + ("; by KL its scores were rounding noise, here they are zero" if row.metric == "kl_div" else "")

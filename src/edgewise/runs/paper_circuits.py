@@ -192,7 +192,9 @@ def _programs() -> Iterator[PaperCircuit]:
         ("tracr-xproportion", 0.001, "10", "9", "6"),
     ):
         own: dict[str, Any] = dict(task=task, model=task, metric="l2", threshold=threshold, offline=True)
-        yield PaperCircuit("appendix-i", **own, ablation="zero", published={EDGES: zero, TRUE_RATE: "1", PRECISION: "1"})
+        yield PaperCircuit(
+            "appendix-i", **own, ablation="zero", published={EDGES: zero, TRUE_RATE: "1", PRECISION: "1"}
+        )
         yield PaperCircuit("appendix-i", **own, published={EDGES: put_right, PRECISION: "1"})
         own["model"] = "tracr-xproportion-compiled" if task == "tracr-xproportion" else task
         yield PaperCircuit(
@@ -233,7 +235,10 @@ tracr-reverse      resample l2 .5185 0 0
 tracr-reverse      zero     l2 .3333 0 0
 """
 _DRAWN = {
-    ("tracr-reverse", "resample"): "a draw says which prompt corrupts which: 0.4444, 0.5185 or 0.5926 by the seeds 0 to 11",
+    (
+        "tracr-reverse",
+        "resample",
+    ): "a draw says which prompt corrupts which: 0.4444, 0.5185 or 0.5926 by the seeds 0 to 11",
     ("tracr-xproportion", "resample"): "prompts are drawn: 0.1615 to 0.2789 by the seeds 0 to 11",
     ("tracr-xproportion", "zero"): "prompts are drawn: 0.1207 to 0.2074 by the seeds 0 to 11",
 }

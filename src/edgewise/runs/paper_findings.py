@@ -89,7 +89,9 @@ _COUNTED: Mapping[str, Callable[[_Found], float | None]] = {
 }
 
 
-def find(row: PaperCircuit, experiment: Experiment, test: Task, folder: Path, progress: SweepProgress | None) -> Finding:
+def find(
+    row: PaperCircuit, experiment: Experiment, test: Task, folder: Path, progress: SweepProgress | None
+) -> Finding:
     """The circuit of a row, and every number that the paper gives of it.
 
     Args:

@@ -234,7 +234,7 @@ SIZES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 """Sizes of circuits, as shares of the graph's edges, that methods which score edges are cut at."""
 
 LARGE_METHODS = ("acdc", "head-importance", "edge-attribution", "edge-attribution-ig", "clean-corrupted")
-LARGE_THRESHOLDS = (1.0, 0.5)
+LARGE_THRESHOLDS = (0.3, 0.1)
 LARGE_SIZES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 LARGE_EXAMPLES = 8
 """What is swept on a model that a user gives, which may take a second for a circuit."""
