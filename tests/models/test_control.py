@@ -233,5 +233,5 @@ def test_biases_of_norms_are_folded_first_and_only_where_they_can_go():
     assert len(mlp.neurons) == 2
     bare = dataclasses.replace(mlp, neurons=mlp.neurons[:1])
     object.__setattr__(model, "rebuild", lambda source: dataclasses.replace(model, components=(bare,)))
-    with pytest.raises(EdgewiseError, match="a norm with a bias in layer 0 before a map without one"):
+    with pytest.raises(EdgewiseError, match="has a norm with a bias before a map that has none"):
         fold_norm_biases(model)

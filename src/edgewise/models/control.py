@@ -77,8 +77,8 @@ def fold_norm_biases(decoder: Decoder) -> Decoder:
             for weight, own in _readers(component):
                 if own is None:
                     raise EdgewiseError(
-                        f"model {decoder.name!r} has a norm with a bias in layer {component.layer} before a map without "
-                        f"one, so {cannot}"
+                        f"layer {component.layer} of model {decoder.name!r} has a norm with a bias before a map "
+                        f"that has none, so {cannot}"
                     )
                 own.detach().add_(torch.einsum("d,...de->...e", bias, weight))
             folded.append(bias)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from edgewise.errors import EdgewiseError, near_matches
+from edgewise.models import control
 from edgewise.models.built_in import BUILT_IN, SHIPPED
 from edgewise.models.checkpoint import refuse_multimodal
-from edgewise.models import control
 from edgewise.models.decoder import Decoder
 from edgewise.models.device_map import DeviceMap
 from edgewise.models.hand_built import HAND_BUILT

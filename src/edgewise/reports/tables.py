@@ -94,8 +94,15 @@ def finding_rows(findings: Sequence[Finding]) -> Rows:
 def type_rows(findings: Sequence[Finding]) -> Rows:
     """What circuits that were searched have of each component type of the known circuit."""
     rows = [
-        [one.figure, one.task, _ablated(one.ablation), one.circuit, group.group]
-        + [f"{len(group.found)} of {len(group.members)}", ", ".join(group.found)]
+        [
+            one.figure,
+            one.task,
+            _ablated(one.ablation),
+            one.circuit,
+            group.group,
+            f"{len(group.found)} of {len(group.members)}",
+            ", ".join(group.found),
+        ]
         for one in findings
         for group in one.groups
     ]
@@ -260,13 +267,13 @@ def curves_without_truth(curves: Sequence[Curve]) -> list[Curve]:
 AREAS_EXPLAINED = {
     TABLES: "Areas under ROC curves (Tables 2 and 3). `paper` (as published) and `ours` are by the paper's pessimistic "
     "staircase, `standard` joins the same points of our sweep by straight lines.\n",
-    RESET: "The same in reset networks, whose heads and neurons are shuffled, so that nothing good is there to be found.\n",
+    RESET: "The same in reset networks, whose heads and neurons are shuffled, so there is nothing good to find.\n",
     ABSOLUTE: "The same for ACDC by the size of a change, whatever its sign (figure 5).\n",
 }
 TABLE_WORDS = {TABLES: "areas under ROC curves", RESET: "areas in reset networks", ABSOLUTE: "areas by absolute change"}
 FINDINGS_EXPLAINED = (
-    "Single circuits: what the paper says of each, and ours. Metrics are those on test prompts; `references` are what its "
-    "plots have for comparison.\n"
+    "Single circuits: what the paper says of each, and ours. Metrics are those on test prompts; `references` are what "
+    "its plots have for comparison.\n"
 )
 TYPES_EXPLAINED = "What those that were searched have of each component type of the known circuit.\n"
 CURVES_EXPLAINED = (

@@ -1,5 +1,5 @@
-"""The ACDC paper's evaluation: its sweeps (`paper_rows.py`) and single circuits (`paper_circuits.py`) run, and what comes
-out beside what was published.
+"""The ACDC paper's evaluation: its sweeps (`paper_rows.py`) and single circuits (`paper_circuits.py`), run, and beside
+what was published.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def reproduce(
     began: Callable[[int, int, str, float], None] | None = None,
     cluster: Cluster | None = None,
 ) -> Reproduction:
-    """Run the paper's sweeps and circuits, as far as the models can be had, and set what comes out beside the published.
+    """Run the paper's sweeps and circuits, as far as the models can be had, and set what comes out beside the paper's.
 
     Args:
         folder: where every series is kept (`paper/ROW/METHOD.jsonl`); what is there is not done again.

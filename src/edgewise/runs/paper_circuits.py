@@ -1,7 +1,7 @@
 """Single circuits of the ACDC paper, with what it says of each: its figures 1, 6, 15 and 16, table 4, the OR gate of
 appendix M, what tracr's programs come to, and the references of its plots (no edge, the known circuit, all edges).
 
-A circuit is a declaration: what is searched or taken, and the published numbers. `paper_findings.py` finds and measures.
+A circuit is a declaration: what is searched or taken, and the published numbers. `paper_findings.py` does the rest.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PaperCircuit:
         search = [self.metric, f"{self.threshold:g}"] if self.circuit == "acdc" else [self.circuit.replace(" ", "-")]
         changed = [
             *(["heads-reverse"] if self.order.heads == "reverse" else []),
-            *([self.variant] if self.variant != "default" else []),
+            *(["as-published"] if self.variant == "published" else []),
             *(["reset"] if self.permuted is not None else []),
         ]
         return "-".join([self.figure, self.task, self.ablation, *search, *changed])
@@ -135,7 +135,7 @@ def _figures() -> Iterator[PaperCircuit]:
         published={EDGES: "68", PRECISION: "1.000", TYPES: "5"},
         threshold=0.01585,
         why={
-            EDGES: "68 is the abstract's; stored points have 59 edges at 0.01778 and 79 at 0.00825, and none finished here",
+            EDGES: "68 is the abstract's; stored points have 59 edges at 0.01778 and 79 at 0.00825",
             PRECISION: "by the abstract, in Hanna et al.'s own circuit, which is larger than the 262 edges; by those "
             "stored points have .881 and .848",
         },
@@ -221,18 +221,18 @@ def _programs() -> Iterator[PaperCircuit]:
 
 # Task, ablation, then for each metric what it is with no edge, with the known circuit, and with all edges.
 _REFERENCES = """
-ioi                resample kl_div 4.759 .4429 0      logit_diff -.016 -3.249 -4.112  nll ? 1.142 .515  frac_correct -.55 -.90 -1.00
-ioi                zero     kl_div 13.08 14.72 0      logit_diff .031 .215 -4.112
-greater-than       resample kl_div 2.036 .0782 0      prob_diff .565 -.726 -.844
-greater-than       zero     kl_div 11.38 15.98 0      prob_diff 0 0 -.844
-docstring          resample kl_div 3.247 1.149 0      logit_diff_max 5.734 1.561 -.875  nll ? 3.809 1.562
-docstring          zero     kl_div 7.202 6.615 0      logit_diff_max 3.234 3.079 -.875
-induction          resample kl_div 15.69 ? 0          nll 16.73 ? 1.014
-induction          zero     kl_div 11.34 ? 0          nll 12.26 ? 1.014
-tracr-xproportion  resample l2 .1744 0 0
-tracr-xproportion  zero     l2 .1185 0 0
-tracr-reverse      resample l2 .5185 0 0
-tracr-reverse      zero     l2 .3333 0 0
+ioi resample kl_div 4.759 .4429 0 logit_diff -.016 -3.249 -4.112 nll ? 1.142 .515 frac_correct -.55 -.90 -1.00
+ioi zero kl_div 13.08 14.72 0 logit_diff .031 .215 -4.112
+greater-than resample kl_div 2.036 .0782 0 prob_diff .565 -.726 -.844
+greater-than zero kl_div 11.38 15.98 0 prob_diff 0 0 -.844
+docstring resample kl_div 3.247 1.149 0 logit_diff_max 5.734 1.561 -.875 nll ? 3.809 1.562
+docstring zero kl_div 7.202 6.615 0 logit_diff_max 3.234 3.079 -.875
+induction resample kl_div 15.69 ? 0 nll 16.73 ? 1.014
+induction zero kl_div 11.34 ? 0 nll 12.26 ? 1.014
+tracr-xproportion resample l2 .1744 0 0
+tracr-xproportion zero l2 .1185 0 0
+tracr-reverse resample l2 .5185 0 0
+tracr-reverse zero l2 .3333 0 0
 """
 _DRAWN = {
     (

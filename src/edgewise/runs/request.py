@@ -45,8 +45,8 @@ class ModelRequest:
     )
     fold_norm_biases: bool = asked(
         False,
-        "Before that, count the biases of norms to the maps that read them: with both, zero ablation and --permuted are "
-        "what they are in TransformerLens.",
+        "Before that, count the biases of norms to the maps that read them: with both, zero ablation and --permuted "
+        "are what they are in TransformerLens.",
     )
     permuted: int | None = asked(
         None, "A control: shuffle the model's heads and neurons with this seed, and compare with the model as it was."

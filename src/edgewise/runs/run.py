@@ -221,7 +221,7 @@ def describe_model(model: Decoder) -> dict[str, Any]:
 
     And where it came from: a `revision` of the hub; of a `gguf` file its path and quantisation, which is undone; of an
     `adapter` the model that it was merged into. And what was done to it: whether biases of values and norms were
-    folded, which changes what zero ablation means, and the seed with which heads and neurons were shuffled for a control.
+    folded, which changes what zero ablation means, and the seed with which heads and neurons were shuffled.
     """
     folder = Path(model.name).expanduser()
     return {
