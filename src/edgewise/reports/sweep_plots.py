@@ -73,8 +73,10 @@ def curve_plots(curves: Sequence[Curve], folder: Path) -> list[Path]:
     for key, some in every.items():
         first = some[0]
         beside = first.references
-        shown = {one.method: [(size, value) for _, size, value in one.points] for one in some}
-        values = [value for points in shown.values() for size, value in points if size > 0]
+        # The whole graph is the model, which has a line of its own.
+        kept = {one: [point for point in one.points if 0 < point[1] < one.n_graph_edges] for one in some}
+        shown = {one.method: [(size, value) for _, size, value in points] for one, points in kept.items()}
+        values = [value for points in shown.values() for _, value in points]
         if not values:
             continue
         # A circuit that is the model but for rounding would leave powers of ten nothing else to show.
@@ -87,7 +89,7 @@ def curve_plots(curves: Sequence[Curve], folder: Path) -> list[Path]:
             ablated=beside.ablated,
             known=None if log and beside.known is not None and beside.known[1] <= 0 else beside.known,
             reset=beside.reset,
-            **_shading({one.method: shades(one.by, [setting for setting, *_ in one.points]) for one in some}),
+            **_shading({one.method: shades(one.by, [setting for setting, *_ in kept[one]]) for one in some}),
             log=log,
             title=f"{first.task} on {Path(first.model).name}",
             path=path,
@@ -101,7 +103,7 @@ def shades(by: str, settings: Sequence[float]) -> list[float] | None:
 
     None for methods whose settings are sizes, which the axis shows.
     """
-    if by == "edges":
+    if by == "edges" or not settings:
         return None
     numbers = list(settings)
     if by != "units masked":
