@@ -23,6 +23,7 @@ from edgewise.runs.published import AREAS, RESET_AUC
 
 TRACR = ("tracr-reverse", "tracr-xproportion")
 FAST = ("acdc", "head-importance")
+RERUN = ("a9a7857f", "trained", "ACDC")
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +231,28 @@ def test_a_number_is_held_to_the_digits_that_were_printed():
     assert agree("-4.112", -4.1117)
     assert not agree("68", 67.0)
     assert agree("0", 1e-10)
+
+
+@needs_shared
+def test_published_points_are_those_of_the_stored_sweeps():
+    names = {"greater-than": "greaterthan", "prob_diff": "greaterthan", "logit_diff_max": "docstring_metric"}
+    names |= {"resample": "random_ablation", "zero": "zero_ablation", "edges": "n_edges", "precision": "edge_precision"}
+    names |= {"true positive rate": "edge_tpr"}
+    with (SHARED / "paper" / "points.csv").open() as file:
+        stored = [row for row in csv.DictReader(file) if (row["source_commit"], row["weights"], row["alg"]) == RERUN]
+    points = [one for one in CIRCUITS if one.figure == "points"]
+    for one in points:
+        where = [names.get(name, name) for name in (one.ablation, one.task, one.metric)]
+        (row,) = (
+            row
+            for row in stored
+            if [row["ablation"], row["task"], row["metric"]] == where
+            and float(row["score"]) == pytest.approx(one.threshold, rel=1e-4)
+        )
+        for what, number in one.published.items():
+            column = names.get(what, what)
+            assert agree(number, float(row[column] if column in row else row[f"test_{column}"])), (one.key, what)
+    assert len(points) == 11
 
 
 @needs_shared

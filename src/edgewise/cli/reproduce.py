@@ -47,7 +47,7 @@ def reproduce(
         str | None,
         typer.Option(
             help="Some tables and figures, by commas: tables-2-3, fig-1, fig-4, fig-5, fig-6, fig-15, fig-16, table-4, "
-            "appendix-i, appendix-m, reset, references, own-models. Default: all."
+            "points, appendix-i, appendix-m, reset, references, own-models. Default: all."
         ),
     ] = None,
     offline: Annotated[

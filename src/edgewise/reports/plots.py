@@ -123,13 +123,14 @@ def size_plot(
         sizes = [size for points in (*methods.values(), [known] if known else []) for size, _ in points if size >= 1]
         if not sizes:
             raise EdgewiseError("there is no circuit with an edge to plot")
-        levels = ((full, "whole model", 0), (ablated, "every edge ablated", 1), (reset, "reset network", 0))
-        for value, words, side in levels:
+        levels = ((full, "whole model", 0, 1), (ablated, "every edge ablated", 1, 1), (reset, "reset network", 1, -1))
+        for value, words, side, above in levels:
             if value is not None and (value > 0 or not log):
                 axes.axhline(value, color="#8a8a8a", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
                 axes.annotate(
-                    words, (side, value), xycoords=("axes fraction", "data"), xytext=(3 - 3 * side, 2),
-                    textcoords="offset points", ha=("left", "right")[side], va="bottom", color="#5a5a5a", fontsize=7,
+                    words, (side, value), xycoords=("axes fraction", "data"), xytext=(3 - 3 * side, 2 * above),
+                    textcoords="offset points", ha=("left", "right")[side], va="bottom" if above > 0 else "top",
+                    color="#5a5a5a", fontsize=7,
                 )  # fmt: skip
         axes.set_xscale("log")
         count_in_powers(axes.xaxis, min(sizes), max(sizes))

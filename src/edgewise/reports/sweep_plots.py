@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,8 @@ def curve_plots(curves: Sequence[Curve], folder: Path) -> list[Path]:
         values = [value for points in shown.values() for _, value in points]
         if not values:
             continue
-        # A circuit that is the model but for rounding would leave powers of ten nothing else to show.
-        log = first.metric in DISTANCES and min(values) > 1e-5 * abs(beside.ablated)
+        # Where circuits are the model but for rounding, as those of programs, powers of ten would show nothing else.
+        log = first.metric in DISTANCES and statistics.median(values) > 1e-6 * abs(beside.ablated)
         path = folder / f"sizes-{key}.svg"
         size_plot(
             shown,

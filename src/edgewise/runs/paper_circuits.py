@@ -1,5 +1,6 @@
 """Single circuits of the ACDC paper, with what it says of each: its figures 1, 6, 15 and 16, table 4, the OR gate of
-appendix M, what tracr's programs come to, and the references of its plots (no edge, the known circuit, all edges).
+appendix M, what tracr's programs come to, points of its sweeps, and the references of its plots (no edge, the known
+circuit, all edges).
 
 A circuit is a declaration: what is searched or taken, and the published numbers. `paper_findings.py` does the rest.
 """
@@ -250,6 +251,22 @@ docstring      kl_div 9.22   logit_diff_max 3.733
 induction      kl_div 15.23
 tracr-reverse  l2 .3333
 """
+# Points of the published sweeps of ACDC that had finished: task, ablation, metric and threshold of the search, and what
+# came out; T is the true positive rate, P precision.
+_POINTS = """
+ioi resample kl_div 0.01 edges 330 T .216 P .682 kl_div .5797 logit_diff -3.6227 nll 1.296
+ioi resample kl_div 0.001 edges 698 T .371 P .553 kl_div .2608 logit_diff -4.0175 nll .7082
+ioi zero kl_div 0.01 edges 1294 T .273 P .219 kl_div .8785 logit_diff -5.0141 nll 1.0577
+greater-than resample kl_div 0.01 edges 79 T .275 P .911 kl_div .1899 prob_diff -.5189
+greater-than resample prob_diff 0.0177828 edges 59 T .198 P .881 kl_div .4029 prob_diff -.4465
+docstring resample kl_div 0.1 edges 34 T .703 P .765 kl_div 1.3517 logit_diff_max 2.0059 nll 4.1144
+docstring resample logit_diff_max 0.1 edges 79 T .892 P .418 kl_div .7299 logit_diff_max -.1212 nll 2.3245
+docstring zero logit_diff_max 0.1 edges 222 T .919 P .153 kl_div 3.822 logit_diff_max -.4951 nll 4.7979
+induction resample kl_div 0.630957 edges 26 kl_div 8.3243 nll 9.3889
+induction resample kl_div 0.1 edges 57 kl_div 1.9091 nll 2.9437
+induction zero kl_div 0.630957 edges 12 kl_div 3.823 nll 4.7645
+"""
+_SHORT = {"T": TRUE_RATE, "P": PRECISION}
 _MODELS: dict[str, dict[str, Any]] = {
     "ioi": _GPT2,
     "greater-than": _GPT2,
@@ -278,4 +295,13 @@ def _references() -> Iterator[PaperCircuit]:
         yield replace(one, circuit="all edges", metric=rest[0], permuted=RESET_SEEDS[task])
 
 
-CIRCUITS: tuple[PaperCircuit, ...] = (*_figures(), *_programs(), *_references())
+def _points() -> Iterator[PaperCircuit]:
+    for line in _POINTS.strip().split("\n"):
+        task, ablation, metric, threshold, *rest = line.split()
+        published = {_SHORT.get(what, what): number for what, number in zip(rest[::2], rest[1::2], strict=True)}
+        one = PaperCircuit("points", task, published=published, **_MODELS[task])
+        order = _LOW_TO_HIGH if task == "induction" else Order()
+        yield replace(one, ablation=ablation, metric=metric, threshold=float(threshold), order=order)
+
+
+CIRCUITS: tuple[PaperCircuit, ...] = (*_figures(), *_points(), *_programs(), *_references())
