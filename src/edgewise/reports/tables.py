@@ -267,8 +267,8 @@ def curves_without_truth(curves: Sequence[Curve]) -> list[Curve]:
 AREAS_EXPLAINED = {
     TABLES: "Areas under ROC curves (Tables 2 and 3). `paper` (as published) and `ours` are by the paper's pessimistic "
     "staircase, `standard` joins the same points of our sweep by straight lines.\n",
-    RESET: "The same in reset networks, whose heads and neurons are shuffled, so there is nothing good to find.\n",
-    ABSOLUTE: "The same for ACDC by the size of a change, whatever its sign (figure 5).\n",
+    RESET: "Areas in reset networks, whose heads and neurons are shuffled, so there is nothing good to find.\n",
+    ABSOLUTE: "Areas of ACDC by the size of a change, whatever its sign (figure 5).\n",
 }
 TABLE_WORDS = {TABLES: "areas under ROC curves", RESET: "areas in reset networks", ABSOLUTE: "areas by absolute change"}
 FINDINGS_EXPLAINED = (

@@ -240,8 +240,8 @@ _DRAWN = {
         "tracr-reverse",
         "resample",
     ): "a draw says which prompt corrupts which: 0.4444, 0.5185 or 0.5926 by the seeds 0 to 11",
-    ("tracr-xproportion", "resample"): "prompts are drawn: 0.1615 to 0.2789 by the seeds 0 to 11",
-    ("tracr-xproportion", "zero"): "prompts are drawn: 0.1207 to 0.2074 by the seeds 0 to 11",
+    ("tracr-xproportion", "resample"): "prompts are drawn: 0.1241 to 0.3081 by the seeds 0 to 99",
+    ("tracr-xproportion", "zero"): "prompts are drawn: 0.0874 to 0.2074 by the seeds 0 to 99",
 }
 # The same of reset networks, with all edges: comparisons are with the network before it was shuffled.
 _RESET = """
