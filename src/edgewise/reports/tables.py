@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
@@ -58,7 +59,7 @@ def curve_rows(curves: Sequence[Curve]) -> Rows:
     rows = [
         [
             curve.task,
-            curve.model,
+            Path(curve.model).name,
             curve.metric,
             curve.method,
             *("-" if count is None else f"{count:,}" for _, count in curve.edges_for),
