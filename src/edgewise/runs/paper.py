@@ -74,6 +74,34 @@ class Reproduction:
         return table_csv(rows, [*about, "what", "published", "ours", "note"])
 
 
+class _Models:
+    """The paper's models as rows load them: the last one stays for the next row, and one that cannot be had is not
+    asked for twice.
+    """
+
+    def __init__(self) -> None:
+        self.last: tuple[tuple[str, bool], Decoder] | None = None
+        self.failed: dict[str, str] = {}
+
+    def load(self, place: str, fold: bool, device: str | None) -> Decoder:
+        """A model, with the biases of norms and values folded or not.
+
+        Raises:
+            EdgewiseError: it cannot be had.
+        """
+        if place in self.failed:
+            raise EdgewiseError(self.failed[place])
+        if self.last is None or self.last[0] != (place, fold):
+            self.last = None  # so that two do not stand in memory
+            try:
+                loaded = load_model(place, device=device, fold_norm_biases=fold, fold_value_biases=fold)
+            except EdgewiseError as error:
+                self.failed[place] = str(error)
+                raise
+            self.last = (place, fold), loaded
+        return self.last[1]
+
+
 @dataclass(frozen=True)
 class _Where:
     """With what rows are run.
@@ -88,8 +116,9 @@ class _Where:
     methods: tuple[str, ...]
     device: str | None
     seed: int
-    weights: Mapping[str, str | Path]
+    weights: Mapping[str, str]
     progress: Callable[[str], SweepProgress] | None = None
+    models: _Models = field(default_factory=_Models)
 
 
 @dataclass
@@ -142,10 +171,11 @@ def reproduce(
         methods = METHODS_IN_PAPER if model is None else LARGE_METHODS
     if not methods or (tasks is not None and not tasks):
         raise EdgewiseError("there is nothing to run without a task and a method")
-    given = {name: str(path) for name, path in (weights or {}).items()}
+    given = {name: str(Path(path).expanduser().absolute()) for name, path in (weights or {}).items()}
     where = _Where(folder, tuple(map(method_named, methods)), device, seed, given, progress)
     rows = chosen(tasks, figures) if model is None else _on_one_model(str(model), tasks, examples)
-    every = [(row, _why_not(row, given, offline)) for row in rows]
+    asked = [row for row in rows if not isinstance(row, PaperRow) or row.plans(where.methods)]
+    every = [(row, _why_not(row, given, offline)) for row in asked]
     to_run = [row for row, why in every if not why]
     if cluster is not None:
         _side_by_side(to_run, where, cluster)
@@ -190,7 +220,7 @@ def _on_one_model(model: str, tasks: Sequence[str] | None, examples: int | None)
     return [OwnRow(task, model, "model", count, large=True) for task in (SHIPPED if tasks is None else tasks)]
 
 
-def _why_not(row: Row, weights: Mapping[str, str | Path], offline: bool) -> str:
+def _why_not(row: Row, weights: Mapping[str, str], offline: bool) -> str:
     """Why a row is not even tried; empty where it is."""
     if isinstance(row, OwnRow):
         return ""
@@ -255,8 +285,7 @@ def _load(row: Row, where: _Where) -> tuple[Experiment, Task]:
 def _model(row: Row, where: _Where) -> Decoder:
     if isinstance(row, OwnRow):
         return load_model(row.model, device=where.device)
-    place = where.weights.get(row.model, row.model)
-    model = load_model(place, device=where.device, fold_norm_biases=row.fold, fold_value_biases=row.fold)
+    model = where.models.load(where.weights.get(row.model, row.model), row.fold, where.device)
     return model if row.permuted is None else permuted(model, row.permuted)
 
 
@@ -279,11 +308,11 @@ def _side_by_side(rows: Sequence[Row], where: _Where, cluster: Cluster) -> None:
     for row in rows:
         if isinstance(row, PaperCircuit):
             continue
-        named = [plan.method for plan in row.plans(where.methods)] if isinstance(row, PaperRow) else []
-        for method in named or (*where.methods, RANDOM):
+        own = isinstance(row, OwnRow)
+        for method in (*where.methods, RANDOM) if own else [plan.method for plan in row.plans(where.methods)]:
             work.append((row.seconds, f"{row.key}-{method}", row, method))
     told = where.progress and where.progress("side by side")
-    given = replace(where, folder=where.folder.absolute(), progress=None)
+    given = replace(where, folder=where.folder.absolute(), progress=None, models=_Models())
     with cluster.joined() as joined:
         for _, name, row, method in sorted(work, key=lambda one: -one[0]):
             joined.start(name, name, _at_work, row, method, given)

@@ -75,7 +75,7 @@ def _why_different(row: PaperRow, method: str, counted: str) -> str:
     """The reason for a difference from the published area, as far as one is known."""
     where = (row.ablation, row.task, row.metric, method, counted)
     if row.table == ABSOLUTE:
-        return "many of the published runs had not finished"
+        return "8 of the 46 published runs had plainly not finished, and all below 0.0076 look as if they had not"
     if row.table == RESET and method == "head-importance":
         return "the published sweep masked the most important unit first; " + _why_of_scores(row)
     if row.table == RESET and row.offline:
