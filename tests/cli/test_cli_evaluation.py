@@ -14,6 +14,7 @@ from word_models import write_prompts
 from edgewise import load_circuit, load_model, load_task
 from edgewise.evaluation import compare_circuits
 from edgewise.graph import Circuit, Graph
+from edgewise.runs.series import unpacked
 
 
 @pytest.fixture
@@ -297,6 +298,17 @@ def test_a_sweep_leaves_its_data(shell):
     assert "holds another series" in shell.refuses(*typed, "--sizes", "5,21", "--out", "out")
 
 
+def test_a_sweep_by_another_order_of_heads_keeps_the_other_head_of_the_or_gate(shell):
+    for order, head in (("normal", "a0.h0"), ("reverse", "a0.h1")):
+        typed = ("sweep", "or-gate", "--methods", "acdc", "--thresholds", "0.01", "--absolute", "--head-order", order)
+        assert shell.json(*typed, "--out", order)["series"][0]["points"][0]["n_edges"] == 2
+        (head_line, point, _) = (shell.folder / order / "acdc.jsonl").read_text().splitlines()
+        assert json.loads(head_line)["absolute"] is True
+        graph = load_model("or-gate").graph()
+        assert head in unpacked(json.loads(point)["circuit"], graph).nodes()
+        assert "known circuit" in (shell.folder / order / "sizes.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
@@ -315,6 +327,11 @@ def test_a_sweep_leaves_its_data(shell):
         (("--methods", "subnetwork-probing", "--lambdas", "-1"), "a lambda should be 0 or more"),
         (("--metric", "logit_dif"), "unknown metric 'logit_dif'"),
         (("--ablation", "zeros"), "unknown ablation 'zeros'"),
+        (
+            ("--methods", "random", "--absolute"),
+            "--absolute, --layer-order and --head-order are ACDC's; none of random",
+        ),
+        (("--head-order", "revers"), "unknown order 'revers'"),
     ],
 )
 def test_sweeps_that_make_no_sense_are_refused(shell, options, why):

@@ -84,8 +84,9 @@ def sweep(
     if steps is not None and not any("steps" in METHODS[name].options for name in names if name in METHODS):
         raise EdgewiseError(f"none of the methods {', '.join(names)} has --steps")
 
-    order = Order(search.layer_order, search.head_order, search.seed)
-    if "acdc" not in names and (search.absolute or order != Order(seed=search.seed)):
+    modes = search.layer_order, search.head_order
+    order = Order(*modes, search.seed if "shuffle" in modes else 0)
+    if "acdc" not in names and (search.absolute or order != Order()):
         raise EdgewiseError(
             f"--absolute, --layer-order and --head-order are ACDC's; none of {', '.join(names)} has them"
         )
