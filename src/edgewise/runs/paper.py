@@ -21,7 +21,7 @@ from edgewise.runs.paper_circuits import CIRCUITS, PaperCircuit
 from edgewise.runs.paper_curves import Curve, curves_of, references_of
 from edgewise.runs.paper_findings import Finding, find, not_found
 from edgewise.runs.paper_rows import LARGE_EXAMPLES, LARGE_METHODS, RESET_SEEDS, ROWS, SHIPPED, OwnRow, PaperRow
-from edgewise.runs.published import AREAS, METHODS_IN_PAPER
+from edgewise.runs.published import METHODS_IN_PAPER
 from edgewise.runs.series import Series
 from edgewise.runs.sweep import SweepPlan, SweepProgress, sweep, table_csv
 from edgewise.tasks import TASKS, Split, Task, load_task
@@ -271,7 +271,7 @@ def _load(row: Row, where: _Where) -> tuple[Experiment, Task]:
         options["variant"] = row.variant
     splits: tuple[Split, ...] = ("validation", "test")
     task, test = (load_task(row.task, model, split=split, **options) for split in splits)
-    if isinstance(row, PaperRow) and row.table in AREAS and task.known_circuit is None:
+    if isinstance(row, PaperRow) and row.has_areas and task.known_circuit is None:
         raise EdgewiseError(
             f"model {model.name!r} is not of the shape in which people know the circuit of {row.task!r}"
         )

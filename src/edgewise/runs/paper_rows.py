@@ -90,6 +90,11 @@ class PaperRow:
         """The paper's area, if it has one."""
         return AREAS.get(self.table, {}).get((self.ablation, self.task, self.metric, method, counted))
 
+    @property
+    def has_areas(self) -> bool:
+        """Whether the paper has areas of it, against the task's known circuit."""
+        return any(self.published(method, "edges") is not None for method in METHODS_IN_PAPER)
+
     def plans(self, methods: Sequence[str]) -> list[SweepPlan]:
         """The row's sweeps."""
         variant = {"variant": "published" if self.flawed else "default"}
