@@ -14,6 +14,7 @@ from word_models import write_prompts
 from edgewise import load_circuit, load_model, load_task
 from edgewise.evaluation import compare_circuits
 from edgewise.graph import Circuit, Graph
+from edgewise.runs.series import unpacked
 
 
 @pytest.fixture
@@ -297,6 +298,17 @@ def test_a_sweep_leaves_its_data(shell):
     assert "holds another series" in shell.refuses(*typed, "--sizes", "5,21", "--out", "out")
 
 
+def test_a_sweep_by_another_order_of_heads_keeps_the_other_head_of_the_or_gate(shell):
+    for order, head in (("normal", "a0.h0"), ("reverse", "a0.h1")):
+        typed = ("sweep", "or-gate", "--methods", "acdc", "--thresholds", "0.01", "--absolute", "--head-order", order)
+        assert shell.json(*typed, "--out", order)["series"][0]["points"][0]["n_edges"] == 2
+        (head_line, point, _) = (shell.folder / order / "acdc.jsonl").read_text().splitlines()
+        assert json.loads(head_line)["absolute"] is True
+        graph = load_model("or-gate").graph()
+        assert head in unpacked(json.loads(point)["circuit"], graph).nodes()
+        assert "known circuit" in (shell.folder / order / "sizes.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
@@ -315,6 +327,11 @@ def test_a_sweep_leaves_its_data(shell):
         (("--methods", "subnetwork-probing", "--lambdas", "-1"), "a lambda should be 0 or more"),
         (("--metric", "logit_dif"), "unknown metric 'logit_dif'"),
         (("--ablation", "zeros"), "unknown ablation 'zeros'"),
+        (
+            ("--methods", "random", "--absolute"),
+            "--absolute, --layer-order and --head-order are ACDC's; none of random",
+        ),
+        (("--head-order", "revers"), "unknown order 'revers'"),
     ],
 )
 def test_sweeps_that_make_no_sense_are_refused(shell, options, why):
@@ -377,13 +394,15 @@ def test_what_the_benchmark_cannot_take_is_refused(shell, pronoun):
 
 def test_the_papers_tables_by_one_command(shell, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    typed = ("reproduce", "paper", "--offline", "--tasks", "tracr-reverse", "--methods", "acdc,head-importance")
+    typed = ("reproduce", "paper", "--offline", "--tasks", "tracr-reverse,ioi", "--methods", "acdc,head-importance")
+    typed += ("--figures", "tables-2-3,appendix-i,fig-1")
     finished = shell.works(*typed, "--json")
     found = finished.json
-    rows = re.findall(r"^row (\d) of 4: (\S+), about .* left$", finished.err, re.MULTILINE)
+    rows = re.findall(r"^row (\d) of 7: (\S+), about .* left$", finished.err, re.MULTILINE)
     assert rows[0] == ("1", "tracr-reverse-resample-l2-as-published")
-    assert [number for number, _ in rows] == ["1", "2", "3", "4"]
-    assert {(cell["method"], cell["ours"] is None) for cell in found["cells"]} == {
+    assert [number for number, _ in rows] == list("1234567")
+    cells = [cell for cell in found["cells"] if cell["task"] == "tracr-reverse"]
+    assert {(cell["method"], cell["ours"] is None) for cell in cells} == {
         ("acdc", False),
         ("head-importance", False),
         ("subnetwork-probing", True),
@@ -392,21 +411,67 @@ def test_the_papers_tables_by_one_command(shell, monkeypatch):
     assert re.search(r"^zero +tracr-reverse +l2 +put right +ACDC +1.000 +1.000 +1.000 ", out, re.MULTILINE)
     assert re.search(r"^corrupted +tracr-reverse +l2 +put right +ACDC +0.200 +0.600 .* \[1\]", out, re.MULTILINE)
     assert re.search(r"^\[1\] corrupted positions are permuted", out, re.MULTILINE)
+    assert re.search(r"^appendix-i +tracr-reverse +zero +ACDC by l2 at 0.01 +edges +15 +15 *$", out, re.MULTILINE)
+    assert re.search(
+        r"^appendix-i +tracr-reverse +zero +ACDC by l2 at 0.01 +fetches the letter +1 of 1 +a3.h0", out, re.M
+    )
+    away = "the weights of gpt2 are not on this machine, and this run is offline"
+    assert f"not run: fig-1-ioi-resample-kl_div-0.0575: {away}" in out.splitlines()
+    assert out.count(away) == 4 + 1, "one line each"
     folder = shell.folder / "runs" / "paper"
-    assert {path.name for path in folder.iterdir()} == {"paper", "part"}
+    assert {path.name for path in folder.iterdir()} == {"paper", "part", "circuits"}
     folder = folder / "part"
-    assert {path.name for path in folder.iterdir()} == {"tables.md", "areas.csv", "curves.csv"}
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "tables.md",
+        "areas.csv",
+        "curves.csv",
+        "circuits.csv",
+        "sizes-tracr-reverse-zero-l2-put-right.svg",
+    } <= names
+    assert "known circuit" in (folder / "sizes-tracr-reverse-zero-l2-put-right.svg").read_text()
     assert "| zero | tracr-reverse | l2 | put right | ACDC | 1.000 | 1.000 |" in (folder / "tables.md").read_text()
-    assert (folder / "curves.csv").read_text().startswith("task,model,"), "a heading, where there is no row"
+    assert (folder / "curves.csv").read_text().startswith("table,key,task,model,")
 
 
 def test_what_is_not_in_the_paper_is_refused(shell):
     assert "unknown thing to reproduce 'papers'; did you mean 'paper'" in shell.refuses("reproduce", "papers")
-    assert "unknown task of the paper 'or-gate'" in shell.refuses("reproduce", "paper", "--tasks", "or-gate")
+    assert "unknown task of the paper 'or-gates'" in shell.refuses("reproduce", "paper", "--tasks", "or-gates")
     assert "--tasks names nothing" in shell.refuses("reproduce", "paper", "--tasks", "")
     assert "unknown method 'ps'" in shell.refuses("reproduce", "paper", "--methods", "ps")
+    assert "unknown table or figure of the paper 'fig-2'" in shell.refuses("reproduce", "paper", "--figures", "fig-2")
+    assert "takes models and folders, as in gpt2=DIR, not 'gpt2'" in shell.refuses(
+        "reproduce", "paper", "--weights", "gpt2"
+    )
+    assert "unknown model of the paper 'gpt3'" in shell.refuses("reproduce", "paper", "--weights", "gpt3=.")
+    assert "there is no folder 'nowhere'" in shell.refuses("reproduce", "paper", "--weights", "gpt2=nowhere")
+    assert "--examples is for a model of your own" in shell.refuses("reproduce", "paper", "--examples", "4")
+    typed = ("reproduce", "paper", "--model", "tiny-ioi")
+    assert "--model asks for another model's" in shell.refuses(*typed, "--figures", "fig-1")
+    assert "unknown task that any model can be swept on 'tracr-reverse'" in shell.refuses(
+        *typed, "--tasks", "tracr-reverse"
+    )
     (shell.folder / "out").write_text("mine")
     assert "is a file; choose another" in shell.refuses("reproduce", "paper", "--out", "out")
+
+
+def test_the_same_sweeps_on_a_model_of_ones_own(shell):
+    typed = ("reproduce", "paper", "--model", "tiny-pronoun", "--examples", 4, "--tasks", "gender-pronoun,docstring")
+    finished = shell.works(*typed, "--methods", "acdc,edge-attribution", "--json")
+    found = finished.json
+    assert [curve["method"] for curve in found["curves"]] == ["acdc", "edge-attribution", "random"]
+    assert {curve["key"] for curve in found["curves"]} == {"gender-pronoun-tiny-pronoun"}
+    assert [len(curve["points"]) for curve in found["curves"]] == [2, 4, 4]
+    ((name, why),) = found["missing"]
+    assert name == "docstring-tiny-pronoun"
+    assert "tiny-pronoun" in why
+    assert found["curves"][0]["references"]["reset"] > 0.1
+    folder = shell.folder / "runs" / "paper"
+    assert {path.name for path in (folder / "tiny-pronoun").iterdir()} >= {
+        "tables.md",
+        "sizes-gender-pronoun-tiny-pronoun.svg",
+    }
+    assert (folder / "model" / "gender-pronoun-tiny-pronoun" / "acdc.jsonl").is_file()
 
 
 def test_a_task_with_a_known_circuit_says_so_only_on_the_papers_model():

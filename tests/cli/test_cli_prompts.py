@@ -152,13 +152,15 @@ def test_a_control_runs_and_measures_again_on_the_permuted_network(shell):
     assert other["settings"]["model"]["fingerprint"] != found["settings"]["model"]["fingerprint"]
 
 
-def test_folded_value_biases_are_recorded_and_used_again(shell):
-    found = shell.json("discover", "or-gate", "--fold-value-biases")
+def test_folded_biases_are_recorded_and_used_again(shell):
+    found = shell.json("discover", "or-gate", "--fold-value-biases", "--fold-norm-biases")
     assert found["settings"]["model"]["folded_value_biases"] is True
+    assert found["settings"]["model"]["folded_norm_biases"] is True
     # Both heads write through their value biases alone: folded, these stay, and no head is in the circuit.
     assert not any("h" in name for name in found["edges"] if not name.startswith("m0->"))
     plain = shell.json("discover", "or-gate")
     assert plain["edges"] == ["a0.h0->m0", "m0->logits"]
+    assert "folded_norm_biases" not in plain["settings"]["model"]
     measured = shell.json("evaluate", found["run_dir"], "--quick")
     assert measured["metric_ablated"] == tiny.near(found["metric_ablated"])
 

@@ -1,5 +1,7 @@
 """Folding value biases changes nothing but zero ablation; a permuted network has the same weights in other places."""
 
+import dataclasses
+
 import pytest
 import tiny
 import torch
@@ -9,7 +11,7 @@ import edgewise as ew
 from edgewise.errors import EdgewiseError
 from edgewise.graph import Circuit
 from edgewise.models import check, load_model
-from edgewise.models.control import fold_value_biases
+from edgewise.models.control import fold_norm_biases, fold_value_biases
 from edgewise.patching import Experiment
 
 WITH_VALUE_BIASES = ["gpt2", "llama-with-biases", "plain", "shortformer", "parallel"]
@@ -149,3 +151,87 @@ def test_a_permuted_network_is_held_against_the_model_it_was_made_from():
 def test_seeds_of_a_permutation_are_whole_numbers_that_a_generator_takes(seed):
     with pytest.raises(EdgewiseError, match=r"should be a whole number from 0 to 2\^63 - 1, not"):
         ew.permuted(tiny.gpt2(), seed)
+
+
+# -- biases of norms ---------------------------------------------------------------------------------------------------
+
+
+def with_norms(model, seed=0):
+    """The same model with norms that multiply and add something."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.source.modules():
+        if type(module).__name__ in ("LayerNorm", "PlainNorm"):
+            for tensor in module.parameters():
+                tensor.data.add_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) / 2)
+    return model
+
+
+@pytest.mark.parametrize("family", ["gpt2", "plain", "shortformer", "parallel", "llama"])
+def test_folding_the_biases_of_norms_changes_nothing_by_itself(family):
+    model, task = with_norms(FAMILIES[family](dtype=torch.float64)), tiny.task()
+    folded = fold_norm_biases(model)
+    assert folded.config.folded_norm_biases
+    assert not model.config.folded_norm_biases
+    check(folded, task.prompts.clean, task.prompts.mask)
+    assert (whole(model, task) - whole(folded, task)).abs().max() < 1e-9
+    one, other = (Experiment(each, task, ablation="zero") for each in (model, folded))
+    for circuit in circuits(one.graph):
+        assert (one.logits(circuit) - other.logits(circuit)).abs().max() < 1e-9
+
+
+def by_the_originals_recipe(model, seed):
+    """Weights of a tiny GPT-2 folded and centred as TransformerLens does it, and shuffled as the paper's code does."""
+    heads, width = model.config.n_heads, model.config.d_head
+    state = {key: value.clone() for key, value in model.source.state_dict().items()}
+    torch.manual_seed(seed)
+    for layer in range(model.config.n_layers):
+        at = f"transformer.h.{layer}."
+
+        def folded(norm, name, at=at):
+            weight, bias = state[f"{at}{name}.weight"], state[f"{at}{name}.bias"]
+            bias = bias + state[f"{at}{norm}.bias"] @ weight
+            weight = state[f"{at}{norm}.weight"][:, None] * weight
+            return weight - weight.mean(dim=0), bias
+
+        weight, bias = folded("ln_1", "attn.c_attn")
+        weights = [one.unflatten(1, (heads, width)) for one in weight.chunk(3, dim=1)]
+        biases = [one.unflatten(0, (heads, width)) for one in bias.chunk(3)]
+        state[f"{at}attn.c_proj.bias"] += biases[2].flatten() @ state[f"{at}attn.c_proj.weight"]
+        biases[2] = torch.zeros_like(biases[2])
+        weights = [one[:, torch.randperm(heads)] for one in weights]
+        biases = [one[torch.randperm(heads)] for one in biases]
+        state[f"{at}attn.c_attn.weight"] = torch.cat([one.flatten(1) for one in weights], dim=1)
+        state[f"{at}attn.c_attn.bias"] = torch.cat([one.flatten() for one in biases])
+        weight, bias = folded("ln_2", "mlp.c_fc")
+        state[f"{at}mlp.c_fc.weight"] = weight[:, torch.randperm(weight.shape[1])]
+        state[f"{at}mlp.c_fc.bias"] = bias[torch.randperm(len(bias))]
+        for norm in ("ln_1", "ln_2"):
+            state[f"{at}{norm}.weight"].fill_(1)
+            state[f"{at}{norm}.bias"].zero_()
+    return state
+
+
+def test_with_biases_folded_a_permuted_network_is_the_one_that_the_papers_code_makes():
+    model, task = with_norms(tiny.gpt2(dtype=torch.float64)), tiny.task()
+    permuted = ew.permuted(fold_value_biases(fold_norm_biases(model)), 7)
+    assert permuted.config.folded_norm_biases
+    ours = whole(permuted, task)
+    unfolded = whole(ew.permuted(model, 7), task)
+    model.source.load_state_dict(by_the_originals_recipe(model, 7))
+    wanted = whole(model, task)
+    assert (ours - wanted).abs().max() < 1e-9
+    assert (unfolded - wanted).abs().max() > 1e-3, "without folding it is another network"
+
+
+def test_biases_of_norms_are_folded_first_and_only_where_they_can_go():
+    folded = fold_value_biases(tiny.gpt2())
+    for late in (folded, ew.permuted(tiny.gpt2(), 1)):
+        with pytest.raises(EdgewiseError, match="folded before its value biases, and before it is permuted"):
+            fold_norm_biases(late)
+    model = with_norms(tiny.gpt2())
+    mlp = model.components[1]
+    assert len(mlp.neurons) == 2
+    bare = dataclasses.replace(mlp, neurons=mlp.neurons[:1])
+    object.__setattr__(model, "rebuild", lambda source: dataclasses.replace(model, components=(bare,)))
+    with pytest.raises(EdgewiseError, match="has a norm with a bias before a map that has none"):
+        fold_norm_biases(model)

@@ -10,6 +10,7 @@ from edgewise.discovery import HeadParts
 from edgewise.errors import EdgewiseError
 from edgewise.reports.head_plots import head_plot
 from edgewise.reports.plots import heat_plot, roc_plot, size_plot, threshold_plot
+from edgewise.reports.sweep_plots import shades
 
 MAPS = SimpleNamespace(
     heads=np.array([[0.5, -2.0, 0.0], [1.0, 0.001, 4.0]]),
@@ -52,6 +53,27 @@ def test_sizes_stand_on_a_logarithmic_axis_with_level_lines_for_model_and_ablati
     assert "whole model" not in words(size_plot(CURVES, metric="kl_div", full=0.0, log=True))
     with pytest.raises(EdgewiseError, match="no circuit with an edge"):
         size_plot({"a": [(0, 1.0)]}, metric="kl_div")
+
+
+def test_points_are_darker_by_what_gave_them_and_a_reset_network_is_a_line():
+    points = {"ACDC": [(10, 1.0), (100, 0.01), (0, 9.0)], "random": [(10, 8.0)]}
+    plot = size_plot(points, metric="kl_div", reset=7.5, shades={"ACDC": [1.0, 0.0, 0.5]}, shaded_by="darker: more")
+    axes = plot.axes[0]
+    (shaded,) = (one for one in axes.collections if len(one.get_offsets()))
+    assert shaded.get_offsets().tolist() == [[10, 1.0], [100, 0.01]]
+    dark, light = (face[:3].sum() for face in shaded.get_facecolors())
+    assert dark < light
+    assert any(one.get_ydata()[0] == 7.5 for one in axes.lines)
+    assert "reset network" in words(plot)
+    assert "darker: more" in words(plot)
+
+
+def test_a_sweeps_points_are_shaded_by_threshold_on_a_log_scale_and_not_by_size():
+    assert shades("threshold", [0.01, 1.0, 0.1]) == pytest.approx([0.0, 1.0, 0.5])
+    assert shades("lambda", [0.0, 0.1, 10.0]) == pytest.approx([0.0, 0.0, 1.0])
+    assert shades("units masked", [0, 5, 10]) == pytest.approx([0.0, 0.5, 1.0])
+    assert shades("threshold", [0.3]) == [1.0]
+    assert shades("edges", [1, 2]) is None
 
 
 def test_heat_maps_have_layers_from_bottom_to_top_and_one_scale():

@@ -92,6 +92,14 @@ def test_a_sweep_that_was_stopped_goes_on_side_by_side_and_the_other_way_round(
     assert cluster.names == [], "what is on disk is not made again"
 
 
+def test_searches_by_the_absolute_rule_are_the_same_side_by_side(experiment, tmp_path) -> None:
+    plans = [SweepPlan("acdc", THRESHOLDS[:4], absolute=True)]
+    for name, cluster in (("one", None), ("many", ClusterHere(2))):
+        (tmp_path / name).mkdir()
+        sweep(experiment, plans, folder=tmp_path / name, cluster=cluster)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "many")
+
+
 def test_what_fails_side_by_side_is_said(experiment, tmp_path) -> None:
     with pytest.raises(EdgewiseError, match="its workers died"):
         sweep(experiment, PLANS[:1], folder=tmp_path, cluster=ClusterHere(2, dies=1.0))

@@ -57,6 +57,25 @@ def test_a_sweep_gives_what_each_method_gives_and_measures_it_from_scratch(exper
     assert found["acdc"].points[1].metrics["kl_div"] < found["acdc"].points[0].metrics["kl_div"]
 
 
+def test_a_sweep_of_acdc_has_its_order_and_its_rule(experiment, tmp_path):
+    experiment = Experiment(experiment.decoder, experiment.task, metric="logit_diff")
+    thresholds = (0.1, 0.02)
+    plain, absolute, reverse = (
+        sweep(experiment, [SweepPlan("acdc", thresholds, **one)])[0].points
+        for one in ({}, {"absolute": True}, {"order": Order("reverse", "reverse")})
+    )
+    for number, threshold in enumerate(thresholds):
+        assert absolute[number].circuit == acdc(experiment, threshold, absolute=True).circuit
+        assert reverse[number].circuit == acdc(experiment, threshold, order=Order("reverse", "reverse")).circuit
+    assert [one.circuit for one in plain] != [one.circuit for one in absolute]
+    assert [one.circuit for one in plain] != [one.circuit for one in reverse]
+    sweep(experiment, [SweepPlan("acdc", (0.1,))], folder=tmp_path)
+    with pytest.raises(EdgewiseError, match="holds another series"):
+        sweep(experiment, [SweepPlan("acdc", (0.1,), absolute=True)], folder=tmp_path)
+    with pytest.raises(EdgewiseError, match="an order and the absolute rule are ACDC's"):
+        sweep(experiment, [SweepPlan("exact", (5.0,), absolute=True)])
+
+
 def test_a_sweep_that_was_stopped_goes_on_and_does_nothing_twice(experiment, tmp_path, monkeypatch):
     whole = sweep(experiment, PLANS)
     for stop_after in (1, 3, 8):

@@ -83,6 +83,7 @@ def headline(task: Task, model: Decoder) -> str:
     graph = model.graph(ports=False)
     changes = [
         *([f"permuted with seed {model.config.permuted_seed}"] if model.config.permuted_seed is not None else []),
+        *(["norm biases folded"] if model.config.folded_norm_biases else []),
         *(["value biases folded"] if model.config.folded_value_biases else []),
     ]
     changed = f" ({', '.join(changes)})" if changes else ""

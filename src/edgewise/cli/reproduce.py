@@ -6,11 +6,12 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgewise.cli.app import app
+from edgewise.cli.completion import MODELS, names
 from edgewise.cli.loading import some_path
 from edgewise.cli.options import (
     CpusOption,
@@ -22,22 +23,51 @@ from edgewise.cli.options import (
     names_in,
 )
 from edgewise.cli.printing import kept_if_stopped, stdout_console
-from edgewise.errors import unknown
+from edgewise.errors import EdgewiseError, unknown
 from edgewise.files import write_text
+
+if TYPE_CHECKING:
+    from edgewise.runs.paper import Reproduction
 
 
 @app.command(epilog="Example: edgewise reproduce paper --offline")
 def reproduce(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="paper: the ACDC paper's Tables 2 and 3.")],
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="paper: the ACDC paper's tables and figures.")],
     tasks: Annotated[
         str | None, typer.Option(help="Some tasks, by commas, as in tracr-reverse,ioi. Default: all.")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Some methods, by commas. Default: acdc,head-importance,subnetwork-probing.")
+        str | None,
+        typer.Option(
+            help="Some methods for sweeps, by commas. Default: acdc,head-importance,subnetwork-probing; with --model, "
+            "acdc,head-importance,edge-attribution,edge-attribution-ig,clean-corrupted."
+        ),
+    ] = None,
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            help="Some tables and figures, by commas: tables-2-3, fig-1, fig-4, fig-5, fig-6, fig-15, fig-16, table-4, "
+            "points, appendix-i, appendix-m, reset, references, own-models. Default: all."
+        ),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Leave out what needs a model from the hub (as HF_HUB_OFFLINE=1 does).")
+        bool,
+        typer.Option("--offline", help="Leave out what needs a model that is not here (as HF_HUB_OFFLINE=1 does)."),
     ] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Folders of the paper's models, as in gpt2=DIR,attn-only-4l=DIR. Default: from the hub."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Instead of the paper: sweep the tasks on this model, with few circuits.",
+            autocompletion=names(MODELS),
+        ),
+    ] = None,
+    examples: Annotated[int | None, typer.Option(help="Prompt pairs for that model. Default: 8.")] = None,
     device: DeviceOption = None,
     out: Annotated[Path, typer.Option(help="Folder that keeps every circuit; what is there is not done again.")] = Path(
         "runs/paper"
@@ -49,23 +79,27 @@ def reproduce(
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Run the paper's sweeps of ACDC, HISP and SP and print its tables: published, ours, and why they differ."""
+    """Run the paper's sweeps and circuits and print its tables: published, ours, and why they differ."""
     from rich.console import Console
 
     from edgewise.reports.progress import sweep_progress
     from edgewise.reports.sweep_plots import curve_plots
-    from edgewise.reports.tables import curve_rows, missing_by_reason, paper_rows, reproduction_markdown, terminal_table
+    from edgewise.reports.tables import reproduction_markdown
     from edgewise.reports.terminal import duration
     from edgewise.runs import require_own
     from edgewise.runs.cluster import Cluster
     from edgewise.runs.paper import reproduce as run
-    from edgewise.runs.published import METHODS_IN_PAPER
 
     if what != "paper":
         raise unknown("thing to reproduce", what, ("paper",))
+    if model is None and examples is not None:
+        raise EdgewiseError("--examples is for a model of your own (--model); the paper's rows say how many they take")
+    if model is not None and (figures is not None or weights is not None):
+        raise EdgewiseError("--figures and --weights are about the paper's rows, and --model asks for another model's")
+    given = None if weights is None else folders_in(weights)
     cluster = Cluster.asked(workers, ray, cpus, gpus)
     out = some_path(out, "--out").expanduser()
-    require_own(out, "a reproduction", ("paper/*", "shipped/*"))
+    require_own(out, "a reproduction", ("paper/*", "shipped/*", "circuits/*", "model/*"))
     offline = offline or os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     messages = Console(stderr=True, quiet=quiet)
 
@@ -77,8 +111,12 @@ def reproduce(
         found = run(
             out,
             tasks=None if tasks is None else names_in(tasks, "--tasks"),
-            methods=METHODS_IN_PAPER if methods is None else names_in(methods, "--methods"),
+            methods=None if methods is None else names_in(methods, "--methods"),
+            figures=None if figures is None else names_in(figures, "--figures"),
             offline=offline,
+            weights=given,
+            model=model,
+            examples=examples,
             device=device,
             progress=progress,
             began=began,
@@ -86,29 +124,72 @@ def reproduce(
         )
     out.mkdir(parents=True, exist_ok=True)
     # Summaries of a part do not take the place of those of everything.
-    summary = out if tasks is None and methods is None else out / "part"
+    part = (tasks, methods, figures) != (None, None, None)
+    summary = out / ("part" if part else ".") if model is None else out / Path(model).name
     summary.mkdir(exist_ok=True)
     write_text(summary / "tables.md", reproduction_markdown(found))
     write_text(summary / "areas.csv", found.cells_csv())
     write_text(summary / "curves.csv", found.curves_csv())
+    write_text(summary / "circuits.csv", found.findings_csv())
     curve_plots(found.curves, summary)
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(found), "folder": str(summary)}))
         return
+    _print(found)
+    stdout_console().print(
+        f"\nwritten to {summary}: tables.md, areas.csv, curves.csv, circuits.csv, plots",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def folders_in(text: str) -> dict[str, str]:
+    """The folder of each model in `gpt2=DIR,attn-only-4l=DIR`.
+
+    Raises:
+        EdgewiseError: something else, a model that the paper has not, or a folder that is not there.
+    """
+    from edgewise.runs.paper_rows import ROWS
+
+    known = list(dict.fromkeys(row.model for row in ROWS if not row.offline))
+    found = {}
+    for one in names_in(text, "--weights"):
+        name, equals, folder = one.partition("=")
+        if not equals or not folder:
+            raise EdgewiseError(f"--weights takes models and folders, as in gpt2=DIR, not {one!r}")
+        if name not in known:
+            raise unknown("model of the paper", name, known)
+        if not Path(folder).expanduser().is_dir():
+            raise EdgewiseError(f"the weights of {name}: there is no folder {folder!r}")
+        found[name] = str(Path(folder).expanduser())
+    return found
+
+
+def _print(found: Reproduction) -> None:
+    """All tables in the terminal, and a line for each row that was not run."""
+    from edgewise.reports import tables
+
     console = stdout_console()
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    ran = [cell for cell in found.cells if cell.ours is not None]
-    if ran:
-        rows, notes = paper_rows(ran)
-        console.print(terminal_table("areas under ROC curves", rows, right=5))
+    for table, cells in tables.cells_by_table(found.cells).items():
+        rows, notes = tables.paper_rows(cells)
+        console.print(tables.terminal_table(tables.TABLE_WORDS[table], rows, right=5))
         for number, note in enumerate(notes, 1):
             say(f"[{number}] {note}")
-    if found.curves:
         console.print()
-        console.print(terminal_table("where the true circuit is not known", curve_rows(found.curves), right=4))
-    for why, names in missing_by_reason(found).items():
-        say(f"\nnot run: {', '.join(names)}: {why}")
-    say(f"\nwritten to {summary}: tables.md, areas.csv, curves.csv, plots")
+    ran = tables.findings_run(found.findings)
+    if ran:
+        console.print(tables.terminal_table("single circuits", tables.finding_rows(ran), right=5))
+        console.print()
+    if any(one.groups for one in ran):
+        console.print(tables.terminal_table("component types", tables.type_rows(ran)))
+        console.print()
+    if curves := tables.curves_without_truth(found.curves):
+        console.print(tables.terminal_table("where the true circuit is not known", tables.curve_rows(curves), right=4))
+        console.print()
+    for name, why in found.missing:
+        say(f"not run: {name}: {why}")

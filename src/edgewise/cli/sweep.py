@@ -26,6 +26,7 @@ MOST_SETTINGS = 10_000
 @app.command(epilog="Example: edgewise sweep ioi --methods acdc,edge-attribution-ig,random --sizes 5,10,20,50,100")
 @asks(
     *("ablation", "mean_over", "ablation_seed", "metric", "ports", "heads", "positions", "known"),
+    *("absolute", "layer_order", "head_order"),
     *("ray", "cpus", "gpus"),
     workers=MANY_WORKERS,
 )
@@ -60,7 +61,7 @@ def sweep(
     """Sweep methods over thresholds or sizes: how many edges each needs to keep how much of the behaviour."""
     from rich.console import Console
 
-    from edgewise.discovery import ALIASES, METHODS
+    from edgewise.discovery import ALIASES, METHODS, Order
     from edgewise.graph.eap_json import to_dict
     from edgewise.patching import Experiment
     from edgewise.reports import sweep_progress
@@ -69,7 +70,7 @@ def sweep(
     from edgewise.runs import require_own
     from edgewise.runs.given import KNOWN, known_of
     from edgewise.runs.paper_rows import SIZES
-    from edgewise.runs.sweep import LAMBDAS, MARKS, PAPER_THRESHOLDS, SweepPlan, series_csv
+    from edgewise.runs.sweep import LAMBDAS, MARKS, PAPER_THRESHOLDS, SweepPlan, on_others, series_csv
     from edgewise.runs.sweep import sweep as run
 
     asked.check()
@@ -83,11 +84,19 @@ def sweep(
     if steps is not None and not any("steps" in METHODS[name].options for name in names if name in METHODS):
         raise EdgewiseError(f"none of the methods {', '.join(names)} has --steps")
 
+    modes = search.layer_order, search.head_order
+    order = Order(*modes, search.seed if "shuffle" in modes else 0)
+    if "acdc" not in names and (search.absolute or order != Order()):
+        raise EdgewiseError(
+            f"--absolute, --layer-order and --head-order are ACDC's; none of {', '.join(names)} has them"
+        )
+
     def plan(name: str, n_edges: int) -> SweepPlan:
         takes = METHODS[name].options if name in METHODS else {}
         options = {"steps": steps} if steps is not None and "steps" in takes else {}
         own = wanted or tuple(dict.fromkeys(float(max(2, round(share * n_edges))) for share in SIZES))
-        return SweepPlan(name, given.get(name, own), options, seed=search.seed)
+        rule = {"order": order, "absolute": search.absolute} if name == "acdc" else {}
+        return SweepPlan(name, given.get(name, own), options, seed=search.seed, **rule)
 
     for name in names:
         plan(name, 1000).check()
@@ -112,7 +121,9 @@ def sweep(
         )
     write_text(folder / "sweep.csv", series_csv(found, known))
     title = f"{prompts.name} on {Path(loaded.name).name}"
-    sweep_plots(found, experiment.metric.name, folder, title=title, known=known)
+    shown_on = experiment if others is None or known is None else on_others(experiment, others)
+    value = None if known is None else shown_on.value(known)
+    sweep_plots(found, experiment.metric.name, folder, title=title, known=known, known_value=value)
     if known is not None and search.known is not None:
         write_text(folder / KNOWN, json.dumps(to_dict(known)))
     write_text(folder / "command.txt", shlex.join(command_line()) + "\n")

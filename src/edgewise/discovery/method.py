@@ -121,7 +121,8 @@ class Method:
             `max_memory`, bytes beyond the model's weights.
         by: what the settings are that it is swept over.
         sweep: how it is swept, if not by cutting its scores at numbers of edges: called with an experiment and the
-            settings, and with its options, `order` (ACDC's) and `progress` (told of a `Progress`) by name.
+            settings, and by name with its options, `order` and `absolute` (ACDC's), and `progress` (told of a
+            `Progress`).
     """
 
     name: str
@@ -211,7 +212,10 @@ class Method:
         options: Mapping[str, Any],
         **search: Any,
     ) -> Iterator[Found]:
-        """The circuit at each setting; `search` is what a sweep of the method's own takes (`order`, `progress`)."""
+        """The circuit at each setting.
+
+        `search` is what a sweep of the method's own takes (`order`, `absolute`, `progress`).
+        """
         taken = {**self.options, **({"seed": seed} if "seed" in self.options else {}), **options}
         if self.sweep is not None:
             yield from self.sweep(experiment, settings, **taken, **search)

@@ -37,6 +37,7 @@ class DecoderConfig:
         d_mlp: width of their hidden layer; only for estimates of memory.
         position_embedding: positions are added to the embedding, so that it can be split into `tok` and `pos`.
         folded_value_biases: heads' value biases have been moved into the layer's bias (`fold_value_biases`).
+        folded_norm_biases: norms' biases have been moved into the maps that read them (`fold_norm_biases`).
         permuted_seed: seed of the shuffled heads and neurons, in a control network (`permuted`).
     """
 
@@ -53,6 +54,7 @@ class DecoderConfig:
     d_mlp: int = 0
     position_embedding: bool = False
     folded_value_biases: bool = False
+    folded_norm_biases: bool = False
     permuted_seed: int | None = None
 
     @property

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from edgewise.errors import EdgewiseError, near_matches
+from edgewise.models import control
 from edgewise.models.built_in import BUILT_IN, SHIPPED
 from edgewise.models.checkpoint import refuse_multimodal
-from edgewise.models.control import fold_value_biases as fold
 from edgewise.models.decoder import Decoder
 from edgewise.models.device_map import DeviceMap
 from edgewise.models.hand_built import HAND_BUILT
@@ -44,6 +44,7 @@ def load_model(
     tokenizer: Any = None,
     revision: str | None = None,
     fold_value_biases: bool = False,
+    fold_norm_biases: bool = False,
     trust_layout: bool = False,
     device_map: str | Path | Mapping[str, Any] | None = None,
     memory_per_device: str | Mapping[Any, Any] | None = None,
@@ -68,6 +69,8 @@ def load_model(
         revision: for a hub id, the branch, tag or commit of configuration, weights and tokenizer.
         fold_value_biases: count a head's value bias to the layer, not to the head. Only `zero` ablation can tell: then
             the bias stays when the head goes, as in the ACDC paper's runs on GPT-2 (TransformerLens folds by default).
+        fold_norm_biases: before that, count the biases of norms to the maps that read them, as TransformerLens does
+            too: value biases then hold what norms add to values (see `control.py`).
         trust_layout: read a `transformers` model of an unknown `model_type` like the first known family whose modules
             it has and that computes the same on random tokens (see `layouts.py`). What such prompts do not show, a long
             window for one, only the prompts of a task can.
@@ -92,7 +95,8 @@ def load_model(
     if offload_activations:
         origin = {**loaded.origin, "offload_activations": True}
         loaded = replace(loaded, origin=origin, offload_activations=True)
-    return fold(loaded) if fold_value_biases else loaded
+    loaded = control.fold_norm_biases(loaded) if fold_norm_biases else loaded
+    return control.fold_value_biases(loaded) if fold_value_biases else loaded
 
 
 def _load(

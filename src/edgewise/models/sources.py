@@ -43,6 +43,17 @@ from edgewise.models.transformer_lens import (
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
+def is_cached(name: str) -> bool:
+    """Whether the hub's cache on this machine has a model of the hub, as far as its configuration tells."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(ALIASES.get(name, name), "config.json"), str)
+    except HFValidationError:  # it is no name of the hub's
+        return False
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A source model as it was read.

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -82,6 +83,9 @@ def size_plot(
     full: float | None = None,
     ablated: float | None = None,
     known: tuple[float, float] | None = None,
+    reset: float | None = None,
+    shades: Mapping[str, Sequence[float]] | None = None,
+    shaded_by: str = "",
     log: bool = False,
     title: str = "",
     path: str | Path | None = None,
@@ -93,6 +97,9 @@ def size_plot(
         metric: the metric's name, as in `kl_div`; the axis says what it is and its unit.
         full, ablated: the metric of the whole model and of no edge at all, as level lines.
         known: number of edges and metric of the circuit that people worked out.
+        reset: the metric of the same network with its heads and neurons shuffled, as a level line.
+        shades: by name, how dark each of a method's points is, from 0 to 1, as by the threshold that gave it; methods
+            that are not named have points of one colour. `shaded_by` says in the legend what makes them darker.
         log: powers of ten for the metric too; what is not above 0 is then not drawn.
 
     Raises:
@@ -102,20 +109,28 @@ def size_plot(
         plot = figure(4.2, 3.0)
         axes = plot.add_subplot()
         for number, (name, points) in enumerate(methods.items()):
-            ordered = sorted(point for point in points if point[0] >= 1)
+            dark = (shades or {}).get(name, [1.0] * len(points))
+            ordered = sorted((*point, shade) for point, shade in zip(points, dark, strict=True) if point[0] >= 1)
             colour, marker = _look(number)
-            axes.plot(*_columns(ordered), marker=marker, color=colour, label=name)
+            columns = _columns([point[:2] for point in ordered])
+            axes.plot(*columns, marker=marker, color=colour, label=name)
+            if name in (shades or {}):
+                faces = [_lighter(colour, shade) for *_, shade in ordered]
+                size = float(STYLE["lines.markersize"]) ** 2
+                axes.scatter(*columns, s=size, c=faces, edgecolors=colour, linewidths=0.8, marker=marker, zorder=3)
         if known is not None:
             axes.plot(*known, marker="*", markersize=10, color="#000000", linestyle="none", label="known circuit")
         sizes = [size for points in (*methods.values(), [known] if known else []) for size, _ in points if size >= 1]
         if not sizes:
             raise EdgewiseError("there is no circuit with an edge to plot")
-        for value, words, side in ((full, "whole model", 0), (ablated, "every edge ablated", 1)):
+        levels = ((full, "whole model", 0, 1), (ablated, "every edge ablated", 1, 1), (reset, "reset network", 1, -1))
+        for value, words, side, above in levels:
             if value is not None and (value > 0 or not log):
                 axes.axhline(value, color="#8a8a8a", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
                 axes.annotate(
-                    words, (side, value), xycoords=("axes fraction", "data"), xytext=(3 - 3 * side, 2),
-                    textcoords="offset points", ha=("left", "right")[side], va="bottom", color="#5a5a5a", fontsize=7,
+                    words, (side, value), xycoords=("axes fraction", "data"), xytext=(3 - 3 * side, 2 * above),
+                    textcoords="offset points", ha=("left", "right")[side], va="bottom" if above > 0 else "top",
+                    color="#5a5a5a", fontsize=7,
                 )  # fmt: skip
         axes.set_xscale("log")
         count_in_powers(axes.xaxis, min(sizes), max(sizes))
@@ -123,7 +138,7 @@ def size_plot(
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
         axes.set(xlabel="edges in the circuit", ylabel=metric_words(metric), title=title)
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), title=shaded_by or None, title_fontsize=7)
     return finished(plot, path)
 
 
@@ -228,6 +243,12 @@ def threshold_plot(
 def _look(number: int) -> tuple[str, str]:
     # After the last colour they begin anew, each with another marker.
     return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+
+
+def _lighter(colour: str, dark: float) -> tuple[float, ...]:
+    """A colour mixed with white, of which 0 leaves a tenth."""
+    share = 0.1 + 0.9 * dark
+    return tuple(1 - share + share * one for one in to_rgb(colour))
 
 
 def _columns(points: Points) -> tuple[list[float], list[float]]:

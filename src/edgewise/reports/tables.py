@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
@@ -10,8 +11,12 @@ from rich.text import Text
 from edgewise.evaluation import CircuitComparison, roc_curve, roc_point
 from edgewise.evaluation.share import share_of_way
 from edgewise.graph import Circuit
-from edgewise.reports.words import metric_number, percent
-from edgewise.runs.paper import Cell, Curve, Reproduction
+from edgewise.reports.words import NEGATED, metric_number, number, percent, readers_value
+from edgewise.runs.paper import Reproduction
+from edgewise.runs.paper_cells import Cell
+from edgewise.runs.paper_curves import Curve
+from edgewise.runs.paper_findings import Finding, Measure
+from edgewise.runs.published import ABSOLUTE, RESET, TABLES
 from edgewise.runs.series import Series
 from edgewise.runs.sweep import COUNTED
 
@@ -34,9 +39,16 @@ def paper_rows(cells: Sequence[Cell]) -> tuple[Rows, list[str]]:
     for (ablation, task, metric, reading, method), (edges, nodes) in lines.items():
         numbers = dict.fromkeys(notes.index(cell.note) + 1 for cell in (edges, nodes) if cell.note)
         areas = [text for cell in (edges, nodes) for text in map(_area, (cell.published, cell.ours, cell.trapezoid))]
-        ablated = "corrupted" if ablation == "resample" else ablation
         rows.append(
-            [ablated, task, metric, reading, SHORT.get(method, method), *areas, " ".join(f"[{one}]" for one in numbers)]
+            [
+                _ablated(ablation),
+                task,
+                metric,
+                reading,
+                SHORT.get(method, method),
+                *areas,
+                " ".join(f"[{one}]" for one in numbers),
+            ]
         )
     columns = [f"{what} {which}" for what in ("edges", "nodes") for which in ("paper", "ours", "standard")]
     return (["ablation", "task", "metric", "reading", "method", *columns, "note"], rows), notes
@@ -47,7 +59,7 @@ def curve_rows(curves: Sequence[Curve]) -> Rows:
     rows = [
         [
             curve.task,
-            curve.model,
+            Path(curve.model).name,
             curve.metric,
             curve.method,
             *("-" if count is None else f"{count:,}" for _, count in curve.edges_for),
@@ -59,6 +71,61 @@ def curve_rows(curves: Sequence[Curve]) -> Rows:
     ]
     shares = [f"edges for {share:.0%}" for share, _ in curves[0].edges_for] if curves else []
     return ["task", "model", "metric", "method", *shares, "of", "circuits", "seconds"], rows
+
+
+def finding_rows(findings: Sequence[Finding]) -> Rows:
+    """Every number of single circuits of the paper, printed and ours, with the reason where they differ."""
+    rows = [
+        [
+            one.figure,
+            one.task,
+            _ablated(one.ablation),
+            one.circuit,
+            measure.what,
+            _printed(measure),
+            "-" if measure.ours is None else _measured(measure),
+            measure.note,
+        ]
+        for one in findings
+        for measure in one.measures
+    ]
+    return ["figure", "task", "ablation", "circuit", "measured", "paper", "ours", "note"], rows
+
+
+def type_rows(findings: Sequence[Finding]) -> Rows:
+    """What circuits that were searched have of each component type of the known circuit."""
+    rows = [
+        [
+            one.figure,
+            one.task,
+            _ablated(one.ablation),
+            one.circuit,
+            group.group,
+            f"{len(group.found)} of {len(group.members)}",
+            ", ".join(group.found),
+        ]
+        for one in findings
+        for group in one.groups
+    ]
+    return ["figure", "task", "ablation", "circuit", "component type", "found", "which"], rows
+
+
+def _ablated(ablation: str) -> str:
+    """An ablation as the paper calls it."""
+    return "corrupted" if ablation == "resample" else ablation
+
+
+def _printed(measure: Measure) -> str:
+    """A number of the paper's as readers see it: not the negative that a search has."""
+    text = measure.published
+    if measure.what in NEGATED and float(text) != 0:
+        text = text[1:] if text.startswith("-") else f"-{text}"
+    return text.replace(".", "0.", 1) if text.lstrip("-").startswith(".") else text
+
+
+def _measured(measure: Measure) -> str:
+    value = measure.ours or 0.0
+    return f"{value:,}" if isinstance(value, int) else number(readers_value(measure.what, value))
 
 
 def series_rows(series: Series, metric: str, known: Circuit | None = None) -> Rows:
@@ -160,27 +227,56 @@ def markdown_table(rows: Rows) -> str:
 
 
 def reproduction_markdown(found: Reproduction) -> str:
-    """Both tables, the notes and what was not run, as a Markdown page."""
-    rows, notes = paper_rows([cell for cell in found.cells if cell.ours is not None])
-    parts = [AREAS_EXPLAINED, markdown_table(rows), *(f"[{number}] {note}\n" for number, note in enumerate(notes, 1))]
-    if found.curves:
-        parts += [CURVES_EXPLAINED, markdown_table(curve_rows(found.curves))]
-    parts += [f"Not run: {', '.join(names)}: {why}.\n" for why, names in missing_by_reason(found).items()]
-    return "\n".join(parts)
+    """All tables, the notes and what was not run, as a Markdown page."""
+    parts: list[str] = []
+    for table, cells in cells_by_table(found.cells).items():
+        rows, notes = paper_rows(cells)
+        parts += [AREAS_EXPLAINED[table], markdown_table(rows)]
+        parts += [f"[{number}] {note}\n" for number, note in enumerate(notes, 1)]
+    ran = findings_run(found.findings)
+    if ran:
+        parts += [FINDINGS_EXPLAINED, markdown_table(finding_rows(ran))]
+    if any(one.groups for one in ran):
+        parts += [TYPES_EXPLAINED, markdown_table(type_rows(ran))]
+    open_curves = curves_without_truth(found.curves)
+    if open_curves:
+        parts += [CURVES_EXPLAINED, markdown_table(curve_rows(open_curves))]
+    if found.missing:
+        parts += ["Not run:\n", *(f"* {name}: {why}" for name, why in found.missing)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
-def missing_by_reason(found: Reproduction) -> dict[str, list[str]]:
-    """Rows that were not run, by why."""
-    reasons: dict[str, list[str]] = {}
-    for name, why in found.missing:
-        reasons.setdefault(why, []).append(name)
-    return reasons
+def cells_by_table(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """The areas that were run, by the table that they belong to."""
+    tables: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.ours is not None:
+            tables.setdefault(cell.table, []).append(cell)
+    return tables
 
 
-AREAS_EXPLAINED = (
-    "Areas under ROC curves (Tables 2 and 3). `paper` (as published) and `ours` are by the paper's pessimistic "
-    "staircase, `standard` joins the same points of our sweep by straight lines.\n"
+def findings_run(findings: Sequence[Finding]) -> list[Finding]:
+    """The single circuits that were looked for."""
+    return [one for one in findings if any(measure.ours is not None for measure in one.measures)]
+
+
+def curves_without_truth(curves: Sequence[Curve]) -> list[Curve]:
+    """Curves of tasks and models in which nobody knows the circuit."""
+    return [curve for curve in curves if curve.references.known is None]
+
+
+AREAS_EXPLAINED = {
+    TABLES: "Areas under ROC curves (Tables 2 and 3). `paper` (as published) and `ours` are by the paper's pessimistic "
+    "staircase, `standard` joins the same points of our sweep by straight lines.\n",
+    RESET: "Areas in reset networks, whose heads and neurons are shuffled, so there is nothing good to find.\n",
+    ABSOLUTE: "Areas of ACDC by the size of a change, whatever its sign (figure 5).\n",
+}
+TABLE_WORDS = {TABLES: "areas under ROC curves", RESET: "areas in reset networks", ABSOLUTE: "areas by absolute change"}
+FINDINGS_EXPLAINED = (
+    "Single circuits: what the paper says of each, and ours. Metrics are those on test prompts; `references` are what "
+    "its plots have for comparison.\n"
 )
+TYPES_EXPLAINED = "What those that were searched have of each component type of the known circuit.\n"
 CURVES_EXPLAINED = (
     "The fewest edges with which a circuit of each method goes 50, 90 and 99% of the way from the ablated run to the "
     "model, on the prompts that it was searched with; `-` where no circuit of its sweep does.\n"

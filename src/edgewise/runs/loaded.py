@@ -138,11 +138,15 @@ def load_again(
     if model is None and revision is None:
         revision = ran_with.get("revision")
     same_weights = model is None and dtype in (None, ran_with["dtype"]) and revision == ran_with.get("revision")
-    folded, permuted = ran_with.get("folded_value_biases", False), ran_with.get("permuted_seed")
+    changed: dict[str, Any] = {
+        "fold_value_biases": ran_with.get("folded_value_biases", False),
+        "fold_norm_biases": ran_with.get("folded_norm_biases", False),
+        "permuted": ran_with.get("permuted_seed"),
+    }
     trust_layout = trust_layout or (model is None and "read_as" in ran_with)
     spread: dict[str, Any] = {}
     if model is not None:
-        permuted = None
+        changed["permuted"] = None
     else:
         model = ran_with.get("folder") or ran_with.get("gguf", {}).get("file") or ran_with["name"]
         dtype = dtype or ran_with["dtype"]
@@ -162,7 +166,7 @@ def load_again(
         seed = ran_on.get("seed", 0) if seed is None else seed
         variant = ran_on.get("variant", "default") if variant is None else variant
     asked = Request(
-        ModelRequest(model, device, dtype, folded, permuted, revision, trust_layout, **spread),
+        ModelRequest(model, device, dtype, revision=revision, trust_layout=trust_layout, **changed, **spread),
         TaskRequest(task, examples, skip_bad, seed or 0, variant or "default", split),
         SearchRequest(ablation=settings["ablation"]),
     )

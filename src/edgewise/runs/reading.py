@@ -46,6 +46,7 @@ _OPTIONAL: dict[str, type] = {
     "settings.task.kept_sha256": str,
     "settings.model.folder": str,
     "settings.model.folded_value_biases": bool,
+    "settings.model.folded_norm_biases": bool,
     "settings.model.permuted_seed": int,
     "settings.model.dictionary": dict,
     "settings.model.dictionary.fingerprint": str,

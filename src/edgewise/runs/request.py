@@ -43,6 +43,11 @@ class ModelRequest:
         "Count heads' value biases to their layer, so that they stay when a head is removed under zero ablation (as in "
         "the paper's runs on GPT-2).",
     )
+    fold_norm_biases: bool = asked(
+        False,
+        "Before that, count the biases of norms to the maps that read them: with both, zero ablation and --permuted "
+        "are what they are in TransformerLens.",
+    )
     permuted: int | None = asked(
         None, "A control: shuffle the model's heads and neurons with this seed, and compare with the model as it was."
     )
@@ -91,6 +96,7 @@ class ModelRequest:
             dtype=dtype,
             revision=self.revision,
             fold_value_biases=self.fold_value_biases,
+            fold_norm_biases=self.fold_norm_biases,
             trust_layout=self.trust_layout,
             device_map=self.device_map,
             memory_per_device=self.memory_per_device,

@@ -221,8 +221,8 @@ def describe_model(model: Decoder) -> dict[str, Any]:
     """What tells this model from another: name, folder if it has one, dtype, device, architecture, fingerprint.
 
     And where it came from: a `revision` of the hub; of a `gguf` file its path and quantisation, which is undone; of an
-    `adapter` the model that it was merged into. And what was done to it: whether value biases were folded, which
-    changes what zero ablation means, and the seed with which heads and neurons were shuffled for a control.
+    `adapter` the model that it was merged into. And what was done to it: whether biases of values and norms were
+    folded, which changes what zero ablation means, and the seed with which heads and neurons were shuffled.
     """
     folder = Path(model.name).expanduser()
     return {
@@ -233,6 +233,7 @@ def describe_model(model: Decoder) -> dict[str, Any]:
         "device": str(model.device),
         "fingerprint": model.fingerprint(),
         "folded_value_biases": model.config.folded_value_biases,
+        **({"folded_norm_biases": True} if model.config.folded_norm_biases else {}),
         "permuted_seed": model.config.permuted_seed,
         **model.origin,
     }

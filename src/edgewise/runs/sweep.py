@@ -63,6 +63,7 @@ class SweepPlan:
         options: the method's own, by name.
         by_unit: the paper's sweep of head importance.
         order: ACDC's.
+        absolute: ACDC's rule looks at the size of a change, not at its sign.
         seed: of what a method draws.
     """
 
@@ -71,6 +72,7 @@ class SweepPlan:
     options: Mapping[str, Any] = field(default_factory=dict)
     by_unit: bool = False
     order: Order = Order()  # noqa: RUF009 - frozen
+    absolute: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -90,6 +92,8 @@ class SweepPlan:
         """
         if self.method not in (*METHODS, RANDOM):
             raise unknown("method", self.method, (*METHODS, RANDOM))
+        if self.method != "acdc" and (self.absolute or (self.order.layers, self.order.heads) != ("normal", "normal")):
+            raise EdgewiseError(f"an order and the absolute rule are ACDC's; a sweep of {self.method!r} has none")
         takes = METHODS[self.method].options if self.method in METHODS else {}
         for name in self.options:
             if name not in takes:
@@ -147,12 +151,9 @@ def sweep(
         )
     if cluster is not None and folder is None:
         raise EdgewiseError("a sweep that is made side by side keeps its circuits in a folder: say which")
-    judges = [_Judge(experiment)]
+    judges = [Judge(experiment)]
     if test is not None:
-        other = Experiment(
-            experiment.decoder, test, ablation=experiment.carried, metric=experiment.metric, graph=experiment.graph
-        )
-        judges.append(_Judge(other))
+        judges.append(Judge(on_others(experiment, test)))
 
     def read() -> list[SeriesFile | None]:
         if folder is None:
@@ -186,13 +187,20 @@ def sweep(
     )
 
 
-def _baseline(judge: _Judge) -> dict[str, tuple[float, float]]:
+def on_others(experiment: Experiment, test: Task) -> Experiment:
+    """The same experiment on other prompts."""
+    return Experiment(
+        experiment.decoder, test, ablation=experiment.carried, metric=experiment.metric, graph=experiment.graph
+    )
+
+
+def _baseline(judge: Judge) -> dict[str, tuple[float, float]]:
     graph = judge.experiment.graph
     full, empty = judge(Circuit.full(graph)), judge(Circuit.empty(graph))
     return {name: (full[name], empty[name]) for name in full}
 
 
-class _Judge:
+class Judge:
     """Every metric of a circuit on one set of prompts; a circuit that was measured is not measured again."""
 
     def __init__(self, experiment: Experiment) -> None:
@@ -214,7 +222,7 @@ class _Judge:
 def _run(
     experiment: Experiment,
     plan: SweepPlan,
-    judges: list[_Judge],
+    judges: list[Judge],
     baseline: Mapping[str, tuple[float, float]],
     file: SeriesFile | None,
     progress: SweepProgress | None,
@@ -271,6 +279,7 @@ def about(experiment: Experiment, plan: SweepPlan, judges: Sequence[Any] = ()) -
         "settings": list(plan.settings),
         "options": dict(plan.options),
         "order": [plan.order.layers, plan.order.heads, plan.order.seed],
+        **({"absolute": True} if plan.absolute else {}),
         "seed": plan.seed,
         "task": dict(experiment.task.settings),
         "test": [dict(judge.experiment.task.settings) for judge in judges[1:]],
@@ -318,7 +327,8 @@ def _circuits(
         for size in left:
             yield size, random_circuit(experiment.graph, min(int(size), experiment.graph.n_edges), plan.seed), None
     elif left:
-        method, search = METHODS[plan.method], {"order": plan.order, "progress": searching}
+        method = METHODS[plan.method]
+        search: dict[str, Any] = {"order": plan.order, "absolute": plan.absolute, "progress": searching}
         if journal is not None:
             search["journal"] = journal
         yield from method.circuits(experiment, left, seed=plan.seed, options=plan.options, **search)

@@ -113,7 +113,7 @@ class _Thresholds:
     def _known(self, threshold: float, among: Sequence[float] | None = None) -> float | None:
         """A threshold whose search would decide alike."""
         for other in self.ended if among is None else among:
-            low, high = alike(self.ended[other][0], other)
+            low, high = alike(self.ended[other][0], other, absolute=self.plan.absolute)
             if low < threshold <= high:
                 return other
         return None
@@ -135,6 +135,7 @@ class _Thresholds:
                 self.shared,
                 chosen,
                 self.plan.order,
+                self.plan.absolute,
                 self.begun.pop(chosen, ()),
             )
             started = True
@@ -166,11 +167,13 @@ class _Before:
     def flush(self, progress: Progress) -> None: ...
 
 
-def _search(shared: Packed, threshold: float, order: Order, decisions: Decisions) -> tuple[Decisions, float]:
+def _search(
+    shared: Packed, threshold: float, order: Order, absolute: bool, decisions: Decisions
+) -> tuple[Decisions, float]:
     """What ACDC decides at a threshold, and in how many seconds; in a worker."""
     experiment, _ = unpacked(shared, keep=True)
     try:
-        found = acdc(experiment, threshold, order=order, journal=_Before(decisions))
+        found = acdc(experiment, threshold, order=order, absolute=absolute, journal=_Before(decisions))
     except Interrupted as stop:
         raise EdgewiseError(str(stop.__cause__)) from None
     return found.trace, found.seconds

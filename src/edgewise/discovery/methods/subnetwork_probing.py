@@ -269,6 +269,7 @@ def _sweep(
     *,
     regularisation: float,
     order: object,
+    absolute: bool,
     progress: object,
     **options: Any,
 ) -> Iterator[Found]:
