@@ -9,7 +9,8 @@ products (a multiplication and an addition are two operations; norms, activation
     backward   = the same, but patterns twice                     (both of their factors have a gradient; weights none)
     edge scores at one point of a path
                = forward + backward + 2 * projections             (forward and back for each head's own stream)
-                 + 2 * positions * d_model * edges                (each sender's change times each input's gradient)
+                 + 2 * positions * d_model * scored               (each sender's change times each input's gradient)
+    scored     = edges, and what products of several inputs at once take besides: all with the senders of the last
     attribution = forward + output maps (what each sender changes) + points of the path * that
 
 Tests hold each of them to what the counter sees of the real functions on small models.
@@ -18,6 +19,7 @@ Tests hold each of them to what the counter sees of the real functions on small 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -31,6 +33,7 @@ from edgewise.models.attention import Attention
 from edgewise.models.components import MLP, Projections, stream_dtype
 from edgewise.models.decoder import positions_of
 from edgewise.patching.costs import Costs
+from edgewise.patching.memory import GATHERED
 from edgewise.tasks import METRICS
 from edgewise.tasks.task import Prompts, PromptText, Task
 
@@ -69,6 +72,7 @@ class Work:
         mlps: all MLPs.
         vocabulary: logits at the scored places, one for each prompt.
         edges: what an edge for every pair of sender and input adds up to, streams `[pos, d_model]` times their number.
+        scored: the same of the pairs in the products that score edges.
         candidate: what one candidate of a search takes of each part, at all positions (see `Costs`).
     """
 
@@ -78,6 +82,7 @@ class Work:
     mlps: int
     vocabulary: int
     edges: int
+    scored: int
     candidate: Costs
 
     @property
@@ -97,7 +102,7 @@ class Work:
     @property
     def point(self) -> int:
         """Scores of all edges from the gradients in one run."""
-        return 2 * self.forward + self.patterns + 2 * self.projections + self.edges
+        return 2 * self.forward + self.patterns + 2 * self.projections + self.scored
 
     def attribution(self, points: int) -> int:
         """Scores of all edges from gradients at so many points of a path, from the prompts on."""
@@ -176,5 +181,18 @@ def _work(decoder: Decoder, graph: Graph, positions: int, counted: Counted) -> W
         mlps=mlps,
         vocabulary=vocabulary,
         edges=2 * positions * d_model * pairs,
+        scored=2 * positions * d_model * _scored_pairs(graph),
         candidate=Costs(heads[1], sum(heads), mlps / max(1, blocks), vocabulary),
     )
+
+
+def _scored_pairs(graph: Graph) -> int:
+    """Pairs of sender and input in the products of `gradients.add_edge_effects`."""
+    kinds = [list(inputs) for _, inputs in groupby(graph.inputs, lambda one: (one.layer, one.kind))]
+    pairs, together = 0, []
+    for number, inputs in enumerate(kinds, start=1):
+        together += inputs
+        if len(together) >= GATHERED or number == len(kinds):
+            pairs += len(together) * max(map(graph.n_senders, together))
+            together = []
+    return pairs

@@ -74,7 +74,7 @@ class SearchRequest:
     dictionary_hooks: str | None = asked(
         None,
         "Where its features are, if its files do not say: blocks.3.hook_resid_post, or of a transcoder what it reads "
-        "and writes, blocks.3.ln2.hook_normalized,blocks.3.hook_mlp_out.",
+        "and writes, blocks.3.hook_mlp_in,blocks.3.hook_mlp_out.",
     )
     select: Selection = asked(
         "at-most",
