@@ -105,6 +105,7 @@ def test_a_full_device_halves_the_blocks_and_changes_no_decision(gpu: Any) -> No
     assert all(row["halved"] < row["most"] for row in found["rows"])
 
 
+@pytest.mark.slow
 def test_a_search_is_told_with_time_memory_launches_and_kernels(gpu: Any) -> None:
     found = gpu.run_stage("llama-tiny", "cpu", True, 60)
     (row,) = found["rows"]

@@ -182,7 +182,7 @@ def test_what_cannot_be_collapsed_is_refused_in_a_sentence():
         draw(GREATER_THAN.circuit, groups=GREATER_THAN.groups, collapse=True, edges=0)
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
+@pytest.mark.parametrize("suffix", [".svg", ".png", pytest.param(".pdf", marks=pytest.mark.slow)])
 def test_a_collapsed_picture_is_the_same_file_byte_for_byte(suffix, tmp_path):
     for name in ("one", "other"):
         GREATER_THAN.circuit.draw(tmp_path / (name + suffix), groups=GREATER_THAN.groups, collapse=True)

@@ -238,7 +238,7 @@ def test_names_that_hold_markup_are_shown_and_not_run():
     assert not any(name.startswith("on") for element in root.iter() for name in element.attrib)
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf"])
+@pytest.mark.parametrize("suffix", [".svg", ".png", pytest.param(".pdf", marks=pytest.mark.slow)])
 def test_the_same_circuit_is_the_same_file_byte_for_byte(suffix, tmp_path):
     circuit = scored(Graph(4, 4), 40)
     for name in ("one", "other"):

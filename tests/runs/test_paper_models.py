@@ -138,6 +138,7 @@ def test_every_row_runs_when_its_weights_are_there(weights, tmp_path, monkeypatc
     assert "mid heads" in page
 
 
+@pytest.mark.slow
 def test_a_row_of_each_kind_runs_when_its_weights_are_there(weights, tmp_path, monkeypatch):
     def keep(row):
         if isinstance(row, PaperRow):
