@@ -11,7 +11,7 @@ import type { VisualEdge, VisualNode } from "./visual";
 /** With more edges than this, lines are thinner and fainter. */
 export const MANY = 250;
 /** Lines that are painted before all others. Where there are many, the others are a pixel wide, which browsers draw fast. */
-export const STRONGEST = 200;
+export const STRONGEST = 100;
 
 /** What there is to draw of a scene now. */
 export interface Look {
