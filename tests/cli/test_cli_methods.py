@@ -80,6 +80,7 @@ def test_scores_of_a_run_are_the_methods(shell):
     assert at_most(wanted, 9).circuit.names() == found["edges"]
 
 
+@pytest.mark.slow
 def test_the_textbook_circuit_is_found_by_exact_patching_and_by_integrated_gradients(shell):
     wanted = set(shell.json("discover", "induction")["edges"])
     for method in ("exact", "edge-attribution-ig"):

@@ -95,6 +95,7 @@ def test_too_little_memory_is_refused_with_the_smallest_setting_that_does(shell)
         assert ("start with is" in shown.err) is refused
 
 
+@pytest.mark.slow
 def test_less_memory_means_smaller_batches_not_another_circuit(shell):
     free = shell.json("discover", "ioi", "--out", "free")
     largest = shell.json("plan", "ioi")["memory"]["largest"]

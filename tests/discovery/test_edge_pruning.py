@@ -18,7 +18,7 @@ from edgewise.patching import Experiment
 @pytest.mark.parametrize(
     ("name", "examples", "steps"),
     [
-        ("induction", 16, 100),
+        pytest.param("induction", 16, 100, marks=pytest.mark.slow),
         pytest.param("greater-than", 4, 100, marks=pytest.mark.slow),
         pytest.param("induction", None, STEPS, marks=pytest.mark.slow),
         pytest.param("greater-than", None, STEPS, marks=pytest.mark.slow),

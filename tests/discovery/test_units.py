@@ -173,7 +173,10 @@ def test_masks_of_one_are_the_model_and_masks_are_what_they_say(family, ablation
     assert abs(wanted - experiment.full()) > 1e-3
 
 
-@pytest.mark.parametrize(("examples", "steps"), [(8, 80), pytest.param(None, 150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("examples", "steps"),
+    [pytest.param(8, 80, marks=pytest.mark.slow), pytest.param(None, 150, marks=pytest.mark.slow)],
+)
 def test_probing_finds_a_small_faithful_circuit_and_more_regularisation_a_smaller_one(examples, steps):
     model = load_model("tiny-induction")
     experiment = Experiment(model, load_task("induction", model, examples=examples))

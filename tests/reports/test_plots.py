@@ -110,7 +110,7 @@ def test_a_sweep_has_size_and_metric_over_the_same_thresholds():
         threshold_plot([0.0], [1], [1.0], metric="l2")
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".pdf", ".png"])
+@pytest.mark.parametrize("suffix", [".svg", ".png", pytest.param(".pdf", marks=pytest.mark.slow)])
 def test_the_same_numbers_are_the_same_file_byte_for_byte(suffix, tmp_path):
     calls = (
         lambda path: roc_plot({"$a": [(0.1, 0.5)]}, path=path),

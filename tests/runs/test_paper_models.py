@@ -167,6 +167,7 @@ def test_a_row_of_each_kind_runs_when_its_weights_are_there(weights, tmp_path, m
     assert abs(trained - shuffled) > 1e-3
 
 
+@pytest.mark.slow
 def test_weights_of_another_shape_are_refused_in_a_line_of_their_own(weights, tmp_path, monkeypatch):
     in_small(monkeypatch, lambda row: row.task == "docstring" and row.key.endswith(("known", "logit_diff_max")))
     other = shutil.copytree(weights["attn-only-4l"], tmp_path / "other")
