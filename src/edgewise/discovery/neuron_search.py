@@ -10,27 +10,22 @@ change what the layers behind it hold: those run again in every test, their feat
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 import numpy as np
 
 from edgewise.discovery.engines import DEFAULT_ENGINE
-from edgewise.discovery.found import Discovery, Progress, ProgressCallback
+from edgewise.discovery.found import Discovery, ProgressCallback
 from edgewise.discovery.journal import Journal
 from edgewise.discovery.order import Order
 from edgewise.discovery.rule import Rule, check_budget
 from edgewise.discovery.search import check_options
-from edgewise.discovery.walking import SearchWalk, search
-from edgewise.errors import EdgewiseError, unknown
-from edgewise.graph import Circuit, Decision, NeuronCircuit, of_neurons
-from edgewise.graph.graph import Bools
-from edgewise.patching import Engine, Experiment
+from edgewise.discovery.settled import SettledWalk, StartedFactory, engine_maker
+from edgewise.discovery.walking import search
+from edgewise.errors import EdgewiseError
+from edgewise.graph import Circuit, NeuronCircuit, of_neurons
+from edgewise.patching import Experiment
 from edgewise.patching.neuron_engine import NeuronEngine, PlainNeuronEngine
 
-NeuronEngineFactory = Callable[[Experiment, Bools, "int | None"], Engine]
-
-NEURON_ENGINES: dict[str, NeuronEngineFactory] = {"incremental": NeuronEngine, "plain": PlainNeuronEngine}
+NEURON_ENGINES: dict[str, StartedFactory] = {"incremental": NeuronEngine, "plain": PlainNeuronEngine}
 """Engines by name: what makes one for an experiment, the units that are present, and bytes that it may use."""
 
 
@@ -43,7 +38,7 @@ def acdc_by_neuron(
     budget: float | None = None,
     passes: int = 1,
     start: Circuit | None = None,
-    engine: str | NeuronEngineFactory = DEFAULT_ENGINE,
+    engine: str | StartedFactory = DEFAULT_ENGINE,
     max_memory: int | None = None,
     progress: ProgressCallback | None = None,
     journal: Journal | None = None,
@@ -63,14 +58,19 @@ def acdc_by_neuron(
     check_budget(budget, passes)
     if not experiment.graph.neurons:
         raise EdgewiseError("the experiment's graph tells no neurons apart; make it with neurons=True")
-    if isinstance(engine, str) and engine not in NEURON_ENGINES:
-        raise unknown("engine", engine, NEURON_ENGINES)
+    make = engine_maker(engine, NEURON_ENGINES, experiment, max_memory)
     if start is not None:
         start.require_graph(experiment.graph)
         if not isinstance(start, NeuronCircuit):
             raise EdgewiseError("a search of neurons chooses among neurons, and what it was to start from has edges")
-    rule = Rule(threshold, absolute, budget)
-    walk = _Search(experiment, rule, passes, start, engine, max_memory, progress, journal)
+    begun = NeuronCircuit.full(experiment.graph) if start is None else start
+    walk = _Search(
+        *(experiment, Rule(threshold, absolute, budget), passes, progress, journal),
+        unit=begun.unit,
+        walk=walk_of(begun),
+        present=begun.neurons,
+        make=make,
+    )
     return search(walk, walk.walk[0][0], start)
 
 
@@ -82,49 +82,18 @@ def walk_of(start: NeuronCircuit) -> list[tuple[int, list[int]]]:
     return [(layer, one[np.argsort(scores[layer, one], kind="stable")].tolist()) for layer, one in numbers.items()]
 
 
-class _Search(SearchWalk):
-    """The walk over one graph's units, with what is still present of them."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        rule: Rule,
-        passes: int,
-        start: NeuronCircuit | None,
-        engine: str | NeuronEngineFactory,
-        max_memory: int | None,
-        progress: ProgressCallback | None,
-        journal: Journal | None,
-    ) -> None:
-        super().__init__(experiment, rule, passes, progress, journal)
-        begun = NeuronCircuit.full(self.graph) if start is None else start
-        self.unit, self.walk = begun.unit, walk_of(begun)
-        make = NEURON_ENGINES[engine] if isinstance(engine, str) else engine
-        self._make = lambda present: make(experiment, present, max_memory)
-        self.present = begun.neurons.copy()
-        self.scores = np.zeros(self.present.shape)
+class _Search(SettledWalk):
+    """The walk over one graph's units, with what is still present of them: columns are layers."""
 
     @property
     def count(self) -> int:
         return self.graph.n_neurons
 
-    def left(self) -> int:
-        return int(self.present.sum())
-
     def circuit(self) -> Circuit:
         return of_neurons(self.graph, self.present, self.scores)
 
-    def _begin_pass(self) -> None:
-        super()._begin_pass()
-        layer, numbers = self.walk[0]
-        self.at = self.graph.unit_name(layer, numbers[0])
-
-    def _make_engine(self) -> Engine:
-        return self._make(self.present)
-
-    def _walk(self) -> None:
-        for layer, numbers in self.walk:
-            self._try([number for number in numbers if self.present[layer, number]], layer)
+    def _index(self, row: int, column: int) -> tuple[int, int]:
+        return column, row
 
     def _name(self, row: int | None, column: int) -> str:
         assert row is not None
@@ -133,16 +102,3 @@ class _Search(SearchWalk):
     def _locate(self, name: str) -> tuple[int | None, int]:
         layer, number = self.graph.locate_unit(name)
         return number, layer
-
-    def _take(self, decision: Decision, row: int | None, column: int) -> None:
-        super()._take(decision, row, column)
-        self.at = decision.edge
-
-    def _write(self, row: int | None, column: int) -> None:
-        super()._write(row, column)
-        decision = self.trace[-1]
-        self.present[column, row], self.scores[column, row] = decision.kept, decision.effect
-
-    def progress_at(self, name: str) -> Progress:
-        left = float(self.count - self.decided)
-        return replace(super().progress_at(name), to_come=(left, left, 1.0))

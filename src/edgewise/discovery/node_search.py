@@ -13,30 +13,26 @@ runs on from where a node stands, the plain one makes a whole circuit run per no
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 
 from edgewise.discovery.engines import DEFAULT_ENGINE
-from edgewise.discovery.found import Discovery, Progress, ProgressCallback
+from edgewise.discovery.found import Discovery, ProgressCallback
 from edgewise.discovery.journal import Journal
 from edgewise.discovery.order import Order
 from edgewise.discovery.rule import Rule, check_budget
 from edgewise.discovery.search import check_options
-from edgewise.discovery.walking import SearchWalk, search
-from edgewise.errors import EdgewiseError, unknown
-from edgewise.graph import Circuit, Decision, Graph, of_nodes
+from edgewise.discovery.settled import SettledWalk, StartedFactory, engine_maker
+from edgewise.discovery.walking import search
+from edgewise.errors import EdgewiseError
+from edgewise.graph import Circuit, Graph, of_nodes
 from edgewise.graph.by_node import locate_node
-from edgewise.graph.graph import Bools
-from edgewise.patching import Engine, Experiment
+from edgewise.patching import Experiment
 from edgewise.patching.node_engine import NodeEngine, PlainNodeEngine
 from edgewise.patching.wiring import Wiring
 
-NodeEngineFactory = Callable[[Experiment, Bools, "int | None"], Engine]
-
-NODE_ENGINES: dict[str, NodeEngineFactory] = {"incremental": NodeEngine, "plain": PlainNodeEngine}
+NODE_ENGINES: dict[str, StartedFactory] = {"incremental": NodeEngine, "plain": PlainNodeEngine}
 """Engines by name: what makes one for an experiment, the nodes that are present, and bytes that it may use."""
 
 
@@ -61,7 +57,7 @@ def acdc_by_node(
     budget: float | None = None,
     passes: int = 1,
     start: Circuit | None = None,
-    engine: str | NodeEngineFactory = DEFAULT_ENGINE,
+    engine: str | StartedFactory = DEFAULT_ENGINE,
     max_memory: int | None = None,
     progress: ProgressCallback | None = None,
     journal: Journal | None = None,
@@ -77,62 +73,34 @@ def acdc_by_node(
     check_options(threshold=threshold)
     check_budget(budget, passes)
     require_whole_nodes(experiment.graph)
-    if isinstance(engine, str) and engine not in NODE_ENGINES:
-        raise unknown("engine", engine, NODE_ENGINES)
+    make = engine_maker(engine, NODE_ENGINES, experiment, max_memory)
     if start is not None:
         start.require_graph(experiment.graph)
         if not start.whole_nodes:
             raise EdgewiseError("a search of nodes chooses among whole nodes, and what it was to start from has edges")
-    rule = Rule(threshold, absolute, budget)
-    walk = _Search(experiment, rule, order or Order(), passes, start, engine, max_memory, progress, journal)
+    rule, wiring = Rule(threshold, absolute, budget), Wiring.of(experiment.decoder, experiment.graph)
+    walk = _Search(
+        *(experiment, rule, passes, progress, journal),
+        unit="nodes",
+        walk=walk_of(experiment.graph, wiring, order or Order()),
+        present=np.ones(len(experiment.graph.sources), dtype=bool) if start is None else start.rows,
+        make=make,
+    )
     return search(walk, walk.walk[0][0], start)
 
 
-class _Search(SearchWalk):
-    """The walk over one graph's nodes, with what is still present of them."""
-
-    unit = "nodes"
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        rule: Rule,
-        order: Order,
-        passes: int,
-        start: Circuit | None,
-        engine: str | NodeEngineFactory,
-        max_memory: int | None,
-        progress: ProgressCallback | None,
-        journal: Journal | None,
-    ) -> None:
-        super().__init__(experiment, rule, passes, progress, journal)
-        self.wiring = Wiring.of(experiment.decoder, self.graph)
-        self.walk = walk_of(self.graph, self.wiring, order)
-        make = NODE_ENGINES[engine] if isinstance(engine, str) else engine
-        self._make = lambda present: make(experiment, present, max_memory)
-        self.present = np.ones(self.count, dtype=bool) if start is None else start.rows.copy()
-        self.scores = np.zeros(self.count)
+class _Search(SettledWalk):
+    """The walk over one graph's nodes, with what is still present of them: columns are components."""
 
     @property
     def count(self) -> int:
         return len(self.graph.sources)
 
-    def left(self) -> int:
-        return int(self.present.sum())
-
     def circuit(self) -> Circuit:
         return of_nodes(self.graph, self.present, self.scores)
 
-    def _begin_pass(self) -> None:
-        super()._begin_pass()
-        self.at = self.graph.sources[self.walk[0][1][0]].name
-
-    def _make_engine(self) -> Engine:
-        return self._make(self.present)
-
-    def _walk(self) -> None:
-        for column, rows in self.walk:
-            self._try([row for row in rows if self.present[row]], column)
+    def _index(self, row: int, column: int) -> int:
+        return row
 
     def _name(self, row: int | None, column: int) -> str:
         assert row is not None
@@ -140,17 +108,4 @@ class _Search(SearchWalk):
 
     def _locate(self, name: str) -> tuple[int | None, int]:
         row = locate_node(self.graph, name)
-        return row, self.wiring.component_of(row)
-
-    def _take(self, decision: Decision, row: int | None, column: int) -> None:
-        super()._take(decision, row, column)
-        self.at = decision.edge
-
-    def _write(self, row: int | None, column: int) -> None:
-        super()._write(row, column)
-        decision = self.trace[-1]
-        self.present[row], self.scores[row] = decision.kept, decision.effect
-
-    def progress_at(self, name: str) -> Progress:
-        left = float(self.count - self.decided)
-        return replace(super().progress_at(name), to_come=(left, left, 1.0))
+        return row, Wiring.of(self.experiment.decoder, self.graph).component_of(row)

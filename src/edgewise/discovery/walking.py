@@ -1,8 +1,9 @@
-"""What searches by edges (search.py) and by nodes (node_search.py) have in common: one decision after another.
+"""What searches by edges (search.py), nodes and neurons or features have in common: one decision after another.
 
 Each is a walk over columns, in passes: what is present at rows of a column is tried row after row, every decision is
 taken down, and a journal gives back those of a search that was stopped. What the rows and columns are, in which order
-they come and what else there is to count is the walk's own.
+they come and what else there is to count is the walk's own. Where no decision changes that order (node_search.py,
+neuron_search.py), it is a `SettledWalk` (settled.py).
 """
 
 from __future__ import annotations

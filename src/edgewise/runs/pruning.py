@@ -120,11 +120,11 @@ class Pruning:
         graph = self.experiment.graph
         if "shortlist" in self.more:
             return unpacked_shortlist(self.more["shortlist"], graph, self.asked.level)
-        experiment = self.experiment.within(self.asked.max_memory, "gradients")
         report = told_in_steps(progress, "prompts")
         if self.asked.of_units:
             found = neurons_within(self.asked.within, self.experiment, self.asked.max_memory, report)
         else:
+            experiment = self.experiment.within(self.asked.max_memory, "gradients")
             found = shortlist_of(self.asked.within, experiment, level=self.asked.level, progress=report)
         self.more["shortlist"] = packed_shortlist(found)
         return unpacked_shortlist(self.more["shortlist"], graph, self.asked.level)  # as a search that goes on has it
