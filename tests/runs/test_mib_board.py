@@ -156,8 +156,12 @@ def test_what_was_made_otherwise_is_refused(place: Place) -> None:
 
 def test_cells_that_cannot_be_run_are_left_out_with_the_reason(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hashed: list[str] = []
+    fingerprint = Decoder.fingerprint
+    monkeypatch.setattr(Decoder, "fingerprint", lambda self: hashed.append(self.name) or fingerprint(self))
     board = place.run(tasks=("ioi", "mcqa"), models=("gpt2", str(place.models / "words")), methods=("random",))
     assert [one.cell for one in board.results] == ["ioi_words", "mcqa_words"]
+    assert len(hashed) == 1, "the weights of a model are hashed once for all its cells"
     (none, no_cell, why), (_, no_model, because) = board.missing
     assert (none, no_cell, why) == ("", "mcqa_gpt2", "the benchmark has no such cell")
     assert no_model == "ioi_gpt2"

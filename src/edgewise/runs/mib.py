@@ -68,6 +68,7 @@ def run_mib(
     begins = functools.cache(_begin)  # the hub is asked once for each dataset
     for _, group in itertools.groupby(cells, key=lambda cell: cell.model):
         model: Decoder | None = None
+        fingerprint = ""
         for cell in group:
             if began is not None:
                 began(next(number), len(cells), cell.name)
@@ -76,13 +77,15 @@ def run_mib(
                 for one in rows.all:
                     if why := begins(one):
                         raise EdgewiseError(why)
-                model = model or _load(cell, plan)
+                if model is None:
+                    model = _load(cell, plan)
+                    fingerprint = model.fingerprint()  # a second per GB, once for all its methods and tasks
                 train, test = rows.on(model, plan)
             except EdgewiseError as error:
                 missing.append(("", cell.name, first_line(error)))
                 continue
             for method in plan.methods:
-                found = CellWork(folder, plan, method, cell, model, train, test, progress).result()
+                found = CellWork(folder, plan, method, cell, model, fingerprint, train, test, progress).result()
                 if isinstance(found, str):
                     missing.append((method, cell.name, found))
                 else:

@@ -73,13 +73,18 @@ class MibResult:
 
 @dataclass
 class CellWork:
-    """One method in one cell."""
+    """One method in one cell.
+
+    Attributes:
+        fingerprint: the model's.
+    """
 
     folder: Path
     plan: MibPlan
     method: str
     cell: Cell
     model: Decoder
+    fingerprint: str
     train: Task
     test: Task | None
     progress: Progress | None
@@ -145,7 +150,7 @@ class CellWork:
             "method": self.method,
             "options": self.plan.taken(self.method),
             "metric": METRIC,
-            "model": {"dtype": self.model.dtype_name, "fingerprint": self.model.fingerprint()},
+            "model": {"dtype": self.model.dtype_name, "fingerprint": self.fingerprint},
             "prompts": dict(self.train.settings),
         }
         return json.loads(json.dumps(about))
