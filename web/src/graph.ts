@@ -197,14 +197,10 @@ export class GraphView {
     const { scene, look } = this;
     if (!scene || !look) return;
     const now = ++this.painting;
-    const order = paint.inOrder(look, scene).filter((at) => paint.alone(look, scene.visual.edges[at]));
-    const line = (to: Pen, at: number) => to.curve(scene.curves[at], paint.stroke(look, scene.visual.edges[at], at));
+    const order = paint.inOrder(look, scene);
     const pen = this.lines.pen(this.groundOf(scene));
     paint.ground(pen, look, scene);
-    for (const at of order.slice(0, paint.STRONGEST).reverse()) line(pen, at);
-    if (this.state.spine) paint.spine(pen, look, scene);
-    paint.ties(pen, look, scene, null);
-    paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
+    this.drawLines(pen, look, scene, order.slice(0, paint.STRONGEST));
     this.rest.canvas.hidden = true;
     let left = order.length;
     let under: Pen | null = null;
@@ -212,10 +208,18 @@ export class GraphView {
       if (now !== this.painting) return;
       this.rest.canvas.hidden = false;
       under ??= this.rest.pen(this.groundOf(scene));
-      for (const end = Math.max(paint.STRONGEST, left - AT_A_TIME); left > end; left--) line(under, order[left - 1]);
+      for (const end = Math.max(paint.STRONGEST, left - AT_A_TIME); left > end; left--) paint.line(under, look, scene, order[left - 1]);
       if (left > paint.STRONGEST) afterFrame(some);
     };
     if (left > paint.STRONGEST) afterFrame(some);
+  }
+
+  /** Lines of edges, the first of them above, and above those what else joins boxes. */
+  private drawLines(pen: Pen, look: paint.Look, scene: Scene, order: number[]): void {
+    for (const at of [...order].reverse()) paint.line(pen, look, scene, at);
+    if (this.state.spine) paint.spine(pen, look, scene);
+    paint.ties(pen, look, scene, null);
+    paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
   }
 
   private carries(from: number, to: number): boolean {
@@ -451,15 +455,7 @@ export class GraphView {
     if (!scene || !look) return;
     paint.ground(pen, look, scene);
     if (lit) this.litLines(pen, lit);
-    else {
-      for (const at of paint.inOrder(look, scene).reverse()) {
-        const edge = scene.visual.edges[at];
-        if (paint.alone(look, edge)) pen.curve(scene.curves[at], paint.stroke(look, edge, at));
-      }
-      if (this.state.spine) paint.spine(pen, look, scene);
-      paint.ties(pen, look, scene, null);
-      paint.arcs(pen, look, scene, (from, to) => this.carries(from, to), null);
-    }
+    else this.drawLines(pen, look, scene, paint.inOrder(look, scene));
     paint.layers(pen, look, scene);
     paint.boxes(pen, look, scene, lit ? (box) => scene.visual.nodes[box].nodes.some((node) => lit.nodes.has(node)) : null);
   }

@@ -95,9 +95,9 @@ function colourOf({ model, state, palette, shown }: Look, edge: VisualEdge, stat
   return edge.kind === "mixed" ? palette.mixed : palette.kinds[edge.kind as Kind];
 }
 
-/** Lines from the strongest on: what is painted first lies above. */
+/** Lines that are drawn by themselves, from the strongest on. */
 export function inOrder(look: Look, scene: Scene): number[] {
-  const order = scene.visual.edges.flatMap((_, at) => (look.status[at] ? [at] : []));
+  const order = scene.visual.edges.flatMap((edge, at) => (look.status[at] && alone(look, edge) ? [at] : []));
   const late = (at: number) => (look.status[at] === Status.Coming || look.status[at] === Status.Missed ? 1 : 0);
   return order.sort((a, b) => late(a) - late(b) || look.strength[b] - look.strength[a]);
 }
@@ -107,10 +107,13 @@ export function alone(look: Look, edge: VisualEdge): boolean {
   return !edge.spine || !look.state.spine;
 }
 
+export function line(pen: Pen, look: Look, scene: Scene, at: number): void {
+  pen.curve(scene.curves[at], stroke(look, scene.visual.edges[at], at));
+}
+
 /** The spine: as broad at each height as edges between MLPs pass there. */
 export function spine(pen: Pen, look: Look, scene: Scene, lit: Set<number> | null = null): void {
-  const { visual, at } = scene;
-  const order = scene.spines.flat();
+  const { visual, at, spine: order } = scene;
   const place = new Map(order.map((box, number) => [box, number]));
   const passing = new Float64Array(order.length);
   visual.edges.forEach((edge, index) => {

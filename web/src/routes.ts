@@ -15,19 +15,28 @@ interface Room {
   gaps: number[];
 }
 
-/** Of each edge; edges at one span keep to its column. `spanOf` says in which a box stands. */
-export function routes(visual: Visual, at: Arrangement, spanOf: (box: number) => string | null, spines: number[][]): Curve[] {
-  const spans = new Map<string | null, number[]>();
-  at.boxes.forEach((_, box) => {
-    const span = spanOf(box);
-    spans.set(span, [...(spans.get(span) ?? []), box]);
-  });
-  const rooms = new Map([...spans].map(([span, boxes]) => [span, roomFor(visual, at, boxes)]));
-  const place = new Map(spines.flatMap((spine) => spine.map((box, number): [number, number] => [box, number])));
+/** In which span's column a box stands. */
+type SpanOf = (box: number) => string | null;
+
+/** Of each edge; edges at one span keep to its column. */
+export function routes(visual: Visual, at: Arrangement, spanOf: SpanOf, spine: number[]): Curve[] {
+  const rooms = new Map([...bySpan([...at.boxes.keys()], spanOf)].map(([span, boxes]) => [span, roomFor(visual, at, boxes)]));
+  const place = new Map(spine.map((box, number) => [box, number]));
   return visual.edges.map((edge) => {
     if (edge.spine) return bow(edge, at.boxes, place.get(edge.to)! - place.get(edge.from)!);
     return route(visual, edge, at.boxes, rooms.get(spanOf(edge.to))!);
   });
+}
+
+function bySpan(boxes: number[], spanOf: SpanOf): Map<string | null, number[]> {
+  const found = new Map<string | null, number[]>();
+  for (const box of boxes) {
+    const span = spanOf(box);
+    const own = found.get(span);
+    if (own) own.push(box);
+    else found.set(span, [box]);
+  }
+  return found;
 }
 
 function isBar(visual: Visual, at: number): boolean {
@@ -124,15 +133,10 @@ export function cornered(corners: [x: number, y: number][], radius: number): Cur
   return curve;
 }
 
-/** What stands on the spine of each span, from bottom to top. */
-export function spinesOf(visual: Visual, at: Arrangement, spanOf: (box: number) => string | null): number[][] {
-  const found = new Map<string | null, number[]>();
-  visual.nodes.forEach((node, index) => {
-    if (node.kind !== "mlp" && node.kind !== "fold") return;
-    const span = spanOf(index);
-    found.set(span, [...(found.get(span) ?? []), index]);
-  });
-  return [...found.values()].map((there) => there.sort((a, b) => at.boxes[b][1] - at.boxes[a][1]));
+/** What stands on the spine, from bottom to top, span after span. */
+export function spineOrder(visual: Visual, at: Arrangement, spanOf: SpanOf): number[] {
+  const there = visual.nodes.flatMap((node, index) => (node.kind === "mlp" || node.kind === "fold" ? [index] : []));
+  return [...bySpan(there, spanOf).values()].flatMap((own) => own.sort((a, b) => at.boxes[b][1] - at.boxes[a][1]));
 }
 
 /** Between MLPs: straight up to the next one, else in a bow beside the spine. */

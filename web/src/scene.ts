@@ -5,7 +5,7 @@ import { arrangeSpans } from "./columns";
 import type { Layout, Model } from "./data";
 import type { Neighbours } from "./paths";
 import type { Curve } from "./pen";
-import { cornered, routes, spinesOf } from "./routes";
+import { cornered, routes, spineOrder } from "./routes";
 import type { State } from "./state";
 import { bandsOf, seenNodes, type Visual, visualOf } from "./visual";
 
@@ -16,8 +16,8 @@ export interface Scene {
   /** Rectangles around the curves, to find what is pointed at. */
   around: [left: number, top: number, right: number, bottom: number][];
   arcs: { from: number; to: number; curve: Curve }[];
-  /** MLPs from bottom to top, at each span. */
-  spines: number[][];
+  /** MLPs from bottom to top, span after span. */
+  spine: number[];
 }
 
 /** Fold what has MLPs alone, where the picture would be much higher than a screen. */
@@ -30,10 +30,10 @@ export function compose(model: Model, state: State, shown: Uint8Array, neighbour
   if (!spans && at.height > TALL) [visual, at] = rowsOf(model, state, shown, seen, neighbours, width, true);
   const spanOf = (box: number) => model.nodes[visual.nodes[box].nodes[0]].span;
   for (const [box, { nodes }] of visual.nodes.entries()) moved(at, box, state.moved.get(nodes[0]));
-  const spines = spinesOf(visual, at, spanOf);
-  const curves = routes(visual, at, spanOf, spines);
+  const spine = spineOrder(visual, at, spanOf);
+  const curves = routes(visual, at, spanOf, spine);
   const arcs = at.arcs.map(({ from, to, corners }) => ({ from, to, curve: cornered(corners, 5) }));
-  return { visual, at, curves, around: curves.map(rectangle), arcs, spines };
+  return { visual, at, curves, around: curves.map(rectangle), arcs, spine };
 }
 
 function rowsOf(model: Model, state: State, shown: Uint8Array, seen: boolean[], neighbours: Neighbours, width: number, foldable: boolean): [Visual, Arrangement] {
