@@ -27,11 +27,11 @@ from edgewise.discovery import METHODS
 from edgewise.evaluation.mib import METRIC, mib_scores
 from edgewise.files import write_text
 from edgewise.patching import Experiment
+from edgewise.runs.mib_work import TARGET
 
 Way = Literal["top", "ilp"]
 
 AREAS = ("cpr", "cmd", "cpr_log", "cmd_log")
-PRESSED_TO = 0.05
 BY_PROGRAMME = "edge-attribution-ig"
 HYBRID = "edge-attribution-ig, clean-corrupted, edge-pruning"
 
@@ -85,7 +85,7 @@ def made(experiment: Experiment, method: str, options: dict[str, Any], ways: Seq
     """A row for each way of choosing edges by a method's scores."""
     taken = METHODS[method].options | options
     if "target" in taken:
-        taken["target"] = max(1, int(PRESSED_TO * experiment.graph.n_edges))
+        taken["target"] = max(1, int(TARGET * experiment.graph.n_edges))
     start = time.process_time()
     scored = METHODS[method].scores(experiment, **taken).circuit
     seconds, rows = time.process_time() - start, {}
