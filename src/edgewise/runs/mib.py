@@ -18,7 +18,7 @@ from typing import Any
 
 from edgewise.errors import EdgewiseError, first_line
 from edgewise.models import Decoder, load_model
-from edgewise.runs.mib_cells import INTERP_BENCH, Cell, cells_of, interp_bench_folder
+from edgewise.runs.mib_cells import INTERP_BENCH, Cell, cells_of
 from edgewise.runs.mib_plan import MibPlan
 from edgewise.runs.mib_work import CellWork, MibResult, Progress
 from edgewise.tasks import Task
@@ -94,9 +94,8 @@ def run_mib(
 
 
 def _load(cell: Cell, plan: MibPlan) -> Decoder:
-    source = interp_bench_folder(plan.data) if cell.source is None else cell.source
     dtype: Any = plan.dtype or cell.dtype  # checked by load_model
-    return load_model(source, device=plan.device, dtype=dtype)
+    return load_model(cell.place(plan.data), device=plan.device, dtype=dtype)
 
 
 def _begin(rows: MibRows) -> str:

@@ -20,14 +20,17 @@ MODEL_NAMES = {
 INTERP_BENCH = "interpbench"
 REFERENCE = "interpbench_graph.json"
 TITLES = {
-    **{
-        "ioi": "IOI",
-        "mcqa": "MCQA",
-        "arithmetic_addition": "Arithmetic (+)",
-        "arithmetic_subtraction": "Arithmetic (-)",
-    },
-    **{"arc_easy": "ARC (easy)", "arc_challenge": "ARC (challenge)"},
-    **{"gpt2": "GPT-2", "qwen2.5": "Qwen-2.5", "gemma2": "Gemma-2", "llama3": "Llama-3.1", INTERP_BENCH: "InterpBench"},
+    "ioi": "IOI",
+    "mcqa": "MCQA",
+    "arithmetic_addition": "Arithmetic (+)",
+    "arithmetic_subtraction": "Arithmetic (-)",
+    "arc_easy": "ARC (easy)",
+    "arc_challenge": "ARC (challenge)",
+    "gpt2": "GPT-2",
+    "qwen2.5": "Qwen-2.5",
+    "gemma2": "Gemma-2",
+    "llama3": "Llama-3.1",
+    INTERP_BENCH: "InterpBench",
 }
 """What the table calls tasks and models."""
 _MODELS_OF = {
@@ -74,6 +77,14 @@ class Cell:
     def title(self) -> str:
         """`IOI, GPT-2`."""
         return f"{TITLES[self.task.name]}, {TITLES.get(self.model, self.model)}"
+
+    def place(self, data: Path | None) -> str | Path:
+        """Where its model is.
+
+        Raises:
+            EdgewiseError: as `interp_bench_folder`.
+        """
+        return interp_bench_folder(data) if self.source is None else self.source
 
 
 def cells_of(tasks: Sequence[str] | None, models: Sequence[str] | None) -> tuple[list[Cell], list[tuple[str, str]]]:

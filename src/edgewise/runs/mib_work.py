@@ -25,7 +25,7 @@ from edgewise.json_files import part
 from edgewise.models import Decoder
 from edgewise.patching import Ablation, Experiment, plan_memory
 from edgewise.runs.lines import LinesFile
-from edgewise.runs.mib_cells import INTERP_BENCH, REFERENCE, Cell, interp_bench_folder
+from edgewise.runs.mib_cells import INTERP_BENCH, REFERENCE, Cell
 from edgewise.runs.mib_export import in_benchmark_graph
 from edgewise.runs.mib_plan import MibPlan
 from edgewise.tasks import Task
@@ -209,9 +209,7 @@ class CellWork:
         return found.circuit
 
     def _against_reference(self, circuit: Circuit) -> MibRoc:
-        path = Path(self.cell.source or interp_bench_folder(self.plan.data)) / REFERENCE
-        reference = load_circuit(path)
-        return mib_auroc(circuit, reference)
+        return mib_auroc(circuit, load_circuit(Path(self.cell.place(self.plan.data)) / REFERENCE))
 
     def _lines(self, select: str, circuit: Circuit) -> LinesFile:
         """The file with what was measured, begun if it was not there.
