@@ -5,7 +5,6 @@ What is scored is what the file of importances has.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +28,7 @@ from edgewise.runs.mib_cells import INTERP_BENCH, REFERENCE, Cell
 from edgewise.runs.mib_export import in_benchmark_graph
 from edgewise.runs.mib_plan import MibPlan
 from edgewise.tasks import Task
+from edgewise.tasks.jsonl import digest
 
 FORM = 1
 TARGET = 0.05
@@ -270,7 +270,7 @@ def _after_first(lines: LinesFile) -> Iterator[dict[str, Any]]:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(read_bytes(path, "the importances")).hexdigest()
+    return digest(read_bytes(path, "the importances"))
 
 
 def _random(full: Circuit, level: str, seed: int) -> Circuit:

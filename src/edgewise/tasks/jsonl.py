@@ -144,7 +144,7 @@ def to_jsonl(texts: Iterable[PromptText]) -> str:
 
 
 def digest(data: bytes) -> str:
-    """What tells one prompt file from another: the SHA-256 of its bytes."""
+    """What tells one file of prompts, or of importances, from another: the SHA-256 of its bytes."""
     return hashlib.sha256(data).hexdigest()
 
 

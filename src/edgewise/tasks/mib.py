@@ -15,7 +15,6 @@ tokenizer does not know, prompts that are too long. Of the benchmark's own model
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections import Counter
@@ -28,6 +27,7 @@ from edgewise.errors import EdgewiseError, unknown
 from edgewise.files import read_text
 from edgewise.json_files import json_lines
 from edgewise.models import Decoder
+from edgewise.tasks.jsonl import digest
 from edgewise.tasks.load import read_right, require_outputs
 from edgewise.tasks.metrics import METRICS
 from edgewise.tasks.tables import Dataset, open_table, value_of
@@ -243,7 +243,7 @@ def load_mib_task(rows: MibRows, model: Decoder, examples: int | None = None) ->
             "split": rows.split,
             "examples": len(pairs),
             "left_out": dict(sorted(left_out.items())),
-            "sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
+            "sha256": digest(json.dumps(ids).encode()),
         },
     )
     require_outputs(task, model)
