@@ -142,6 +142,21 @@ def test_models_of_edgewises_own_have_a_table_of_their_own(tmp_path):
     assert next(iter(csv.DictReader(io.StringIO(found.curves_csv()))))["edges_for_90%"] == str(counts[1])
 
 
+def test_a_users_model_is_loaded_once_for_all_tasks(tmp_path, monkeypatch):
+    loaded = []
+
+    def load(place, **options):
+        loaded.append(place)
+        return load_model(place, **options)
+
+    monkeypatch.setattr("edgewise.runs.paper.load_model", load)
+    tasks = ["gender-pronoun", "docstring"]
+    found = reproduce(tmp_path, model="tiny-pronoun", tasks=tasks, methods=["head-importance"], examples=4)
+    assert {curve.key for curve in found.curves} == {"gender-pronoun-tiny-pronoun"}
+    assert [key for key, _ in found.missing] == ["docstring-tiny-pronoun"]
+    assert loaded == ["tiny-pronoun"]
+
+
 def test_without_a_network_rows_that_need_a_model_from_the_hub_are_listed_with_the_reason(tmp_path, monkeypatch):
     only: dict[str, Any] = dict(tasks=["induction"], methods=["acdc"], figures=["fig-4", "fig-6", OWN_MODELS])
     found = reproduce(tmp_path, **only, offline=True)

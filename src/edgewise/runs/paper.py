@@ -75,8 +75,8 @@ class Reproduction:
 
 
 class _Models:
-    """The paper's models as rows load them: the last one stays for the next row, and one that cannot be had is not
-    asked for twice.
+    """Models as rows load them: the last one stays for the next row, and one that cannot be had is not asked for
+    twice.
     """
 
     def __init__(self) -> None:
@@ -284,7 +284,7 @@ def _load(row: Row, where: _Where) -> tuple[Experiment, Task]:
 
 def _model(row: Row, where: _Where) -> Decoder:
     if isinstance(row, OwnRow):
-        return load_model(row.model, device=where.device)
+        return where.models.load(row.model, False, where.device)
     model = where.models.load(where.weights.get(row.model, row.model), row.fold, where.device)
     return model if row.permuted is None else permuted(model, row.permuted)
 
