@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -25,9 +25,6 @@ from edgewise.cli.options import (
 from edgewise.cli.printing import kept_if_stopped, stdout_console
 from edgewise.errors import EdgewiseError, unknown
 from edgewise.files import write_text
-
-if TYPE_CHECKING:
-    from edgewise.runs.paper import Reproduction
 
 
 @app.command(epilog="Example: edgewise reproduce paper --offline")
@@ -84,7 +81,7 @@ def reproduce(
 
     from edgewise.reports.progress import sweep_progress
     from edgewise.reports.sweep_plots import curve_plots
-    from edgewise.reports.tables import reproduction_markdown
+    from edgewise.reports.tables import reproduction_markdown, reproduction_tables, terminal_table
     from edgewise.reports.terminal import duration
     from edgewise.runs import require_own
     from edgewise.runs.cluster import Cluster
@@ -135,13 +132,19 @@ def reproduce(
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(found), "folder": str(summary)}))
         return
-    _print(found)
-    stdout_console().print(
-        f"\nwritten to {summary}: tables.md, areas.csv, curves.csv, circuits.csv, plots",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    console = stdout_console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    for one in reproduction_tables(found):
+        console.print(terminal_table(one.title, one.rows, right=one.right))
+        for note in one.notes:
+            say(note)
+        console.print()
+    for name, why in found.missing:
+        say(f"not run: {name}: {why}")
+    say(f"\nwritten to {summary}: tables.md, areas.csv, curves.csv, circuits.csv, plots")
 
 
 def folders_in(text: str) -> dict[str, str]:
@@ -164,32 +167,3 @@ def folders_in(text: str) -> dict[str, str]:
             raise EdgewiseError(f"the weights of {name}: there is no folder {folder!r}")
         found[name] = str(Path(folder).expanduser())
     return found
-
-
-def _print(found: Reproduction) -> None:
-    """All tables in the terminal, and a line for each row that was not run."""
-    from edgewise.reports import tables
-
-    console = stdout_console()
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    for table, cells in tables.cells_by_table(found.cells).items():
-        rows, notes = tables.paper_rows(cells)
-        console.print(tables.terminal_table(tables.TABLE_WORDS[table], rows, right=5))
-        for number, note in enumerate(notes, 1):
-            say(f"[{number}] {note}")
-        console.print()
-    ran = tables.findings_run(found.findings)
-    if ran:
-        console.print(tables.terminal_table("single circuits", tables.finding_rows(ran), right=5))
-        console.print()
-    if any(one.groups for one in ran):
-        console.print(tables.terminal_table("component types", tables.type_rows(ran)))
-        console.print()
-    if curves := tables.curves_without_truth(found.curves):
-        console.print(tables.terminal_table("where the true circuit is not known", tables.curve_rows(curves), right=4))
-        console.print()
-    for name, why in found.missing:
-        say(f"not run: {name}: {why}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
@@ -229,21 +230,45 @@ def markdown_table(rows: Rows) -> str:
 def reproduction_markdown(found: Reproduction) -> str:
     """All tables, the notes and what was not run, as a Markdown page."""
     parts: list[str] = []
-    for table, cells in cells_by_table(found.cells).items():
-        rows, notes = paper_rows(cells)
-        parts += [AREAS_EXPLAINED[table], markdown_table(rows)]
-        parts += [f"[{number}] {note}\n" for number, note in enumerate(notes, 1)]
-    ran = findings_run(found.findings)
-    if ran:
-        parts += [FINDINGS_EXPLAINED, markdown_table(finding_rows(ran))]
-    if any(one.groups for one in ran):
-        parts += [TYPES_EXPLAINED, markdown_table(type_rows(ran))]
-    open_curves = curves_without_truth(found.curves)
-    if open_curves:
-        parts += [CURVES_EXPLAINED, markdown_table(curve_rows(open_curves))]
+    for one in reproduction_tables(found):
+        parts += [one.explained, markdown_table(one.rows), *(f"{note}\n" for note in one.notes)]
     if found.missing:
         parts += ["Not run:\n", *(f"* {name}: {why}" for name, why in found.missing)]
     return "\n".join(parts).rstrip() + "\n"
+
+
+@dataclass(frozen=True)
+class ReproductionTable:
+    """One table of the paper's evaluation.
+
+    Attributes:
+        title: what stands above it in the terminal.
+        explained: what stands above it in Markdown.
+        right: the first column of numbers.
+        notes: lines below it, with their numbers.
+    """
+
+    title: str
+    explained: str
+    rows: Rows
+    right: int | None = None
+    notes: Sequence[str] = ()
+
+
+def reproduction_tables(found: Reproduction) -> Iterator[ReproductionTable]:
+    """The tables of what was run: areas, single circuits, and curves where nobody knows the circuit."""
+    for table, cells in cells_by_table(found.cells).items():
+        rows, notes = paper_rows(cells)
+        numbered = [f"[{index}] {note}" for index, note in enumerate(notes, 1)]
+        yield ReproductionTable(TABLE_WORDS[table], AREAS_EXPLAINED[table], rows, 5, numbered)
+    ran = [one for one in found.findings if any(measure.ours is not None for measure in one.measures)]
+    if ran:
+        yield ReproductionTable("single circuits", FINDINGS_EXPLAINED, finding_rows(ran), 5)
+    if any(one.groups for one in ran):
+        yield ReproductionTable("component types", TYPES_EXPLAINED, type_rows(ran))
+    curves = [curve for curve in found.curves if curve.references.known is None]
+    if curves:
+        yield ReproductionTable("where the true circuit is not known", CURVES_EXPLAINED, curve_rows(curves), 4)
 
 
 def cells_by_table(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -253,16 +278,6 @@ def cells_by_table(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
         if cell.ours is not None:
             tables.setdefault(cell.table, []).append(cell)
     return tables
-
-
-def findings_run(findings: Sequence[Finding]) -> list[Finding]:
-    """The single circuits that were looked for."""
-    return [one for one in findings if any(measure.ours is not None for measure in one.measures)]
-
-
-def curves_without_truth(curves: Sequence[Curve]) -> list[Curve]:
-    """Curves of tasks and models in which nobody knows the circuit."""
-    return [curve for curve in curves if curve.references.known is None]
 
 
 AREAS_EXPLAINED = {
