@@ -22,9 +22,9 @@ def neuron_table(circuit: NeuronCircuit) -> Table:
     table = Table(title="the circuit, from the logits down", title_justify="left", box=None, pad_edge=False)
     for column in (first, circuit.unit, "the strongest"):
         table.add_column(column, style="bold" if column == first else "", overflow="fold")
-    counts = graph.units.sum(axis=1)
+    counts, strongest = graph.units.sum(axis=1), _strongest(circuit)
     for layer in np.flatnonzero(counts)[::-1].tolist():
-        best = [graph.unit_name(at, number) for at, number in _strongest(circuit) if at == layer][:SHOWN]
+        best = [graph.unit_name(at, number) for at, number in strongest if at == layer][:SHOWN]
         names = "  ".join(name.partition(".")[2] for name in best)
         of_layer = graph.unit_name(layer, 0).partition(".")[0]
         table.add_row(of_layer, f"{circuit.by_layer[layer]:,} of {counts[layer]:,}", names)
