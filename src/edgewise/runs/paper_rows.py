@@ -141,15 +141,12 @@ def _language() -> Iterator[PaperRow]:
 
 def _induction() -> Iterator[PaperRow]:
     """No known circuit: edges against the metric. Heads went from low to high here; the other order is beside it."""
+    own: dict[str, Any] = dict(task="induction", model="redwood_attn_2l", variant="paper", table=INDUCTION)
+    own.update(thresholds=PAPER_THRESHOLDS, lambdas=_LAMBDAS)
     for metric in ("kl_div", "nll"):
         for ablation in ("resample", "zero"):
-            row = PaperRow("induction", ablation, metric, "redwood_attn_2l", PAPER_THRESHOLDS, _LAMBDAS, INDUCTION)
-            yield replace(row, variant="paper", order=Order(heads="reverse"))
-    yield PaperRow(
-        *("induction", "resample", "kl_div", "redwood_attn_2l", PAPER_THRESHOLDS, _LAMBDAS, INDUCTION),
-        variant="paper",
-        only=("acdc",),
-    )
+            yield PaperRow(**own, ablation=ablation, metric=metric, order=Order(heads="reverse"))
+    yield PaperRow(**own, ablation="resample", metric="kl_div", only=("acdc",))
 
 
 def _reset(rows: Sequence[PaperRow]) -> Iterator[PaperRow]:
