@@ -91,5 +91,7 @@ def _cut(entry: Any, first: int, stop: int) -> Any:
 
 def joined(pieces: Sequence[Recorded[Tensor]]) -> Recorded[Tensor]:
     """Tensors of several pieces of the prompts' rows as those of all; each is given up as soon as it is copied."""
+    if len(pieces) == 1:
+        return pieces[0]
     found = [torch.cat([one.pop(0) for one in pieces]) for _ in range(len(pieces[0]))]
     return pieces[0].holding(found) if isinstance(pieces[0], Offloaded) else found
