@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -53,25 +54,35 @@ def means(values: Tensor) -> list[float]:
     return values.mean(dim=1).tolist()
 
 
-class PlainEngine:
+class PlainRuns(ABC):
     """One whole circuit run per candidate: slow, simple, and the judge of faster engines."""
+
+    experiment: Experiment
+
+    @abstractmethod
+    def without(self, column: int, removed: Removed) -> Circuit:
+        """The circuit that is present now without what a candidate says."""
+
+    def at_once(self, column: int) -> int:
+        return 1
+
+    def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
+        return [self.experiment.value(self.without(column, removed)) for removed in candidates]
+
+    def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
+        """See `PlaceEngine`."""
+        return torch.stack([in_float64(self.experiment.values(self.without(column, one))) for one in candidates])
+
+
+class PlainEngine(PlainRuns):
+    """Plain runs of circuits of edges."""
 
     def __init__(self, experiment: Experiment, max_memory: int | None = None) -> None:
         self.experiment = experiment.within(max_memory)
         self.edges = experiment.graph.edges.copy()
         self.ports = experiment.graph.port_edges.copy()
 
-    def at_once(self, column: int) -> int:
-        return 1
-
-    def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
-        return [self.experiment.value(self._without(column, removed)) for removed in candidates]
-
-    def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
-        """See `PlaceEngine`."""
-        return torch.stack([in_float64(self.experiment.values(self._without(column, one))) for one in candidates])
-
-    def _without(self, column: int, removed: Removed) -> Circuit:
+    def without(self, column: int, removed: Removed) -> Circuit:
         edges, ports = self.edges.copy(), self.ports.copy()
         _remove(edges, ports, column, removed)
         return Circuit(self.experiment.graph, edges, ports)

@@ -7,7 +7,7 @@ for several candidates at once. `PlainNodeEngine` makes one whole circuit run pe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,18 +16,17 @@ from edgewise.graph import Circuit, of_nodes
 from edgewise.graph.graph import Bools
 from edgewise.models.precision import in_float64
 from edgewise.models.recorded import joined
-from edgewise.patching.ablation import Ablated, cut_rows
-from edgewise.patching.blocks import InBlocks, computing, whole_runs
-from edgewise.patching.engine import Removed, means
+from edgewise.patching.ablation import Ablated
+from edgewise.patching.blocks import RunsOn, computing
+from edgewise.patching.engine import PlainRuns, Removed
 from edgewise.patching.experiment import Experiment
-from edgewise.patching.memory import plan_memory
 from edgewise.patching.node_running import NodeWalk, RecordedWalk, removed_from
 from edgewise.patching.scoring import scorer_for
 from edgewise.patching.wiring import EMBEDDING
 from edgewise.tasks import Prompts
 
 
-class NodeEngine(InBlocks):
+class NodeEngine(RunsOn):
     """Measures circuits of whole nodes from the component on in which they differ (see `patching.Engine`).
 
     Its columns are components, `EMBEDDING` first; what goes is rows of senders.
@@ -42,36 +41,24 @@ class NodeEngine(InBlocks):
         Raises:
             EdgewiseError: it cannot be done in so little.
         """
-        self.experiment, self.decoder, self.graph = experiment, experiment.decoder, experiment.graph
-        plan = plan_memory(self.decoder, experiment.task, self.graph, max_memory, "nodes")
-        self.rows, self.most = whole_runs(plan, len(experiment.task))
+        super().__init__(experiment, max_memory)
+        self.graph = experiment.graph
         self.present = torch.from_numpy(start.copy()).to(self.decoder.device)
         self.reads = (*self.decoder.reads, len(self.decoder.components))
         with computing():
             clean = self._recorded(torch.ones_like(self.present), keep=False)
-            self._score = scorer_for(self.decoder, experiment.metric, experiment.reference, clean, plan.chunk)
-            self._recorded(self.present)
-        self.fresh = len(self.decoder.components)  # the streams up to the one before this component are as they are now
+            self._score = scorer_for(self.decoder, experiment.metric, experiment.reference, clean, self.plan.chunk)
+            self.record()
 
-    def at_once(self, column: int) -> int:
-        """How many candidates of a component to ask about at once."""
-        return self.most
+    def component(self, column: int) -> int:
+        return column
 
-    def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
-        """The metric of what is present now without some nodes of one component, for each candidate by itself."""
-        return means(self.values(column, candidates))
-
-    def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
-        """See `patching.engine.PlaceEngine`."""
-        if column > self.fresh:
-            with computing():
-                self._recorded(self.present)
-            self.fresh = len(self.decoder.components)
-        return self.in_blocks(candidates, lambda block: self._measure(column, block))
+    def record(self) -> None:
+        self._recorded(self.present)
 
     def _measure(self, column: int, candidates: Sequence[Removed]) -> Tensor:
         present = removed_from(self.present, [[row for row in one if row is not None] for one in candidates])
-        final = torch.cat([self._final(column, present, piece) for piece in self._pieces()], dim=1)
+        final = torch.cat([self._final(column, present, piece) for piece in self.pieces()], dim=1)
         return in_float64(self._score(final))
 
     def commit(self, column: int, removed: Removed) -> None:
@@ -80,23 +67,13 @@ class NodeEngine(InBlocks):
             self.present[[row for row in removed if row is not None]] = False
             self.fresh = min(self.fresh, column)
 
-    def _pieces(self) -> Iterator[tuple[slice, Prompts, Ablated]]:
-        prompts = self.experiment.task.prompts
-        for first in range(0, len(prompts), self.rows):
-            stop = min(first + self.rows, len(prompts))
-            yield (
-                slice(first, stop),
-                prompts.rows(first, stop),
-                cut_rows(self.experiment.ablated_activations, first, stop),
-            )
-
     def _embed(self, prompts: Prompts) -> Tensor:
         return self.decoder.embed(prompts.clean, split=self.graph.split_embedding)
 
     def _recorded(self, present: Tensor, *, keep: bool = True) -> Tensor:
         """Run one circuit, keep its streams and codes, and give its final streams `[scored, d_model]`."""
         walks, finals = list[RecordedWalk](), []
-        for _, prompts, ablated in self._pieces():
+        for _, prompts, ablated in self.pieces():
             walk = RecordedWalk(self.decoder, self.graph, prompts.mask, ablated, present[None])
             walk.stream = walk.embedded(self._embed(prompts))
             final = walk.run()
@@ -125,23 +102,13 @@ class NodeEngine(InBlocks):
         return final.unflatten(0, (len(present), -1))[:, prompts.scored_rows, prompts.scored_positions]
 
 
-class PlainNodeEngine:
-    """One whole circuit run, edge by edge, per candidate: slow, simple, and the judge of the other one."""
+class PlainNodeEngine(PlainRuns):
+    """Plain runs of circuits of whole nodes, edge by edge."""
 
     def __init__(self, experiment: Experiment, start: Bools, max_memory: int | None = None) -> None:
         self.experiment, self.present = experiment.within(max_memory), start.copy()
 
-    def at_once(self, column: int) -> int:
-        return 1
-
-    def measure(self, column: int, candidates: Sequence[Removed]) -> list[float]:
-        return [self.experiment.value(self._without(removed)) for removed in candidates]
-
-    def values(self, column: int, candidates: Sequence[Removed]) -> Tensor:
-        """See `patching.engine.PlaceEngine`."""
-        return torch.stack([in_float64(self.experiment.values(self._without(removed))) for removed in candidates])
-
-    def _without(self, removed: Removed) -> Circuit:
+    def without(self, column: int, removed: Removed) -> Circuit:
         present = self.present.copy()
         present[[row for row in removed if row is not None]] = False
         return of_nodes(self.experiment.graph, present)
