@@ -44,6 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         home.mkdir(parents=True, exist_ok=True)
         browser = playwright.chromium.launch(executable_path=BENCHMARK["CHROMIUM"], args=["--headless", "--no-sandbox"])
 
+        def opened(file: Path, state: str, size: tuple[int, int], dark: bool) -> Page:
+            width, height = size
+            page = browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+            )
+            page.goto(file.resolve().as_uri() + state)
+            return page
+
         def shoot(
             name: str,
             file: Path,
@@ -55,11 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             part: str | None = None,
         ) -> None:
             """A picture of a page in a state, of its first screen or of one part of it."""
-            width, height = size
-            page = browser.new_page(
-                viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
-            )
-            page.goto(file.resolve().as_uri() + state)
+            page = opened(file, state, size, dark)
             page.wait_for_timeout(500)
             if act:
                 act(page)
@@ -72,10 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             """One picture of a page on a screen and on a phone, light and dark, at half its size."""
             shots = []
             for (width, height), dark in ((WIDE, False), (WIDE, True), (PHONE, False), (PHONE, True)):
-                page = browser.new_page(
-                    viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
-                )
-                page.goto(file.resolve().as_uri() + state)
+                page = opened(file, state, (width, height), dark)
                 page.wait_for_timeout(1200)
                 shots.append(Image.open(io.BytesIO(page.screenshot())).convert("RGB").resize((width // 2, height // 2)))
                 page.close()
