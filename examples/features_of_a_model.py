@@ -88,13 +88,14 @@ def trained(
     bias, offset = torch.zeros(features, requires_grad=True), torch.zeros(y.shape[1], requires_grad=True)
     optimizer = torch.optim.Adam([encoder, decoder, bias, offset], lr=3e-3)
     inputs, targets = (x - centre) / scale, (y - y.mean(dim=0)) / size
+    length = targets.norm(dim=1).mean()
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1 - step / steps)
         rows = torch.randint(len(x), (512,), generator=generator)
         hidden = (inputs[rows] @ encoder.T + bias).relu()
         error = (hidden @ decoder + offset - targets[rows]).square().sum(dim=1).mean()
-        loss = error / targets.shape[1] + sparsity * (hidden * decoder.norm(dim=1)).sum(dim=1).mean() / size_of(targets)
+        loss = error / targets.shape[1] + sparsity * (hidden * decoder.norm(dim=1)).sum(dim=1).mean() / length
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -109,11 +110,6 @@ def trained(
         }
         active = (hidden > 0).float().sum(dim=1).mean()
     return {name: one.detach().contiguous() for name, one in tensors.items()}, float(left), float(active)
-
-
-def size_of(targets: torch.Tensor) -> torch.Tensor:
-    """The length of a target, on average."""
-    return targets.norm(dim=1).mean()
 
 
 if __name__ == "__main__":
