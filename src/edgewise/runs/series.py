@@ -114,11 +114,29 @@ class Sweep(list[Series]):
     _repr_html_: ClassVar[Callable[..., str]]
 
 
+def deflated(data: bytes) -> str:
+    """Bytes as text: deflated, base64."""
+    return base64.b64encode(zlib.compress(data, 9)).decode()
+
+
+def inflated(text: str, size: int) -> bytes | None:
+    """What `deflated` deflated; None if it is not of this size. No more than that is inflated.
+
+    Raises:
+        ValueError: the text is none of its making.
+    """
+    try:
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), size + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    return data if len(data) == size else None
+
+
 def packed(circuit: Circuit) -> str:
     """Which of the graph's edges a circuit has, as text: one bit per edge, deflated, base64."""
     graph = circuit.graph
     bits = np.concatenate([circuit.edges[graph.edges], circuit.ports[graph.port_edges]])
-    return base64.b64encode(zlib.compress(np.packbits(bits).tobytes(), 9)).decode()
+    return deflated(np.packbits(bits).tobytes())
 
 
 def unpacked(text: str, graph: Graph) -> Circuit:
@@ -127,12 +145,8 @@ def unpacked(text: str, graph: Graph) -> Circuit:
     Raises:
         ValueError: the text is none of its making, or of another graph.
     """
-    try:
-        # No more is inflated than a circuit of this graph can have.
-        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), (graph.n_edges + 7) // 8 + 1)
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
-    if len(data) != (graph.n_edges + 7) // 8:
+    data = inflated(text, (graph.n_edges + 7) // 8)
+    if data is None:
         raise ValueError("the circuit is of another graph")
     bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=graph.n_edges).astype(bool)
     edges, ports = np.zeros_like(graph.edges), np.zeros_like(graph.port_edges)

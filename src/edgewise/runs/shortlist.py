@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from edgewise.patching import Experiment, plan_memory
 from edgewise.runs.given import read_circuit
 from edgewise.runs.run import Run
 from edgewise.runs.scores import load_scores
-from edgewise.runs.series import packed, unpacked
+from edgewise.runs.series import deflated, inflated, packed, unpacked
 
 Within = int | str | Path | Circuit | Run
 """What a search chooses from."""
@@ -137,8 +135,7 @@ def packed_shortlist(shortlist: Circuit) -> dict[str, Any]:
         if shortlist.whole_nodes:
             kept["n_nodes"] = shortlist.size
         if shortlist.scores is not None:
-            scores = shortlist.scores[shortlist.edges].astype("<f4").tobytes()
-            kept["scores"] = base64.b64encode(zlib.compress(scores, 9)).decode()
+            kept["scores"] = deflated(shortlist.scores[shortlist.edges].astype("<f4").tobytes())
         return kept
     places = np.argwhere(shortlist.neurons)
     if shortlist.neuron_scores is not None:
@@ -171,12 +168,12 @@ def unpacked_shortlist(kept: Any, graph: Graph, level: Level = "edge") -> Circui
 
 
 def _with_scores(found: Circuit, kept: dict[str, Any]) -> Circuit:
-    text, count = part({"shortlist": kept}, "shortlist.scores", str, "the run record"), int(found.edges.sum())
+    text = part({"shortlist": kept}, "shortlist.scores", str, "the run record")
     try:
-        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), 4 * count + 1)
-        if len(data) != 4 * count:
+        data = inflated(text, 4 * int(found.edges.sum()))
+        if data is None:
             raise ValueError("they are not one for each edge")
-    except (ValueError, zlib.error) as error:
+    except ValueError as error:
         raise EdgewiseError(f"the run record is broken: 'shortlist.scores': {error}") from None
     scores = np.zeros(found.edges.shape)
     scores[found.edges] = np.frombuffer(data, dtype="<f4")
