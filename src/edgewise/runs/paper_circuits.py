@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from edgewise.discovery import Order
 from edgewise.runs.paper_rows import RESET_SEEDS
+from edgewise.tasks.known import heads_named
 
 Taken = Literal["acdc", "no edge", "known", "all edges"]
 EDGES, HEADS, PRECISION, TRUE_RATE = "edges", "heads", "precision", "true positive rate"
@@ -73,10 +74,6 @@ class PaperCircuit:
         return 1.0 if self.offline or self.circuit != "acdc" else 900.0
 
 
-def _heads(*names: str) -> tuple[str, ...]:
-    return tuple("a{}.h{}".format(*name.split(".")) for name in names)
-
-
 _GPT2: dict[str, Any] = dict(model="gpt2", fold=True)
 _DOCSTRING: dict[str, Any] = dict(model="attn-only-4l", fold=True)
 _INDUCTION: dict[str, Any] = dict(model="redwood_attn_2l", variant="paper")
@@ -95,7 +92,7 @@ def _figures() -> Iterator[PaperCircuit]:
         connected=True,
         examples=50,
         nodes=(
-            *_heads("3.0", "5.5", "8.6", "8.10", "9.6", "9.9", "10.0", "10.6", "10.10"),
+            *heads_named("3.0", "5.5", "8.6", "8.10", "9.6", "9.9", "10.0", "10.6", "10.10"),
             *("m0", "m1", "m2", "m3", "m5", "m6", "input"),
         ),
         why={"": "read off the figure, whose prompts had several templates and the paper's code has one"},
@@ -106,7 +103,7 @@ def _figures() -> Iterator[PaperCircuit]:
         **_INDUCTION,
         published={NAMED: "3"},
         threshold=0.5623,
-        nodes=_heads("1.5", "1.6", "0.0"),
+        nodes=heads_named("1.5", "1.6", "0.0"),
         order=_LOW_TO_HIGH,
     )
     zero = "of before September 2023, when zero ablation left position embeddings in place; with that change 12 edges"
@@ -117,7 +114,7 @@ def _figures() -> Iterator[PaperCircuit]:
         ablation="zero",
         published={EDGES: "10", "kl_div": "2.7655", NAMED: "2"},
         threshold=0.71,
-        nodes=_heads("1.6", "0.0"),
+        nodes=heads_named("1.6", "0.0"),
         order=_LOW_TO_HIGH,
         why={"": zero},
     )
@@ -127,7 +124,7 @@ def _figures() -> Iterator[PaperCircuit]:
         **_GPT2,
         published={EDGES: "443", NAMED: "4"},
         threshold=0.00398,
-        nodes=_heads("10.7", "11.10", "9.2", "11.11"),
+        nodes=heads_named("10.7", "11.10", "9.2", "11.11"),
         why={EDGES: "443 is the figure's; the stored sweep has 417 at this threshold"},
     )
     yield PaperCircuit(
@@ -164,7 +161,7 @@ def _figures() -> Iterator[PaperCircuit]:
         **table,
         threshold=0.095,
         published={EDGES: "34", "kl_div": "1.2", "logit_diff_max": "1.7", NAMED: "6"},
-        nodes=_heads("0.5", "1.4", "2.0", "3.0", "3.6", "1.0"),
+        nodes=heads_named("0.5", "1.4", "2.0", "3.0", "3.6", "1.0"),
     )
     yield PaperCircuit(
         "table-4",

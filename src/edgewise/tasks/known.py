@@ -179,7 +179,8 @@ class KnownCircuit(Truth):
         return (group,)
 
 
-def _heads(*names: str) -> tuple[str, ...]:
+def heads_named(*names: str) -> tuple[str, ...]:
+    """Heads as papers write them, `9.6`, by the names of a graph, `a9.h6`."""
     return tuple("a{}.h{}".format(*name.split(".")) for name in names)
 
 
@@ -194,13 +195,13 @@ _TO_LOGITS = ("name mover", "backup name mover", "negative name mover")
 IOI = KnownCircuit(
     source="Wang et al. 2023",
     groups={
-        "name mover": _heads("9.9", "10.0", "9.6"),
-        "backup name mover": _heads("10.10", "10.6", "10.2", "10.1", "11.2", "9.7", "9.0", "11.9"),
-        "negative name mover": _heads("10.7", "11.10"),
-        "S-inhibition": _heads("7.3", "7.9", "8.6", "8.10"),
-        "induction": _heads("5.5", "5.8", "5.9", "6.9"),
-        "duplicate token": _heads("0.1", "0.10", "3.0"),
-        "previous token": _heads("2.2", "4.11"),
+        "name mover": heads_named("9.9", "10.0", "9.6"),
+        "backup name mover": heads_named("10.10", "10.6", "10.2", "10.1", "11.2", "9.7", "9.0", "11.9"),
+        "negative name mover": heads_named("10.7", "11.10"),
+        "S-inhibition": heads_named("7.3", "7.9", "8.6", "8.10"),
+        "induction": heads_named("5.5", "5.8", "5.9", "6.9"),
+        "duplicate token": heads_named("0.1", "0.10", "3.0"),
+        "previous token": heads_named("2.2", "4.11"),
     },
     rules=(
         # Nobody looked into the MLPs, so all that leads into and out of them is taken to matter.
@@ -223,10 +224,10 @@ IOI = KnownCircuit(
 GREATER_THAN = KnownCircuit(
     source="Hanna et al. 2023",
     groups={
-        "heads 0.3, 0.5": _heads("0.3", "0.5"),
-        "head 0.1": _heads("0.1"),
+        "heads 0.3, 0.5": heads_named("0.3", "0.5"),
+        "head 0.1": heads_named("0.1"),
         "early MLPs": _mlps(0, 1, 2, 3),
-        "mid heads": _heads("5.5", "6.1", "6.9", "7.10", "8.11", "9.1"),
+        "mid heads": heads_named("5.5", "6.1", "6.9", "7.10", "8.11", "9.1"),
         "late MLPs": _mlps(8, 9, 10, 11),
     },
     rules=(
@@ -248,16 +249,16 @@ GREATER_THAN = KnownCircuit(
 DOCSTRING = KnownCircuit(
     source="Heimersheim and Janiak 2023",
     groups={
-        "argument mover": _heads("3.0", "3.6"),
-        "feeds movers' queries": _heads("1.4"),
-        "feeds movers' keys": _heads("1.2", "2.0"),
-        "carries tokens": _heads("0.5"),
+        "argument mover": heads_named("3.0", "3.6"),
+        "feeds movers' queries": heads_named("1.4"),
+        "feeds movers' keys": heads_named("1.2", "2.0"),
+        "carries tokens": heads_named("0.5"),
     },
     rules=(
         Rule(("embedding",), ("carries tokens",), "v"),
         Rule(("embedding", "carries tokens"), ("feeds movers' queries", "argument mover"), "v"),
         Rule(("embedding", "carries tokens"), ("feeds movers' keys",), "qk"),
-        Rule(("feeds movers' queries",), _heads("2.0"), "v"),
+        Rule(("feeds movers' queries",), heads_named("2.0"), "v"),
         Rule(("feeds movers' queries",), ("argument mover",), "q"),
         Rule(("feeds movers' keys",), ("argument mover",), "k"),
         Rule(("argument mover",), ("logits",)),
