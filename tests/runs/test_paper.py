@@ -3,6 +3,7 @@
 import collections
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from edgewise.patching import Experiment
 from edgewise.reports.tables import cells_by_table, finding_rows, paper_rows
 from edgewise.runs.paper import FIGURES, OWN_MODELS, chosen, reproduce
 from edgewise.runs.paper_circuits import CIRCUITS, PaperCircuit
-from edgewise.runs.paper_findings import agree
+from edgewise.runs.paper_findings import Measure, agree
 from edgewise.runs.paper_rows import PUBLISHED, RESET_SEEDS, RIGHT, ROWS, SHIPPED, OwnRow, PaperRow
 from edgewise.runs.published import AREAS, RESET_AUC
 
@@ -115,6 +116,11 @@ def test_the_documentation_has_these_numbers(programs):
         if line[2:5:2] == ["l2", "HISP"]:  # l2 is flat at the clean run: its importances are rounding, and their order
             continue
         assert "| " + " | ".join(line[:-1]) + " |" in page
+
+
+def test_a_count_of_zero_is_a_count(programs):
+    finding = replace(programs[1].findings[0], measures=(Measure("edges", "3", 0, ""), Measure("edges", "3", None, "")))
+    assert [row[-2] for row in finding_rows([finding])[1]] == ["0", "-"]
 
 
 def test_what_is_done_is_not_done_again(programs, monkeypatch):

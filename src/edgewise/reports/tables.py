@@ -84,7 +84,7 @@ def finding_rows(findings: Sequence[Finding]) -> Rows:
             one.circuit,
             measure.what,
             _printed(measure),
-            "-" if measure.ours is None else _measured(measure),
+            _measured(measure),
             measure.note,
         ]
         for one in findings
@@ -125,7 +125,9 @@ def _printed(measure: Measure) -> str:
 
 
 def _measured(measure: Measure) -> str:
-    value = measure.ours or 0.0
+    value = measure.ours
+    if value is None:
+        return "-"
     return f"{value:,}" if isinstance(value, int) else number(readers_value(measure.what, value))
 
 
