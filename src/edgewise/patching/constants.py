@@ -12,7 +12,8 @@ from torch import Tensor
 
 from edgewise.errors import EdgewiseError
 from edgewise.models import Decoder
-from edgewise.models.components import MLP, stream_dtype
+from edgewise.models.components import stream_dtype
+from edgewise.models.feature_mlp import FeatureMLP
 from edgewise.models.forward import forward
 
 
@@ -66,14 +67,12 @@ def mean_constants(
     rows: int | None = None,
 ) -> Constants:
     """What every node writes on some prompts, averaged over all their real tokens (`moments`), in its own dtype."""
-    means, _ = moments(decoder, tokens, mask, positions, split_embedding=split_embedding, rows=rows)
-    wide = [
-        bool(isinstance(one, MLP) and one.n_features) for one in decoder.components
-    ]  # whose codes are in streams' dtype
-    embedding, *codes = (
-        one if kept else one.to(decoder.dtype) for one, kept in zip(means, [False, *wide], strict=True)
-    )
-    return Constants(embedding, tuple(codes))
+    (embedding, *codes), _ = moments(decoder, tokens, mask, positions, split_embedding=split_embedding, rows=rows)
+    own = [  # codes of features are in streams' dtype
+        code if isinstance(component, FeatureMLP) else code.to(decoder.dtype)
+        for code, component in zip(codes, decoder.components, strict=True)
+    ]
+    return Constants(embedding.to(decoder.dtype), tuple(own))
 
 
 @torch.no_grad()
