@@ -100,8 +100,7 @@ class Experiment:
         self.row_bytes = ROW_BYTES
         if max_memory is not None:
             self.row_bytes = self.within(max_memory).row_bytes
-        with torch.no_grad():
-            self.reference = Reference.of(task, self._own_logits(decoder.original or decoder))
+        self.reference = Reference.of(task, self._own_logits(decoder.original or decoder))
         self.carried = self._worked_out(plan, progress)
         self.ablated_activations = ablate(
             decoder, task.prompts, self.carried, task.split_embedding, self.recorded_at_once
@@ -121,6 +120,7 @@ class Experiment:
             return replace(carried, constants=constants_of(self.decoder, prompts, carried, split, rows))
         return carried
 
+    @torch.no_grad()
     def _own_logits(self, judge: Decoder) -> Tensor:
         """The model's own logits at the scored places, `[scored, d_vocab]`."""
         prompts, step, pieces = self.task.prompts, self.recorded_at_once, []
@@ -129,6 +129,10 @@ class Experiment:
             final = final_stream(judge, rows.clean, rows.mask)
             pieces.append(judge.logits(final[rows.scored_rows, rows.scored_positions]))
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+    def _model_logits(self) -> Tensor:
+        """The same of the experiment's own model: the reference's, unless those are of the one it was permuted from."""
+        return self.reference.logits if self.decoder.original is None else self._own_logits(self.decoder)
 
     def clean(self) -> Activations:
         """The model's own run on the clean prompts, all rows of them."""
@@ -222,16 +226,11 @@ class Experiment:
 
     def full(self) -> float:
         """The metric of the model itself, which is the circuit of all edges, by its own run."""
-        decoder, logits = self.decoder, self.reference.logits
-        if decoder.original is not None:  # whose logits those are
-            with torch.no_grad():
-                logits = self._own_logits(decoder)
-        return mean_over_places(self.metric(logits, self.reference))
+        return mean_over_places(self.metric(self._model_logits(), self.reference))
 
     def accuracy(self) -> float | None:
         """The share of scored places where the model itself is right on the clean prompts; None without answers."""
-        logits = self.reference.logits if self.decoder.original is None else self.logits(Circuit.full(self.graph))
-        right = right_answers(logits, self.reference)
+        right = right_answers(self._model_logits(), self.reference)
         return None if right is None else float(in_float64(right).mean())
 
     @torch.no_grad()
