@@ -10,9 +10,10 @@ the gradient at its reader: sum over positions of (ã_u - a_u) . dM/dx_r, summed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ from edgewise.patching.relevance import relevance_rules
 from edgewise.patching.running import places_of
 from edgewise.patching.wiring import Wiring
 from edgewise.tasks import Prompts, Reference
+
+T = TypeVar("T")
 
 SENDER_BYTES = 2**28
 """Rows of prompts are attributed together as long as what every node writes for them takes at most this much."""
@@ -220,7 +223,7 @@ def add_edge_effects(
     """Add every edge's first-order effect, times `share`, to `scores` `[sources, inputs]`, in place."""
     graph, places = experiment.graph, rows.places(experiment.graph)
     parts = [_at(changes, one) for one in places]
-    for together in _gathered(input_gradients(experiment, gradients, rows)):
+    for together in gathered(input_gradients(experiment, gradients, rows), lambda one: len(one[1])):
         several = together[0][1] if len(together) == 1 else torch.cat([gradient for _, gradient in together])
         senders = [graph.n_senders(graph.inputs[columns.start]) for columns, _ in together]
         for span, (part, at) in enumerate(zip(parts, places, strict=True)):
@@ -233,15 +236,15 @@ def add_edge_effects(
                 first += len(gradient)
 
 
-def _gathered(found: Iterator[tuple[slice, Tensor]]) -> Iterator[list[tuple[slice, Tensor]]]:
-    """Gradients in groups of at least `GATHERED` inputs, the last one aside.
+def gathered(found: Iterable[T], inputs: Callable[[T], int]) -> Iterator[list[T]]:
+    """What there is for some inputs each, in groups of at least `GATHERED` inputs, the last one aside.
 
     What all senders change is far more than a cache holds, and each product reads it once, however many inputs it has.
     """
-    together: list[tuple[slice, Tensor]] = []
+    together: list[T] = []
     for one in found:
         together.append(one)
-        if sum(len(gradient) for _, gradient in together) >= GATHERED:
+        if sum(map(inputs, together)) >= GATHERED:
             yield together
             together = []
     if together:

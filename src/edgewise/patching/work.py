@@ -19,7 +19,7 @@ Tests hold each of them to what the counter sees of the real functions on small 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ from edgewise.models.attention import Attention
 from edgewise.models.components import MLP, Projections, stream_dtype
 from edgewise.models.decoder import positions_of
 from edgewise.patching.costs import Costs
-from edgewise.patching.memory import GATHERED
+from edgewise.patching.gradients import gathered
 from edgewise.tasks import METRICS
 from edgewise.tasks.task import Prompts, PromptText, Task
 
@@ -189,10 +189,5 @@ def _work(decoder: Decoder, graph: Graph, positions: int, counted: Counted) -> W
 def _scored_pairs(graph: Graph) -> int:
     """Pairs of sender and input in the products of `gradients.add_edge_effects`."""
     kinds = [list(inputs) for _, inputs in groupby(graph.inputs, lambda one: (one.layer, one.kind))]
-    pairs, together = 0, []
-    for number, inputs in enumerate(kinds, start=1):
-        together += inputs
-        if len(together) >= GATHERED or number == len(kinds):
-            pairs += len(together) * max(map(graph.n_senders, together))
-            together = []
-    return pairs
+    products = [list(chain(*together)) for together in gathered(kinds, len)]
+    return sum(len(inputs) * max(map(graph.n_senders, inputs)) for inputs in products)
