@@ -192,17 +192,12 @@ def neurons_to_dict(circuit: NeuronCircuit) -> dict[str, Any]:
             if scores is not None:
                 found[f"m{layer}"]["scores"] = scores
         elif count := circuit.graph.features[layer]:
-            name = _layer_name(circuit.graph, layer)
+            name = circuit.graph.units_name(layer)
             found[name] = {"in_graph": np.flatnonzero(there[:count]).tolist(), "error": bool(there[count])}
             if scores is not None:
                 found[name]["scores"] = {str(at): one for at, one in enumerate(scores[:count]) if one}
                 found[name]["error_score"] = scores[count]
     return found
-
-
-def _layer_name(graph: Graph, layer: int) -> str:
-    """What stands before the dot in the names of a layer's units."""
-    return graph.unit_name(layer, 0).partition(".")[0]
 
 
 def neurons_from_dict(graph: Graph, edges: Bools, listed: Mapping[str, Any], what: str) -> NeuronCircuit:
@@ -218,7 +213,7 @@ def neurons_from_dict(graph: Graph, edges: Bools, listed: Mapping[str, Any], wha
         )
     neurons, scores = np.zeros((2, graph.n_layers, graph.neurons))
     layers = [layer for layer in range(graph.n_layers) if graph.units[layer].any()]
-    names = [_layer_name(graph, layer) for layer in layers]
+    names = [graph.units_name(layer) for layer in layers]
     if list(listed) != names:
         of = "layers" if graph.features else "MLPs"
         raise EdgewiseError(f"{what}: {units!r} should list the {of} {names[0]} to {names[-1]} in their order")

@@ -170,6 +170,10 @@ class Graph:
             return Unit("error", layer, stream=self.stream_features).name
         return Unit("feature", layer, number, self.stream_features).name
 
+    def units_name(self, layer: int) -> str:
+        """What stands before the dot in the names of a layer's units: `m3`, or `r3` of the residual stream."""
+        return self.unit_name(layer, 0).partition(".")[0]
+
     def locate_unit(self, name: str) -> tuple[int, int]:
         """Layer and number of the neuron or feature called `name`.
 

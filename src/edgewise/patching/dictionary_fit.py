@@ -54,8 +54,8 @@ def dictionary_fits(experiment: Experiment) -> list[DictionaryFit]:
             totals[layer] = totals.get(layer, 0) + target.sum(dim=0)
     for layer, (error, squares, active) in sorted(sums.items()):
         variance = squares - float(totals[layer].square().sum()) / tokens
-        name = graph.unit_name(layer, 0).partition(".")[0]
-        found.append(DictionaryFit(name, 1 - error / variance if variance > 0 else 0.0, active / tokens))
+        explained = 1 - error / variance if variance > 0 else 0.0
+        found.append(DictionaryFit(graph.units_name(layer), explained, active / tokens))
     return found
 
 
