@@ -225,27 +225,32 @@ def neurons_from_dict(graph: Graph, edges: Bools, listed: Mapping[str, Any], wha
         if not isinstance(there, list) or not all(type(number) is int and number in every for number in there):
             raise EdgewiseError(f"{what}: {units} of {name!r} in the graph should be numbers below {count:,}")
         neurons[layer, there] = 1
-        own = one.get("scores")
         if graph.features:
             if not isinstance(one.get("error"), bool):
                 raise EdgewiseError(f"{what}: {name!r} should say whether its 'error' is in the graph, true or false")
             neurons[layer, count] = one["error"]
-        if not scored:
-            continue
-        if graph.features:
-            numbers = [str(number) for number in every]
-            if not isinstance(own, Mapping) or not all(
-                _is_number(score) for score in (*own.values(), one.get("error_score"))
-            ):
-                raise EdgewiseError(f"{what}: {name!r} should have finite 'scores' by number, and an 'error_score'")
-            if strangers := set(own) - set(numbers):
-                raise EdgewiseError(f"{what}: {name!r} has a score of {quoted(min(strangers))}, which is no feature")
-            scores[layer, : count + 1] = [*(own.get(number, 0.0) for number in numbers), one["error_score"]]
-        else:
-            if not isinstance(own, list) or len(own) != count or not all(_is_number(score) for score in own):
-                raise EdgewiseError(f"{what}: {name!r} should have 'scores', a finite number for each neuron")
-            scores[layer] = own
+        if scored:
+            own = (_feature_scores if graph.features else _neuron_scores)(one, count, f"{what}: {name!r}")
+            scores[layer, : len(own)] = own
     return of_neurons(graph, neurons > 0, scores if scored else None)
+
+
+def _neuron_scores(one: Mapping[str, Any], count: int, what: str) -> list[float]:
+    """What a file lists of one MLP, a score for each neuron."""
+    own = one.get("scores")
+    if not isinstance(own, list) or len(own) != count or not all(_is_number(score) for score in own):
+        raise EdgewiseError(f"{what} should have 'scores', a finite number for each neuron")
+    return own
+
+
+def _feature_scores(one: Mapping[str, Any], count: int, what: str) -> list[float]:
+    """What a file lists of one dictionary: a score for each feature, those that it leaves out 0, then the error's."""
+    own, numbers = one.get("scores"), [str(number) for number in range(count)]
+    if not isinstance(own, Mapping) or not all(_is_number(score) for score in (*own.values(), one.get("error_score"))):
+        raise EdgewiseError(f"{what} should have finite 'scores' by number, and an 'error_score'")
+    if strangers := set(own) - set(numbers):
+        raise EdgewiseError(f"{what} has a score of {quoted(min(strangers))}, which is no feature")
+    return [*(own.get(number, 0.0) for number in numbers), one["error_score"]]
 
 
 def _is_number(value: object) -> bool:
