@@ -62,10 +62,14 @@ def forward(
     return Activations(embedding, walk.codes, walk.streams, walk.projected)
 
 
+def entering(decoder: Decoder, tokens: Tensor) -> Tensor:
+    """The stream that enters the first component, `[batch, pos, d_model]`."""
+    return decoder.embed(tokens)[0].to(stream_dtype(decoder.dtype))
+
+
 def final_stream(decoder: Decoder, tokens: Tensor, mask: Tensor) -> Tensor:
     """The final residual stream of a forward pass `[batch, pos, d_model]`, of which nothing else is kept."""
-    embedding = decoder.embed(tokens).sum(dim=0)
-    return Walk(decoder, embedding.to(stream_dtype(decoder.dtype)), mask).run()
+    return Walk(decoder, entering(decoder, tokens), mask).run()
 
 
 def apart(projections: Projections) -> Projections:

@@ -17,6 +17,7 @@ from edgewise.graph import NeuronCircuit, of_neurons
 from edgewise.graph.graph import Bools
 from edgewise.models.components import Component, Projections
 from edgewise.models.feature_mlp import FeatureMLP
+from edgewise.models.forward import entering
 from edgewise.models.neurons import NeuronMLP
 from edgewise.models.precision import in_float64
 from edgewise.models.recorded import Recorded, joined
@@ -24,7 +25,7 @@ from edgewise.patching.ablation import Ablated
 from edgewise.patching.blocks import RunsOn, computing
 from edgewise.patching.engine import PlainRuns, Removed
 from edgewise.patching.experiment import Experiment
-from edgewise.patching.neuron_running import Errors, NeuronWalk, entering
+from edgewise.patching.neuron_running import Errors, NeuronWalk
 from edgewise.patching.scoring import scorer_for
 from edgewise.tasks import Prompts
 

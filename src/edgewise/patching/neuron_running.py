@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from edgewise.models import Decoder
-from edgewise.models.components import Component, Projections, stream_dtype
+from edgewise.models.components import Component, Projections
 from edgewise.models.feature_mlp import FeatureMLP, has_features
+from edgewise.models.forward import entering
 from edgewise.models.neurons import NeuronMLP
 from edgewise.models.walk import Walk
 from edgewise.patching.ablation import Ablated
@@ -37,11 +38,6 @@ def neuron_run(decoder: Decoder, tokens: Tensor, mask: Tensor, ablated: Ablated,
     """
     stream = entering(decoder, tokens)
     return NeuronWalk(decoder, stream, mask, ablated, present, errors_of(decoder, stream, mask)).run()
-
-
-def entering(decoder: Decoder, tokens: Tensor) -> Tensor:
-    """The stream that enters the first component, `[batch, pos, d_model]`."""
-    return decoder.embed(tokens)[0].to(stream_dtype(decoder.dtype))
 
 
 @torch.no_grad()
