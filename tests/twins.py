@@ -12,6 +12,7 @@ import torch
 
 from edgewise.discovery import Decision, Discovery, acdc
 from edgewise.patching import Experiment
+from edgewise.runs import Run
 
 VALUES_AGREE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
@@ -68,3 +69,13 @@ def both(experiment: Experiment, threshold: float, **options: Any) -> tuple[Disc
 
 def decisions(found: Discovery) -> list[tuple[str, bool]]:
     return [(one.edge, one.kept) for one in found.trace]
+
+
+def same_found(ours: Run, theirs: Run) -> None:
+    """Two runs of one search on one model, which lies in two places."""
+    assert (ours.circuit.edges == theirs.circuit.edges).all()
+    assert [(one.edge, one.kept) for one in ours.trace] == [(one.edge, one.kept) for one in theirs.trace]
+    if ours.scores is not None and ours.scores.scores is not None:
+        assert theirs.scores is not None
+        assert theirs.scores.scores is not None
+        assert np.allclose(ours.scores.scores, theirs.scores.scores, rtol=1e-3, atol=1e-6)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import fake_devices
-import numpy as np
 import pytest
 import tiny
 import torch
 from fake_devices import FakeDevices, WrongDeviceError
+from twins import same_found
 
 import edgewise as ew
 from edgewise.discovery import METHODS, Discovery, acdc
@@ -20,7 +20,6 @@ from edgewise.models.forward import forward
 from edgewise.models.placed import PlacedAttention
 from edgewise.patching import Experiment
 from edgewise.patching.memory import memory_of, plan_memory
-from edgewise.runs import Run
 from edgewise.tasks import Task
 
 ONE = {"": "lazy:0"}
@@ -137,15 +136,6 @@ def test_more_than_the_cpus_memory_cannot_be_offloaded(monkeypatch: pytest.Monke
             plan_memory(model, task, model.graph(), 10**9)
 
 
-def same(ours: Run, theirs: Run) -> None:
-    assert (ours.circuit.edges == theirs.circuit.edges).all()
-    assert [(one.edge, one.kept) for one in ours.trace] == [(one.edge, one.kept) for one in theirs.trace]
-    if ours.scores is not None and ours.scores.scores is not None:
-        assert theirs.scores is not None
-        assert theirs.scores.scores is not None
-        assert np.allclose(ours.scores.scores, theirs.scores.scores, rtol=1e-3, atol=1e-6)
-
-
 QUICK: list[dict[str, Any]] = [dict(method="edge-attribution", edges=20)]
 EVERY: list[dict[str, Any]] = [
     dict(method="acdc", engine="plain", threshold=0.02),
@@ -180,4 +170,4 @@ def test_every_method_and_engine_keeps_to_devices_without_float64_too(how, monke
         model, task = there(TWO, given, offload_activations=True)
         found = ew.discover(model, task, metric="kl_div", **how, **options)
         assert found.record["settings"]["model"]["offload_activations"]
-    same(found, ew.discover(here(), given, metric="kl_div", **how, **options))
+    same_found(found, ew.discover(here(), given, metric="kl_div", **how, **options))
