@@ -130,7 +130,7 @@ def _where_neurons_differ(every: Sequence[Circuit], own: Sequence[Circuit], in_a
     """The MLPs of whose neurons (of features: the layers of whose) the circuits have not all the same."""
     found = []
     for layer in np.flatnonzero(in_all.graph.units.any(axis=1)).tolist():
-        name = in_all.graph.unit_name(layer, 0).partition(".")[0]
+        name = in_all.graph.units_name(layer)
         counts, alone = (
             [[one for one in circuit.names() if one.startswith(f"{name}.")] for circuit in circuits]
             for circuits in ((*every, in_all), own)
