@@ -155,6 +155,8 @@ export class GraphView {
     const scene = this.sceneOf(this.keyOf(state, room), state, room);
     for (const layer of [this.rest, this.lines, this.boxes]) layer.reserve(this.groundOf(scene));
     this.repaint();
+    // Browsers take memory anew for a canvas' second frame, too, and only then use what they have.
+    afterFrame(() => this.repaint());
   }
 
   private get width(): number {
